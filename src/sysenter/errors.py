@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one kind of error that a user is meant to read."""
+
+from __future__ import annotations
+
+__all__ = ["SysenterError"]
+
+
+class SysenterError(Exception):
+    """Something a user can act on.
+
+    message: what was wrong and what was expected, in one line.
+    hint: what to do next, in one line.
+    detail: more lines for whoever wants them (a console's last lines, say).
+    """
+
+    def __init__(self, message: str, hint: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message

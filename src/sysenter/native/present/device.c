@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * /dev/sysenter: map its one page, readable and executable, and call into it.
+ * A mapping holds the module: while a process depends on it, it stays.
+ */
+#include "sysenter.h"
+#include <linux/fs.h>
+#include <linux/gfp.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <asm/msr.h>
+
+/* stub.S: what stands in the page */
+extern const char sysenter_stub[], sysenter_stub_end[];
+
+static struct page *stub_page;
+
+static int sysenter_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	if (vma->vm_pgoff || vma->vm_end - vma->vm_start != PAGE_SIZE)
+		return -EINVAL;
+	if (vma->vm_flags & VM_WRITE)
+		return -EACCES;
+#ifdef CONFIG_X86_32
+	/* without a vDSO in the process a SYSENTER cannot return */
+	if (!current->mm->context.vdso)
+		return -ENXIO;
+#endif
+#ifdef HAVE_VM_FLAGS_CLEAR
+	vm_flags_clear(vma, VM_MAYWRITE);
+	vm_flags_set(vma, VM_DONTEXPAND);
+#else
+	vma->vm_flags &= ~VM_MAYWRITE;
+	vma->vm_flags |= VM_DONTEXPAND;
+#endif
+	return vm_insert_page(vma, vma->vm_start, stub_page);
+}
+
+static const struct file_operations sysenter_fops = {
+	.owner	= THIS_MODULE,
+	.mmap	= sysenter_mmap,
+};
+
+static struct miscdevice sysenter_misc = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "sysenter",
+	.fops	= &sysenter_fops,
+	.mode	= 0444,
+};
+
+int sysenter_device_register(void)
+{
+	int error;
+
+	stub_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	if (!stub_page)
+		return -ENOMEM;
+	memcpy(page_address(stub_page), sysenter_stub, sysenter_stub_end - sysenter_stub);
+	error = misc_register(&sysenter_misc);
+	if (error)
+		__free_page(stub_page);
+	return error;
+}
+
+void sysenter_device_unregister(void)
+{
+	misc_deregister(&sysenter_misc);
+	__free_page(stub_page);
+}

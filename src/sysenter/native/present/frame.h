@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SYSENTER_FRAME_H
+#define SYSENTER_FRAME_H
+/*
+ * Stands in the unused upper half of pt_regs->ss while the frame at the top of
+ * a task's stack is the one that the fast path left there.
+ *
+ * It is the topmost word of that stack, and whatever else uses the stack begins
+ * there: an interrupt or exception from user mode with the copied ss, an NMI
+ * with a return address, the kernel's own entry with __USER_DS. So the magic
+ * proves two things: nothing but fast calls has used the stack since (then the
+ * fields that never change need no writing again), and a task that is off the
+ * CPU with it is inside a fast call (then the module must not go).
+ */
+#define FRAME_MAGIC	0x5359
+#endif

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The kernel's own functions that the entry code jumps to: where they are, and
+ * how the jumps get there.
+ */
+#include "sysenter.h"
+#include <linux/kprobes.h>
+#include <linux/errno.h>
+
+/* The holes that KERNEL_HOLE in the entry code leaves, one record each. */
+struct kernel_hole {
+	unsigned long	at;
+	unsigned long	*target;	/* one of the kernel_* below */
+	unsigned long	relative;	/* to the end of the hole, or absolute */
+};
+extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
+
+#define KERNEL_SYMBOLS(X)		\
+	X(entry_SYSENTER_32)		\
+	X(do_SYSENTER_32)		\
+	X(syscall_exit_to_user_mode)	\
+	X(restore_all_switch_stack)	\
+	X(text_poke_copy)		\
+	X(put_task_stack)		\
+	X(wake_up_state)
+
+#define X(symbol) unsigned long kernel_##symbol;
+KERNEL_SYMBOLS(X)
+#undef X
+
+static unsigned long (*lookup_name)(const char *name);
+
+/* kallsyms_lookup_name() is not exported since 5.7, but a kprobe finds it. */
+static int find_lookup_name(void)
+{
+	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
+	int error = register_kprobe(&probe);
+
+	if (error) {
+		pr_err("refused: no kallsyms_lookup_name here (error %d); a kernel with CONFIG_KPROBES and CONFIG_KALLSYMS is needed\n",
+		       error);
+		return error;
+	}
+	lookup_name = (void *)probe.addr;
+	unregister_kprobe(&probe);
+	return 0;
+}
+
+unsigned long sysenter_lookup(const char *symbol)
+{
+	return lookup_name ? lookup_name(symbol) : 0;
+}
+
+int sysenter_find_kernel(void)
+{
+	int error = find_lookup_name();
+
+	if (error)
+		return error;
+#define X(symbol)								\
+	kernel_##symbol = lookup_name(#symbol);					\
+	if (!kernel_##symbol) {							\
+		pr_err("refused: this kernel has no " #symbol "; its entry code is not of the kind known here\n"); \
+		return -ENOENT;							\
+	}
+	KERNEL_SYMBOLS(X)
+#undef X
+	return 0;
+}
+
+/*
+ * Module text is read-only by now. text_poke_copy() writes it through a mapping
+ * of its own, as for the kernel's own patching; nothing runs the code yet.
+ */
+int sysenter_fill_holes(void)
+{
+	void *(*poke)(void *, const void *, size_t) = (void *)kernel_text_poke_copy;
+	const struct kernel_hole *hole;
+
+	for (hole = sysenter_holes; hole < sysenter_holes_end; hole++) {
+		u32 value = *hole->target - (hole->relative ? hole->at + sizeof(value) : 0);
+
+		if (!poke((void *)hole->at, &value, sizeof(value))) {
+			pr_err("refused: cannot write to module text\n");
+			return -EFAULT;
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * sysenter: a faster system-call entry beside the kernel's own.
+ *
+ * Loading goes guard, tables, entry code, then, with everything in place, the
+ * SYSENTER registers of each CPU. Each step that fails undoes those before it.
+ */
+#include "sysenter.h"
+#include <linux/cpu.h>
+#include <linux/kdebug.h>
+#include <linux/module.h>
+#include <linux/syscore_ops.h>
+#include <linux/uaccess.h>
+#include <linux/elf.h>
+#include <linux/sched.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
+#include <asm/msr.h>
+
+DEFINE_PER_CPU(unsigned long, sysenter_count);
+DEFINE_PER_CPU(u32, sysenter_kstack_offset);
+unsigned long sysenter_landing_pad;
+
+static enum cpuhp_state hotplug_state;
+
+/* Runs on `cpu`; a CPU whose entry is neither the kernel's nor ours is another's. */
+static int sysenter_cpu_online(unsigned int cpu)
+{
+	u32 eip, high;
+
+	rdmsr(MSR_IA32_SYSENTER_EIP, eip, high);
+	if (eip == (u32)(unsigned long)sysenter_entry)
+		return 0;
+	if (eip != kernel_entry_SYSENTER_32) {
+		pr_err("refused: CPU %u's SYSENTER entry is not the kernel's; another module has it\n", cpu);
+		return -EBUSY;
+	}
+	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)(unsigned long)sysenter_entry, 0);
+	return 0;
+}
+
+static int sysenter_cpu_offline(unsigned int cpu)
+{
+	u32 eip, high;
+
+	rdmsr(MSR_IA32_SYSENTER_EIP, eip, high);
+	if (eip == (u32)(unsigned long)sysenter_entry)
+		wrmsr(MSR_IA32_SYSENTER_EIP, kernel_entry_SYSENTER_32, 0);
+	return 0;
+}
+
+/* S3: the kernel writes its own value into the boot CPU's registers. */
+static void sysenter_resume(void)
+{
+	sysenter_cpu_online(smp_processor_id());
+}
+
+static struct syscore_ops sysenter_syscore = { .resume = sysenter_resume };
+
+/*
+ * TF set by the caller: #DB at every instruction from the first one here to the
+ * kernel's entry. The kernel forgives that in its own entry only, and elsewhere
+ * warns and clears TF, so that the debugger would lose the program. Forgive it
+ * here as well: the trap the caller is owed comes when it is back in user mode.
+ */
+static int sysenter_die_notify(struct notifier_block *block, unsigned long event, void *data)
+{
+	struct die_args *args = data;
+	unsigned long *dr6;
+
+	if (event != DIE_DEBUG || user_mode(args->regs) ||
+	    args->regs->ip < (unsigned long)sysenter_entry ||
+	    args->regs->ip >= (unsigned long)sysenter_entry_end)
+		return NOTIFY_DONE;
+	dr6 = (unsigned long *)args->err;
+	*dr6 &= ~DR_STEP;
+	return *dr6 ? NOTIFY_DONE : NOTIFY_STOP;
+}
+
+static struct notifier_block sysenter_die = {
+	.notifier_call = sysenter_die_notify,
+	.priority = INT_MAX,
+};
+
+/*
+ * The landing pad is where the vDSO goes on after SYSENTER; its offset is that
+ * of the one `int $0x80` in the vDSO that is followed by three pops and a
+ * return (arch/x86/entry/vdso/vdso32/system_call.S). The same image is mapped
+ * into every process.
+ */
+static int __init find_landing_pad(void)
+{
+	static const u8 pad[] __initconst = { 0xcd, 0x80, 0x5d, 0x5a, 0x59, 0xc3 };
+	unsigned long vdso = (unsigned long)current->mm->context.vdso;
+	static u8 code[PAGE_SIZE] __initdata;
+	unsigned int i;
+
+	if (!vdso || copy_from_user(code, (void __user *)vdso, sizeof(code))) {
+		pr_err("refused: no vDSO in this process; boot without vdso32=0\n");
+		return -ENXIO;
+	}
+	for (i = 0; i + sizeof(pad) <= sizeof(code); i++) {
+		if (memcmp(code + i, pad, sizeof(pad)))
+			continue;
+		if (sysenter_landing_pad)
+			break;
+		sysenter_landing_pad = i + 2;
+	}
+	if (!sysenter_landing_pad || i + sizeof(pad) <= sizeof(code)) {
+		pr_err("refused: the vDSO's SYSENTER landing pad is not of the kind known here\n");
+		return -ENXIO;
+	}
+	return 0;
+}
+
+/* Can this processor, as this kernel drives it, be entered here at all? */
+static int __init check_processor(void)
+{
+	if (!boot_cpu_has(X86_FEATURE_SEP)) {
+		pr_err("refused: this processor has no SYSENTER\n");
+		return -ENODEV;
+	}
+	if (boot_cpu_has(X86_FEATURE_XENPV)) {
+		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
+		return -ENODEV;
+	}
+	if (boot_cpu_has(X86_FEATURE_PTI)) {
+		pr_err("refused: the kernel isolates its page tables (PTI) and this entry does not; boot with nopti to allow it\n");
+		return -EOPNOTSUPP;
+	}
+#ifdef CONFIG_GCC_PLUGIN_STACKLEAK
+	pr_err("refused: the kernel erases its stack on each exit (STACKLEAK) and this entry does not\n");
+	return -EOPNOTSUPP;
+#endif
+	return 0;
+}
+
+static int calls_get(char *buffer, const struct kernel_param *param)
+{
+	unsigned long calls = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		calls += per_cpu(sysenter_count, cpu);
+	return sprintf(buffer, "%lu\n", calls);
+}
+
+static const struct kernel_param_ops calls_ops = { .get = calls_get };
+module_param_cb(calls, &calls_ops, NULL, 0444);
+MODULE_PARM_DESC(calls, "fast calls made since the module was loaded");
+module_param_named(fast_table, sysenter_fast_calls, uint, 0444);
+MODULE_PARM_DESC(fast_table, "how many system calls take the fast path");
+
+static int __init sysenter_init(void)
+{
+	int error;
+
+	if ((error = check_processor()) || (error = sysenter_find_kernel()) ||
+	    (error = sysenter_guard()) || (error = find_landing_pad()) ||
+	    (error = sysenter_fill_calls()) || (error = sysenter_fill_holes()))
+		return error;
+	error = register_die_notifier(&sysenter_die);
+	if (error)
+		return error;
+	error = sysenter_device_register();
+	if (error)
+		goto undo_die;
+	error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "sysenter:online",
+				  sysenter_cpu_online, sysenter_cpu_offline);
+	if (error < 0)
+		goto undo_device;
+	hotplug_state = error;
+	register_syscore_ops(&sysenter_syscore);
+	pr_info("loaded, %u calls on the fast path\n", sysenter_fast_calls);
+	return 0;
+
+undo_device:
+	/* some CPUs may have had the entry for a moment */
+	sysenter_wait_until_left();
+	sysenter_device_unregister();
+undo_die:
+	unregister_die_notifier(&sysenter_die);
+	return error;
+}
+
+static void __exit sysenter_exit(void)
+{
+	unregister_syscore_ops(&sysenter_syscore);
+	cpuhp_remove_state(hotplug_state);
+	sysenter_wait_until_left();
+	unregister_die_notifier(&sysenter_die);
+	sysenter_device_unregister();
+	pr_info("unloaded\n");
+}
+
+module_init(sysenter_init);
+module_exit(sysenter_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("A faster system-call entry by SYSENTER");

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the module's parts know of each other. */
+#ifndef SYSENTER_H
+#define SYSENTER_H
+
+#define pr_fmt(fmt) "sysenter: " fmt
+
+#include <linux/kernel.h>
+#include <linux/linkage.h>
+#include <linux/percpu.h>
+#include "abi.h"
+
+/* guard.c: 0 if this is the kernel that the module was built for. */
+int sysenter_guard(void);
+
+/* kernel.c: addresses of what the kernel does not export. */
+int sysenter_find_kernel(void);		/* fills kernel_*; logs which one is missing */
+extern unsigned long kernel_entry_SYSENTER_32, kernel_put_task_stack, kernel_wake_up_state;
+unsigned long sysenter_lookup(const char *symbol);	/* 0 if there is none */
+int sysenter_fill_holes(void);		/* writes them into the entry code */
+
+/* calls.c: fills sysenter_calls[] from the rule in calls.h (made at build time). */
+int sysenter_fill_calls(void);
+extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */
+
+/* device.c: /dev/sysenter and the stub page behind it. */
+int sysenter_device_register(void);
+void sysenter_device_unregister(void);
+
+/* unload.c: returns when no task is inside a fast call any more. */
+void sysenter_wait_until_left(void);
+
+/* entry_*.S */
+asmlinkage void sysenter_entry(void);
+extern const char sysenter_entry_end[];
+extern unsigned long sysenter_landing_pad;	/* i386: offset in the vDSO */
+DECLARE_PER_CPU(unsigned long, sysenter_count);	/* fast calls made */
+DECLARE_PER_CPU(u32, sysenter_kstack_offset);
+
+#endif

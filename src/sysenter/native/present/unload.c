@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Leaving. When this runs, no CPU enters here any more, but tasks may still be
+ * inside a fast call, asleep for a second or for a year, with a return address
+ * into this module on their stacks. FRAME_SS at the top of a task's stack tells
+ * (frame.h), without a counter on the fast path.
+ */
+#include "sysenter.h"
+#include <linux/delay.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task_stack.h>
+#include <linux/smp.h>
+#include "offsets.h"
+
+#define NUDGE_AFTER	5	/* rounds of 20 ms */
+
+static bool is_inside(struct task_struct *task)
+{
+	bool inside = false;
+
+	if (!try_get_task_stack(task))
+		return false;
+	/* the word, not the 16 bits that the kernel declares */
+	inside = READ_ONCE(*(u32 *)&task_pt_regs(task)->ss) == FRAME_SS;
+	((void (*)(struct task_struct *))kernel_put_task_stack)(task);
+	return inside;
+}
+
+/*
+ * Make a sleeper return early and restart its call by the kernel's own entry,
+ * as live patching does to get tasks out of old code (kernel/livepatch/
+ * transition.c): a signal-like wake-up without a signal.
+ */
+static void nudge(struct task_struct *task)
+{
+	int (*wake)(struct task_struct *, unsigned int) = (void *)kernel_wake_up_state;
+
+	if (!test_and_set_tsk_thread_flag(task, TIF_NOTIFY_SIGNAL))
+		wake(task, TASK_INTERRUPTIBLE);
+}
+
+/*
+ * A task in user mode may have the frame of its last call on its stack. Any
+ * interrupt from user mode writes over it.
+ */
+static void interrupted(void *unused)
+{
+}
+
+static unsigned int tasks_inside(bool nudge_them)
+{
+	struct task_struct *process, *task;
+	unsigned int inside = 0;
+
+	on_each_cpu(interrupted, NULL, 1);
+	rcu_read_lock();
+	for_each_process_thread(process, task) {
+		if (!is_inside(task))
+			continue;
+		inside++;
+		if (nudge_them)
+			nudge(task);
+	}
+	rcu_read_unlock();
+	return inside;
+}
+
+void sysenter_wait_until_left(void)
+{
+	unsigned int round, inside;
+
+	for (round = 0; (inside = tasks_inside(round >= NUDGE_AFTER)); round++) {
+		if (round % 500 == 499)
+			pr_notice("waiting for %u task(s) still inside a call\n", inside);
+		msleep(20);
+	}
+	/* whoever was past FRAME_SS with interrupts off has left with this */
+	on_each_cpu(interrupted, NULL, 1);
+}

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is inside a kernel image: the setup header, the decompressed kernel.
+
+Source of the layout: Documentation/x86/boot.rst ("The Real-Mode Kernel
+Header") and Documentation/x86/zero-page.rst of the kernel.
+"""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import zlib
+from dataclasses import dataclass
+
+import zstandard
+
+from sysenter.errors import SysenterError
+
+__all__ = ["BzImage", "read_bzimage"]
+
+_HDRS = b"HdrS"
+_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+_ELF = b"\x7fELF"
+
+
+@dataclass(frozen=True)
+class BzImage:
+    """A Linux/x86 boot image.
+
+    setup: the real-mode part with the setup header at 0x1f1.
+    version: what `uname -r` and `uname -v` will say, in one line.
+    kernel: the decompressed kernel: an ELF file since 2.6.2x, before that the
+        flat binary that runs at `load_address`.
+    """
+
+    setup: bytes
+    version: str
+    kernel: bytes
+    load_address: int
+
+    @property
+    def release(self) -> str:
+        """`uname -r` of this kernel."""
+        return self.version.split(" ", 1)[0]
+
+    @property
+    def is_elf(self) -> bool:
+        """Whether the payload is an ELF file (False on 2.2 and 2.4)."""
+        return self.kernel.startswith(_ELF)
+
+
+def _decompress(payload: bytes) -> bytes:
+    # The xz and gzip payloads carry the length of the kernel behind them, so
+    # trailing bytes are expected and ignored.
+    if payload.startswith(_XZ):
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
+    if payload.startswith(_GZIP):
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(payload)
+    if payload.startswith(_ZSTD):
+        return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+    raise ValueError("unknown compression")
+
+
+def read_bzimage(data: bytes, name: str) -> BzImage:
+    """Take a bzImage apart.
+
+    `data` is the file, `name` what to call it in an error. Raises
+    SysenterError if it is not a Linux/x86 boot image or is damaged.
+    """
+
+    def bad(why: str) -> SysenterError:
+        return SysenterError(
+            f"{name}: {why}", hint="give the bzImage or vmlinuz of a Linux/x86 kernel"
+        )
+
+    if len(data) < 0x10000 or data[0x202:0x206] != _HDRS:
+        raise bad("not a Linux/x86 boot image (no HdrS at 0x202)")
+    (protocol,) = struct.unpack_from("<H", data, 0x206)
+    setup_size = ((data[0x1F1] or 4) + 1) * 512
+    (version_at,) = struct.unpack_from("<H", data, 0x20E)
+    version = data[0x200 + version_at : 0x200 + version_at + 256].split(b"\0")[0].decode("ascii", "replace")
+    body = data[setup_size:]
+    if protocol >= 0x208:
+        offset, length = struct.unpack_from("<II", data, 0x248)
+        candidates = [body[offset : offset + length]]
+    else:
+        # Before protocol 2.08 nothing says where the payload is; 2.2 and 2.4
+        # compress with gzip, whose deflate header has flags 0 there.
+        candidates = []
+        at = body.find(_GZIP)
+        while at >= 0 and len(candidates) < 16:
+            candidates.append(body[at:])
+            at = body.find(_GZIP, at + 1)
+    for payload in candidates:
+        try:
+            kernel = _decompress(payload)
+        except (ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError):
+            continue
+        if len(kernel) > 0x40000:
+            return BzImage(data[:setup_size], version, kernel, 0xC0100000)
+    raise bad("its compressed kernel cannot be unpacked; the file is damaged or cut short")
