@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from elftools.common.exceptions import ELFError
@@ -28,6 +28,7 @@ __all__ = ["Memory", "build_id", "exported", "kallsyms", "parse_system_map"]
 # In kallsyms_token_table the digits stand for themselves: nothing in a kernel
 # but this table has these twenty bytes in a row.
 _DIGITS = b"".join(bytes([c, 0]) for c in b"0123456789")
+_TYPES = frozenset(bytes([c]) for c in b"tTdDbBrRwWaAvVuni")
 _MAP_LINE = re.compile(r"^([0-9a-fA-F]{8,16}) ([A-Za-z?]) (\S+)")
 
 
@@ -111,7 +112,9 @@ def _tokens(data: bytes, digits_at: int) -> tuple[int, list[bytes], int] | None:
             return None
         tokens.append(data[at:end])
         at = end + 1
-    return start, tokens, at
+    # Other tables of characters have the digits in a row too; only this one
+    # is text throughout.
+    return (start, tokens, at) if all(t.isascii() and t.decode().isprintable() for t in tokens) else None
 
 
 def _align(value: int, to: int) -> int:
@@ -139,9 +142,10 @@ def _names(data: bytes, at: int, count: int, tokens: list[bytes]) -> tuple[list[
     names: list[str] = []
     for _ in range(count):
         begin, end = _name_at(data, at) if at + 2 < len(data) else (0, 0)
-        text = b"".join([tokens[c] for c in data[begin:end]])
-        if len(text) < 2 or text[0] not in b"tTdDbBrRwWaAvVuni" or not text.isascii():
+        # a type letter and a name; KSYM_NAME_LEN is 512
+        if not begin < end <= begin + 512 or tokens[data[begin]][:1] not in _TYPES:
             return None
+        text = b"".join([tokens[c] for c in data[begin:end]])
         names.append(text[1:].decode("ascii"))
         at = end
     return names, at
@@ -176,10 +180,10 @@ def _kallsyms_at(
     # kernels, kallsyms_seqs_of_names (3 bytes a symbol) may come between.
     window_at = _align(max(0, table_at - 0x1000000), word)
     words = struct.unpack_from(f"<{(table_at - window_at) // 4}I", data, window_at)
-    for index in range(len(words) - 1, -1, -1):
+    for index in [i for i, w in enumerate(words) if 1000 < w < 0x100000]:
         count = words[index]
         num_syms_at = window_at + 4 * index
-        if not 1000 < count < (table_at - num_syms_at) // 4 or num_syms_at % word:
+        if count >= (table_at - num_syms_at) // 4 or num_syms_at % word:
             continue
         parsed = _names(data, num_syms_at + word, count, tokens)
         if not parsed:
@@ -229,14 +233,7 @@ def build_id(image: BzImage) -> str:
     for segment in elf.iter_segments():
         if segment["p_type"] == "PT_NOTE":
             for note in segment.iter_notes():
-                if note["n_type"] == "NT_GNU_BUILD_ID":
+                # type 3 is something else under another owner, as Xen's
+                if note["n_name"] == "GNU" and note["n_type"] == "NT_GNU_BUILD_ID":
                     return str(note["n_desc"])
     return ""
-
-
-def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int], names: tuple[str, ...]) -> str | None:
-    """The first of `names` on which two symbol tables differ, or None."""
-    for name in names:
-        if ours.get(name) != theirs.get(name):
-            return name
-    return None

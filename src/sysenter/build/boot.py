@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The form of a kernel that QEMU starts fastest."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+
+from sysenter.build.native import NATIVE, compiler
+from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
+from sysenter.steps import Steps, run_command
+from sysenter.target.image import BzImage, read_bzimage
+from sysenter.target.target import Target
+
+__all__ = ["boot_image"]
+
+_SHIM_AT = 0x100000
+
+
+@dataclass(frozen=True)
+class _Segment:
+    address: int
+    data: bytes
+    memory_size: int
+
+
+def boot_image(steps: Steps, target: Target) -> Path:
+    """The file to give to QEMU's -kernel for `target`.
+
+    A present i386 kernel: its decompressed ELF file behind a Multiboot shim
+    (native/guest/boot.S). Others boot as they are.
+    """
+    if target.legacy or target.arch != "i386":
+        return target.image
+    shim = NATIVE / "guest/boot.S"
+    key = digest([file_sha256(target.image), shim.read_bytes(), "1"])
+    folder = cache_folder() / "boot" / f"{target.release}-{key}"
+    with lock("boot"):
+        if not (folder / "kernel.elf").exists():
+            with steps.step("prepare the kernel for a fast boot"), fill(folder) as new:
+                image = read_bzimage(target.image.read_bytes(), str(target.image))
+                (new / "kernel.elf").write_bytes(_multiboot(steps, image, shim, new))
+    return folder / "kernel.elf"
+
+
+def _boot_params(image: BzImage) -> bytes:
+    """The zero page with the kernel's own setup header in it (zero-page.rst)."""
+    page = bytearray(4096)
+    end = 0x202 + image.setup[0x201]
+    page[0x1F1:end] = image.setup[0x1F1:end]
+    struct.pack_into("<H", page, 0x1FA, 0xFFFF)  # vid_mode: normal
+    return bytes(page)
+
+
+def _multiboot(steps: Steps, image: BzImage, shim: Path, scratch: Path) -> bytes:
+    elf = ELFFile(io.BytesIO(image.kernel))
+    (scratch / "boot_params.bin").write_bytes(_boot_params(image))
+    entry = f"-DKERNEL_ENTRY={elf['e_entry']:#x}"
+    argv = [compiler(), "-m32", "-nostdlib", "-static", "-Wl,--build-id=none", f"-Wl,-Ttext={_SHIM_AT:#x}",
+            "-Wa,-I,.", entry, "-o", "shim.elf", str(shim)]  # fmt: skip
+    run_command(steps, argv, what="assemble the boot shim", timeout=60, cwd=scratch)
+    shim_elf = ELFFile(io.BytesIO((scratch / "shim.elf").read_bytes()))
+    text = shim_elf.get_section_by_name(".text").data()
+    segments = [_Segment(_SHIM_AT, text, len(text))]
+    for part in elf.iter_segments():
+        if part["p_type"] == "PT_LOAD":
+            segments.append(_Segment(part["p_paddr"], part.data(), part["p_memsz"]))
+    return _elf32(segments, shim_elf["e_entry"])
+
+
+def _elf32(segments: list[_Segment], entry: int) -> bytes:
+    """An ELF32 executable; Multiboot wants its header in the first 8 KiB."""
+    offset = 52 + 32 * len(segments)
+    headers, data = b"", b""
+    for segment in segments:
+        padding = -(offset + len(data)) % 16
+        data += bytes(padding)
+        at = offset + len(data)
+        headers += struct.pack(
+            "<8I", 1, at, segment.address, segment.address, len(segment.data), segment.memory_size, 7, 16
+        )
+        data += segment.data
+    ident = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    header = ident + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 52, 0, 0, 52, 32, len(segments), 0, 0, 0)
+    return header + headers + data

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds the module for one target, by that kernel's own build system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sysenter.build.calls import calls_header, fast_calls
+from sysenter.build.native import NATIVE, compiler_version, sources_digest
+from sysenter.cache import cache_folder, digest, fill, lock
+from sysenter.errors import SysenterError
+from sysenter.steps import Steps, run_command
+from sysenter.target.target import Guard, Target
+
+__all__ = ["Module", "build_module"]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module and what it was made of.
+
+    module: the .ko. entry: the assembled entry code that went into it.
+    offsets: the constants that code was assembled with.
+    """
+
+    module: Path
+    entry: Path
+    offsets: Path
+
+
+def _target_header(guard: Guard) -> str:
+    return (
+        "/* Written by sysenter.build.module from the kernel image: the guard's values. */\n"
+        f'#define TARGET_RELEASE\t\t"{guard.release}"\n'
+        f'#define TARGET_VERSION\t\t"{guard.version}"\n'
+        f"#define TARGET_SOCK_REGISTER\t0x{guard.sock_register:x}UL\n"
+        f"#define TARGET_STEXT\t\t0x{guard.stext:x}UL\n"
+        f'#define TARGET_BUILD_ID\t\t"{guard.build_id}"\n'
+    )
+
+
+def _common_headers(headers: Path) -> Path:
+    """The tree with include/linux: the headers themselves, or Debian's -common."""
+    if (headers / "include/linux/syscalls.h").exists():
+        return headers
+    for makefile in (headers / "Makefile",):
+        words = makefile.read_text().split() if makefile.exists() else []
+        for word in words:
+            tree = Path(word).parent
+            if word.endswith("/Makefile") and (tree / "include/linux/syscalls.h").exists():
+                return tree
+    raise SysenterError(
+        f"{headers}: no include/linux/syscalls.h", hint="headers must be the kernel's configured tree"
+    )
+
+
+def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, what: str = "") -> Module:
+    """Build the module for `target`, or take the one built before.
+
+    guard: other values than the target's own, to show that they are refused.
+    Raises SysenterError with the compiler's last lines if it does not build.
+    """
+    guard = guard or target.guard
+    prefix, table = ("__x64_", "syscalls_64.h") if target.arch == "amd64" else ("__ia32_", "syscalls_32.h")
+    generated = target.headers / "arch/x86/include/generated/asm" / table
+    if not generated.exists():
+        raise SysenterError(f"{generated} is missing", hint="headers must be the kernel's configured and built tree")
+    calls = calls_header(fast_calls(generated, _common_headers(target.headers), prefix, target.bits))
+    header = _target_header(guard)
+    cc = target.cc or "gcc-12"
+    if not shutil.which(cc):
+        cc = "gcc"
+    key = digest([str(target.headers), header, calls, sources_digest("present", "user"), cc, compiler_version(cc)])
+    folder = cache_folder() / "modules" / f"{target.release}-{key}"
+    with lock(f"module-{target.release}"):
+        if not (folder / "sysenter.ko").exists():
+            with steps.step(f"build the module for {guard.release}{what}"), fill(folder) as new:
+                for source in (NATIVE / "present", NATIVE / "user"):
+                    shutil.copytree(source, new, dirs_exist_ok=True)
+                (new / "calls.h").write_text(calls)
+                (new / "target.h").write_text(header)
+                arch = "i386" if target.arch == "i386" else "x86_64"
+                run_command(
+                    steps,
+                    ["make", "-C", target.headers, f"M={new}", f"ARCH={arch}", f"CC={cc}", f"HOSTCC={cc}",
+                     f"-j{os.cpu_count() or 1}", "modules"],
+                    what=f"build the module for {guard.release}", timeout=300,
+                    hint="the lines above are the kernel build's own",
+                )  # fmt: skip
+    return Module(folder / "sysenter.ko", folder / f"entry_{target.arch}.o", folder / "offsets.h")
+
+
+def with_changes(guard: Guard, *, release: str | None = None, shift: int = 0) -> Guard:
+    """A guard of another kernel: another release, or sock_register elsewhere."""
+    return replace(guard, release=release or guard.release, sock_register=guard.sock_register + shift)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The C and assembly sources, and the compiler for user programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from sysenter.cache import cache_folder, digest, fill, lock
+from sysenter.steps import Steps, run_command
+
+__all__ = ["NATIVE", "compile_programs", "compiler", "compiler_version", "sources_digest"]
+
+NATIVE = Path(__file__).resolve().parent.parent / "native"
+
+# What runs in a guest of the present kernels: name -> (source, extra options).
+_PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "calls": ("guest/calls.c", ("-static",)),
+    "msr": ("guest/msr.c", ("-static",)),
+    "libsysenter.so": ("user/preload.c", ("-shared", "-fPIC", "-nostdlib")),
+}
+
+
+def sources_digest(*folders: str) -> str:
+    """A digest of everything below native/FOLDER, for each folder."""
+    parts: list[bytes | str] = []
+    for folder in folders:
+        for path in sorted((NATIVE / folder).rglob("*")):
+            if path.is_file():
+                parts += [str(path.relative_to(NATIVE)), path.read_bytes()]
+    return digest(parts)
+
+
+def compiler() -> str:
+    """The host's C compiler."""
+    return "gcc"
+
+
+@cache
+def compiler_version(cc: str) -> str:
+    """The compiler's own words about its version; "" if it cannot be run."""
+    import subprocess
+
+    try:
+        return subprocess.run([cc, "--version"], capture_output=True, text=True, timeout=20).stdout.split("\n")[0]
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _options(arch: str) -> Sequence[str]:
+    includes = ("-I", str(NATIVE / "present"))
+    return ("-m64" if arch == "amd64" else "-m32", "-O2", "-Wall", "-Wextra", "-Werror", *includes)
+
+
+def compile_programs(steps: Steps, arch: str) -> Path:
+    """Compile the guest's programs and the preload library; returns their folder."""
+    cc = compiler()
+    key = digest([arch, compiler_version(cc), sources_digest("guest", "user", "present"), str(_PROGRAMS)])
+    folder = cache_folder() / "programs" / f"{arch}-{key}"
+    with lock("programs"):
+        if not folder.exists():
+            with steps.step(f"compile the guest's programs and the preload library ({arch})"), fill(folder) as new:
+                for name, (source, options) in _PROGRAMS.items():
+                    argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source), "-lpthread"]
+                    run_command(
+                        steps, argv if "-static" in options else argv[:-1], what=f"compile {source}", timeout=120,
+                        hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
+                    )  # fmt: skip
+    return folder

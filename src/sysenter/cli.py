@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: each command is a few lines that call one room."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sysenter.build.module import Module, build_module
+from sysenter.errors import SysenterError
+from sysenter.kernels.catalogue import CATALOGUE, DEFAULT
+from sysenter.kernels.provide import cached_release, provide
+from sysenter.lab.accelerator import choose_accelerator
+from sysenter.lab.guest import Guest, guest_for
+from sysenter.lab.prompt import SHELL_TASK, exec_task
+from sysenter.measure.run import measure
+from sysenter.report.json import to_json
+from sysenter.report.table import print_table
+from sysenter.steps import Steps
+
+__all__ = ["main"]
+
+
+def _prepared(options: argparse.Namespace, steps: Steps) -> tuple[Guest, Module]:
+    target = provide(steps, options.kernel, offline=options.offline)
+    module = build_module(steps, target)
+    return guest_for(steps, target, choose_accelerator(steps, target, options.accelerator)), module
+
+
+def _run(options: argparse.Namespace, steps: Steps) -> int:
+    guest, module = _prepared(options, steps)
+    if options.dry_run:
+        steps.console.file = sys.stdout
+        for machine in (guest.machine(), guest.machine(icount=True)):
+            print(" ".join(guest.command_line(machine)))
+        return 0
+    if options.json:
+        _check_writable(options.json)
+    measurement = measure(steps, guest, module, rounds=options.rounds, count=options.count)
+    print_table(measurement, Console(highlight=False))
+    if options.json:
+        options.json.write_text(json.dumps(to_json(measurement), indent=1) + "\n")
+    bad = measurement.log or not measurement.registers_restored or not measurement.stock_after_unload
+    if bad:
+        raise SysenterError("the kernel was not left as it was", hint="the table and its last line say how",
+                            detail="\n".join(measurement.log))  # fmt: skip
+    return 0
+
+
+def _check_writable(path: Path) -> None:
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise SysenterError(f"cannot write {path}", hint="give --json a file in a folder that you can write to")
+
+
+def _kernels(options: argparse.Namespace, steps: Steps) -> int:
+    table = Table("name", "Debian", "package", "processor", "in the cache")
+    for entry in CATALOGUE:
+        table.add_row(
+            entry.name + (" (default)" if entry.name == DEFAULT else ""), f"{entry.suite} {entry.architecture}",
+            f"linux-image-{entry.flavour}", entry.cpu, cached_release(entry) or "-",
+        )  # fmt: skip
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _build(options: argparse.Namespace, steps: Steps) -> int:
+    module = build_module(steps, provide(steps, options.kernel, offline=options.offline))
+    print(module.module)
+    return 0
+
+
+def _shell(options: argparse.Namespace, steps: Steps) -> int:
+    if not sys.stdin.isatty():
+        raise SysenterError("shell needs a terminal", hint="`./sysenter exec -- COMMAND` runs one command without")
+    guest, module = _prepared(options, steps)
+    return guest.shell(steps, SHELL_TASK, {"sysenter.ko": module.module.read_bytes()})
+
+
+def _exec(options: argparse.Namespace, steps: Steps) -> int:
+    guest, module = _prepared(options, steps)
+    output = guest.run(
+        steps, exec_task(options.command), {"sysenter.ko": module.module.read_bytes()},
+        what="exec", timeout=options.timeout,
+    )  # fmt: skip
+    for line in output.text:
+        print(line)
+    return output.status
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the commands run, and a traceback on an error")
+    common.add_argument("--no-install", action="store_true", help="install nothing: list what is missing and stop")
+    kernel = argparse.ArgumentParser(add_help=False)
+    kernel.add_argument("--kernel", default=DEFAULT, metavar="NAME|FILE",
+                        help="a name that `kernels` lists, or a kernel.toml (default: %(default)s)")  # fmt: skip
+    kernel.add_argument("--offline", action="store_true", help="use what is in the cache, never the network")
+    lab = argparse.ArgumentParser(add_help=False)
+    lab.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto",
+                     help="auto takes KVM if a probe shows that it boots a guest")  # fmt: skip
+
+    parser = argparse.ArgumentParser(prog="sysenter", description=__doc__ and "A faster way into the Linux kernel.")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace, Steps], int], parents: list[argparse.ArgumentParser], help: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
+        sub.set_defaults(function=function)
+        return sub
+
+    run = command("run", _run, [kernel, lab], "boot a real kernel, load the module, run dd over each entry path")
+    run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    run.add_argument("--rounds", type=_positive, default=5, help="times that each path's dd runs (default: %(default)s)")
+    run.add_argument("--count", type=_positive, default=200_000,
+                     help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
+    run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
+    command("kernels", _kernels, [], "list the kernels that --kernel knows, and what is cached")
+    command("build", _build, [kernel], "build the module for a kernel and print its path")
+    command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
+    execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
+    execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
+    execute.add_argument("command", nargs="+", help="the command, after --")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit status. Errors are one line and a hint."""
+    options = _parser().parse_args(arguments)
+    steps = Steps(debug=options.debug)
+    try:
+        return int(options.function(options, steps))
+    except SysenterError as error:
+        if options.debug:
+            steps.console.print_exception()
+        if error.detail:
+            steps.say(error.detail)
+        steps.say(f"sysenter: {error}")
+        return 1
+    except KeyboardInterrupt:
+        steps.say("sysenter: interrupted; nothing is left running and the cache is usable")
+        return 130
+    except OSError as error:
+        if options.debug:
+            steps.console.print_exception()
+        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "--debug shows where"
+        steps.say(f"sysenter: {error} ({hint})")
+        return 1

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian packages of any suite and architecture, beside the system's own apt.
+
+apt is run with lists, cache and state of its own, so it fetches and checks
+(signatures, hashes) without touching what is installed here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from sysenter.cache import cache_folder, file_sha256
+from sysenter.errors import SysenterError
+from sysenter.steps import Steps, run_command
+
+__all__ = ["Apt", "Package", "unpack"]
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) (?:SHA256|SHA512):(?P<hash>[0-9a-f]+)")
+_SUITE = re.compile(r"^(stable|testing|sid|unstable|bookworm|trixie|forky|duke|[a-z]+)(-updates|-backports)?$")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package file in the cache, checked against the archive's signed lists."""
+
+    name: str
+    version: str
+    path: Path
+
+
+def _mirror(steps: Steps) -> str:
+    """The Debian mirror that this machine's own apt uses."""
+    configured = os.environ.get("SYSENTER_DEBIAN_MIRROR")
+    if configured:
+        return configured
+    argv = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
+    for line in run_command(steps, argv, what="ask apt for its mirror", timeout=30).splitlines():
+        uri, _, suite = line.partition(" ")
+        if _SUITE.match(suite) and uri.rstrip("/").endswith("/debian"):
+            return uri
+    raise SysenterError(
+        "no Debian mirror in this machine's apt sources",
+        hint="set SYSENTER_DEBIAN_MIRROR to the address of one, ending in /debian/",
+    )
+
+
+class Apt:
+    """apt for one suite and architecture, with private state in the cache.
+
+    offline: use what is in the cache and never the network.
+    """
+
+    def __init__(self, steps: Steps, suite: str, architecture: str, *, offline: bool) -> None:
+        self._steps, self._suite, self._architecture = steps, suite, architecture
+        self.offline = offline
+        self._folder = cache_folder() / "apt" / f"{suite}-{architecture}"
+        self._packages = cache_folder() / "packages" / f"{suite}-{architecture}"
+        self._updated = False
+
+    def _argv(self, tool: str, *arguments: str) -> list[str]:
+        f = self._folder
+        options = {
+            "Dir::State::Lists": f / "lists", "Dir::State::status": f / "status", "Dir::Cache": f / "cache",
+            "Dir::Etc::SourceList": f / "sources.list", "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::PreferencesParts": "/dev/null",
+            "APT::Architecture": self._architecture, "APT::Architectures": self._architecture,
+            "APT::Sandbox::User": "", "Acquire::Languages": "none", "Acquire::Retries": "3",
+        }  # fmt: skip
+        return [tool, *(a for k, v in options.items() for a in ("-o", f"{k}={v}")), *arguments]
+
+    def _need_network(self, what: str) -> None:
+        if self.offline:
+            raise SysenterError(
+                f"{what} is not in the cache, and --offline forbids to fetch it",
+                hint="run once without --offline, with a network",
+            )
+
+    def update(self) -> None:
+        """Fetch the suite's package lists (once for this object)."""
+        if self._updated:
+            return
+        self._need_network(f"Debian {self._suite}")
+        if not _KEYRING.exists():
+            raise SysenterError(f"{_KEYRING} is missing", hint="install the package debian-archive-keyring")
+        for sub in ("lists/partial", "cache/archives/partial"):
+            (self._folder / sub).mkdir(parents=True, exist_ok=True)
+        (self._folder / "status").touch()
+        source = f"deb [signed-by={_KEYRING}] {_mirror(self._steps)} {self._suite} main\n"
+        (self._folder / "sources.list").write_text(source)
+        with self._steps.step(f"Debian {self._suite} {self._architecture}: package lists"):
+            run_command(
+                self._steps, self._argv("apt-get", "update", "--error-on=any"),
+                what=f"fetch the package lists of Debian {self._suite}", timeout=300,
+                hint="is there a network? With what is cached, --offline works",
+            )  # fmt: skip
+        self._updated = True
+
+    def field(self, package: str, field: str) -> str:
+        """A field of a package's record in the lists, "" if it has none."""
+        self.update()
+        argv = self._argv("apt-cache", "show", "--no-all-versions", package)
+        text = run_command(
+            self._steps, argv, what=f"look up {package} in Debian {self._suite}", timeout=60,
+            hint="the archive no longer has it; a newer sysenter may know its new name",
+        )  # fmt: skip
+        match = re.search(rf"^{field}: (.*)$", text, re.M)
+        return match[1] if match else ""
+
+    def fetch(self, names: Sequence[str]) -> tuple[Package, ...]:
+        """Fetch packages into the cache; those there and whole are not fetched again."""
+        known = {name: self._cached(name) for name in names}
+        if missing := [name for name, package in known.items() if package is None]:
+            self._need_network(", ".join(missing))
+            self.update()
+            self._download(missing)
+            known.update({name: self._cached(name) for name in missing})
+        found = tuple(p for p in known.values() if p is not None)
+        if len(found) != len(names):
+            lost = ", ".join(n for n, p in known.items() if p is None)
+            raise SysenterError(f"{lost}: not in the cache after its download", hint="run the command again")
+        return found
+
+    def _record(self, name: str) -> Path:
+        return self._packages / f"{name}.json"
+
+    def _cached(self, name: str) -> Package | None:
+        """The package in the cache, or None if it is absent or damaged."""
+        try:
+            record = json.loads(self._record(name).read_text())
+            path = self._packages / record["file"]
+            if file_sha256(path) == record["sha256"]:
+                return Package(name, record["version"], path)
+            self._steps.say(f"         {path.name} in the cache is damaged: it is not used")
+        except (OSError, ValueError, KeyError):
+            pass
+        return None
+
+    def _download(self, names: Sequence[str]) -> None:
+        self._packages.mkdir(parents=True, exist_ok=True)
+        argv = self._argv("apt-get", "download", "--print-uris", *names)
+        uris = [_URI.search(line) for line in run_command(
+            self._steps, argv, what=f"look up {', '.join(names)}", timeout=60).splitlines()]  # fmt: skip
+        files = {m["file"]: m for m in uris if m}
+        for file in files:  # apt resumes or trusts what it finds: begin anew
+            (self._packages / file).unlink(missing_ok=True)
+        total = sum(int(m["size"]) for m in files.values())
+        what = f"fetch {len(files)} packages ({total / 1e6:.0f} MB)"
+        with self._steps.step(what), self._steps.progress("fetch", total) as show:
+            with _watching(lambda: show(self._done(list(files)))):
+                run_command(
+                    self._steps, self._argv("apt-get", "download", *names), cwd=self._packages,
+                    what=what, timeout=1800, hint="is there a network, and room on the disk?",
+                )  # fmt: skip
+        for file, match in files.items():
+            name, version = file.split("_")[0], unquote(file.split("_")[1])
+            path = self._packages / file
+            if not path.exists():
+                raise SysenterError(f"{file} did not arrive", hint="run the command again")
+            record = {"file": file, "version": version, "sha256": file_sha256(path)}
+            if len(match["hash"]) == 64 and record["sha256"] != match["hash"]:
+                raise SysenterError(f"{file} arrived damaged", hint="run the command again")
+            self._record(name).write_text(json.dumps(record))
+
+    def _done(self, files: Sequence[str]) -> int:
+        paths = [self._packages / f for f in files]
+        paths += [self._folder / "cache/archives/partial" / f for f in files]
+        return sum(p.stat().st_size for p in paths if p.exists())
+
+
+class _watching:
+    """Calls a function five times a second while the block runs."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def _loop(self) -> None:
+        while not self._stop.wait(0.2):
+            self._function()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def unpack(steps: Steps, package: Package, folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> None:
+    """Unpack a package's files below `folder`, those whose path is `wanted`.
+
+    Paths have no leading slash. Raises SysenterError if the package is damaged.
+    """
+    argv = ["dpkg-deb", "--fsys-tarfile", str(package.path)]
+    steps.command(argv)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                for member in archive:
+                    name = member.name.removeprefix("./")
+                    if name and wanted(name):
+                        archive.extract(member, folder, filter=lambda m, _: m.replace(uid=None, gid=None, deep=False))
+            process.stdout.read()
+        except (tarfile.TarError, EOFError) as error:
+            process.kill()
+            raise SysenterError(
+                f"{package.path.name} is damaged: {error}", hint=f"remove {package.path} and run the command again"
+            ) from error
+    if process.returncode:
+        raise SysenterError(
+            f"{package.path.name} is damaged: dpkg-deb failed with status {process.returncode}",
+            hint=f"remove {package.path} and run the command again",
+        )
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free where `folder` is."""
+    return shutil.disk_usage(folder).free

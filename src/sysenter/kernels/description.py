@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kernel.toml: a kernel of the user's own."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sysenter.errors import SysenterError
+
+__all__ = ["Description", "read_description"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a kernel.toml says, checked; paths are absolute.
+
+    arch: i386 or amd64. cc: compiler for its modules, None for the system's.
+    cpu: QEMU's processor model.
+    """
+
+    path: Path
+    release: str
+    arch: str
+    image: Path
+    system_map: Path
+    headers: Path
+    cc: str | None
+    smp: bool
+    qemu_args: tuple[str, ...]
+    append: str
+    cpu: str
+
+
+_KEYS: dict[str, tuple[type, bool]] = {  # key: (type, whether it must be there)
+    "release": (str, True), "arch": (str, True), "image": (str, True), "system-map": (str, True),
+    "headers": (str, True), "cc": (str, False), "smp": (bool, False), "qemu-args": (list, False),
+    "append": (str, False), "cpu": (str, False),
+}  # fmt: skip
+_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
+
+
+def read_description(path: Path) -> Description:
+    """Read and check a kernel.toml. Raises SysenterError, naming file and key."""
+
+    def bad(what: str, hint: str = "docs/kernel.toml.md describes the file") -> SysenterError:
+        return SysenterError(f"{path}: {what}", hint=hint)
+
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise bad(f"not TOML: {error}") from error
+    except OSError as error:
+        raise bad(f"cannot be read: {error.strerror}", hint="give the path of a kernel.toml") from error
+    for key in values:
+        if key not in _KEYS:
+            raise bad(f"unknown key {key!r}; known are {', '.join(_KEYS)}")
+    for key, (kind, required) in _KEYS.items():
+        if key not in values:
+            if required:
+                raise bad(f"key {key!r} is missing")
+        elif not isinstance(values[key], kind) or (
+            kind is list and not all(isinstance(item, str) for item in values[key])
+        ):
+            raise bad(f"key {key!r} must be {_NAMES[kind]}, not {values[key]!r}")
+    if values["arch"] not in ("i386", "amd64"):
+        raise bad(f"key 'arch' must be 'i386' or 'amd64', not {values['arch']!r}")
+    folder = path.resolve().parent
+    for key, is_kind, kind_name in (
+        ("image", Path.is_file, "file"), ("system-map", Path.is_file, "file"), ("headers", Path.is_dir, "folder"),
+    ):  # fmt: skip
+        if not is_kind(folder / values[key]):
+            raise bad(f"key {key!r}: no such {kind_name}: {folder / values[key]}")
+    cc = values.get("cc")
+    if cc and "/" in cc:
+        cc = str(folder / cc)
+        if not Path(cc).is_file():
+            raise bad(f"key 'cc': no such file: {cc}")
+    smp = values.get("smp", False)
+    return Description(
+        path=path.resolve(), release=values["release"], arch=values["arch"], image=folder / values["image"],
+        system_map=folder / values["system-map"], headers=folder / values["headers"], cc=cc, smp=smp,
+        qemu_args=tuple(values.get("qemu-args", ("-smp", "2") if smp else ())),
+        append=values.get("append", ""),
+        cpu=values.get("cpu", "pentium3" if values["arch"] == "i386" else "Skylake-Client"),
+    )  # fmt: skip

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From what the user says after `--kernel` to a target on the disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
+from sysenter.errors import SysenterError
+from sysenter.kernels.catalogue import CATALOGUE, DebianKernel
+from sysenter.kernels.debian import Apt, unpack
+from sysenter.kernels.description import Description, read_description
+from sysenter.steps import Steps
+from sysenter.target.target import Guard, Target, guard_of
+
+__all__ = ["cached_release", "provide"]
+
+# Raise when what is unpacked changes: folders of another layout are made anew.
+_LAYOUT = "1"
+_USERLAND = ("libc6", "coreutils", "busybox-static")
+# From the image's package: the kernel, and the driver that shows the MSRs.
+_IMAGE_FILES = re.compile(r"^(\.?/?)(boot|lib|usr|usr/lib|lib/modules(/[^/]+)?)$|^boot/|/kernel/arch/x86/kernel/msr\.ko|/kernel(/arch(/x86(/kernel)?)?)?$")
+
+
+def provide(steps: Steps, kernel: str, *, offline: bool) -> Target:
+    """The target that `kernel` names: one of the catalogue, or a kernel.toml.
+
+    Fetches and unpacks what the cache does not hold. Raises SysenterError for an
+    unknown name, a bad kernel.toml, damaged files, or a missing network.
+    """
+    for entry in CATALOGUE:
+        if entry.name == kernel:
+            with lock(f"kernel-{entry.name}"):
+                return _debian_target(steps, entry, offline=offline)
+    if kernel.endswith(".toml"):
+        return _described_target(steps, read_description(Path(kernel)), offline=offline)
+    names = ", ".join(entry.name for entry in CATALOGUE)
+    raise SysenterError(f"unknown kernel {kernel!r}", hint=f"one of {names}, or the path of a kernel.toml")
+
+
+def cached_release(entry: DebianKernel) -> str:
+    """The release of a catalogue kernel in the cache, "" if it is not there."""
+    try:
+        return str(json.loads((_folder(entry) / "kernel.json").read_text())["release"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _folder(entry: DebianKernel) -> Path:
+    return cache_folder() / "kernels" / entry.name
+
+
+def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Target:
+    folder = _folder(entry)
+    record = _whole(folder)
+    if record is None:
+        _unpack_kernel(steps, entry, folder, offline=offline)
+        record = _whole(folder)
+        if record is None:
+            raise SysenterError(f"{folder} is damaged right after it was made", hint="is the disk full or failing?")
+    release = record["release"]
+    image = folder / "boot" / f"vmlinuz-{release}"
+    return Target(
+        name=entry.name, arch=entry.arch, image=image, headers=folder / f"usr/src/linux-headers-{release}",
+        cc=None, cpu=entry.cpu, cpus=1, qemu_args=(), append=entry.append,
+        guard=_guard(steps, image, None, folder / "guard.json"),
+        userland=userland(steps, entry.suite, entry.architecture, offline=offline), modules=folder,
+    )  # fmt: skip
+
+
+def _whole(folder: Path) -> dict[str, str] | None:
+    """The record of an unpacked kernel, or None if it is absent or damaged."""
+    try:
+        record: dict[str, str] = json.loads((folder / "kernel.json").read_text())
+        if record["layout"] == _LAYOUT and file_sha256(folder / record["image"]) == record["sha256"]:
+            return record
+    except (OSError, ValueError, KeyError):
+        pass
+    return None
+
+
+def _unpack_kernel(steps: Steps, entry: DebianKernel, folder: Path, *, offline: bool) -> None:
+    apt = Apt(steps, entry.suite, entry.architecture, offline=offline)
+    names = _package_names(apt, entry, folder)
+    packages = apt.fetch(names)
+    with steps.step(f"unpack {entry.name}"), fill(folder) as new:
+        for package in packages:
+            if package.name.startswith("linux-image-"):
+                unpack(steps, package, new, lambda name: bool(_IMAGE_FILES.search(name)))
+            else:
+                unpack(steps, package, new)
+        release = names[0].removeprefix("linux-image-")
+        image = f"boot/vmlinuz-{release}"
+        # The packages expect to be at /usr/src; their Makefile says so once.
+        makefile = new / f"usr/src/linux-headers-{release}/Makefile"
+        makefile.write_text(makefile.read_text().replace("/usr/src/", f"{folder}/usr/src/"))
+        record = {
+            "layout": _LAYOUT, "release": release, "image": image, "sha256": file_sha256(new / image),
+            "packages": " ".join(f"{p.name}={p.version}" for p in packages),
+        }  # fmt: skip
+        (new / "kernel.json").write_text(json.dumps(record))
+
+
+def _package_names(apt: Apt, entry: DebianKernel, folder: Path) -> list[str]:
+    """The packages of the kernel that the flavour's meta-package stands for."""
+    names_file = folder.parent / f"{entry.name}.packages"
+    if apt.offline and names_file.exists():
+        return names_file.read_text().split()
+    depends = apt.field(f"linux-image-{entry.flavour}", "Depends")
+    match = re.search(r"linux-image-([\w.+-]+)", depends)
+    if not match:
+        raise SysenterError(
+            f"Debian {entry.suite} names no kernel for linux-image-{entry.flavour}", hint="the mirror may be incomplete"
+        )
+    release = match[1]
+    headers = apt.field(f"linux-headers-{release}", "Depends")
+    more = re.findall(r"(linux-(?:headers|kbuild)-[\w.+-]+)", headers)
+    names = [f"linux-image-{release}", f"linux-headers-{release}", *more]
+    names_file.parent.mkdir(parents=True, exist_ok=True)
+    names_file.write_text(" ".join(names))
+    return names
+
+
+def userland(steps: Steps, suite: str, architecture: str, *, offline: bool) -> Path:
+    """Debian's dd, C library and a static shell, unpacked; returns their root."""
+    folder = cache_folder() / "userland" / f"{suite}-{architecture}"
+    stamp = folder / "userland.json"
+    with lock(f"userland-{suite}-{architecture}"):
+        try:
+            record = json.loads(stamp.read_text())
+            if all(file_sha256(folder / f) == s for f, s in record.items()):
+                return folder
+        except (OSError, ValueError):
+            pass
+        packages = Apt(steps, suite, architecture, offline=offline).fetch(_USERLAND)
+        with steps.step(f"unpack dd, libc and a shell ({suite} {architecture})"), fill(folder) as new:
+            for package in packages:
+                unpack(steps, package, new, lambda name: not name.startswith("usr/share"))
+            check = ("bin/dd", "bin/busybox")
+            (new / "userland.json").write_text(json.dumps({f: file_sha256(new / f) for f in check}))
+    return folder
+
+
+def _guard(steps: Steps, image: Path, system_map: Path | None, kept: Path) -> Guard:
+    """The guard of an image; reading it takes seconds, so it is kept."""
+    key = digest([file_sha256(image), system_map.read_bytes() if system_map else "", _LAYOUT])
+    try:
+        record = json.loads(kept.read_text())
+        if record.pop("key") == key:
+            return Guard(**record)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    with steps.step("read the kernel's own symbols"):
+        guard = guard_of(image, system_map)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"key": key, **asdict(guard)}))
+    return guard
+
+
+def _described_target(steps: Steps, kernel: Description, *, offline: bool) -> Target:
+    kept = cache_folder() / "guards" / f"{digest([str(kernel.path)])}.json"
+    guard = _guard(steps, kernel.image, kernel.system_map, kept)
+    if guard.release != kernel.release:
+        raise SysenterError(
+            f"{kernel.path}: release is {kernel.release!r}, but {kernel.image.name} is {guard.release!r}",
+            hint="make the two agree",
+        )
+    legacy = guard.release.startswith(("2.2.", "2.4."))
+    return Target(
+        name=kernel.path.parent.name, arch=kernel.arch, image=kernel.image, headers=kernel.headers, cc=kernel.cc,
+        cpu=kernel.cpu, cpus=2 if kernel.smp else 1, qemu_args=kernel.qemu_args, append=kernel.append, guard=guard,
+        userland=None if legacy else userland(steps, "bookworm", kernel.arch, offline=offline),
+        modules=None, system_map=kernel.system_map,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""KVM where it really boots a guest, else TCG.
+
+/dev/kvm can be there, open, and still not run an unmodified kernel (nested and
+restricted virtualisation), so nothing but a boot tells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from sysenter.cache import cache_folder, digest
+from sysenter.errors import SysenterError
+from sysenter.lab.guest import guest_for
+from sysenter.steps import Steps
+from sysenter.target.target import Target
+
+__all__ = ["choose_accelerator"]
+
+_PROBE_SECONDS = 8.0  # a kernel that KVM runs is in its userland within two
+
+
+def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
+    """ "kvm" or "tcg": as the user wants, or with "auto" what a probe finds.
+
+    A probe's answer is kept until the host boots anew.
+    """
+    if wanted != "auto":
+        return wanted
+    if target.legacy or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
+    kept = cache_folder() / "accelerator" / f"{digest([boot_id, target.release, target.cpu])}.json"
+    try:
+        return str(json.loads(kept.read_text())["accelerator"])
+    except (OSError, ValueError, KeyError):
+        pass
+    answer = "kvm"
+    with steps.step("probe whether KVM boots a guest here"):
+        try:
+            guest_for(steps, target, "kvm").run(steps, "true", {}, what="the KVM probe", timeout=_PROBE_SECONDS)
+        except SysenterError:
+            answer = "tcg"
+    if answer == "tcg":
+        steps.say("         it does not: emulating with TCG")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"accelerator": answer}))
+    return answer

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one place that starts QEMU."""
+
+from __future__ import annotations
+
+import selectors
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sysenter.errors import SysenterError
+from sysenter.steps import Steps
+
+__all__ = ["GuestLost", "Machine", "Result", "qemu_argv", "run_interactive", "run_machine"]
+
+_LOG_LIMIT = 16 << 20  # bytes; a guest that logs more is stopped
+_PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
+
+
+class GuestLost(SysenterError):
+    """The guest ended, hung or flooded before its task was done."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A virtual machine to start.
+
+    arch: i386 or amd64. accelerator: "tcg" or "kvm". icount: count guest
+    instructions exactly (TCG only; the time-stamp counter shows them).
+    memory: MiB. extra: more of QEMU's options. binary: another QEMU than the
+    architecture's own.
+    """
+
+    arch: str
+    cpu: str
+    kernel: Path
+    append: str
+    accelerator: str = "tcg"
+    icount: bool = False
+    memory: int = 256
+    cpus: int = 1
+    extra: tuple[str, ...] = ()
+    binary: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of a guest.
+
+    lines: what its task wrote. console: the kernel's log. seconds: from QEMU's
+    start to its end.
+    """
+
+    lines: tuple[str, ...]
+    console: str
+    seconds: float
+
+
+def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:
+    """QEMU's command line; `console` and `task` are its -serial arguments."""
+    binary = machine.binary or ("qemu-system-x86_64" if machine.arch == "amd64" else "qemu-system-i386")
+    argv = [binary, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv += ["-machine", "pc", "-m", str(machine.memory), "-cpu", machine.cpu]
+    argv += ["-accel", "kvm" if machine.accelerator == "kvm" else "tcg"]
+    if machine.icount:
+        argv += ["-icount", "shift=0,sleep=off"]
+    if machine.cpus > 1 and "-smp" not in machine.extra:
+        argv += ["-smp", str(machine.cpus)]
+    argv += ["-kernel", str(machine.kernel), "-initrd", str(initrd), "-append", machine.append]
+    argv += ["-serial", console]
+    if task:
+        argv += ["-serial", task]
+    return argv + list(machine.extra)
+
+
+def _with_parent(argv: Sequence[str]) -> list[str]:
+    """QEMU that dies with us, whatever kills us (prctl PR_SET_PDEATHSIG)."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+
+def _check_installed(argv: Sequence[str]) -> None:
+    if not shutil.which(argv[0]):
+        raise SysenterError(
+            f"{argv[0]} is not installed", hint="install Debian's qemu-system-x86, or run without --no-install"
+        )
+
+
+def _last(text: str, count: int = 12) -> str:
+    return "\n".join(text.replace("\r", "").splitlines()[-count:])
+
+
+def run_machine(
+    steps: Steps,
+    machine: Machine,
+    initrd: bytes,
+    *,
+    what: str,
+    timeout: float,
+    on_line: Callable[[str], None] | None = None,
+) -> Result:
+    """Start a machine, read its task's lines to the end, see that it ends.
+
+    what: what it does, for errors. timeout: seconds for the whole life. on_line:
+    called with each line of the task as it comes. Raises GuestLost, with the last
+    lines of the console, if the guest panics, hangs, floods its log or ends
+    without saying how its task went; what it says last is {"exit": STATUS}.
+    """
+    with tempfile.TemporaryDirectory(prefix="sysenter-lab-") as folder:
+        initrd_path, console_path = Path(folder) / "initrd", Path(folder) / "console"
+        initrd_path.write_bytes(initrd)
+        console_path.touch()
+        argv = qemu_argv(machine, initrd_path, f"file:{console_path}", "stdio")
+        _check_installed(argv)
+        steps.command(argv)
+        start = time.monotonic()
+        errors_path = Path(folder) / "errors"
+        with errors_path.open("wb") as errors:
+            process = subprocess.Popen(
+                _with_parent(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
+        try:
+            lines, why = _read_lines(process, start + timeout, console_path, on_line)
+        finally:
+            process.kill()
+            process.wait()
+        seconds = time.monotonic() - start
+        console = console_path.read_bytes()[-_LOG_LIMIT:].decode("utf-8", "replace").replace("\r", "")
+        complaint = errors_path.read_text(errors="replace").strip()
+    if not why and not any('"exit"' in line for line in lines):
+        why = "the guest ended before its task was done"
+        if not console and complaint:
+            why = f"QEMU says: {complaint.splitlines()[-1]}"
+    if why:
+        raise GuestLost(f"{what}: {why}", hint="the guest's last lines are above", detail=_last(console or complaint))
+    return Result(tuple(lines), console, seconds)
+
+
+def _read_lines(
+    process: subprocess.Popen[bytes], deadline: float, console: Path, on_line: Callable[[str], None] | None
+) -> tuple[list[str], str]:
+    """The task's lines, and why reading them stopped early ("" if it did not)."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    pending, total, done = b"", 0, False
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return lines, "" if done else "no end of its task in the time allowed"
+            if not selector.select(min(left, 0.5)):
+                if console.stat().st_size > _LOG_LIMIT:
+                    return lines, f"it filled its log ({_LOG_LIMIT >> 20} MiB)"
+                if any(mark in console.read_bytes()[-4096:] for mark in _PANIC):
+                    return lines, "the kernel panicked"
+                continue
+            chunk = process.stdout.read1(65536)  # type: ignore[attr-defined]
+            if not chunk:
+                panicked = any(mark in console.read_bytes()[-8192:] for mark in _PANIC)
+                return lines, "the kernel panicked" if panicked else ""
+            total += len(chunk)
+            if total > _LOG_LIMIT:
+                return lines, f"its task wrote more than {_LOG_LIMIT >> 20} MiB"
+            *whole, pending = (pending + chunk).split(b"\n")
+            for raw in whole:
+                line = raw.decode("utf-8", "replace").rstrip("\r")
+                lines.append(line)
+                done = done or line.startswith('{"exit"')
+                if on_line:
+                    on_line(line)
+
+
+def run_interactive(steps: Steps, machine: Machine, initrd: bytes) -> int:
+    """Start a machine with its first serial port on this terminal; returns QEMU's status."""
+    with tempfile.TemporaryDirectory(prefix="sysenter-lab-") as folder:
+        initrd_path = Path(folder) / "initrd"
+        initrd_path.write_bytes(initrd)
+        argv = qemu_argv(machine, initrd_path, "mon:stdio", "")
+        _check_installed(argv)
+        steps.command(argv)
+        return subprocess.run(_with_parent(argv)).returncode

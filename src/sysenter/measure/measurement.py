@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+__all__ = ["PATHS", "CallCost", "DdRuns", "Measurement", "paired_ratio"]
+
+PATHS = ("int80", "stock", "fast")
+
+
+@dataclass(frozen=True)
+class CallCost:
+    """One system call by one entry path.
+
+    instructions: guest instructions from the user's call to its return, exact,
+    the least of many single calls less the cost of reading the counter; None if
+    they were not counted. ns: nanoseconds for a call, best of several loops, on
+    the accelerator named in the measurement (emulated under TCG). cycles: as
+    instructions, but time-stamp-counter cycles; None where that is emulated.
+    """
+
+    call: str
+    path: str
+    instructions: int | None
+    ns: float
+    cycles: int | None
+
+
+@dataclass(frozen=True)
+class DdRuns:
+    """dd if=/dev/zero of=/dev/null by one entry path.
+
+    block: bytes a read and a write. count: of each. seconds: dd's own figure for
+    each round. fast_calls: what the module counted in each round.
+    """
+
+    path: str
+    block: int
+    count: int
+    seconds: tuple[float, ...]
+    fast_calls: tuple[int, ...]
+
+
+def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
+    """How many times as fast: the median over rounds of slower/faster.
+
+    Both have one figure a round, taken right after one another, so that what
+    disturbs the host disturbs both. Raises ValueError if there are no rounds.
+    """
+    pairs = [s / f for s, f in zip(slower, faster, strict=True)]
+    if not pairs:
+        raise ValueError("no rounds to compare")
+    return median(pairs)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All of a run. registers_restored: the SYSENTER registers held after unload
+    what they held before load. log: suspicious lines of the kernel's log."""
+
+    release: str
+    arch: str
+    cpu: str
+    accelerator: str
+    cpus: int
+    sock_register: int
+    accepted: bool
+    calls: tuple[CallCost, ...]
+    dd: tuple[DdRuns, ...]
+    fast_table: int
+    registers_restored: bool
+    stock_after_unload: bool
+    log: tuple[str, ...]
+
+    def seconds(self, path: str) -> tuple[float, ...]:
+        """dd's times by one path."""
+        return next(d.seconds for d in self.dd if d.path == path)
+
+    @property
+    def fast_over_stock(self) -> float:
+        """How many times as fast dd is on the fast path as on the kernel's own."""
+        return paired_ratio(self.seconds("stock"), self.seconds("fast"))
+
+    @property
+    def fast_over_int80(self) -> float:
+        """How many times as fast dd is on the fast path as by int $0x80."""
+        return paired_ratio(self.seconds("int80"), self.seconds("fast"))

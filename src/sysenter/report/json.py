@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The JSON of `run --json`: a contract (docs/json.md). Keys are added, not changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sysenter.measure.measurement import Measurement
+
+__all__ = ["to_json"]
+
+
+def to_json(m: Measurement) -> dict[str, Any]:
+    """A measurement as the object that docs/json.md describes, schema 1."""
+    return {
+        "schema": 1,
+        "target": {
+            "release": m.release, "arch": m.arch, "cpu": m.cpu, "accelerator": m.accelerator, "cpus": m.cpus,
+        },
+        "guard": {"release": m.release, "sock_register": f"0x{m.sock_register:x}", "accepted": m.accepted},
+        "calls": [
+            {"call": c.call, "path": c.path, "instructions": c.instructions, "ns": c.ns,
+             **({} if c.cycles is None else {"cycles": c.cycles})}
+            for c in m.calls
+        ],
+        "dd": [
+            {"path": d.path, "block": d.block, "count": d.count, "seconds": list(d.seconds),
+             "fast_calls": list(d.fast_calls)}
+            for d in m.dd
+        ],
+        "speedup": {
+            "dd_fast_over_stock": round(m.fast_over_stock, 3), "dd_fast_over_int80": round(m.fast_over_int80, 3),
+        },
+        "module": {"fast_table": m.fast_table},
+        "after_unload": {"registers_restored": m.registers_restored, "stock_calls_work": m.stock_after_unload},
+        "kernel_log": list(m.log),
+    }  # fmt: skip

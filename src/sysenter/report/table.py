@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table that `run` prints."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sysenter.measure.measurement import PATHS, Measurement
+
+__all__ = ["print_table"]
+
+
+def _dd_table(m: Measurement) -> Table:
+    first = m.dd[0]
+    emulated = " (emulated time)" if m.accelerator == "tcg" else ""
+    table = Table(
+        title=f"dd if=/dev/zero of=/dev/null bs={first.block} count={first.count}, {len(first.seconds)} rounds{emulated}",
+        title_justify="left",
+    )
+    for name in ("path", "median s", "least", "most", "× int80", "× stock", "fast calls"):
+        table.add_column(name, justify="left" if name == "path" else "right")
+    for runs in m.dd:
+        against = [median(o / s for o, s in zip(m.seconds(other), runs.seconds, strict=True)) for other in PATHS[:2]]
+        table.add_row(
+            runs.path, f"{median(runs.seconds):.3f}", f"{min(runs.seconds):.3f}", f"{max(runs.seconds):.3f}",
+            *(f"{ratio:.2f}" for ratio in against), str(min(runs.fast_calls)),
+        )  # fmt: skip
+    return table
+
+
+def _call_table(m: Measurement) -> Table:
+    cycles = any(c.cycles is not None for c in m.calls)
+    table = Table(title="one call, from the program's call to its return", title_justify="left")
+    for name in ("call", "path", "guest instructions", "against stock", *(("cycles",) if cycles else ()),
+                 "ns" if m.accelerator != "tcg" else "ns (emulated)"):  # fmt: skip
+        table.add_column(name, justify="left" if name in ("call", "path") else "right")
+    stock = {c.call: c.instructions for c in m.calls if c.path == "stock"}
+    for c in m.calls:
+        base = stock.get(c.call)
+        table.add_row(
+            c.call, c.path, "-" if c.instructions is None else str(c.instructions),
+            "-" if c.instructions is None or base is None else f"{c.instructions - base:+d}",
+            *((str(c.cycles),) if cycles else ()), f"{c.ns:.0f}", end_section=c.path == PATHS[-1],
+        )  # fmt: skip
+    return table
+
+
+def print_table(m: Measurement, console: Console) -> None:
+    """Print a measurement for a person."""
+    how = "on KVM" if m.accelerator == "kvm" else "emulated (TCG): the times are the emulator's, the counts exact"
+    yes = {True: "yes", False: "NO"}
+    parts: list[RenderableType] = [
+        Text(f"\nLinux {m.release} ({m.arch}) on {m.cpu}, {m.cpus} CPU, {how}"),
+        Text(f"guard: release {m.release}, sock_register 0x{m.sock_register:x}: accepted; {m.fast_table} calls are fast\n"),
+        _dd_table(m), Text(""), _call_table(m),
+        Text(f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, {m.fast_over_int80:.2f} times int80's"),
+        Text(f"after unload: SYSENTER registers as before: {yes[m.registers_restored]}; "
+             f"stock calls work: {yes[m.stock_after_unload]}; kernel log clean: {yes[not m.log]}"),
+    ]  # fmt: skip
+    console.print(Group(*parts))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A target, and the guard that ties a module to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sysenter.errors import SysenterError
+from sysenter.target.image import BzImage, read_bzimage
+from sysenter.target.symbols import Memory, build_id, exported, kallsyms, parse_system_map
+
+__all__ = ["Guard", "Target", "guard_of"]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a module built for one kernel is held against in another.
+
+    release, version: `uname -r` and `uname -v`. sock_register, stext: addresses
+    of the link, before KASLR. build_id: of the link in hex, "" if it has none.
+    """
+
+    release: str
+    version: str
+    sock_register: int
+    stext: int
+    build_id: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kernel, and what it takes to build for it and to boot it.
+
+    image: its bzImage. headers: its configured tree. cc: the compiler for its
+    modules, or None for the system's. cpu: QEMU's model. cpus: how many.
+    userland: unpacked packages with dd, a C library and a shell for its guest;
+    None where it cannot run present programs (2.2, 2.4). modules: where its own
+    modules are unpacked, if anywhere.
+    """
+
+    name: str
+    arch: str
+    image: Path
+    headers: Path
+    cc: str | None
+    cpu: str
+    cpus: int
+    qemu_args: tuple[str, ...]
+    append: str
+    guard: Guard
+    userland: Path | None
+    modules: Path | None
+    system_map: Path | None = None
+
+    @property
+    def release(self) -> str:
+        """`uname -r` of this kernel."""
+        return self.guard.release
+
+    @property
+    def legacy(self) -> bool:
+        """Whether this is Linux 2.2 or 2.4."""
+        return self.release.startswith(("2.2.", "2.4."))
+
+    @property
+    def bits(self) -> int:
+        """32 or 64."""
+        return 64 if self.arch == "amd64" else 32
+
+
+def guard_of(image_path: Path, system_map: Path | None) -> Guard:
+    """Read the guard's values off the kernel image itself.
+
+    A System.map, where one is given, is held against the image's own symbols.
+    Raises SysenterError if the image is damaged or the map is another kernel's.
+    """
+    image = read_bzimage(image_path.read_bytes(), str(image_path))
+    memory = Memory.of(image)
+    if image.is_elf:
+        symbols = kallsyms(memory)
+        ours = {name: symbols.get(name) for name in ("sock_register", "_stext")}
+    else:
+        ours = {"sock_register": exported(memory, "sock_register"), "_stext": image.load_address}
+    missing = [name for name, value in ours.items() if value is None]
+    if missing:
+        raise SysenterError(
+            f"{image_path}: the kernel has no symbol {missing[0]}", hint="a kernel with networking is needed"
+        )
+    if system_map is not None:
+        mapped = parse_system_map(system_map.read_text(errors="replace"), str(system_map))
+        for name in ("sock_register",):
+            if mapped.get(name) != ours[name]:
+                theirs = f"0x{mapped[name]:x}" if name in mapped else "missing"
+                raise SysenterError(
+                    f"{system_map} is of another kernel: {name} is {theirs} there, 0x{ours[name]:x} in {image_path.name}",
+                    hint="give the System.map that was built together with the image",
+                )
+    return Guard(
+        release=image.release,
+        version=image.version[image.version.find("#") :],
+        sock_register=ours["sock_register"] or 0,
+        stext=ours["_stext"] or 0,
+        build_id=build_id(image),
+    )
