@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sysenter.build.module import Module, build_module
+from sysenter.doctor import examine
 from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE, DEFAULT
 from sysenter.kernels.provide import cached_release, provide
@@ -45,7 +46,7 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
     if options.json:
         _check_writable(options.json)
     measurement = measure(steps, guest, module, rounds=options.rounds, count=options.count)
-    print_table(measurement, Console(highlight=False))
+    print_table(measurement, _stdout())
     if options.json:
         options.json.write_text(json.dumps(to_json(measurement), indent=1) + "\n")
     bad = measurement.log or not measurement.registers_restored or not measurement.stock_after_unload
@@ -53,6 +54,11 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         raise SysenterError("the kernel was not left as it was", hint="the table and its last line say how",
                             detail="\n".join(measurement.log))  # fmt: skip
     return 0
+
+
+def _stdout() -> Console:
+    """Where results go; into a file or a pipe they are not squeezed to 80 columns."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _check_writable(path: Path) -> None:
@@ -67,7 +73,7 @@ def _kernels(options: argparse.Namespace, steps: Steps) -> int:
             entry.name + (" (default)" if entry.name == DEFAULT else ""), f"{entry.suite} {entry.architecture}",
             f"linux-image-{entry.flavour}", entry.cpu, cached_release(entry) or "-",
         )  # fmt: skip
-    Console(highlight=False).print(table)
+    _stdout().print(table)
     return 0
 
 
@@ -95,6 +101,15 @@ def _exec(options: argparse.Namespace, steps: Steps) -> int:
     return output.status
 
 
+def _doctor(options: argparse.Namespace, steps: Steps) -> int:
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
+        if not finding.ok:
+            print(f"      {finding.hint}")
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -114,11 +129,14 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto",
                      help="auto takes KVM if a probe shows that it boots a guest")  # fmt: skip
 
-    parser = argparse.ArgumentParser(prog="sysenter", description=__doc__ and "A faster way into the Linux kernel.")
+    parser = argparse.ArgumentParser(prog="sysenter", description="A faster way into the Linux kernel.")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     def command(
-        name: str, function: Callable[[argparse.Namespace, Steps], int], parents: list[argparse.ArgumentParser], help: str
+        name: str,
+        function: Callable[[argparse.Namespace, Steps], int],
+        parents: list[argparse.ArgumentParser],
+        help: str,
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
         sub.set_defaults(function=function)
@@ -126,11 +144,14 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, [kernel, lab], "boot a real kernel, load the module, run dd over each entry path")
     run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    run.add_argument("--rounds", type=_positive, default=5, help="times that each path's dd runs (default: %(default)s)")
-    run.add_argument("--count", type=_positive, default=200_000,
+    run.add_argument(
+        "--rounds", type=_positive, default=5, help="times that each path's dd runs (default: %(default)s)"
+    )
+    run.add_argument("--count", type=_positive, default=120_000,
                      help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
     command("kernels", _kernels, [], "list the kernels that --kernel knows, and what is cached")
+    command("doctor", _doctor, [], "look at what this machine has of what sysenter needs")
     command("build", _build, [kernel], "build the module for a kernel and print its path")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")

@@ -64,8 +64,8 @@ def _multiboot(steps: Steps, image: BzImage, shim: Path, scratch: Path) -> bytes
             "-Wa,-I,.", entry, "-o", "shim.elf", str(shim)]  # fmt: skip
     run_command(steps, argv, what="assemble the boot shim", timeout=60, cwd=scratch)
     shim_elf = ELFFile(io.BytesIO((scratch / "shim.elf").read_bytes()))
-    text = shim_elf.get_section_by_name(".text").data()
-    segments = [_Segment(_SHIM_AT, text, len(text))]
+    at_shim = [part for part in shim_elf.iter_segments() if part["p_vaddr"] == _SHIM_AT]
+    segments = [_Segment(_SHIM_AT, part.data(), part["p_memsz"]) for part in at_shim]
     for part in elf.iter_segments():
         if part["p_type"] == "PT_LOAD":
             segments.append(_Segment(part["p_paddr"], part.data(), part["p_memsz"]))

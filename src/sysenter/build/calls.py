@@ -91,7 +91,9 @@ def fast_calls(table: Path, headers: Path, prefix: str, bits: int) -> tuple[Fast
         if nr < _LIMIT and name not in _OUTSIDE:
             calls.append(FastCall(nr, min(arity.get(name, 6), 6), f"{prefix}sys_{name}"))
     if not calls:
-        raise SysenterError(f"{table}: no __SYSCALL lines in it", hint="give the headers that this kernel was built with")
+        raise SysenterError(
+            f"{table}: no __SYSCALL lines in it", hint="give the headers that this kernel was built with"
+        )
     return tuple(calls)
 
 

@@ -52,9 +52,7 @@ def _common_headers(headers: Path) -> Path:
             tree = Path(word).parent
             if word.endswith("/Makefile") and (tree / "include/linux/syscalls.h").exists():
                 return tree
-    raise SysenterError(
-        f"{headers}: no include/linux/syscalls.h", hint="headers must be the kernel's configured tree"
-    )
+    raise SysenterError(f"{headers}: no include/linux/syscalls.h", hint="headers must be the kernel's configured tree")
 
 
 def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, what: str = "") -> Module:

@@ -156,12 +156,15 @@ class Apt:
             (self._packages / file).unlink(missing_ok=True)
         total = sum(int(m["size"]) for m in files.values())
         what = f"fetch {len(files)} packages ({total / 1e6:.0f} MB)"
-        with self._steps.step(what), self._steps.progress("fetch", total) as show:
-            with _watching(lambda: show(self._done(list(files)))):
-                run_command(
-                    self._steps, self._argv("apt-get", "download", *names), cwd=self._packages,
-                    what=what, timeout=1800, hint="is there a network, and room on the disk?",
-                )  # fmt: skip
+        with (
+            self._steps.step(what),
+            self._steps.progress("fetch", total) as show,
+            _watching(lambda: show(self._done(list(files)))),
+        ):
+            run_command(
+                self._steps, self._argv("apt-get", "download", *names), cwd=self._packages,
+                what=what, timeout=1800, hint="is there a network, and room on the disk?",
+            )  # fmt: skip
         for file, match in files.items():
             name, version = file.split("_")[0], unquote(file.split("_")[1])
             path = self._packages / file

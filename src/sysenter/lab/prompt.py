@@ -6,22 +6,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from sysenter.build.native import NATIVE
+
 __all__ = ["SHELL_TASK", "exec_task"]
 
-SHELL_TASK = """
-export PS1='guest# '
-cat <<'END'
-
-A real kernel, and the module for it at hand:
-    insmod /sysenter.ko                              load; rmmod sysenter unloads
-    /lib/sysenter/calls                              cost of single calls on each path
-    LD_PRELOAD=/lib/sysenter/libsysenter.so /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=100000
-    cat /sys/module/sysenter/parameters/calls        fast calls made
-`exit` switches the machine off; Ctrl-A X ends it at once.
-
-END
-setsid cttyhack sh -i
-"""
+SHELL_TASK = (NATIVE / "guest/tasks/shell.sh").read_text()
 
 
 def exec_task(command: Sequence[str]) -> str:

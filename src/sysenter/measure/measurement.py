@@ -60,7 +60,8 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
 @dataclass(frozen=True)
 class Measurement:
     """All of a run. registers_restored: the SYSENTER registers held after unload
-    what they held before load. log: suspicious lines of the kernel's log."""
+    what they held before load. toll: guest instructions that a stock call costs
+    more while the module is loaded. log: suspicious lines of the kernel's log."""
 
     release: str
     arch: str
@@ -72,6 +73,7 @@ class Measurement:
     calls: tuple[CallCost, ...]
     dd: tuple[DdRuns, ...]
     fast_table: int
+    toll: int
     registers_restored: bool
     stock_after_unload: bool
     log: tuple[str, ...]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sysenter.build.module import Module
+from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest, Output, is_clean
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement
@@ -14,51 +15,14 @@ from sysenter.steps import Steps
 
 __all__ = ["measure"]
 
-_LIBRARY = "/lib/sysenter/libsysenter.so"
 _MODULE = "sysenter.ko"
-_COUNTER = "/sys/module/sysenter/parameters/calls"
 
-# Says {"loaded": true} or stops the task with what the kernel had to say.
-_LOAD = f"""
-if insmod /{_MODULE} 2>/tmp/error; then
-	echo '{{"loaded": true, "fast_table": '$(cat /sys/module/sysenter/parameters/fast_table)'}}'
-else
-	cat /tmp/error; dmesg | grep sysenter: | tail -3
-	exit 3
-fi
-"""
-_COUNT = _LOAD + "/lib/sysenter/calls | sed 's/^/{\"counted\": /; s/$/}/'\n"
 
-# One round is every path once, one right after the other.
-_TIME = """
-cat /lib/sysenter/msr.ko* >/dev/null 2>&1 && insmod /lib/sysenter/msr.ko*
-/lib/sysenter/msr | sed 's/^/{"before": /; s/$/}/'
-""" + _LOAD + f"""
-/lib/sysenter/calls | sed 's/^/{{"timed": /; s/$/}}/'
-run_dd() {{ # path round
-	before=$(cat {_COUNTER})
-	case $1 in
-	stock)	said=$(LC_ALL=C /gnu/bin/dd if=/dev/zero of=/dev/null bs=$block count=$count 2>&1) ;;
-	*)	said=$(LC_ALL=C LD_PRELOAD={_LIBRARY} SYSENTER_PATH=$1 \
-			/gnu/bin/dd if=/dev/zero of=/dev/null bs=$block count=$count 2>&1) ;;
-	esac
-	after=$(cat {_COUNTER})
-	seconds=$(echo "$said" | sed -n 's/.* copied, \\([0-9.e+-]*\\) s,.*/\\1/p')
-	echo '{{"dd": {{"path": "'$1'", "round": '$2', "seconds": '${{seconds:-null}}', "fast_calls": '$((after - before))'}}}}'
-}}
-run_dd fast -1; run_dd stock -1		# warm the caches, QEMU's translations among them
-round=0
-while [ $round -lt $rounds ]; do
-	for path in $paths; do run_dd $path $round; done
-	round=$((round + 1))
-done
-rmmod sysenter || exit 4
-[ -e /dev/sysenter ] && exit 5
-/lib/sysenter/msr | sed 's/^/{{"after": /; s/$/}}/'
-# Without the module the library leaves the program alone.
-LD_PRELOAD={_LIBRARY} /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=1000 2>/dev/null &&
-	echo '{{"stock_after_unload": true}}'
-"""
+def _task(name: str, **settings: object) -> str:
+    """A task of native/guest/tasks, with shell variables set for it."""
+    head = "".join(f"{key}='{value}'\n" for key, value in settings.items())
+    folder = NATIVE / "guest/tasks"
+    return head + (folder / "load.sh").read_text() + (folder / name).read_text()
 
 
 def _said(output: Output) -> str:
@@ -80,16 +44,28 @@ def _check(output: Output, what: str) -> Output:
     return output
 
 
-def _costs(counted: list[dict[str, Any]], timed: list[dict[str, Any]], accelerator: str) -> tuple[CallCost, ...]:
-    exact = {(c["call"], c["path"]): c["tsc"] - c["empty"] for c in counted}
+def _exact(counts: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
+    return {(c["call"], c["path"]): c["tsc"] - c["empty"] for c in counts}
+
+
+def _costs(counted: Output, timed: list[dict[str, Any]], accelerator: str) -> tuple[CallCost, ...]:
+    exact = {**_exact(counted.of("loaded_counted")), **_exact(counted.of("counted"))}
     costs = []
     for cost in timed:
         if not cost["right"]:
-            raise SysenterError(f"{cost['call']} on {cost['path']} gave a wrong result", hint="this is a bug: report it")
+            raise SysenterError(
+                f"{cost['call']} on {cost['path']} gave a wrong result", hint="this is a bug: report it"
+            )
         key = (cost["call"], cost["path"])
         cycles = cost["tsc"] - cost["empty"] if accelerator == "kvm" else None
         costs.append(CallCost(*key, exact.get(key), cost["ns"], cycles))
     return tuple(costs)
+
+
+def _toll(counted: Output) -> int:
+    """Instructions more for a stock call while the module is loaded."""
+    before, after = _exact(counted.of("counted")), _exact(counted.of("loaded_counted"))
+    return max(after[key] - before[key] for key in before if key[1] == "stock")
 
 
 def measure(steps: Steps, guest: Guest, module: Module, *, rounds: int, count: int, block: int = 1) -> Measurement:
@@ -100,16 +76,16 @@ def measure(steps: Steps, guest: Guest, module: Module, *, rounds: int, count: i
     wrong result, or the fast path was not really taken.
     """
     files = {_MODULE: module.module.read_bytes()}
-    settings = f"rounds={rounds} count={count} block={block} paths='{' '.join(PATHS)}'\n"
+    timing_task = _task("time.sh", rounds=rounds, count=count, block=block, paths=" ".join(PATHS))
     with ThreadPoolExecutor(2) as pool:
 
         def count_instructions() -> Output:
-            return guest.run(steps, _COUNT, files, what="counting instructions", timeout=120,
+            return guest.run(steps, _task("count.sh"), files, what="counting instructions", timeout=120,
                              machine=guest.machine(icount=True, cpus=1))  # fmt: skip
 
         def time_it() -> Output:
             with steps.step(f"boot {guest.target.release}, load, run dd {rounds} times on each path, unload"):
-                return guest.run(steps, settings + _TIME, files, what="running dd", timeout=60 + 10 * rounds)
+                return guest.run(steps, timing_task, files, what="running dd", timeout=60 + 10 * rounds)
 
         counting = pool.submit(count_instructions)
         timing = pool.submit(time_it)
@@ -140,7 +116,8 @@ def _measurement(guest: Guest, counted: Output, timed: Output, count: int, block
     return Measurement(
         release=target.release, arch=target.arch, cpu=target.cpu, accelerator=guest.accelerator, cpus=target.cpus,
         sock_register=target.guard.sock_register, accepted=bool(timed.of("loaded")),
-        calls=_costs(counted.of("counted"), timed.of("timed"), guest.accelerator), dd=dd,
+        calls=_costs(counted, timed.of("timed"), guest.accelerator), dd=dd,
+        toll=_toll(counted),
         fast_table=timed.of("fast_table")[0],
         registers_restored=bool(timed.of("before")) and timed.of("before") == timed.of("after"),
         stock_after_unload=bool(timed.of("stock_after_unload")),

@@ -31,7 +31,7 @@ def to_json(m: Measurement) -> dict[str, Any]:
         "speedup": {
             "dd_fast_over_stock": round(m.fast_over_stock, 3), "dd_fast_over_int80": round(m.fast_over_int80, 3),
         },
-        "module": {"fast_table": m.fast_table},
+        "module": {"fast_table": m.fast_table, "toll_on_stock": m.toll},
         "after_unload": {"registers_restored": m.registers_restored, "stock_calls_work": m.stock_after_unload},
         "kernel_log": list(m.log),
     }  # fmt: skip

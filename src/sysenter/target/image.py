@@ -69,9 +69,7 @@ def read_bzimage(data: bytes, name: str) -> BzImage:
     """
 
     def bad(why: str) -> SysenterError:
-        return SysenterError(
-            f"{name}: {why}", hint="give the bzImage or vmlinuz of a Linux/x86 kernel"
-        )
+        return SysenterError(f"{name}: {why}", hint="give the bzImage or vmlinuz of a Linux/x86 kernel")
 
     if len(data) < 0x10000 or data[0x202:0x206] != _HDRS:
         raise bad("not a Linux/x86 boot image (no HdrS at 0x202)")

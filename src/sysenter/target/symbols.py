@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 from sysenter.errors import SysenterError
 from sysenter.target.image import BzImage
@@ -231,7 +232,7 @@ def build_id(image: BzImage) -> str:
         return ""
     elf = ELFFile(io.BytesIO(image.kernel))
     for segment in elf.iter_segments():
-        if segment["p_type"] == "PT_NOTE":
+        if isinstance(segment, NoteSegment):
             for note in segment.iter_notes():
                 # type 3 is something else under another owner, as Xen's
                 if note["n_name"] == "GNU" and note["n_type"] == "NT_GNU_BUILD_ID":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenter.errors import SysenterError
-from sysenter.target.image import BzImage, read_bzimage
+from sysenter.target.image import read_bzimage
 from sysenter.target.symbols import Memory, build_id, exported, kallsyms, parse_system_map
 
 __all__ = ["Guard", "Target", "guard_of"]
@@ -93,7 +93,7 @@ def guard_of(image_path: Path, system_map: Path | None) -> Guard:
             if mapped.get(name) != ours[name]:
                 theirs = f"0x{mapped[name]:x}" if name in mapped else "missing"
                 raise SysenterError(
-                    f"{system_map} is of another kernel: {name} is {theirs} there, 0x{ours[name]:x} in {image_path.name}",
+                    f"{system_map} is of another kernel: {name} is {theirs} there and 0x{ours[name]:x} in {image_path}",
                     hint="give the System.map that was built together with the image",
                 )
     return Guard(

@@ -16,12 +16,17 @@
 
 static bool is_inside(struct task_struct *task)
 {
-	bool inside = false;
+	struct pt_regs *regs = task_pt_regs(task);
+	bool inside;
 
 	if (!try_get_task_stack(task))
 		return false;
-	/* the word, not the 16 bits that the kernel declares */
-	inside = READ_ONCE(*(u32 *)&task_pt_regs(task)->ss) == FRAME_SS;
+	/*
+	 * The word, not the 16 bits that the kernel declares. A thread that the
+	 * kernel made for its maker inside a fast call (io_uring) has a copy of
+	 * the frame, but never was in user mode: copy_thread() sets its ip to 0.
+	 */
+	inside = READ_ONCE(*(u32 *)&regs->ss) == FRAME_SS && READ_ONCE(regs->ip);
 	((void (*)(struct task_struct *))kernel_put_task_stack)(task);
 	return inside;
 }

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What this machine has of what sysenter needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sysenter.cache import cache_folder
+
+__all__ = ["Finding", "examine"]
+
+_TOOLS = (  # command, Debian package
+    ("qemu-system-i386", "qemu-system-x86"), ("qemu-system-x86_64", "qemu-system-x86"), ("gcc", "gcc"),
+    ("make", "make"), ("dpkg-deb", "dpkg"), ("apt-get", "apt"), ("setpriv", "util-linux"),
+)  # fmt: skip
+_ROOM = 2 << 30  # bytes: packages, unpacked kernels and builds of all targets
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what, what was found, whether it will do, what to do if not."""
+
+    what: str
+    found: str
+    ok: bool
+    hint: str = ""
+
+
+def _version(tool: str) -> str:
+    argv = [tool, "--version"]
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout.splitlines()[0]
+    except (OSError, subprocess.TimeoutExpired, IndexError):
+        return "present"
+
+
+def examine() -> tuple[Finding, ...]:
+    """Look at tools, 32-bit compiling, /dev/kvm and room on the disk."""
+    findings = []
+    for tool, package in _TOOLS:
+        there = shutil.which(tool) is not None
+        hint = f"apt-get install {package}, or run without --no-install"
+        findings.append(Finding(tool, _version(tool) if there else "missing", there, hint))
+    multilib = os.uname().machine != "x86_64" or Path("/usr/lib32/crt1.o").exists()
+    findings.append(Finding("32-bit C library", "present" if multilib else "missing", multilib,
+                            "apt-get install gcc-multilib"))  # fmt: skip
+    kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    findings.append(Finding("/dev/kvm", "can be opened; `run` probes whether it boots a guest" if kvm
+                            else "not usable: guests are emulated (TCG), which is enough", True))  # fmt: skip
+    free = shutil.disk_usage(cache_folder()).free
+    findings.append(Finding(f"room in {cache_folder()}", f"{free / 1e9:.1f} GB free", free > _ROOM,
+                            f"{_ROOM >> 30} GiB are enough for all targets"))  # fmt: skip
+    return tuple(findings)

@@ -1,0 +1,20 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What tasks have in common; put before each by sysenter.measure.run.
+library=/lib/sysenter/libsysenter.so
+parameters=/sys/module/sysenter/parameters
+
+# Each line of standard input, a JSON object, as the value of a key.
+under() { # key
+	sed "s/^/{\"$1\": /; s/\$/}/"
+}
+
+# Load the module, or end the task with what the kernel had to say.
+load_module() {
+	if ! insmod /sysenter.ko 2>/tmp/error; then
+		cat /tmp/error
+		dmesg | grep sysenter: | tail -n 3
+		exit 3
+	fi
+	echo "{\"loaded\": true, \"fast_table\": $(cat $parameters/fast_table)}"
+}
