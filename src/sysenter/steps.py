@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,6 +55,9 @@ class Steps:
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar for `total` bytes; the yielded function sets how many are done."""
+        if not self.console.is_terminal:
+            yield lambda done: None
+            return
         columns = (TextColumn("         {task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(what, total=total)
@@ -100,8 +102,3 @@ def run_command(
         tail = "\n".join(done.stdout.splitlines()[-15:])
         raise SysenterError(f"{what}: {argv[0]} failed with status {done.returncode}", hint=hint, detail=tail)
     return done.stdout
-
-
-def warn_not_terminal() -> bool:
-    """Whether stdin is no terminal (an interactive command cannot run)."""
-    return not sys.stdin.isatty()

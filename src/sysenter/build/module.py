@@ -15,7 +15,7 @@ from sysenter.errors import SysenterError
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Guard, Target
 
-__all__ = ["Module", "build_module"]
+__all__ = ["Module", "build_module", "common_headers", "with_changes"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _target_header(guard: Guard) -> str:
     )
 
 
-def _common_headers(headers: Path) -> Path:
+def common_headers(headers: Path) -> Path:
     """The tree with include/linux: the headers themselves, or Debian's -common."""
     if (headers / "include/linux/syscalls.h").exists():
         return headers
@@ -66,7 +66,7 @@ def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, wh
     generated = target.headers / "arch/x86/include/generated/asm" / table
     if not generated.exists():
         raise SysenterError(f"{generated} is missing", hint="headers must be the kernel's configured and built tree")
-    calls = calls_header(fast_calls(generated, _common_headers(target.headers), prefix, target.bits))
+    calls = calls_header(fast_calls(generated, common_headers(target.headers), prefix, target.bits))
     header = _target_header(guard)
     cc = target.cc or "gcc-12"
     if not shutil.which(cc):
@@ -88,6 +88,9 @@ def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, wh
                     what=f"build the module for {guard.release}", timeout=300,
                     hint="the lines above are the kernel build's own",
                 )  # fmt: skip
+                # A guest loads it several times as fast without its debugging data.
+                strip = ["objcopy", "--strip-debug", new / "sysenter.ko"]
+                run_command(steps, strip, what="strip the module", timeout=60)
     return Module(folder / "sysenter.ko", folder / f"entry_{target.arch}.o", folder / "offsets.h")
 
 

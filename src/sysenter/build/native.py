@@ -18,6 +18,8 @@ NATIVE = Path(__file__).resolve().parent.parent / "native"
 _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "calls": ("guest/calls.c", ("-static",)),
     "msr": ("guest/msr.c", ("-static",)),
+    "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
+    "sleeper": ("guest/sleeper.c", ("-static",)),
     "libsysenter.so": ("user/preload.c", ("-shared", "-fPIC", "-nostdlib")),
 }
 
@@ -62,9 +64,9 @@ def compile_programs(steps: Steps, arch: str) -> Path:
         if not folder.exists():
             with steps.step(f"compile the guest's programs and the preload library ({arch})"), fill(folder) as new:
                 for name, (source, options) in _PROGRAMS.items():
-                    argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source), "-lpthread"]
+                    argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source)]
                     run_command(
-                        steps, argv if "-static" in options else argv[:-1], what=f"compile {source}", timeout=120,
+                        steps, argv, what=f"compile {source}", timeout=120,
                         hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
                     )  # fmt: skip
     return folder

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 import threading
@@ -227,8 +226,3 @@ def unpack(steps: Steps, package: Package, folder: Path, wanted: Callable[[str],
             f"{package.path.name} is damaged: dpkg-deb failed with status {process.returncode}",
             hint=f"remove {package.path} and run the command again",
         )
-
-
-def free_space(folder: Path) -> int:
-    """Bytes free where `folder` is."""
-    return shutil.disk_usage(folder).free

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +87,12 @@ class Guest:
     def run(
         self, steps: Steps, task: str, files: Mapping[str, bytes], *, what: str, timeout: float,
         machine: Machine | None = None, on_record: Callable[[dict[str, Any]], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> Output:  # fmt: skip
         """Boot it, run the task, and return what it said.
 
-        timeout: seconds for boot and task together. Raises GuestLost as
+        timeout: seconds for boot and task together. on_record: called with each JSON
+        object as it comes. stop: ends it early when set. Raises GuestLost as
         run_machine does.
         """
 
@@ -98,8 +102,9 @@ class Guest:
                 on_record(record)
 
         result = run_machine(
-            steps, machine or self.machine(), self.initrd(task, files), what=what, timeout=timeout, on_line=on_line
-        )
+            steps, machine or self.machine(), self.initrd(task, files), what=what, timeout=timeout, on_line=on_line,
+            stop=stop,
+        )  # fmt: skip
         return _output(result)
 
     def shell(self, steps: Steps, task: str, files: Mapping[str, bytes], machine: Machine | None = None) -> int:
@@ -157,8 +162,6 @@ def _base_image(steps: Steps, target: Target) -> Path:
 
 def _slim(userland: Path, root: Path) -> Path:
     """The part of the userland that a guest needs: the less, the faster it boots."""
-    import shutil
-
     wanted = ("bin/busybox", "lib/ld-linux.so.2", "lib64/ld-linux-x86-64.so.2")
     libraries = ("libc.so.6", "ld-linux.so.2", "ld-linux-x86-64.so.2", "libm.so.6")
     for path in userland.rglob("*"):

@@ -7,6 +7,7 @@ import selectors
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -101,11 +102,13 @@ def run_machine(
     what: str,
     timeout: float,
     on_line: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Result:
     """Start a machine, read its task's lines to the end, see that it ends.
 
     what: what it does, for errors. timeout: seconds for the whole life. on_line:
-    called with each line of the task as it comes. Raises GuestLost, with the last
+    called with each line of the task as it comes. stop: ends it early when set (from
+    another thread). Raises GuestLost, with the last
     lines of the console, if the guest panics, hangs, floods its log or ends
     without saying how its task went; what it says last is {"exit": STATUS}.
     """
@@ -123,7 +126,7 @@ def run_machine(
                 _with_parent(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
         try:
-            lines, why = _read_lines(process, start + timeout, console_path, on_line)
+            lines, why = _read_lines(process, start + timeout, console_path, on_line, stop)
         finally:
             process.kill()
             process.wait()
@@ -140,7 +143,11 @@ def run_machine(
 
 
 def _read_lines(
-    process: subprocess.Popen[bytes], deadline: float, console: Path, on_line: Callable[[str], None] | None
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    console: Path,
+    on_line: Callable[[str], None] | None,
+    stop: threading.Event | None,
 ) -> tuple[list[str], str]:
     """The task's lines, and why reading them stopped early ("" if it did not)."""
     assert process.stdout is not None
@@ -149,6 +156,8 @@ def _read_lines(
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
+            if stop and stop.is_set():
+                return lines, "stopped"
             left = deadline - time.monotonic()
             if left <= 0:
                 return lines, "" if done else "no end of its task in the time allowed"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -77,21 +78,25 @@ def measure(steps: Steps, guest: Guest, module: Module, *, rounds: int, count: i
     """
     files = {_MODULE: module.module.read_bytes()}
     timing_task = _task("time.sh", rounds=rounds, count=count, block=block, paths=" ".join(PATHS))
+    stop = threading.Event()
+
+    def count_instructions() -> Output:
+        return guest.run(steps, _task("count.sh"), files, what="counting instructions", timeout=120,
+                         machine=guest.machine(icount=True, cpus=1), stop=stop)  # fmt: skip
+
+    def time_it() -> Output:
+        return guest.run(steps, timing_task, files, what="running dd", timeout=60 + 10 * rounds, stop=stop)
+
     with ThreadPoolExecutor(2) as pool:
-
-        def count_instructions() -> Output:
-            return guest.run(steps, _task("count.sh"), files, what="counting instructions", timeout=120,
-                             machine=guest.machine(icount=True, cpus=1))  # fmt: skip
-
-        def time_it() -> Output:
+        try:
+            counting, timing = pool.submit(count_instructions), pool.submit(time_it)
             with steps.step(f"boot {guest.target.release}, load, run dd {rounds} times on each path, unload"):
-                return guest.run(steps, timing_task, files, what="running dd", timeout=60 + 10 * rounds)
-
-        counting = pool.submit(count_instructions)
-        timing = pool.submit(time_it)
-        timed = _check(timing.result(), "running dd")
-        with steps.step("count guest instructions (beside it, in a second guest)"):
-            counted = _check(counting.result(), "counting instructions")
+                timed = _check(timing.result(), "running dd")
+            with steps.step("count guest instructions (beside it, in a second guest)"):
+                counted = _check(counting.result(), "counting instructions")
+        except BaseException:
+            stop.set()  # an error or Ctrl-C ends both guests
+            raise
     return _measurement(guest, counted, timed, count, block)
 
 

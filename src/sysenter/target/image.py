@@ -11,6 +11,7 @@ import lzma
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import zstandard
 
@@ -50,15 +51,21 @@ class BzImage:
 
 
 def _decompress(payload: bytes) -> bytes:
-    # The xz and gzip payloads carry the length of the kernel behind them, so
-    # trailing bytes are expected and ignored.
+    # The payload carries the length of the kernel behind its stream, so
+    # trailing bytes are expected; an end that is missing is not.
+    decompressor: Any
     if payload.startswith(_XZ):
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
-    if payload.startswith(_GZIP):
-        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(payload)
-    if payload.startswith(_ZSTD):
-        return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
-    raise ValueError("unknown compression")
+        decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    elif payload.startswith(_GZIP):
+        decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    elif payload.startswith(_ZSTD):
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+    else:
+        raise ValueError("unknown compression")
+    data: bytes = decompressor.decompress(payload)
+    if not decompressor.eof:
+        raise EOFError
+    return data
 
 
 def read_bzimage(data: bytes, name: str) -> BzImage:

@@ -162,34 +162,38 @@ static int __init sysenter_init(void)
 	error = register_die_notifier(&sysenter_die);
 	if (error)
 		return error;
-	error = sysenter_device_register();
-	if (error)
-		goto undo_die;
 	error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "sysenter:online",
 				  sysenter_cpu_online, sysenter_cpu_offline);
 	if (error < 0)
-		goto undo_device;
+		goto undo_entries;	/* some CPUs may have had ours for a moment */
 	hotplug_state = error;
 	register_syscore_ops(&sysenter_syscore);
+	/*
+	 * Last: whoever maps the stub calls at once, and a marked call to a CPU
+	 * that does not have our entry yet would be answered -ENOSYS.
+	 */
+	error = sysenter_device_register();
+	if (error)
+		goto undo_hotplug;
 	pr_info("loaded, %u calls on the fast path\n", sysenter_fast_calls);
 	return 0;
 
-undo_device:
-	/* some CPUs may have had the entry for a moment */
+undo_hotplug:
+	unregister_syscore_ops(&sysenter_syscore);
+	cpuhp_remove_state(hotplug_state);
+undo_entries:
 	sysenter_wait_until_left();
-	sysenter_device_unregister();
-undo_die:
 	unregister_die_notifier(&sysenter_die);
 	return error;
 }
 
 static void __exit sysenter_exit(void)
 {
+	sysenter_device_unregister();
 	unregister_syscore_ops(&sysenter_syscore);
 	cpuhp_remove_state(hotplug_state);
 	sysenter_wait_until_left();
 	unregister_die_notifier(&sysenter_die);
-	sysenter_device_unregister();
 	pr_info("unloaded\n");
 }
 

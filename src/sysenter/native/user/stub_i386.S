@@ -10,14 +10,20 @@
 
 	/* SYSENTER_STUB_CALL: any number */
 	cmpl	$(SYSENTER_NR - 1), %eax
-	ja	1f			/* out of range stays what it is */
+	ja	1f
 	orl	$SYSENTER_MARK_I386, %eax
-1:	pushl	%ecx
+	pushl	%ecx
 	pushl	%edx
 	pushl	%ebp
 	movl	%esp, %ebp
 	sysenter
 	ud2
+	/*
+	 * Out of range: the kernel is to say so, and to a tracer as it is. By
+	 * SYSENTER a number that looks like a marked one would be taken for it.
+	 */
+1:	int	$0x80
+	ret
 
 	.balign	SYSENTER_STUB_MARKED, 0xcc
 	/* SYSENTER_STUB_MARKED: the number has the mark already */

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Sleeps inside a fast call while another thread takes the stub's mapping away,
+ * so that nothing but its stack tells the module that it is needed. The read must
+ * still return what is written to the pipe in the end.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "abi.h"
+
+static char *page;
+
+static void *take_away(void *unused)
+{
+	usleep(100000);
+	munmap(page, 4096);
+	return unused;
+}
+
+int main(void)
+{
+	int device = open("/dev/sysenter", O_RDONLY), fifo;
+	pthread_t thread;
+	char byte = 0;
+	long result;
+
+	page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0);
+	if (page == MAP_FAILED || close(device) || mkfifo("/tmp/wake", 0600))
+		return 2;
+	fifo = open("/tmp/wake", O_RDWR);
+	if (fifo < 0 || pthread_create(&thread, NULL, take_away, NULL))
+		return 3;
+	/* returns by the vDSO's landing pad, so the page may go meanwhile */
+	asm volatile("call *%[path]" : "=a"(result)
+		     : "0"(SYS_read | SYSENTER_MARK_I386), "b"(fifo), "c"(&byte), "d"(1L),
+		       [path] "m"(*&(char *){ page + SYSENTER_STUB_MARKED }) : "memory", "cc");
+	return result == 1 && byte == 'x' ? 0 : 1;
+}

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The fast table follows from its rule, for a real kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sysenter.build.calls import OUTSIDE, fast_calls
+from sysenter.build.module import common_headers
+from sysenter.errors import SysenterError
+from sysenter.target.image import read_bzimage
+from sysenter.target.symbols import Memory, kallsyms
+from sysenter.target.target import Target
+
+
+def table_of(target: Target) -> dict[str, tuple[int, int]]:
+    table = target.headers / "arch/x86/include/generated/asm/syscalls_32.h"
+    calls = fast_calls(table, common_headers(target.headers), "__ia32_", 32)
+    return {c.symbol.removeprefix("__ia32_sys_"): (c.nr, c.arguments) for c in calls}
+
+
+def test_numbers_and_arguments_are_the_kernels(target: Target) -> None:
+    table = table_of(target)
+    assert table["read"] == (3, 3)
+    assert table["write"] == (4, 3)
+    assert table["getppid"] == (64, 0)
+    assert table["mmap_pgoff"] == (192, 6)
+    assert table["pselect6"][1] == 6
+    assert table["ppoll"][1] == 5
+    assert table["futex"][1] == 6
+
+
+def test_calls_that_need_their_callers_registers_stay_outside(target: Target) -> None:
+    table = table_of(target)
+    for reason, names in OUTSIDE.items():
+        assert not names & table.keys(), reason
+
+
+def test_no_body_reads_more_arguments_than_the_table_says(target: Target) -> None:
+    """The kernel's own wrappers load what they use from pt_regs (eax): look at them."""
+    import capstone
+
+    image = read_bzimage(target.image.read_bytes(), "image")
+    memory = Memory.of(image)
+    symbols = kallsyms(memory)
+    offsets = {0x0: 1, 0x4: 2, 0x8: 3, 0xC: 4, 0x10: 5, 0x14: 6}  # bx cx dx si di bp
+    machine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+    machine.detail = True
+    base, data = memory.pieces[0]
+    looked_at = 0
+    for name, (_, arguments) in table_of(target).items():
+        address = symbols.get(f"__ia32_sys_{name}")
+        if address is None:
+            continue
+        holders = {"eax"}
+        for i in machine.disasm(data[address - base : address - base + 64], address):
+            if i.mnemonic in ("call", "ret", "jmp"):
+                break
+            for operand in i.operands[1:]:
+                if operand.type == capstone.x86.X86_OP_MEM and i.reg_name(operand.mem.base) in holders:
+                    needed = offsets.get(operand.mem.disp)
+                    if needed is not None and not operand.mem.index:
+                        assert needed <= arguments, f"{name} reads argument {needed}, the table gives it {arguments}"
+                        looked_at += 1
+            written = i.op_str.split(",")[0].strip()
+            if i.mnemonic == "mov" and i.op_str.split(",")[-1].strip() in holders:
+                holders.add(written)
+            elif written in holders and i.mnemonic != "cmp" and i.mnemonic != "test" and i.mnemonic != "push":
+                holders.discard(written)
+            if not holders:
+                break
+    assert looked_at > 300
+
+
+def test_a_table_of_another_form_is_refused(tmp_path: Path, target: Target) -> None:
+    (tmp_path / "syscalls_32.h").write_text("nothing\n")
+    with pytest.raises(SysenterError, match="no __SYSCALL"):
+        fast_calls(tmp_path / "syscalls_32.h", common_headers(target.headers), "__ia32_", 32)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What tests share: real targets, fetched, built and booted once a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sysenter.build.module import Module, build_module
+from sysenter.kernels.provide import provide
+from sysenter.lab.guest import Guest, Output, guest_for, is_clean
+from sysenter.steps import Steps
+from sysenter.target.target import Target
+
+ROOT = Path(__file__).resolve().parent.parent
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def steps() -> Steps:
+    return Steps()
+
+
+@pytest.fixture(scope="session")
+def target(steps: Steps) -> Target:
+    """The default target, bookworm-686."""
+    return provide(steps, "bookworm-686", offline=False)
+
+
+@pytest.fixture(scope="session")
+def pae_target(steps: Steps) -> Target:
+    return provide(steps, "bookworm-686-pae", offline=False)
+
+
+@pytest.fixture(scope="session")
+def module(steps: Steps, target: Target) -> Module:
+    return build_module(steps, target)
+
+
+@pytest.fixture(scope="session")
+def guest(steps: Steps, target: Target) -> Guest:
+    return guest_for(steps, target, "tcg")
+
+
+@pytest.fixture
+def in_guest(steps: Steps, guest: Guest, module: Module) -> Callable[..., Output]:
+    """Run a task in the default guest, the module at /sysenter.ko; its log must stay clean."""
+
+    def run(
+        task: str, *, files: dict[str, bytes] | None = None, cpus: int = 1, timeout: float = 60, load: bool = True,
+        append: str = "",
+    ) -> Output:  # fmt: skip
+        prologue = "insmod /sysenter.ko || exit 99\n" if load else ""
+        everything = {"sysenter.ko": module.module.read_bytes(), **(files or {})}
+        machine = guest.machine(cpus=cpus, append=append)
+        output = guest.run(steps, prologue + task, everything, what="a test", timeout=timeout, machine=machine)
+        assert not is_clean(output.console), output.console
+        return output
+
+    return run
+
+
+@pytest.fixture
+def cli() -> RunCli:
+    """Run `python -m sysenter` as the launcher does."""
+
+    def run(
+        *arguments: str, timeout: float = 120, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sysenter", *arguments], capture_output=True, text=True, timeout=timeout,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **(env or {})}, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    return run
+
+
+def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
+    """The message of a failed command, which must be its last line and no traceback."""
+    assert done.returncode not in (0, None), done
+    assert "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("sysenter: "), done.stderr
+    assert last.endswith(")"), f"no hint in: {last}"
+    return last

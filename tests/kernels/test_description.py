@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel.toml with a mistake is named, with file and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sysenter.errors import SysenterError
+from sysenter.kernels.description import read_description
+
+GOOD = {
+    "release": '"2.4.22"', "arch": '"i386"', "image": '"bzImage"', "system-map": '"System.map"', "headers": '"linux"',
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "bzImage").touch()
+    (tmp_path / "System.map").touch()
+    (tmp_path / "linux").mkdir()
+    return tmp_path
+
+
+def write(folder: Path, values: dict[str, str]) -> Path:
+    path = folder / "kernel.toml"
+    path.write_text("".join(f"{k} = {v}\n" for k, v in values.items()))
+    return path
+
+
+def test_paths_are_relative_to_the_file(folder: Path) -> None:
+    kernel = read_description(write(folder, {**GOOD, "smp": "true", "append": '"noapic"'}))
+    assert kernel.image == folder / "bzImage"
+    assert kernel.headers == folder / "linux"
+    assert kernel.smp
+    assert kernel.append == "noapic"
+    assert kernel.cc is None
+
+
+@pytest.mark.parametrize("key", GOOD)
+def test_a_missing_key_is_named(folder: Path, key: str) -> None:
+    with pytest.raises(SysenterError, match=rf"kernel\.toml: key '{key}' is missing"):
+        read_description(write(folder, {k: v for k, v in GOOD.items() if k != key}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("release", "22", "key 'release' must be a string"),
+        ("smp", '"yes"', "key 'smp' must be true or false"),
+        ("qemu-args", '"-smp 2"', "key 'qemu-args' must be a list of strings"),
+        ("qemu-args", "[2]", "key 'qemu-args' must be a list of strings"),
+        ("arch", '"arm"', "key 'arch' must be 'i386' or 'amd64'"),
+        ("image", '"vmlinux"', "key 'image': no such file"),
+        ("headers", '"nowhere"', "key 'headers': no such folder"),
+        ("cc", '"bin/gcc"', "key 'cc': no such file"),
+        ("kernel", '"x"', "unknown key 'kernel'"),
+    ],
+)
+def test_a_wrong_key_is_named(folder: Path, key: str, value: str, message: str) -> None:
+    with pytest.raises(SysenterError, match=message):
+        read_description(write(folder, {**GOOD, key: value}))
+
+
+@given(st.text(max_size=60))
+def test_anything_else_is_refused_in_one_line(text: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "kernel.toml"
+        path.write_text(text)
+        with pytest.raises(SysenterError, match=r"kernel\.toml"):
+            read_description(path)

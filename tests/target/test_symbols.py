@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guard is only as good as what is read off the kernel."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sysenter.errors import SysenterError
+from sysenter.lab.guest import Output
+from sysenter.target.image import read_bzimage
+from sysenter.target.symbols import Memory, exported, kallsyms, parse_system_map
+from sysenter.target.target import Target, guard_of
+
+
+def test_kallsyms_in_the_image_are_what_the_running_kernel_says(
+    target: Target, in_guest: Callable[..., Output]
+) -> None:
+    output = in_guest("grep ' [tT] ' /proc/kallsyms | grep -v '\\[' | head -n 3000; uname -v", load=False)
+    symbols = kallsyms(Memory.of(read_bzimage(target.image.read_bytes(), "image")))
+    lines = [line.split() for line in output.text[:-1] if len(line.split()) == 3]
+    seen: set[str] = set()
+    for address, _, name in lines:
+        if name not in seen:
+            assert symbols[name] == int(address, 16), name
+        seen.add(name)
+    assert len(seen) > 2000
+    assert output.text[-1] == target.guard.version
+
+
+def test_a_damaged_image_is_named(target: Target, tmp_path: Path) -> None:
+    data = bytearray(target.image.read_bytes())
+    damaged = tmp_path / "vmlinuz"
+    for change in (data[: len(data) // 2], b"", data[:0x202] + b"xxxx" + data[0x206:]):
+        damaged.write_bytes(change)
+        with pytest.raises(SysenterError, match=str(damaged)):
+            guard_of(damaged, None)
+
+
+def test_a_system_map_of_another_kernel_is_refused(target: Target, tmp_path: Path) -> None:
+    path = tmp_path / "System.map"
+    path.write_text(f"{target.guard.stext:08x} T _stext\n{target.guard.sock_register:08x} T sock_register\n")
+    assert guard_of(target.image, path) == target.guard
+    path.write_text(f"{target.guard.stext:08x} T _stext\n{target.guard.sock_register + 16:08x} T sock_register\n")
+    with pytest.raises(SysenterError, match="of another kernel: sock_register"):
+        guard_of(target.image, path)
+
+
+@given(st.text(max_size=200))
+def test_a_system_map_is_parsed_or_refused(text: str) -> None:
+    try:
+        symbols = parse_system_map(text, "map")
+    except SysenterError as error:
+        message = str(error)
+    else:
+        message = "map" if symbols else "accepted without a symbol"
+    assert message.startswith("map")
+
+
+@given(st.integers(0xC0000000, 0xFEFFFFFF), st.integers(0, 64))
+def test_an_export_table_of_old_kernels_is_found_by_its_string(value: int, padding: int) -> None:
+    base = 0xC0100000
+    string = bytes(4 * padding) + b"\0sock_register\0"
+    string += bytes(-len(string) % 4)
+    table = struct.pack("<II", value, base + string.index(b"sock_register"))
+    memory = Memory(((base, string + table),), 32)
+    assert exported(memory, "sock_register") == value
+    assert exported(memory, "sock_unregister") is None
