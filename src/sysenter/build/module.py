@@ -89,7 +89,7 @@ def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, wh
                     hint="the lines above are the kernel build's own",
                 )  # fmt: skip
                 # A guest loads it several times as fast without its debugging data.
-                strip = ["objcopy", "--strip-debug", new / "sysenter.ko"]
+                strip = ("objcopy", "--strip-debug", str(new / "sysenter.ko"))
                 run_command(steps, strip, what="strip the module", timeout=60)
     return Module(folder / "sysenter.ko", folder / f"entry_{target.arch}.o", folder / "offsets.h")
 

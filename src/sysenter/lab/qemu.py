@@ -18,7 +18,7 @@ from sysenter.steps import Steps
 
 __all__ = ["GuestLost", "Machine", "Result", "qemu_argv", "run_interactive", "run_machine"]
 
-_LOG_LIMIT = 16 << 20  # bytes; a guest that logs more is stopped
+_LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
 _PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
 
 

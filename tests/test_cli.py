@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands as a user types them: the main job, and every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, RunCli, one_line_error
+from sysenter.cache import cache_folder
+from sysenter.lab.guest import Guest
+from sysenter.lab.qemu import GuestLost
+from sysenter.steps import Steps
+from sysenter.target.target import Target
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-686-pae"])
+def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_target: Target, kernel: str) -> None:
+    done = cli("run", "--kernel", kernel, "--accelerator", "tcg", "--offline", "--json", str(tmp_path / "out.json"))
+    assert done.returncode == 0, done.stderr
+    said = json.loads((tmp_path / "out.json").read_text())
+    expected = {"bookworm-686": target, "bookworm-686-pae": pae_target}[kernel]
+    assert said["schema"] == 1
+    assert said["target"] == {
+        "release": expected.release, "arch": "i386", "cpu": "pentium3", "accelerator": "tcg", "cpus": 1,
+    }  # fmt: skip
+    assert said["guard"] == {
+        "release": expected.release, "sock_register": f"0x{expected.guard.sock_register:x}", "accepted": True,
+    }  # fmt: skip
+    cost = {(c["call"], c["path"]): c["instructions"] for c in said["calls"]}
+    assert set(cost) == {(c, p) for c in ("getppid", "read", "write") for p in ("int80", "stock", "fast")}
+    assert cost["getppid", "fast"] <= 170
+    for call in ("getppid", "read", "write"):
+        assert cost[call, "fast"] <= cost[call, "stock"] - 200
+    # Aimed at are 1.35 and 1.6 (docs/design.md has what was measured); a host that
+    # is busy with something else blurs the pairs, so this only sees real losses.
+    assert said["speedup"]["dd_fast_over_stock"] > 1.15
+    assert said["speedup"]["dd_fast_over_int80"] > 1.25
+    for runs in said["dd"]:
+        assert len(runs["seconds"]) == 5
+        assert all((calls >= 2 * runs["count"]) == (runs["path"] == "fast") for calls in runs["fast_calls"])
+    assert said["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
+    assert said["kernel_log"] == []
+    assert "dd on the fast path:" in done.stdout
+
+
+def test_kernels_lists_the_catalogue_and_the_cache(cli: RunCli, target: Target) -> None:
+    done = cli("kernels")
+    assert done.returncode == 0
+    assert "bookworm-686-pae" in done.stdout
+    assert target.release in done.stdout
+
+
+def test_dry_run_prints_the_qemu_line_and_starts_nothing(cli: RunCli, target: Target) -> None:
+    done = cli("run", "--dry-run", "--accelerator", "tcg")
+    assert done.returncode == 0
+    assert done.stdout.startswith("qemu-system-i386 ")
+    assert "-icount" in done.stdout
+    assert "SYSENTER" not in done.stdout
+
+
+def test_exec_runs_a_command_in_the_guest(cli: RunCli, target: Target) -> None:
+    done = cli("exec", "--accelerator", "tcg", "--", "uname -r; exit 7")
+    assert done.stdout.strip() == target.release
+    assert done.returncode == 7
+
+
+def test_debug_shows_commands_and_a_traceback(cli: RunCli) -> None:
+    done = cli("run", "--debug", "--kernel", "nonsense")
+    assert "Traceback" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--kernel", "bookwurm"), "unknown kernel 'bookwurm'"),
+        (("run", "--kernel", "/nowhere/kernel.toml"), "cannot be read"),
+        (("run", "--json", "/nowhere/out.json", "--accelerator", "tcg"), "cannot write"),
+        (("shell",), "needs a terminal"),
+    ],
+)
+def test_a_mistake_gets_one_line(cli: RunCli, target: Target, arguments: tuple[str, ...], message: str) -> None:
+    assert message in one_line_error(cli(*arguments))
+
+
+def test_no_network_and_no_cache(cli: RunCli, tmp_path: Path) -> None:
+    empty = {"XDG_CACHE_HOME": str(tmp_path)}
+    assert "--offline forbids" in one_line_error(cli("run", "--offline", env=empty))
+    unreachable = {**empty, "SYSENTER_DEBIAN_MIRROR": "http://127.0.0.1:9/debian/"}
+    assert "is there a network?" in one_line_error(cli("run", env=unreachable))
+
+
+def copy_cache(to: Path) -> Path:
+    """A cache with the packages but nothing unpacked."""
+    for name in ("packages", "apt"):
+        shutil.copytree(cache_folder() / name, to / "sysenter" / name)
+    kernels = to / "sysenter/kernels"
+    kernels.mkdir()
+    for file in (cache_folder() / "kernels").glob("*.packages"):
+        shutil.copy(file, kernels)
+    return to / "sysenter"
+
+
+def test_a_damaged_package_is_not_used(cli: RunCli, tmp_path: Path, target: Target) -> None:
+    cache = copy_cache(tmp_path)
+    package = next((cache / "packages").glob("*/linux-image-*-686_*.deb"))
+    data = package.read_bytes()
+    for damaged in (data[: len(data) // 2], data[:-100] + bytes(100), b""):
+        package.write_bytes(damaged)
+        done = cli("build", "--offline", env={"XDG_CACHE_HOME": str(tmp_path)})
+        assert "is damaged" in done.stderr
+        assert "not in the cache" in one_line_error(done)
+    package.write_bytes(data)
+    assert cli("build", "--offline", env={"XDG_CACHE_HOME": str(tmp_path)}).returncode == 0
+
+
+def test_a_damaged_kernel_in_the_cache_is_made_anew(cli: RunCli, tmp_path: Path, target: Target) -> None:
+    cache = copy_cache(tmp_path)
+    env = {"XDG_CACHE_HOME": str(tmp_path)}
+    assert cli("build", "--offline", env=env).returncode == 0
+    image = next((cache / "kernels/bookworm-686/boot").glob("vmlinuz-*"))
+    image.write_bytes(image.read_bytes()[:1000])
+    assert cli("build", "--offline", env=env).returncode == 0
+    assert len(image.read_bytes()) > 1000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+def test_a_full_disk_leaves_a_usable_cache(cli: RunCli, tmp_path: Path, target: Target) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    packages = sum(f.stat().st_size for f in (cache_folder() / "packages").rglob("*") if f.is_file())
+    lists = sum(f.stat().st_size for f in (cache_folder() / "apt").rglob("*") if f.is_file())
+    size = (packages + lists >> 10) + 20_000  # KiB: room for the packages, not for what is in them
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
+    try:
+        copy_cache(disk)
+        env = {"XDG_CACHE_HOME": str(disk)}
+        assert "No space left" in one_line_error(cli("build", "--offline", env=env))
+        subprocess.run(["mount", "-o", "remount,size=2g", disk], check=True)
+        assert cli("build", "--offline", env=env).returncode == 0
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+def qemus_of(mark: str) -> list[int]:
+    """Processes of QEMU that have `mark` on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = process.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if "qemu-system" in line and mark in line:
+            found.append(int(process.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_qemu_is_left_behind(tmp_path: Path, target: Target, number: signal.Signals) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path)}
+    argv = [sys.executable, "-m", "sysenter", "run", "--accelerator", "tcg", "--rounds", "50"]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 60
+        while len(qemus_of(str(tmp_path))) < 2:
+            assert time.monotonic() < deadline, "QEMU did not start"
+            time.sleep(0.1)
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait(20) != 0
+    time.sleep(0.5)
+    assert not qemus_of(str(tmp_path))
+    if number == signal.SIGINT:
+        assert "interrupted" in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("task", "timeout", "message"),
+    [
+        ("echo c >/proc/sysrq-trigger", 30, "the kernel panicked"),
+        ("sleep 1000", 6, "no end of its task"),
+        ("while :; do cat /bin/busybox; done", 60, "wrote more than"),
+        ("poweroff -f", 30, "ended before its task was done"),
+    ],
+    ids=["panic", "hang", "flood", "early-end"],
+)
+def test_a_lost_guest_is_told_apart(steps: Steps, guest: Guest, task: str, timeout: float, message: str) -> None:
+    with pytest.raises(GuestLost, match=message):
+        guest.run(steps, task, {}, what="a test", timeout=timeout)
+
+
+def launcher(*arguments: str, path: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": path, "HOME": str(cache), "XDG_CACHE_HOME": str(cache)}
+    return subprocess.run([ROOT / "sysenter", *arguments], env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_the_launcher_names_what_is_missing_and_installs_nothing(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("sh", "dirname", "uname", "python3", "gcc", "make", "dpkg-deb", "setpriv", "apt-get", "cat"):
+        there = shutil.which(tool)
+        assert there
+        (tools / tool).symlink_to(there)
+    done = launcher("run", "--no-install", path=str(tools), cache=tmp_path / "cache")
+    assert done.returncode == 1
+    assert done.stderr.startswith("sysenter: missing:")
+    assert "qemu-system-x86 (apt-get install" in done.stderr
+    assert done.stderr.count("\n") == 1
+    (tools / "apt-get").unlink()
+    assert "your system" in launcher("run", path=str(tools), cache=tmp_path / "cache").stderr
+    assert not (tmp_path / "cache").exists()
