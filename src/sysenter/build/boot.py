@@ -32,10 +32,13 @@ def boot_image(steps: Steps, target: Target) -> Path:
     """The file to give to QEMU's -kernel for `target`.
 
     A present i386 kernel: its decompressed ELF file behind a Multiboot shim
-    (native/guest/boot.S). Others boot as they are.
+    (native/guest/boot.S). A present amd64 kernel: that file as it is, by its PVH
+    entry (an ELF note). Legacy kernels boot as they are.
     """
-    if target.legacy or target.arch != "i386":
+    if target.legacy:
         return target.image
+    if target.arch == "amd64":
+        return _vmlinux(steps, target)
     shim = NATIVE / "guest/boot.S"
     key = digest([file_sha256(target.image), shim.read_bytes(), "1"])
     folder = cache_folder() / "boot" / f"{target.release}-{key}"
@@ -45,6 +48,16 @@ def boot_image(steps: Steps, target: Target) -> Path:
                 image = read_bzimage(target.image.read_bytes(), str(target.image))
                 (new / "kernel.elf").write_bytes(_multiboot(steps, image, shim, new))
     return folder / "kernel.elf"
+
+
+def _vmlinux(steps: Steps, target: Target) -> Path:
+    folder = cache_folder() / "boot" / f"{target.release}-{digest([file_sha256(target.image), '1'])}"
+    with lock("boot"):
+        if not (folder / "vmlinux").exists():
+            with steps.step("prepare the kernel for a fast boot"), fill(folder) as new:
+                kernel = read_bzimage(target.image.read_bytes(), str(target.image)).kernel
+                (new / "vmlinux").write_bytes(kernel)
+    return folder / "vmlinux"
 
 
 def _boot_params(image: BzImage) -> bytes:

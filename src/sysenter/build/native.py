@@ -16,11 +16,11 @@ NATIVE = Path(__file__).resolve().parent.parent / "native"
 
 # What runs in a guest of the present kernels: name -> (source, extra options).
 _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "calls": ("guest/calls.c", ("-static",)),
+    "calls": ("guest/calls.c", ("-static", "-no-pie")),
     "msr": ("guest/msr.c", ("-static",)),
     "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
     "sleeper": ("guest/sleeper.c", ("-static",)),
-    "libsysenter.so": ("user/preload.c", ("-shared", "-fPIC", "-nostdlib")),
+    "libsysenter.so": ("user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
 }
 
 
@@ -63,7 +63,8 @@ def compile_programs(steps: Steps, arch: str) -> Path:
     with lock("programs"):
         if not folder.exists():
             with steps.step(f"compile the guest's programs and the preload library ({arch})"), fill(folder) as new:
-                for name, (source, options) in _PROGRAMS.items():
+                for name, (template, options) in _PROGRAMS.items():
+                    source = template.format(arch=arch)
                     argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source)]
                     run_command(
                         steps, argv, what=f"compile {source}", timeout=120,

@@ -29,6 +29,11 @@ class DebianKernel:
         """This project's word for the architecture: i386 or amd64."""
         return self.architecture
 
+    @property
+    def release_suite(self) -> str:
+        """The suite that it is made for, with a C library and a compiler of its own."""
+        return self.suite.removesuffix("-backports")
+
 
 DEFAULT = "bookworm-686"
 
@@ -37,4 +42,12 @@ CATALOGUE: tuple[DebianKernel, ...] = (
     # The entry does not switch page tables, so the module refuses to load
     # where the kernel isolates them (PTI, which needs PAE).
     DebianKernel("bookworm-686-pae", "bookworm", "i386", "686-pae", "pentium3", "nopti"),
+    # An Intel model: in 64-bit mode AMD's processors have no SYSENTER. Ice Lake
+    # servers are not affected by Meltdown, but emulated ones cannot say so (no
+    # IA32_ARCH_CAPABILITIES under TCG): nopti is what the kernel chooses on a real
+    # one. `pti=on` gives page-table isolation.
+    DebianKernel("bookworm-amd64", "bookworm", "amd64", "amd64", "Icelake-Server", "nopti"),
+    DebianKernel("bookworm-backports-amd64", "bookworm-backports", "amd64", "amd64", "Icelake-Server", "nopti"),
+    DebianKernel("trixie-amd64", "trixie", "amd64", "amd64", "Icelake-Server", "nopti"),
+    DebianKernel("trixie-backports-amd64", "trixie-backports", "amd64", "amd64", "Icelake-Server", "nopti"),
 )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from sysenter.cache import cache_folder, file_sha256
+from sysenter.cache import cache_folder, digest, file_sha256
 from sysenter.errors import SysenterError
 from sysenter.steps import Steps, run_command
 
@@ -61,7 +61,8 @@ class Apt:
     """
 
     def __init__(self, steps: Steps, suite: str, architecture: str, *, offline: bool) -> None:
-        self._steps, self._suite, self._architecture = steps, suite, architecture
+        self._steps, self._architecture = steps, architecture
+        self.suite = suite
         self.offline = offline
         self._folder = cache_folder() / "apt" / f"{suite}-{architecture}"
         self._packages = cache_folder() / "packages" / f"{suite}-{architecture}"
@@ -89,18 +90,18 @@ class Apt:
         """Fetch the suite's package lists (once for this object)."""
         if self._updated:
             return
-        self._need_network(f"Debian {self._suite}")
+        self._need_network(f"Debian {self.suite}")
         if not _KEYRING.exists():
             raise SysenterError(f"{_KEYRING} is missing", hint="install the package debian-archive-keyring")
         for sub in ("lists/partial", "cache/archives/partial"):
             (self._folder / sub).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").touch()
-        source = f"deb [signed-by={_KEYRING}] {_mirror(self._steps)} {self._suite} main\n"
+        source = f"deb [signed-by={_KEYRING}] {_mirror(self._steps)} {self.suite} main\n"
         (self._folder / "sources.list").write_text(source)
-        with self._steps.step(f"Debian {self._suite} {self._architecture}: package lists"):
+        with self._steps.step(f"Debian {self.suite} {self._architecture}: package lists"):
             run_command(
                 self._steps, self._argv("apt-get", "update", "--error-on=any"),
-                what=f"fetch the package lists of Debian {self._suite}", timeout=300,
+                what=f"fetch the package lists of Debian {self.suite}", timeout=300,
                 hint="is there a network? With what is cached, --offline works",
             )  # fmt: skip
         self._updated = True
@@ -110,11 +111,26 @@ class Apt:
         self.update()
         argv = self._argv("apt-cache", "show", "--no-all-versions", package)
         text = run_command(
-            self._steps, argv, what=f"look up {package} in Debian {self._suite}", timeout=60,
+            self._steps, argv, what=f"look up {package} in Debian {self.suite}", timeout=60,
             hint="the archive no longer has it; a newer sysenter may know its new name",
         )  # fmt: skip
         match = re.search(rf"^{field}: (.*)$", text, re.M)
         return match[1] if match else ""
+
+    def closure(self, names: Sequence[str]) -> list[str]:
+        """The packages with all that they depend on, as for a machine with none."""
+        kept = self._folder / f"closure-{digest([*names])}"
+        if self.offline and kept.exists():
+            return kept.read_text().split()
+        self.update()
+        argv = self._argv("apt-get", "install", "--simulate", "--no-install-recommends", *names)
+        text = run_command(
+            self._steps, argv, what=f"look up what {', '.join(names)} need", timeout=60,
+            hint="the archive no longer has them; a newer sysenter may know their new names",
+        )  # fmt: skip
+        found = sorted(set(re.findall(r"^Inst (\S+)", text, re.M)))
+        kept.write_text(" ".join(found))
+        return found
 
     def fetch(self, names: Sequence[str]) -> tuple[Package, ...]:
         """Fetch packages into the cache; those there and whole are not fetched again."""

@@ -13,16 +13,18 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE, DebianKernel
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.description import Description, read_description
+from sysenter.kernels.toolchain import host_programs, module_compiler, wrap_host_program
 from sysenter.steps import Steps
 from sysenter.target.target import Guard, Target, guard_of
 
 __all__ = ["cached_release", "provide"]
 
 # Raise when what is unpacked changes: folders of another layout are made anew.
-_LAYOUT = "1"
+_LAYOUT = "2"
 _USERLAND = ("libc6", "coreutils", "busybox-static")
 # From the image's package: the kernel, and the driver that shows the MSRs.
-_IMAGE_FILES = re.compile(r"^boot/|/kernel/arch/x86/kernel/msr\.ko")
+_IMAGE_FILES = re.compile(r"^boot/|lib/modules/[^/]+/vmlinuz$|/kernel/arch/x86/kernel/msr\.ko")
+_IMAGE_PACKAGES = ("linux-image-", "linux-binary-", "linux-modules-")
 
 
 def provide(steps: Steps, kernel: str, *, offline: bool) -> Target:
@@ -62,12 +64,13 @@ def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Targe
         if record is None:
             raise SysenterError(f"{folder} is damaged right after it was made", hint="is the disk full or failing?")
     release = record["release"]
-    image = folder / "boot" / f"vmlinuz-{release}"
+    headers = folder / f"usr/src/linux-headers-{release}"
+    apt = Apt(steps, entry.release_suite, entry.architecture, offline=offline)
     return Target(
-        name=entry.name, arch=entry.arch, image=image, headers=folder / f"usr/src/linux-headers-{release}",
-        cc=None, cpu=entry.cpu, cpus=1, qemu_args=(), append=entry.append,
-        guard=_guard(steps, image, None, folder / "guard.json"),
-        userland=userland(steps, entry.suite, entry.architecture, offline=offline), modules=folder,
+        name=entry.name, arch=entry.arch, image=folder / record["image"], headers=headers,
+        cc=module_compiler(steps, apt, headers), cpu=entry.cpu, cpus=1, qemu_args=(), append=entry.append,
+        guard=_guard(steps, folder / record["image"], None, folder / "guard.json"),
+        userland=userland(steps, entry.release_suite, entry.architecture, offline=offline), modules=folder,
     )  # fmt: skip
 
 
@@ -88,15 +91,19 @@ def _unpack_kernel(steps: Steps, entry: DebianKernel, folder: Path, *, offline: 
     packages = apt.fetch(names)
     with steps.step(f"unpack {entry.name}"), fill(folder) as new:
         for package in packages:
-            if package.name.startswith("linux-image-"):
+            if package.name.startswith(_IMAGE_PACKAGES):
                 unpack(steps, package, new, lambda name: bool(_IMAGE_FILES.search(name)))
             else:
                 unpack(steps, package, new)
         release = names[0].removeprefix("linux-image-")
-        image = f"boot/vmlinuz-{release}"
+        image = next((i for i in (f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz") if (new / i).exists()), "")
+        if not image:
+            raise SysenterError(f"no kernel image in {names[0]}", hint="a newer sysenter may know where it is now")
         # The packages expect to be at /usr/src; their Makefile says so once.
         makefile = new / f"usr/src/linux-headers-{release}/Makefile"
         makefile.write_text(makefile.read_text().replace("/usr/src/", f"{folder}/usr/src/"))
+        for program in host_programs(new):
+            wrap_host_program(steps, Apt(steps, entry.release_suite, entry.architecture, offline=offline), program)
         record = {
             "layout": _LAYOUT, "release": release, "image": image, "sha256": file_sha256(new / image),
             "packages": " ".join(f"{p.name}={p.version}" for p in packages),
@@ -118,6 +125,9 @@ def _package_names(apt: Apt, entry: DebianKernel, folder: Path) -> list[str]:
     release = match[1]
     headers = apt.field(f"linux-headers-{release}", "Depends")
     more = re.findall(r"(linux-(?:headers|kbuild)-[\w.+-]+)", headers)
+    # Since 6.17 the package of this name has nothing but dependencies.
+    image = apt.field(f"linux-image-{release}", "Depends")
+    more += re.findall(rf"(linux-(?:binary|modules)-{re.escape(release)})", image)
     names = [f"linux-image-{release}", f"linux-headers-{release}", *more]
     names_file.parent.mkdir(parents=True, exist_ok=True)
     names_file.write_text(" ".join(names))
@@ -139,7 +149,8 @@ def userland(steps: Steps, suite: str, architecture: str, *, offline: bool) -> P
         with steps.step(f"unpack dd, libc and a shell ({suite} {architecture})"), fill(folder) as new:
             for package in packages:
                 unpack(steps, package, new, lambda name: not name.startswith("usr/share"))
-            check = ("bin/dd", "bin/busybox")
+            bin = "usr/bin" if (new / "usr/bin/dd").exists() else "bin"
+            check = (f"{bin}/dd", f"{bin}/busybox")
             (new / "userland.json").write_text(json.dumps({f: file_sha256(new / f) for f in check}))
     return folder
 

@@ -152,9 +152,10 @@ def _base_image(steps: Steps, target: Target) -> Path:
             with steps.step("make the guest's image"), fill(folder) as new:
                 extra = {f"lib/sysenter/{p.name}": p.read_bytes() for p in sorted(programs.iterdir())}
                 extra["init"] = init
-                extra["gnu/bin/dd"] = (target.userland / "bin/dd").read_bytes()
+                dd = next(p for p in (target.userland / "usr/bin/dd", target.userland / "bin/dd") if p.exists())
+                extra["gnu/bin/dd"] = dd.read_bytes()
                 if target.modules:
-                    for driver in target.modules.glob(f"lib/modules/{target.release}/kernel/arch/x86/kernel/msr.ko*"):
+                    for driver in target.modules.rglob(f"lib/modules/{target.release}/kernel/arch/x86/kernel/msr.ko*"):
                         extra[f"lib/sysenter/{driver.name}"] = driver.read_bytes()
                 (new / "base.cpio").write_bytes(tree(_slim(target.userland, new / "root"), extra))
     return folder / "base.cpio"
@@ -165,7 +166,8 @@ def _slim(userland: Path, root: Path) -> Path:
     wanted = ("bin/busybox", "lib/ld-linux.so.2", "lib64/ld-linux-x86-64.so.2")
     libraries = ("libc.so.6", "ld-linux.so.2", "ld-linux-x86-64.so.2", "libm.so.6")
     for path in userland.rglob("*"):
-        name = str(path.relative_to(userland))
+        # merged /usr (since trixie): /bin, /lib and /lib64 are links to what is in it
+        name = str(path.relative_to(userland)).removeprefix("usr/")
         if name in wanted or (path.name in libraries and not path.is_dir()):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, root / name, follow_symlinks=False)

@@ -16,6 +16,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -175,39 +176,65 @@ def kallsyms(memory: Memory) -> dict[str, int]:
 def _kallsyms_at(
     base: int, data: bytes, bits: int, table_at: int, tokens: list[bytes], table_end: int
 ) -> dict[str, int] | None:
-    word = bits // 8
+    # Between one table and the next there is padding to a word of the kernel's,
+    # since 7.0 to 4 bytes.
+    for word in {bits // 8, 4}:
+        symbols = _kallsyms_aligned(base, data, bits // 8, word, table_at, tokens, table_end)
+        if symbols:
+            return symbols
+    return None
+
+
+def _kallsyms_aligned(
+    base: int, data: bytes, word: int, align: int, table_at: int, tokens: list[bytes], table_end: int
+) -> dict[str, int] | None:
     # kallsyms_num_syms, kallsyms_names, kallsyms_markers stand in this order
     # somewhere before the tokens; since 6.2, and in distributions' older
     # kernels, kallsyms_seqs_of_names (3 bytes a symbol) may come between.
-    window_at = _align(max(0, table_at - 0x1000000), word)
+    window_at = _align(max(0, table_at - 0x1000000), align)
     words = struct.unpack_from(f"<{(table_at - window_at) // 4}I", data, window_at)
     for index in [i for i, w in enumerate(words) if 1000 < w < 0x100000]:
         count = words[index]
         num_syms_at = window_at + 4 * index
-        if count >= (table_at - num_syms_at) // 4 or num_syms_at % word:
+        if count >= (table_at - num_syms_at) // 4 or num_syms_at % align:
             continue
-        parsed = _names(data, num_syms_at + word, count, tokens)
+        parsed = _names(data, num_syms_at + align, count, tokens)
         if not parsed:
             continue
         markers_at = _align(parsed[1], 4)
         while data[markers_at : markers_at + 4] == data[markers_at + 4 : markers_at + 8] == bytes(4):
             markers_at += 4  # padding before the table's own first 0
         (second,) = struct.unpack_from("<I", data, markers_at + 4)
-        if second != _names_length(data, num_syms_at + word, 256):
+        if second != _names_length(data, num_syms_at + align, 256):
             continue
         # kallsyms_offsets and kallsyms_relative_base: before num_syms until
         # 6.3, behind kallsyms_token_index since.
         before = num_syms_at - word - _align(4 * count, word)
-        behind = _align(_align(table_end, word) + 512, word)
+        behind = _align(_align(table_end, align) + 512, align)
         for offsets_at in (behind, before):
             base_at = _align(offsets_at + 4 * count, word)
             if offsets_at < 0 or base_at + word > len(data):
                 continue
             (relative_base,) = struct.unpack_from("<Q" if word == 8 else "<I", data, base_at)
+            addresses = _self_relative(data, base, offsets_at, count)
+            if addresses:
+                return dict(reversed(list(zip(parsed[0], addresses, strict=True))))
             if base & -0x1000000 <= relative_base <= base + 0x1000000 and relative_base % 4096 == 0:
                 offsets = struct.unpack_from(f"<{count}i", data, offsets_at)
                 return _resolve(parsed[0], offsets, relative_base, word)
     return None
+
+
+def _self_relative(data: bytes, base: int, offsets_at: int, count: int) -> list[int] | None:
+    """Addresses, if each offset counts from its own place (64-bit kernels since 7.0), else None."""
+    if offsets_at + 4 * count > len(data):
+        return None
+    offsets = struct.unpack_from(f"<{count}i", data, offsets_at)
+    addresses = [base + offsets_at + 4 * i + offset for i, offset in enumerate(offsets)]
+    # The table is in the order of addresses, and begins with the kernel's text;
+    # no other reading of these numbers is.
+    in_order = all(a <= b for a, b in pairwise(addresses))
+    return addresses if in_order and abs(addresses[0] - base) < 1 << 24 else None
 
 
 def _resolve(names: list[str], offsets: tuple[int, ...], relative_base: int, word: int) -> dict[str, int]:

@@ -15,6 +15,15 @@
 #define SYSENTER_MARK_I386	0x80000000
 #define SYSENTER_NR		512
 
+/*
+ * On amd64 it has SYSENTER_NR subtracted: the 512 numbers below zero as 64 bits
+ * go. A 32-bit program's rax is zero in its upper half, so one unsigned compare
+ * tells fast calls from its stock ones, and the number from one out of range.
+ * Without the module that is not harmless: the kernel would take it for a
+ * 32-bit program's call. So no call without the mapping of /dev/sysenter.
+ */
+#define SYSENTER_MARK_AMD64	(-SYSENTER_NR)	/* to be added */
+
 /* Offsets of the two entries in the mapped page, see native/user/stub_*.S. */
 #define SYSENTER_STUB_CALL	0x00	/* any number, unmarked: the stub marks it */
 #define SYSENTER_STUB_MARKED	0x40	/* a number that already has the mark */

@@ -66,7 +66,7 @@ static int read_build_id(char *hex, size_t size)
 			break;
 		if (note->n_type == NOTE_GNU_BUILD_ID && note->n_namesz == 4 &&
 		    !memcmp((char *)note + name, "GNU", 4) && 2 * note->n_descsz < size) {
-			*bin2hex(hex, (char *)note + desc, note->n_descsz) = 0;
+			snprintf(hex, size, "%*phN", (int)note->n_descsz, (char *)note + desc);
 			result = 0;
 			break;
 		}

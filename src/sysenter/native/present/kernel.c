@@ -9,12 +9,24 @@
 
 /* The holes that KERNEL_HOLE in the entry code leaves, one record each. */
 struct kernel_hole {
-	unsigned long	at;
+	unsigned long	at;		/* amd64: from sysenter_entry on */
 	unsigned long	*target;	/* one of the kernel_* below */
 	unsigned long	relative;	/* to the end of the hole, or absolute */
 };
 extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 
+#ifdef CONFIG_X86_64
+#define KERNEL_SYMBOLS(X)			\
+	X(entry_SYSENTER_compat)		\
+	X(entry_SYSCALL_64_after_hwframe)	\
+	X(irqentry_exit)			\
+	X(cpu_tss_rw)				\
+	X(init_top_pgt)				\
+	X(flush_tlb_all)			\
+	X(text_poke_copy)			\
+	X(put_task_stack)			\
+	X(wake_up_state)
+#else
 #define KERNEL_SYMBOLS(X)		\
 	X(entry_SYSENTER_32)		\
 	X(do_SYSENTER_32)		\
@@ -23,6 +35,7 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 	X(text_poke_copy)		\
 	X(put_task_stack)		\
 	X(wake_up_state)
+#endif
 
 #define X(symbol) unsigned long kernel_##symbol;
 KERNEL_SYMBOLS(X)
@@ -65,7 +78,7 @@ int sysenter_find_kernel(void)
 	}
 	KERNEL_SYMBOLS(X)
 #undef X
-	return 0;
+	return sysenter_arch_find_kernel();
 }
 
 /*
@@ -78,9 +91,10 @@ int sysenter_fill_holes(void)
 	const struct kernel_hole *hole;
 
 	for (hole = sysenter_holes; hole < sysenter_holes_end; hole++) {
-		u32 value = *hole->target - (hole->relative ? hole->at + sizeof(value) : 0);
+		unsigned long at = hole->at + (IS_ENABLED(CONFIG_X86_64) ? (unsigned long)sysenter_entry : 0);
+		u32 value = *hole->target - (hole->relative ? at + sizeof(value) : 0);
 
-		if (!poke((void *)hole->at, &value, sizeof(value))) {
+		if (!poke((void *)at, &value, sizeof(value))) {
 			pr_err("refused: cannot write to module text\n");
 			return -EFAULT;
 		}

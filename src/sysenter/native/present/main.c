@@ -9,53 +9,70 @@
 #include <linux/cpu.h>
 #include <linux/kdebug.h>
 #include <linux/module.h>
+#include <linux/ptrace.h>
 #include <linux/syscore_ops.h>
-#include <linux/uaccess.h>
-#include <linux/elf.h>
-#include <linux/sched.h>
-#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 
 DEFINE_PER_CPU(unsigned long, sysenter_count);
 DEFINE_PER_CPU(u32, sysenter_kstack_offset);
-unsigned long sysenter_landing_pad;
 
 static enum cpuhp_state hotplug_state;
+
+static unsigned long read_entry(void)
+{
+	u32 low, high;
+
+	rdmsr(MSR_IA32_SYSENTER_EIP, low, high);
+	return low | (u64)high << 32;
+}
+
+static void write_entry(unsigned long entry)
+{
+	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)entry, (u64)entry >> 32);
+}
 
 /* Runs on `cpu`; a CPU whose entry is neither the kernel's nor ours is another's. */
 static int sysenter_cpu_online(unsigned int cpu)
 {
-	u32 eip, high;
+	unsigned long entry = read_entry();
 
-	rdmsr(MSR_IA32_SYSENTER_EIP, eip, high);
-	if (eip == (u32)(unsigned long)sysenter_entry)
+	if (entry == sysenter_entry_point)
 		return 0;
-	if (eip != kernel_entry_SYSENTER_32) {
+	if (entry != kernel_stock_entry || !sysenter_arch_check_cpu()) {
 		pr_err("refused: CPU %u's SYSENTER entry is not the kernel's; another module has it\n", cpu);
 		return -EBUSY;
 	}
-	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)(unsigned long)sysenter_entry, 0);
+	write_entry(sysenter_entry_point);
 	return 0;
 }
 
 static int sysenter_cpu_offline(unsigned int cpu)
 {
-	u32 eip, high;
-
-	rdmsr(MSR_IA32_SYSENTER_EIP, eip, high);
-	if (eip == (u32)(unsigned long)sysenter_entry)
-		wrmsr(MSR_IA32_SYSENTER_EIP, kernel_entry_SYSENTER_32, 0);
+	if (read_entry() == sysenter_entry_point)
+		write_entry(kernel_stock_entry);
 	return 0;
 }
 
 /* S3: the kernel writes its own value into the boot CPU's registers. */
+#ifdef HAVE_SYSCORE	/* since 6.19 the operations are const, with data beside them */
+static void sysenter_resume(void *data)
+{
+	sysenter_cpu_online(smp_processor_id());
+}
+
+static const struct syscore_ops sysenter_syscore_ops = { .resume = sysenter_resume };
+static struct syscore sysenter_syscore = { .ops = &sysenter_syscore_ops };
+#else
+#define register_syscore	register_syscore_ops
+#define unregister_syscore	unregister_syscore_ops
 static void sysenter_resume(void)
 {
 	sysenter_cpu_online(smp_processor_id());
 }
 
 static struct syscore_ops sysenter_syscore = { .resume = sysenter_resume };
+#endif
 
 /*
  * TF set by the caller: #DB at every instruction from the first one here to the
@@ -82,59 +99,6 @@ static struct notifier_block sysenter_die = {
 	.priority = INT_MAX,
 };
 
-/*
- * The landing pad is where the vDSO goes on after SYSENTER; its offset is that
- * of the one `int $0x80` in the vDSO that is followed by three pops and a
- * return (arch/x86/entry/vdso/vdso32/system_call.S). The same image is mapped
- * into every process.
- */
-static int __init find_landing_pad(void)
-{
-	static const u8 pad[] __initconst = { 0xcd, 0x80, 0x5d, 0x5a, 0x59, 0xc3 };
-	unsigned long vdso = (unsigned long)current->mm->context.vdso;
-	static u8 code[PAGE_SIZE] __initdata;
-	unsigned int i;
-
-	if (!vdso || copy_from_user(code, (void __user *)vdso, sizeof(code))) {
-		pr_err("refused: no vDSO in this process; boot without vdso32=0\n");
-		return -ENXIO;
-	}
-	for (i = 0; i + sizeof(pad) <= sizeof(code); i++) {
-		if (memcmp(code + i, pad, sizeof(pad)))
-			continue;
-		if (sysenter_landing_pad)
-			break;
-		sysenter_landing_pad = i + 2;
-	}
-	if (!sysenter_landing_pad || i + sizeof(pad) <= sizeof(code)) {
-		pr_err("refused: the vDSO's SYSENTER landing pad is not of the kind known here\n");
-		return -ENXIO;
-	}
-	return 0;
-}
-
-/* Can this processor, as this kernel drives it, be entered here at all? */
-static int __init check_processor(void)
-{
-	if (!boot_cpu_has(X86_FEATURE_SEP)) {
-		pr_err("refused: this processor has no SYSENTER\n");
-		return -ENODEV;
-	}
-	if (boot_cpu_has(X86_FEATURE_XENPV)) {
-		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
-		return -ENODEV;
-	}
-	if (boot_cpu_has(X86_FEATURE_PTI)) {
-		pr_err("refused: the kernel isolates its page tables (PTI) and this entry does not; boot with nopti to allow it\n");
-		return -EOPNOTSUPP;
-	}
-#ifdef CONFIG_GCC_PLUGIN_STACKLEAK
-	pr_err("refused: the kernel erases its stack on each exit (STACKLEAK) and this entry does not\n");
-	return -EOPNOTSUPP;
-#endif
-	return 0;
-}
-
 static int calls_get(char *buffer, const struct kernel_param *param)
 {
 	unsigned long calls = 0;
@@ -155,19 +119,22 @@ static int __init sysenter_init(void)
 {
 	int error;
 
-	if ((error = check_processor()) || (error = sysenter_find_kernel()) ||
-	    (error = sysenter_guard()) || (error = find_landing_pad()) ||
-	    (error = sysenter_fill_calls()) || (error = sysenter_fill_holes()))
+	if ((error = sysenter_find_kernel()) || (error = sysenter_guard()) ||
+	    (error = sysenter_arch_check()) || (error = sysenter_fill_calls()) ||
+	    (error = sysenter_fill_holes()))
 		return error;
 	error = register_die_notifier(&sysenter_die);
 	if (error)
 		return error;
+	error = sysenter_arch_prepare();
+	if (error)
+		goto undo_die;
 	error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "sysenter:online",
 				  sysenter_cpu_online, sysenter_cpu_offline);
 	if (error < 0)
 		goto undo_entries;	/* some CPUs may have had ours for a moment */
 	hotplug_state = error;
-	register_syscore_ops(&sysenter_syscore);
+	register_syscore(&sysenter_syscore);
 	/*
 	 * Last: whoever maps the stub calls at once, and a marked call to a CPU
 	 * that does not have our entry yet would be answered -ENOSYS.
@@ -179,10 +146,12 @@ static int __init sysenter_init(void)
 	return 0;
 
 undo_hotplug:
-	unregister_syscore_ops(&sysenter_syscore);
+	unregister_syscore(&sysenter_syscore);
 	cpuhp_remove_state(hotplug_state);
 undo_entries:
 	sysenter_wait_until_left();
+	sysenter_arch_undo();
+undo_die:
 	unregister_die_notifier(&sysenter_die);
 	return error;
 }
@@ -190,9 +159,10 @@ undo_entries:
 static void __exit sysenter_exit(void)
 {
 	sysenter_device_unregister();
-	unregister_syscore_ops(&sysenter_syscore);
+	unregister_syscore(&sysenter_syscore);
 	cpuhp_remove_state(hotplug_state);
 	sysenter_wait_until_left();
+	sysenter_arch_undo();
 	unregister_die_notifier(&sysenter_die);
 	pr_info("unloaded\n");
 }

@@ -3,6 +3,7 @@
  * Constants for the entry code, from the headers of the kernel that the module
  * is built for. Compiled to assembly only; Kbuild makes offsets.h of it.
  */
+#undef MODULE	/* hides struct tlb_state; nothing here gets into the module */
 #include <linux/kbuild.h>
 #include <linux/sched.h>
 #include <linux/mm_types.h>
@@ -12,15 +13,14 @@
 #include <asm/ptrace.h>
 #include <asm/segment.h>
 #include <asm/thread_info.h>
+#include <asm/tlbflush.h>
 #include <uapi/asm/processor-flags.h>
 #include "frame.h"
 
 int main(void)
 {
-	OFFSET(TASK_mm, task_struct, mm);
 	OFFSET(TASK_ti_flags, task_struct, thread_info.flags);
 	OFFSET(TASK_syscall_work, task_struct, thread_info.syscall_work);
-	OFFSET(MM_vdso, mm_struct, context.vdso);
 
 	/*
 	 * Whatever the kernel's own exit looks at. The FPU, I/O bitmap and
@@ -30,6 +30,10 @@ int main(void)
 				_TIF_IO_BITMAP | _TIF_USER_RETURN_NOTIFY));
 	DEFINE(EXIT_SYSCALL_WORK, (int)SYSCALL_WORK_EXIT);
 
+#ifdef CONFIG_X86_32
+	OFFSET(TASK_mm, task_struct, mm);
+	OFFSET(MM_vdso, mm_struct, context.vdso);
+
 	/*
 	 * Flags a caller may hold that the fast path would take into the
 	 * kernel: SYSENTER clears IF, RF and VM and nothing else.
@@ -37,7 +41,6 @@ int main(void)
 	DEFINE(ODD_FLAGS, X86_EFLAGS_TF | X86_EFLAGS_NT | X86_EFLAGS_AC |
 			  X86_EFLAGS_DF | X86_EFLAGS_IOPL);
 
-#ifdef CONFIG_X86_32
 	OFFSET(PT_EBX, pt_regs, bx);
 	OFFSET(PT_ECX, pt_regs, cx);
 	OFFSET(PT_EDX, pt_regs, dx);
@@ -62,6 +65,47 @@ int main(void)
 	DEFINE(ENTRY_STACK_TO_SP1,
 	       offsetof(struct cpu_entry_area, tss.x86_tss.sp1) -
 	       offsetofend(struct cpu_entry_area, entry_stack_page.stack));
+#endif
+#ifdef CONFIG_X86_64
+	/*
+	 * The flags of a fast call are USER_FLAGS after it, so a caller may hold
+	 * none but the arithmetic ones before it. SYSENTER has cleared IF.
+	 */
+	DEFINE(USER_FLAGS, X86_EFLAGS_IF | X86_EFLAGS_FIXED);
+	DEFINE(ODD_FLAGS, 0x3fffff &
+	       ~(X86_EFLAGS_CF | X86_EFLAGS_FIXED | X86_EFLAGS_PF | X86_EFLAGS_AF |
+		 X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_OF));
+#ifdef CONFIG_UNWIND_USER
+	OFFSET(TASK_unwind_mask, task_struct, unwind_info.unwind_mask);
+#endif
+	OFFSET(TSS_SP0, tss_struct, x86_tss.sp0);
+	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);
+#ifdef HAVE_PCPU_HOT
+	OFFSET(PCPU_HOT_current_task, pcpu_hot, current_task);
+	OFFSET(PCPU_HOT_top_of_stack, pcpu_hot, top_of_stack);
+#endif
+	OFFSET(PT_R15, pt_regs, r15);
+	OFFSET(PT_R14, pt_regs, r14);
+	OFFSET(PT_R13, pt_regs, r13);
+	OFFSET(PT_R12, pt_regs, r12);
+	OFFSET(PT_RBP, pt_regs, bp);
+	OFFSET(PT_RBX, pt_regs, bx);
+	OFFSET(PT_R11, pt_regs, r11);
+	OFFSET(PT_R10, pt_regs, r10);
+	OFFSET(PT_R9, pt_regs, r9);
+	OFFSET(PT_R8, pt_regs, r8);
+	OFFSET(PT_RAX, pt_regs, ax);
+	OFFSET(PT_RCX, pt_regs, cx);
+	OFFSET(PT_RDX, pt_regs, dx);
+	OFFSET(PT_RSI, pt_regs, si);
+	OFFSET(PT_RDI, pt_regs, di);
+	OFFSET(PT_ORIG_RAX, pt_regs, orig_ax);
+	OFFSET(PT_RIP, pt_regs, ip);
+	OFFSET(PT_CS, pt_regs, cs);
+	OFFSET(PT_EFLAGS, pt_regs, flags);
+	OFFSET(PT_RSP, pt_regs, sp);
+	OFFSET(PT_SS, pt_regs, ss);
+	DEFINE(PT_SIZE, sizeof(struct pt_regs));
 #endif
 	DEFINE(FRAME_SS, FRAME_MAGIC << 16 | __USER_DS);
 	return 0;

@@ -15,9 +15,25 @@ int sysenter_guard(void);
 
 /* kernel.c: addresses of what the kernel does not export. */
 int sysenter_find_kernel(void);		/* fills kernel_*; logs which one is missing */
-extern unsigned long kernel_entry_SYSENTER_32, kernel_put_task_stack, kernel_wake_up_state;
+extern unsigned long kernel_put_task_stack, kernel_wake_up_state;
+#ifdef CONFIG_X86_64
+extern unsigned long kernel_entry_SYSENTER_compat, kernel_cpu_tss_rw, kernel_init_top_pgt;
+extern unsigned long kernel_flush_tlb_all;
+#define kernel_stock_entry	kernel_entry_SYSENTER_compat
+#else
+extern unsigned long kernel_entry_SYSENTER_32;
+#define kernel_stock_entry	kernel_entry_SYSENTER_32
+#endif
 unsigned long sysenter_lookup(const char *symbol);	/* 0 if there is none */
 int sysenter_fill_holes(void);		/* writes them into the entry code */
+
+/* arch_*.c */
+int sysenter_arch_find_kernel(void);	/* those of kernel_* that have several names */
+int sysenter_arch_check(void);		/* 0 if this processor, as the kernel drives it, can be entered here */
+bool sysenter_arch_check_cpu(void);	/* the same of the CPU that this runs on */
+int sysenter_arch_prepare(void);	/* before the first CPU is entered here */
+void sysenter_arch_undo(void);		/* after the last */
+extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
 
 /* calls.c: fills sysenter_calls[] from the rule in calls.h (made at build time). */
 int sysenter_fill_calls(void);

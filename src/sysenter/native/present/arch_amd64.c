@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What is particular to amd64: which processors and which of the kernel's
+ * mitigations this entry can honour, and its page in the user's page table.
+ */
+#include "sysenter.h"
+#include <linux/context_tracking_state.h>
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/vmalloc.h>
+#include <linux/random.h>
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+#include <asm/processor.h>
+#include <asm/segment.h>
+#include "offsets.h"
+
+/* entry_amd64.S; each also in a form for where there is no IBT */
+extern const char sysenter_entry_no_ibt[];
+extern const char sysenter_entry_mitigated[], sysenter_entry_mitigated_no_ibt[];
+extern const char sysenter_entry_pti[], sysenter_entry_pti_no_ibt[];
+
+unsigned long sysenter_entry_point;
+
+/* Where kernels differ in a symbol's name or place. */
+unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stack;
+unsigned long kernel_tss_sp0, kernel_user_pcid_flush_mask;
+unsigned long kernel_x86_spec_ctrl_current, kernel_clear_bhb_loop;
+unsigned long kernel_x86_ibpb_exit_to_user;
+
+int sysenter_arch_find_kernel(void)
+{
+#ifdef HAVE_PCPU_HOT
+	unsigned long hot = sysenter_lookup("pcpu_hot");
+
+	kernel_current_task = hot ? hot + PCPU_HOT_current_task : 0;
+	kernel_top_of_stack = hot ? hot + PCPU_HOT_top_of_stack : 0;
+#else
+	kernel_current_task = sysenter_lookup("current_task");
+	kernel_top_of_stack = sysenter_lookup("cpu_current_top_of_stack");
+#endif
+	kernel_return_to_usermode = sysenter_lookup("swapgs_restore_regs_and_return_to_usermode");
+	kernel_tss_sp0 = kernel_cpu_tss_rw + TSS_SP0;
+	kernel_user_pcid_flush_mask = sysenter_lookup("cpu_tlbstate") + TLBSTATE_user_pcid_flush_mask;
+	kernel_x86_spec_ctrl_current = sysenter_lookup("x86_spec_ctrl_current");
+	kernel_clear_bhb_loop = sysenter_lookup("clear_bhb_loop");
+	kernel_x86_ibpb_exit_to_user = sysenter_lookup("x86_ibpb_exit_to_user");
+	if (kernel_current_task && kernel_top_of_stack && kernel_return_to_usermode)
+		return 0;
+	pr_err("refused: this kernel keeps its current task, its stack or its return to user mode elsewhere than the kernels known here\n");
+	return -ENOENT;
+}
+
+/*
+ * What the kernel does on its own way in or out, on a processor that needs it or
+ * at an administrator's word, and this entry does not.
+ */
+static const char * __init not_honoured(void)
+{
+#ifdef X86_FEATURE_FRED
+	if (cpu_feature_enabled(X86_FEATURE_FRED))
+		return "enters by FRED, which leaves SYSENTER unused (boot with fred=off)";
+#endif
+	if (boot_cpu_has(X86_FEATURE_ENTRY_IBPB))
+		return "has a branch predictor barrier on each entry (retbleed=ibpb)";
+#ifdef X86_FEATURE_CALL_DEPTH
+	if (boot_cpu_has(X86_FEATURE_CALL_DEPTH))
+		return "tracks the depth of calls (retbleed=stuff)";
+#endif
+#ifdef X86_FEATURE_UNRET
+	if (boot_cpu_has(X86_FEATURE_UNRET))
+		return "untrains returns on each entry (retbleed=unret)";
+#endif
+#ifdef X86_FEATURE_SRSO
+	if (boot_cpu_has(X86_FEATURE_SRSO) || boot_cpu_has(X86_FEATURE_SRSO_ALIAS))
+		return "untrains returns on each entry (srso)";
+#endif
+	if (context_tracking_enabled())
+		return "tracks when a CPU is in user mode (nohz_full)";
+#if defined(CONFIG_GCC_PLUGIN_STACKLEAK) || defined(CONFIG_KSTACK_ERASE)
+	return "erases its stack on each exit (KSTACK_ERASE)";
+#endif
+#if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_KMSAN) || \
+    defined(CONFIG_DEBUG_RSEQ)
+	return "was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY, KMSAN or DEBUG_RSEQ)";
+#endif
+	return NULL;
+}
+
+/* Whether the kernel applies anything that stands in an ALTERNATIVE of the entry's. */
+static bool __init has_mitigations(void)
+{
+#ifdef X86_FEATURE_CLEAR_BHB_LOOP
+	if (boot_cpu_has(X86_FEATURE_CLEAR_BHB_LOOP))
+		return true;
+#endif
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	if (boot_cpu_has(X86_FEATURE_IBPB_EXIT_TO_USER))
+		return true;
+#endif
+#ifdef X86_FEATURE_CLEAR_CPU_BUF
+	if (boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF))
+		return true;
+#endif
+	return boot_cpu_has(X86_FEATURE_KERNEL_IBRS);
+}
+
+static unsigned long __init choose_entry(void)
+{
+	bool ibt = boot_cpu_has(X86_FEATURE_IBT);
+
+	if (boot_cpu_has(X86_FEATURE_PTI))
+		return (unsigned long)(ibt ? sysenter_entry_pti : sysenter_entry_pti_no_ibt);
+	if (has_mitigations())
+		return (unsigned long)(ibt ? sysenter_entry_mitigated : sysenter_entry_mitigated_no_ibt);
+	return ibt ? (unsigned long)sysenter_entry : (unsigned long)sysenter_entry_no_ibt;
+}
+
+int __init sysenter_arch_check(void)
+{
+	const char *reason = not_honoured();
+	u32 cs, high;
+	int cpu;
+
+	if (boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
+		pr_err("refused: this processor's vendor is %s; in 64-bit mode only Intel's have SYSENTER\n",
+		       boot_cpu_data.x86_vendor_id);
+		return -ENODEV;
+	}
+	if (boot_cpu_has(X86_FEATURE_XENPV)) {
+		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
+		return -ENODEV;
+	}
+	rdmsr(MSR_IA32_SYSENTER_CS, cs, high);
+	if (cs != __KERNEL_CS) {
+		pr_err("refused: the kernel has SYSENTER switched off; boot without ia32_emulation=0\n");
+		return -ENODEV;
+	}
+	if (reason) {
+		pr_err("refused: the kernel %s and this entry does not\n", reason);
+		return -EOPNOTSUPP;
+	}
+	sysenter_entry_point = choose_entry();
+	for_each_possible_cpu(cpu)
+		per_cpu(sysenter_kstack_offset, cpu) = get_random_u32();
+	return 0;
+}
+
+/* The entry looks for the caller's flags below the TSS's sp0. */
+bool sysenter_arch_check_cpu(void)
+{
+	unsigned long sp0 = this_cpu_read(cpu_tss_rw.x86_tss.sp0);
+	u32 low, high;
+
+	rdmsr(MSR_IA32_SYSENTER_ESP, low, high);
+	return (low | (u64)high << 32) == sp0;
+}
+
+/*
+ * Page-table isolation: the user's page table has of the kernel what the CPU
+ * needs to get in and out. The tables below its last entry are shared by all
+ * processes (pgd_ctor, arch/x86/mm/pgtable.c), so this is done once.
+ */
+static pte_t *user_pte(unsigned long address)
+{
+	pgd_t *pgd = kernel_to_user_pgdp((pgd_t *)kernel_init_top_pgt + pgd_index(address));
+	unsigned long table;
+	p4d_t *p4d;
+	pud_t *pud;
+	pmd_t *pmd;
+
+	if (pgd_none(*pgd))
+		return NULL;
+	p4d = p4d_offset(pgd, address);
+	if (p4d_none(*p4d))
+		return NULL;
+	pud = pud_offset(p4d, address);
+	if (pud_none(*pud)) {
+		table = get_zeroed_page(GFP_KERNEL);
+		if (!table)
+			return NULL;
+		set_pud(pud, __pud(_KERNPG_TABLE | __pa(table)));
+	}
+	pmd = pmd_offset(pud, address);
+	if (pmd_none(*pmd)) {
+		table = get_zeroed_page(GFP_KERNEL);
+		if (!table)
+			return NULL;
+		set_pmd(pmd, __pmd(_KERNPG_TABLE | __pa(table)));
+	}
+	if (pmd_val(*pmd) & _PAGE_PSE)
+		return NULL;
+	return pte_offset_kernel(pmd, address);
+}
+
+#define ENTRY_PAGES(address)						\
+	(address) = (unsigned long)sysenter_entry & PAGE_MASK;		\
+	(address) < (unsigned long)sysenter_entry_end;			\
+	(address) += PAGE_SIZE
+
+int __init sysenter_arch_prepare(void)
+{
+	pgprot_t prot = __pgprot(pgprot_val(PAGE_KERNEL_ROX) & ~_PAGE_GLOBAL);
+	unsigned long address;
+
+	if (!boot_cpu_has(X86_FEATURE_PTI))
+		return 0;
+	for (ENTRY_PAGES(address)) {
+		pte_t *pte = user_pte(address);
+
+		if (!pte || !pte_none(*pte)) {
+			sysenter_arch_undo();
+			pr_err("refused: no room for the entry in the user's page table\n");
+			return -ENOMEM;
+		}
+		set_pte(pte, pfn_pte(vmalloc_to_pfn((void *)address), prot));
+	}
+	return 0;
+}
+
+/* The tables stay: the next load of the module, here or near, has use for them. */
+void sysenter_arch_undo(void)
+{
+	void (*flush)(void) = (void *)kernel_flush_tlb_all;
+	unsigned long address;
+
+	if (!boot_cpu_has(X86_FEATURE_PTI))
+		return;
+	for (ENTRY_PAGES(address)) {
+		pte_t *pte = user_pte(address);
+
+		if (pte && pte_pfn(*pte) == vmalloc_to_pfn((void *)address))
+			set_pte(pte, __pte(0));
+	}
+	flush();
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What is particular to i386: the vDSO's landing pad, and who is refused. */
+#include "sysenter.h"
+#include <linux/sched.h>
+#include <linux/uaccess.h>
+#include <asm/cpufeature.h>
+
+unsigned long sysenter_entry_point, sysenter_landing_pad;
+
+/*
+ * The landing pad is where the vDSO goes on after SYSENTER; its offset is that
+ * of the one `int $0x80` in the vDSO that is followed by three pops and a
+ * return (arch/x86/entry/vdso/vdso32/system_call.S). The same image is mapped
+ * into every process.
+ */
+static int __init find_landing_pad(void)
+{
+	static const u8 pad[] __initconst = { 0xcd, 0x80, 0x5d, 0x5a, 0x59, 0xc3 };
+	unsigned long vdso = (unsigned long)current->mm->context.vdso;
+	static u8 code[PAGE_SIZE] __initdata;
+	unsigned int i;
+
+	if (!vdso || copy_from_user(code, (void __user *)vdso, sizeof(code))) {
+		pr_err("refused: no vDSO in this process; boot without vdso32=0\n");
+		return -ENXIO;
+	}
+	for (i = 0; i + sizeof(pad) <= sizeof(code); i++) {
+		if (memcmp(code + i, pad, sizeof(pad)))
+			continue;
+		if (sysenter_landing_pad)
+			break;
+		sysenter_landing_pad = i + 2;
+	}
+	if (!sysenter_landing_pad || i + sizeof(pad) <= sizeof(code)) {
+		pr_err("refused: the vDSO's SYSENTER landing pad is not of the kind known here\n");
+		return -ENXIO;
+	}
+	return 0;
+}
+
+/* Can this processor, as this kernel drives it, be entered here at all? */
+static int __init check_processor(void)
+{
+	if (!boot_cpu_has(X86_FEATURE_SEP)) {
+		pr_err("refused: this processor has no SYSENTER\n");
+		return -ENODEV;
+	}
+	if (boot_cpu_has(X86_FEATURE_XENPV)) {
+		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
+		return -ENODEV;
+	}
+	if (boot_cpu_has(X86_FEATURE_PTI)) {
+		pr_err("refused: the kernel isolates its page tables (PTI) and this entry does not; boot with nopti to allow it\n");
+		return -EOPNOTSUPP;
+	}
+#ifdef CONFIG_GCC_PLUGIN_STACKLEAK
+	pr_err("refused: the kernel erases its stack on each exit (STACKLEAK) and this entry does not\n");
+	return -EOPNOTSUPP;
+#endif
+	return 0;
+}
+
+int sysenter_arch_find_kernel(void)
+{
+	return 0;
+}
+
+int __init sysenter_arch_check(void)
+{
+	int error = check_processor();
+
+	sysenter_entry_point = (unsigned long)sysenter_entry;
+	return error ? error : find_landing_pad();
+}
+
+bool sysenter_arch_check_cpu(void)
+{
+	return true;
+}
+
+int __init sysenter_arch_prepare(void)
+{
+	return 0;
+}
+
+void sysenter_arch_undo(void)
+{
+}

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The fast SYSENTER entry for amd64, beside the kernel's own.
+ *
+ * MSR_IA32_SYSENTER_EIP points here while the module is loaded; CS and ESP stay
+ * the kernel's. A 64-bit program makes its stock calls by SYSCALL, so whoever
+ * arrives unmarked is a 32-bit program in its vDSO: it goes on to
+ * entry_SYSENTER_compat with all registers and flags as SYSENTER left them.
+ *
+ * What SYSENTER does in IA-32e mode (Intel SDM Vol. 2B, SYSENTER): CS, SS flat,
+ * 64-bit and CPL 0, RSP = MSR 0x175, RIP = MSR 0x176, VM = IF = RF = 0. It saves
+ * nothing, and leaves TF, NT, AC, DF and IOPL as the caller had them. AMD's
+ * processors have it in legacy mode only (#UD elsewhere).
+ *
+ * Registers on entry, for a fast call:
+ *	rax	system-call number - SYSENTER_NR: the mark, see abi.h
+ *	rdi, rsi, rdx, r10, r8, r9	arguments, as for SYSCALL
+ *	rcx	return address; the two bytes before it are a SYSCALL
+ *		instruction, because the restart of an interrupted call goes
+ *		back by two
+ *	r11	user stack pointer
+ *	rsp	end of this CPU's entry stack
+ *	gs	the user's
+ *
+ * On return by SYSRET: rax result; rcx, rsp as given; r11 the flags; rbx, rbp,
+ * r12 to r15 as they were; rdi, rsi, rdx, r8 to r10 zero after a fast call, as
+ * they were after a slow one; arithmetic flags undefined, all others as they
+ * were.
+ *
+ * The frame. A system call's body is a C function: it takes its arguments from
+ * pt_regs and keeps rbx, rbp and r12 to r15. So those six need no restoring, and
+ * of pt_regs only what the body can read or what differs from the last call is
+ * written; the rest stands in the frame since FRAME_SS was put there (frame.h:
+ * whatever else uses this stack destroys FRAME_SS first). A slot may hold a
+ * stale value of the user's, never one of the kernel's: /proc/PID/syscall shows
+ * the frame of a task that sleeps in here. The slow exit completes it.
+ *
+ * Where the kernel's own code is jumped to, the target is written into the
+ * instruction at load time (KERNEL_*, kernel.c). No path that can sleep keeps a
+ * return address into this module but that of the body, and that one is announced
+ * by FRAME_SS.
+ *
+ * Mitigations are the kernel's choice: each stands behind the ALTERNATIVE whose
+ * feature bit the kernel sets when it applies that mitigation, so where it
+ * sets none, the entry without them is used. sysenter_arch_check() decides, and
+ * refuses those that are not here.
+ *
+ * HAZARD: NMI, #DB, #MC and #DF have stacks of their own on amd64 (IST) and find
+ * GS and CR3 out for themselves, so they may come at any instruction, also where
+ * GS, CR3 or RSP is the user's. Nothing else can: interrupts are off and no
+ * instruction there faults.
+ */
+#include <linux/linkage.h>
+#include <linux/objtool.h>
+#include <asm/alternative.h>
+#include <asm/cpufeatures.h>
+#include <asm/errno.h>
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
+#include <asm/percpu.h>
+#include <asm/processor-flags.h>
+#include <asm/segment.h>
+#include <asm/unwind_hints.h>
+#include "abi.h"
+#include "frame.h"
+#include "offsets.h"
+
+/*
+ * For the stack unwinder and objtool: this is where a task's stack ends. (The
+ * macro's name until 6.3 was another.)
+ */
+#ifdef HAVE_END_OF_STACK
+#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_END_OF_STACK
+#else
+#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_EMPTY
+#endif
+
+/* A kernel without the mitigation: a feature that sysenter_arch_check() refuses. */
+#ifdef X86_FEATURE_CLEAR_BHB_LOOP
+#define FEATURE_CLEAR_BHB_LOOP		X86_FEATURE_CLEAR_BHB_LOOP
+#else
+#define FEATURE_CLEAR_BHB_LOOP		X86_FEATURE_XENPV
+#endif
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+#define FEATURE_IBPB_EXIT_TO_USER	X86_FEATURE_IBPB_EXIT_TO_USER
+#else
+#define FEATURE_IBPB_EXIT_TO_USER	X86_FEATURE_XENPV
+#endif
+
+/*
+ * kernel.c writes the address of a kernel symbol into the last four bytes of the
+ * instruction before this.
+ */
+.macro HOLE_BEFORE symbol:req relative=0
+.Lhole_end_\@:
+	.pushsection .rodata.sysenter_holes, "a"
+	.quad	.Lhole_end_\@ - 4 - sysenter_entry, kernel_\symbol, \relative
+	.popsection
+.endm
+
+/* jmp to a kernel symbol */
+.macro KERNEL_JMP symbol:req
+	.byte	0xe9
+	.long	0
+	HOLE_BEFORE \symbol relative=1
+.endm
+
+/* call a kernel symbol */
+.macro KERNEL_CALL symbol:req
+	ANNOTATE_INTRA_FUNCTION_CALL		/* until the hole is filled */
+	.byte	0xe8
+	.long	0
+	HOLE_BEFORE \symbol relative=1
+.endm
+
+/* pushq the address of a kernel symbol */
+.macro KERNEL_PUSH symbol:req
+	.byte	0x68
+	.long	0
+	HOLE_BEFORE \symbol
+.endm
+
+/*
+ * Stands for the address of one of the kernel's per-CPU variables, in an
+ * instruction with a displacement and no immediate; HOLE_BEFORE says which.
+ */
+#define PERCPU_HOLE	%gs:0x7fffffff
+
+/* See entry_i386.S. */
+.macro RETPOLINE_JMP target:req
+	ANNOTATE_INTRA_FUNCTION_CALL
+	call	.Lreplace_\@
+.Lcatch_\@:
+	UNWIND_HINT_UNKNOWN_CALLER
+	pause
+	lfence
+	jmp	.Lcatch_\@
+.Lreplace_\@:
+	UNWIND_HINT_UNKNOWN_CALLER
+	movq	\target, (%rsp)
+	ANNOTATE_UNRET_SAFE
+	ret
+	int3
+.endm
+
+/* A field of pt_regs, seen from the top of the stack. */
+#define FRAME(field)	(PT_##field - PT_SIZE)
+
+/*
+ * Page-table isolation: from the user's page table to the kernel's and back.
+ * The two are neighbours (bit 12 of CR3), and so are their PCIDs (bit 11).
+ */
+#define PTI_USER_PGTABLE	(1 << 12)
+#define PTI_USER_PCID		(1 << 11)
+#define CR3_NOFLUSH_BIT		63
+
+.macro KERNEL_CR3 scratch:req
+	movq	%cr3, \scratch
+	/* the kernel flushes its own PCID when it must; not here */
+	ALTERNATIVE "", "btsq $63, \scratch", X86_FEATURE_PCID
+	andq	$~(PTI_USER_PGTABLE | PTI_USER_PCID), \scratch
+	movq	\scratch, %cr3
+.endm
+
+/*
+ * To the user's page table. rdi is zero, r11 free, rsp the user's.
+ *
+ * With PCIDs, a change to this process's page table leaves the flush of its user
+ * PCID to whoever returns there next: a bit for each address space.
+ */
+.macro USER_CR3
+	movq	%cr3, %r11
+	ALTERNATIVE "jmp .Lset_cr3_\@", "", X86_FEATURE_PCID
+	movl	%r11d, %edi
+	andl	$0x7ff, %edi
+	btq	%rdi, PERCPU_HOLE
+	HOLE_BEFORE user_pcid_flush_mask
+	jnc	.Lno_flush_\@
+	btrq	%rdi, PERCPU_HOLE
+	HOLE_BEFORE user_pcid_flush_mask
+	jmp	.Lflush_\@
+.Lno_flush_\@:
+	btsq	$CR3_NOFLUSH_BIT, %r11
+.Lflush_\@:
+	xorl	%edi, %edi
+	orq	$PTI_USER_PCID, %r11
+.Lset_cr3_\@:
+	orq	$PTI_USER_PGTABLE, %r11
+	movq	%r11, %cr3
+.endm
+
+/*
+ * IBRS for the time in the kernel, against training of the branch predictor by
+ * user code (retbleed), and the branch history cleared (BHI). rsp = top of the
+ * stack, rcx is free, rax and rdx are in the frame, and of them only rax is
+ * still of use.
+ */
+.macro ENTRY_MITIGATIONS
+	ALTERNATIVE "jmp .Librs_done_\@", "", X86_FEATURE_KERNEL_IBRS
+	movl	$MSR_IA32_SPEC_CTRL, %ecx
+	movq	PERCPU_HOLE, %rdx
+	HOLE_BEFORE x86_spec_ctrl_current
+	movl	%edx, %eax
+	shrq	$32, %rdx
+	wrmsr
+	movq	FRAME(ORIG_RAX)(%rsp), %rax
+.Librs_done_\@:
+	ALTERNATIVE "jmp .Lhistory_done_\@", "", FEATURE_CLEAR_BHB_LOOP
+	leaq	-PT_SIZE(%rsp), %rsp
+	KERNEL_CALL clear_bhb_loop		/* clobbers rax, rcx */
+	leaq	PT_SIZE(%rsp), %rsp
+	movq	FRAME(ORIG_RAX)(%rsp), %rax
+.Lhistory_done_\@:
+.endm
+
+/*
+ * VMSCAPE: after a guest has run on this CPU, the kernel's exit has a barrier.
+ * IBRS off. rax = result, rcx, rdx and r8 are free.
+ */
+.macro EXIT_MITIGATIONS
+	ALTERNATIVE "jmp .Lvmscape_done_\@", "", FEATURE_IBPB_EXIT_TO_USER
+	movzbl	PERCPU_HOLE, %ecx
+	HOLE_BEFORE x86_ibpb_exit_to_user
+	testl	%ecx, %ecx
+	jnz	.Lexit_work
+.Lvmscape_done_\@:
+	ALTERNATIVE "jmp .Librs_done_\@", "", X86_FEATURE_KERNEL_IBRS
+	movq	%rax, %r8
+	movl	$MSR_IA32_SPEC_CTRL, %ecx
+	movq	PERCPU_HOLE, %rdx
+	HOLE_BEFORE x86_spec_ctrl_current
+	andl	$~SPEC_CTRL_IBRS, %edx
+	movl	%edx, %eax
+	shrq	$32, %rdx
+	wrmsr
+	movq	%r8, %rax
+.Librs_done_\@:
+.endm
+
+/*
+ * The first fast call since something else used this stack: write what the fast
+ * path does not write. rsp = top of the stack; rcx, r11 are in the frame.
+ */
+.macro BUILD_FRAME
+	movq	%rcx, FRAME(RCX)(%rsp)
+	movq	$-ENOSYS, FRAME(RAX)(%rsp)
+	movq	%r8, FRAME(R8)(%rsp)
+	movq	%r9, FRAME(R9)(%rsp)
+	movq	%r10, FRAME(R10)(%rsp)
+	movq	$USER_FLAGS, FRAME(R11)(%rsp)
+	movq	%rbx, FRAME(RBX)(%rsp)
+	movq	%rbp, FRAME(RBP)(%rsp)
+	movq	%r12, FRAME(R12)(%rsp)
+	movq	%r13, FRAME(R13)(%rsp)
+	movq	%r14, FRAME(R14)(%rsp)
+	movq	%r15, FRAME(R15)(%rsp)
+	movq	$__USER_CS, FRAME(CS)(%rsp)
+	movq	$USER_FLAGS, FRAME(EFLAGS)(%rsp)
+	movq	$FRAME_SS, FRAME(SS)(%rsp)
+.endm
+
+/*
+ * The way in and out again.
+ *
+ * mitigations: 0 where the kernel applies none of those that stand here, so that
+ * nothing is left of them; 1 where it applies some: each is an ALTERNATIVE on the
+ * feature bit that the kernel sets when it applies it. pti: likewise, page-table
+ * isolation.
+ */
+.macro FAST_PATH name:req mitigations:req pti:req
+SYM_CODE_START(\name)
+	UNWIND_HINT_UNKNOWN_CALLER
+	ENDBR
+	/* where the processor or the kernel has no IBT, the entry is here */
+SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
+	/*
+	 * HAZARD: TF set by the caller raises #DB from here on; unmarked by
+	 * sysenter_die_notify() (main.c).
+	 */
+	pushfq					/* entry stack: caller's flags */
+	cmpq	$-SYSENTER_NR, %rax
+	jb	.Lstock				/* unsigned: below all marked numbers */
+
+	/*
+	 * HAZARD: NT makes a later IRET fault (CVE-2013-1917), AC opens SMAP,
+	 * DF runs string operations backwards, TF traps on, IOPL lets the caller
+	 * switch interrupts off. Whoever holds one goes the slow way.
+	 */
+	testl	$ODD_FLAGS, (%rsp)
+	jnz	.Lodd_flags
+
+	swapgs
+	.if \pti
+	KERNEL_CR3 %rsp
+	.endif
+	movq	PERCPU_HOLE, %rsp		/* top of the task's stack */
+	HOLE_BEFORE top_of_stack
+	movq	%r11, FRAME(RSP)(%rsp)
+	movq	%rcx, FRAME(RIP)(%rsp)
+	cmpl	$FRAME_SS, FRAME(SS)(%rsp)
+	jne	.Lbuild_frame_\name
+.Lframe_built_\name:
+	/* mask: the number, and no speculation beyond the table (CVE-2017-5753) */
+	andl	$(SYSENTER_NR - 1), %eax
+	movq	PERCPU_HOLE, %r11
+	HOLE_BEFORE current_task
+	movq	%rax, FRAME(ORIG_RAX)(%rsp)
+	/*
+	 * HAZARD: SYSRET to a non-canonical address faults in kernel mode with
+	 * the user's stack pointer (CVE-2012-0217). 47 bits are canonical with
+	 * four and with five levels of page table.
+	 * In the same test: ptrace, seccomp, audit, tracepoints, user dispatch.
+	 */
+	shrq	$47, %rcx
+	orq	TASK_syscall_work(%r11), %rcx
+	jnz	.Lslow
+	movq	%rdi, FRAME(RDI)(%rsp)
+	movq	%rsi, FRAME(RSI)(%rsp)
+	movq	%rdx, FRAME(RDX)(%rsp)
+	.if \mitigations
+	ENTRY_MITIGATIONS
+	.endif
+	movq	sysenter_calls(, %rax, 8), %rcx
+	incq	PER_CPU_VAR(sysenter_count)
+
+	/*
+	 * A stack offset that the caller cannot know, in steps of 16 bytes up to
+	 * 1008, mixed as in choose_random_kstack_offset() (include/linux/
+	 * randomize_kstack.h, 5.13 to 6.x) from where the last call on this CPU
+	 * left it. The mask's low bits make it odd; that is in the leaq below.
+	 */
+	movslq	PER_CPU_VAR(sysenter_kstack_offset), %r11
+	rdtsc					/* clobbers rax, rdx: both in the frame */
+	rorl	$5, PER_CPU_VAR(sysenter_kstack_offset)
+	xorl	%eax, PER_CPU_VAR(sysenter_kstack_offset)
+	orq	$~0x3f0, %r11			/* -1 - 16 n, n = 0 to 63 */
+	leaq	-PT_SIZE(%rsp), %rdi		/* regs */
+	leaq	-PT_SIZE + 1(%rsp, %r11), %rsp
+	sti
+	ANNOTATE_INTRA_FUNCTION_CALL
+	call	.Lcall_rcx			/* the body */
+	UNWIND_HINT_UNKNOWN_CALLER
+	cli
+	movq	PERCPU_HOLE, %rsp
+	HOLE_BEFORE top_of_stack
+	movq	PERCPU_HOLE, %rcx
+	HOLE_BEFORE current_task
+	testl	$EXIT_WORK, TASK_ti_flags(%rcx)
+	jnz	.Lexit_work
+#ifdef TASK_unwind_mask
+	/* a deferred stack trace belongs to one entry only (unwind_reset_info) */
+	cmpq	$0, TASK_unwind_mask(%rcx)
+	jne	.Lexit_work
+#endif
+	.if \mitigations
+	EXIT_MITIGATIONS
+	.endif
+	/* nothing of the kernel's in what the body may have used */
+	xorl	%edi, %edi
+	xorl	%esi, %esi
+	xorl	%edx, %edx
+	xorl	%r8d, %r8d
+	xorl	%r9d, %r9d
+	xorl	%r10d, %r10d
+	movq	FRAME(RIP)(%rsp), %rcx		/* SYSRET: RIP */
+	movq	FRAME(RSP)(%rsp), %rsp
+	/*
+	 * HAZARD: the user's stack pointer, whatever it holds, in kernel mode
+	 * from here on, as in the kernel's own exit. No instruction from here on
+	 * uses it or can fault.
+	 */
+	.if \pti
+	USER_CR3
+	.endif
+	movl	$USER_FLAGS, %r11d		/* SYSRET: flags */
+	swapgs
+	.if \mitigations
+#ifdef X86_FEATURE_CLEAR_CPU_BUF
+	/* MDS and its kin: any memory operand that is mapped will do */
+	ALTERNATIVE "jmp .Lbuffers_done_\@", "", X86_FEATURE_CLEAR_CPU_BUF
+	verw	.Lverw_selector(%rip)
+.Lbuffers_done_\@:
+#endif
+	.endif
+	sysretq
+	int3
+
+.Lbuild_frame_\name:
+	UNWIND_HINT_UNKNOWN_CALLER
+	BUILD_FRAME
+	jmp	.Lframe_built_\name
+SYM_CODE_END(\name)
+.endm
+
+	.section .rodata.sysenter_holes, "a"
+	.globl	sysenter_holes, sysenter_holes_end
+sysenter_holes:
+
+	/*
+	 * A page of its own: with PTI it is in the user's page table as well,
+	 * and nothing else with it.
+	 */
+	.section .text.sysenter, "ax"
+	.balign	4096
+
+	/* the one for this processor and this kernel: sysenter_arch_check() */
+	FAST_PATH sysenter_entry mitigations=0 pti=0
+	FAST_PATH sysenter_entry_mitigated mitigations=1 pti=0
+	FAST_PATH sysenter_entry_pti mitigations=1 pti=1
+
+SYM_CODE_START_LOCAL(sysenter_shared)
+.Lcall_rcx:
+	UNWIND_HINT_UNKNOWN_CALLER
+	RETPOLINE_JMP %rcx
+
+/*
+ * Not ours: on to the kernel's own entry with every register, the flags and the
+ * stack pointer as SYSENTER left them.
+ */
+.Lstock:
+	UNWIND_HINT_UNKNOWN_CALLER
+	popfq
+	KERNEL_JMP entry_SYSENTER_compat
+
+/*
+ * Ours, but with flags to be careful about: becomes a SYSCALL with the same
+ * number, from the moment at which the kernel has its hardware frame.
+ */
+.Lodd_flags:
+	UNWIND_HINT_UNKNOWN_CALLER
+	swapgs
+	ALTERNATIVE "jmp .Lodd_kernel_cr3", "", X86_FEATURE_PTI
+	KERNEL_CR3 %rsp
+.Lodd_kernel_cr3:
+	movq	PERCPU_HOLE, %rsp
+	HOLE_BEFORE top_of_stack
+	pushq	$__USER_DS			/* pt_regs->ss */
+	pushq	%r11				/* pt_regs->sp */
+	movq	PERCPU_HOLE, %r11		/* end of the entry stack */
+	HOLE_BEFORE tss_sp0
+	movq	-8(%r11), %r11			/* caller's flags, see above */
+	orq	$X86_EFLAGS_IF, %r11
+	pushq	%r11				/* pt_regs->flags */
+	pushq	$__USER_CS			/* pt_regs->cs */
+	pushq	%rcx				/* pt_regs->ip */
+	pushq	$X86_EFLAGS_FIXED
+	popfq
+	andl	$(SYSENTER_NR - 1), %eax
+	KERNEL_JMP entry_SYSCALL_64_after_hwframe
+
+/*
+ * A call that wants the kernel's slow path from the start. rsp = top of the
+ * stack, IRQs off, rax = number, all others but rcx and r11 the caller's. As a
+ * SYSCALL from the moment at which the kernel has its hardware frame.
+ */
+.Lslow:
+	UNWIND_HINT_UNKNOWN_CALLER
+	movq	FRAME(RIP)(%rsp), %rcx
+	movl	$USER_FLAGS, %r11d
+	movq	$__USER_DS, FRAME(SS)(%rsp)	/* no longer ours */
+	leaq	FRAME(RIP)(%rsp), %rsp
+	KERNEL_JMP entry_SYSCALL_64_after_hwframe
+
+/*
+ * The body is done, rax = its result, and work is pending: signals, a
+ * reschedule. rsp = top of the stack, IRQs off. Completes pt_regs and hands over
+ * to the kernel's exit, which returns to its own IRET and not here.
+ *
+ * That exit does all of a system call's but ptrace's, audit's and the sys_exit
+ * tracepoint's part. Those three are asked for by a call's entry or by a tracer
+ * while the task is stopped, and it cannot have stopped since the entry found
+ * none; only a tracepoint that was switched on meanwhile misses this one exit.
+ */
+.Lexit_work:
+	UNWIND_HINT_UNKNOWN_CALLER
+	movq	$__USER_DS, FRAME(SS)(%rsp)	/* no longer ours */
+	movq	%rax, FRAME(RAX)(%rsp)
+	movq	FRAME(RIP)(%rsp), %rcx
+	movq	%rcx, FRAME(RCX)(%rsp)
+	movq	$USER_FLAGS, FRAME(R11)(%rsp)
+	movq	%rbx, FRAME(RBX)(%rsp)
+	movq	%rbp, FRAME(RBP)(%rsp)
+	movq	%r12, FRAME(R12)(%rsp)
+	movq	%r13, FRAME(R13)(%rsp)
+	movq	%r14, FRAME(R14)(%rsp)
+	movq	%r15, FRAME(R15)(%rsp)
+	leaq	-PT_SIZE(%rsp), %rsp
+	movq	%rsp, %rdi			/* regs */
+	xorl	%esi, %esi			/* irqentry_state_t, unused from user mode */
+	KERNEL_PUSH return_to_usermode
+	KERNEL_JMP irqentry_exit
+SYM_CODE_END(sysenter_shared)
+
+/*
+ * Entries of sysenter_calls[] for what is not a plain body with up to three
+ * arguments. Called as a body is: rdi = regs, IRQs on, the return
+ * address on the stack, r8 to r10 still the caller's.
+ */
+
+/* Outside the fast table: the kernel decides. */
+SYM_CODE_START(sysenter_call_slow)
+	UNWIND_HINT_UNKNOWN_CALLER
+	ANNOTATE_NOENDBR
+	cli
+	decq	PER_CPU_VAR(sysenter_count)	/* it is none, see above */
+	leaq	PT_SIZE(%rdi), %rsp
+	movq	FRAME(RDI)(%rsp), %rdi
+	movq	FRAME(RDX)(%rsp), %rdx
+	movq	FRAME(ORIG_RAX)(%rsp), %rax
+	jmp	.Lslow
+SYM_CODE_END(sysenter_call_slow)
+
+/* Four to six arguments: the rest of them belong into the frame as well. */
+SYM_CODE_START(sysenter_call_args5)
+SYM_INNER_LABEL(sysenter_call_args6, SYM_L_GLOBAL)
+	UNWIND_HINT_UNKNOWN_CALLER
+	ANNOTATE_NOENDBR
+	movq	%r10, PT_R10(%rdi)
+	movq	%r8, PT_R8(%rdi)
+	movq	%r9, PT_R9(%rdi)
+	movq	PT_ORIG_RAX(%rdi), %rcx		/* masked on entry */
+	movq	sysenter_bodies(, %rcx, 8), %rcx
+	RETPOLINE_JMP %rcx
+SYM_CODE_END(sysenter_call_args5)
+
+	.balign	8
+SYM_CODE_START_LOCAL(sysenter_verw_selector)
+.Lverw_selector:
+	UNWIND_HINT_UNKNOWN_CALLER
+	.word	__KERNEL_DS
+	int3
+SYM_CODE_END(sysenter_verw_selector)
+
+SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
+
+	.section .rodata.sysenter_holes, "a"
+sysenter_holes_end:
