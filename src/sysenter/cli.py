@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sysenter.build.export import single_file
 from sysenter.build.legacy import build_legacy_module
 from sysenter.build.module import Module, build_module
 from sysenter.doctor import examine
@@ -104,6 +105,15 @@ def _build(options: argparse.Namespace, steps: Steps) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace, steps: Steps) -> int:
+    if options.output is None:
+        sys.stdout.write(single_file())
+    else:
+        _check_writable(options.output)
+        options.output.write_text(single_file())
+    return 0
+
+
 def _shell(options: argparse.Namespace, steps: Steps) -> int:
     if not sys.stdin.isatty():
         raise SysenterError("shell needs a terminal", hint="`./sysenter exec -- COMMAND` runs one command without")
@@ -176,6 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     command("kernels", _kernels, [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", _doctor, [], "look at what this machine has of what sysenter needs")
     command("build", _build, [kernel], "build the module for a kernel and print its path")
+    export = command("export", _export, [], "write the single file for 2.2 and 2.4: C to a compiler, a script to sh")
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE, not to standard output")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")

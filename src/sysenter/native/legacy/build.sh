@@ -4,7 +4,7 @@
 #
 #	sh build.sh SOURCES HEADERS SYSTEM_MAP OUT
 #
-# HEADERS is the kernel's configured tree. CC (gcc) and LD (ld) may be set. Only
+# HEADERS is the configured tree of the kernel. CC (gcc) and LD (ld) may be set. Only
 # sh, sed, grep, the compiler and the linker are used. Leaves OUT/sysenter.o.
 set -e
 
@@ -44,7 +44,7 @@ if grep '^#define CONFIG_MODVERSIONS 1' "$config" >/dev/null; then
 	flags="$flags -DMODVERSIONS -include $headers/include/linux/modversions.h"
 fi
 
-# What this compiler knows, from egcs to today's.
+# What this compiler knows, from egcs to those of today.
 echo 'int nothing;' >"$out/try.c"
 standard=
 case `$CC -dumpversion` in
@@ -60,7 +60,7 @@ for option in -mpreferred-stack-boundary=2 $standard -ffreestanding -fno-pic -fn
 done
 rm -f "$out/try.c" "$out/try.o"
 
-# Addresses that no kernel exports, and the guard's.
+# Addresses that no kernel exports, and those of the guard.
 : >"$out/addresses.h"
 : >"$out/addresses.S"
 for name in system_call ret_from_sys_call sys_call_table sock_register \
@@ -79,7 +79,7 @@ for name in system_call ret_from_sys_call sys_call_table sock_register \
 	esac
 done
 
-# Offsets by way of the compiler's assembly.
+# Offsets by way of compiled assembly.
 $CC $flags -S "$sources/offsets.c" -o "$out/offsets.s" ||
 	fail "offsets.c does not compile: either $CC is too new for these headers (2.95 to 3.4 are right), or this kernel's task_struct is none that the module knows"
 sed -n 's/.*->\([A-Z0-9_]*\) [$]*\(-*[0-9]*\).*$/#define \1 \2/p' "$out/offsets.s" >"$out/offsets.h"

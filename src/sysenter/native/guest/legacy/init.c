@@ -94,6 +94,28 @@ static int run(int argc, char **argv)
 	return wait_for(pid);
 }
 
+/* sleeper: a process that sleeps in a fast call, until `reap` ends it */
+static int sleeping_pid;
+
+static int sleeper(int argc, char **argv)
+{
+	int p[2];
+	char byte;
+
+	int80(NR_pipe, (long)p, 0, 0);
+	sleeping_pid = forked();
+	if (sleeping_pid == 0)
+		int80(NR_exit, fast(NR_read, p[0], (long)&byte, 1) != 0, 0, 0);
+	sleep_ms(100);
+	return sleeping_pid > 0 ? 0 : sleeping_pid;
+}
+
+static int reap(int argc, char **argv)
+{
+	int80(NR_kill, sleeping_pid, SIGKILL, 0);
+	return SIGNALED(wait_for(sleeping_pid)) == SIGKILL ? 0 : -EINVAL;
+}
+
 static int uname_release(int argc, char **argv)
 {
 	char names[6][65];
@@ -111,7 +133,7 @@ static const struct {
 	{ "load", load }, { "unload", unload }, { "count", count },
 	{ "dd", dd }, { "pingpong", pingpong }, { "hostile", hostile },
 	{ "storm", storm }, { "cat", cat }, { "peek", peek }, { "run", run },
-	{ "uname", uname_release },
+	{ "uname", uname_release }, { "sleeper", sleeper }, { "reap", reap },
 };
 
 static void carry_out(int number, char *line)
