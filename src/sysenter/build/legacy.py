@@ -44,8 +44,9 @@ def build_legacy_module(steps: Steps, target: Target) -> Module:
     with lock(f"module-{target.release}"):
         if not (folder / "sysenter.o").exists():
             with steps.step(f"build the module for {target.release}"), fill(folder) as new:
+                sources = NATIVE / "legacy"
                 run_command(
-                    steps, ["sh", NATIVE / "legacy/build.sh", NATIVE / "legacy", target.headers, target.system_map, new],
+                    steps, ["sh", sources / "build.sh", sources, target.headers, target.system_map, new],
                     what=f"build the module for {target.release}", timeout=120,
                     env={"CC": cc, "LD": "ld -m elf_i386"}, hint="the lines above are the build's own",
                 )  # fmt: skip
@@ -54,7 +55,9 @@ def build_legacy_module(steps: Steps, target: Target) -> Module:
 
 def legacy_init(steps: Steps) -> Path:
     """The guest's one program: init, loader, workloads and hostile callers."""
-    folder = cache_folder() / "programs" / f"legacy-{digest([compiler_version(compiler()), sources_digest('guest/legacy')])}"
+    folder = (
+        cache_folder() / "programs" / f"legacy-{digest([compiler_version(compiler()), sources_digest('guest/legacy')])}"
+    )
     with lock("programs"):
         if not folder.exists():
             with steps.step("compile the guest's program (2.2, 2.4)"), fill(folder) as new:

@@ -77,9 +77,7 @@ def _proc_value(output: LegacyOutput, key: str) -> str:
     return next((words[1] for words in texts if words[0] == key), "")
 
 
-def _costs(
-    counted: LegacyOutput, counting: list[str], timed: LegacyOutput, timing: list[str]
-) -> tuple[CallCost, ...]:
+def _costs(counted: LegacyOutput, counting: list[str], timed: LegacyOutput, timing: list[str]) -> tuple[CallCost, ...]:
     exact = {(c["call"], c["path"]): int(c["ticks"]) - int(c["clock"]) for c in _calls(counted, counting, "count both")}
     costs = []
     for call in _calls(timed, timing, "count both"):
