@@ -14,6 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sysenter.build.export import single_file
+from sysenter.build.legacy import build_legacy_module
 from sysenter.build.module import Module, build_module
 from sysenter.doctor import examine
 from sysenter.errors import SysenterError
@@ -21,7 +23,10 @@ from sysenter.kernels.catalogue import CATALOGUE, DEFAULT
 from sysenter.kernels.provide import cached_release, provide
 from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest, guest_for
+from sysenter.lab.legacy import legacy_guest_for
 from sysenter.lab.prompt import SHELL_TASK, exec_task
+from sysenter.lab.qemu import Machine, qemu_argv
+from sysenter.measure.legacy import WAYS, measure_legacy
 from sysenter.measure.run import measure
 from sysenter.report.json import to_json
 from sysenter.report.table import print_table
@@ -32,20 +37,30 @@ __all__ = ["main"]
 
 def _prepared(options: argparse.Namespace, steps: Steps) -> tuple[Guest, Module]:
     target = provide(steps, options.kernel, offline=options.offline)
+    if target.legacy:
+        raise SysenterError(f"{target.release} has no shell here", hint="`run` and `build` take 2.2 and 2.4")
     module = build_module(steps, target)
     return guest_for(steps, target, choose_accelerator(steps, target, options.accelerator)), module
 
 
 def _run(options: argparse.Namespace, steps: Steps) -> int:
-    guest, module = _prepared(options, steps)
-    if options.dry_run:
-        steps.console.file = sys.stdout
-        for machine in (guest.machine(), guest.machine(icount=True)):
-            print(" ".join(guest.command_line(machine)))
-        return 0
+    target = provide(steps, options.kernel, offline=options.offline)
+    if options.module_option and not target.legacy:
+        raise SysenterError(f"{target.release} has no --module-option", hint="it is for 2.2 and 2.4: leave it out")
     if options.json:
         _check_writable(options.json)
-    measurement = measure(steps, guest, module, rounds=options.rounds, count=options.count)
+    if target.legacy:
+        legacy = legacy_guest_for(steps, target)
+        if options.dry_run:
+            return _print_command_lines(legacy.machine(), legacy.machine(icount=True))
+        measurement = measure_legacy(
+            steps, legacy, way=options.module_option, rounds=options.rounds, count=options.count
+        )
+    else:
+        guest, module = _prepared(options, steps)
+        if options.dry_run:
+            return _print_command_lines(guest.machine(), guest.machine(icount=True))
+        measurement = measure(steps, guest, module, rounds=options.rounds, count=options.count)
     print_table(measurement, _stdout())
     if options.json:
         options.json.write_text(json.dumps(to_json(measurement), indent=1) + "\n")
@@ -53,6 +68,12 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
     if bad:
         raise SysenterError("the kernel was not left as it was", hint="the table and its last line say how",
                             detail="\n".join(measurement.log))  # fmt: skip
+    return 0
+
+
+def _print_command_lines(*machines: Machine) -> int:
+    for machine in machines:
+        print(" ".join(qemu_argv(machine, Path("INITRD"), "file:CONSOLE", "stdio")))
     return 0
 
 
@@ -78,8 +99,18 @@ def _kernels(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _build(options: argparse.Namespace, steps: Steps) -> int:
-    module = build_module(steps, provide(steps, options.kernel, offline=options.offline))
+    target = provide(steps, options.kernel, offline=options.offline)
+    module = build_legacy_module(steps, target) if target.legacy else build_module(steps, target)
     print(module.module)
+    return 0
+
+
+def _export(options: argparse.Namespace, steps: Steps) -> int:
+    if options.output is None:
+        sys.stdout.write(single_file())
+    else:
+        _check_writable(options.output)
+        options.output.write_text(single_file())
     return 0
 
 
@@ -149,10 +180,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--count", type=_positive, default=120_000,
                      help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
+    run.add_argument("--module-option", choices=WAYS, metavar="WAY",
+                     help="2.2: how the module finds the kernel stack: cruel, gentle or gentle-global")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
     command("kernels", _kernels, [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", _doctor, [], "look at what this machine has of what sysenter needs")
     command("build", _build, [kernel], "build the module for a kernel and print its path")
+    export = command("export", _export, [], "write the single file for 2.2 and 2.4: C to a compiler, a script to sh")
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE, not to standard output")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["PATHS", "CallCost", "DdRuns", "Measurement", "paired_ratio"]
+__all__ = ["PATHS", "CallCost", "DdRuns", "Measurement", "SwitchCost", "paired_ratio"]
 
 PATHS = ("int80", "stock", "fast")
 
@@ -45,6 +45,19 @@ class DdRuns:
     fast_calls: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class SwitchCost:
+    """A byte to and fro between two processes: two context switches and four calls.
+
+    path: how the calls were made. loaded: whether the module was. ns: for one round,
+    the best of several runs.
+    """
+
+    path: str
+    loaded: bool
+    ns: float
+
+
 def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
     """How many times as fast: the median over rounds of slower/faster.
 
@@ -61,7 +74,9 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
 class Measurement:
     """All of a run. registers_restored: the SYSENTER registers held after unload
     what they held before load. toll: guest instructions that a stock call costs
-    more while the module is loaded. log: suspicious lines of the kernel's log."""
+    more while the module is loaded. log: suspicious lines of the kernel's log. way: how the
+    module finds the kernel stack, where it has a choice (2.2, 2.4). switches: what
+    context switches cost, where they were measured."""
 
     release: str
     arch: str
@@ -77,6 +92,8 @@ class Measurement:
     registers_restored: bool
     stock_after_unload: bool
     log: tuple[str, ...]
+    way: str = ""
+    switches: tuple[SwitchCost, ...] = ()
 
     def seconds(self, path: str) -> tuple[float, ...]:
         """dd's times by one path."""

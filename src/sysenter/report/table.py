@@ -50,6 +50,15 @@ def _call_table(m: Measurement) -> Table:
     return table
 
 
+def _switch_lines(m: Measurement) -> list[Text]:
+    if not m.switches:
+        return []
+    costs = ", ".join(
+        f"{s.path} {s.ns / 1000:.1f} µs {'with' if s.loaded else 'without'} the module" for s in m.switches
+    )
+    return [Text(f"a byte to and fro between two processes (2 context switches, 4 calls; way {m.way}): {costs}")]
+
+
 def print_table(m: Measurement, console: Console) -> None:
     """Print a measurement for a person."""
     how = "on KVM" if m.accelerator == "kvm" else "emulated (TCG): the times are the emulator's, the counts exact"
@@ -61,6 +70,7 @@ def print_table(m: Measurement, console: Console) -> None:
         _dd_table(m), Text(""), _call_table(m),
         Text(f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, "
              f"{m.fast_over_int80:.2f} times int80's"),
+        *_switch_lines(m),
         Text(f"while the module is loaded, a stock call takes {m.toll} instructions more"),
         Text(f"after unload: SYSENTER registers as before: {yes[m.registers_restored]}; "
              f"stock calls work: {yes[m.stock_after_unload]}; kernel log clean: {yes[not m.log]}"),

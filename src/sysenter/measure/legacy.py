@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The main job on Linux 2.2 and 2.4: two guests, one that counts and one that times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sysenter.errors import SysenterError
+from sysenter.lab.legacy import LegacyGuest, LegacyOutput
+from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, SwitchCost
+from sysenter.steps import Steps
+from sysenter.target.symbols import parse_system_map
+
+__all__ = ["WAYS", "load_command", "measure_legacy", "still_there"]
+
+WAYS = ("cruel", "gentle", "gentle-global", "tss")
+_PINGPONG = 1500  # rounds of a byte to and fro
+_PROC = "/proc/sysenter"
+
+
+def load_command(way: str | None) -> str:
+    """The plan's line that loads the module; way: its option, None for its own choice."""
+    return "load /sysenter.o sysenter" + (f" way={way}" if way else "")
+
+
+def still_there(guest: LegacyGuest) -> list[str]:
+    """Plan lines that show what the module changes: __switch_to, the gates of #DB and NMI,
+    and what SYSENTER does to a program while nobody has set it up (SIGSEGV)."""
+    assert guest.target.system_map is not None
+    symbols = parse_system_map(guest.target.system_map.read_text(errors="replace"), str(guest.target.system_map))
+    places = [(symbols.get("__switch_to", 0), 16), (symbols.get("idt_table", -8) + 8, 16)]
+    return [f"peek 0x{address:x} {size}" for address, size in places if address] + ["hostile ebp-0"]
+
+
+def _check(output: LegacyOutput, plan: list[str], what: str) -> LegacyOutput:
+    """See that every step did what it should; a refused load says why in the kernel's log."""
+    for number, line in enumerate(plan, 1):
+        result = output.result(number)
+        if result == 0:
+            continue
+        if line.startswith("load"):
+            reason = output.refusal() or next((r["error"] for r in output.events("load")), f"error {-result}")
+            raise SysenterError(f"the module was not accepted: {reason}", hint="the kernel's log is above",
+                                detail="\n".join(output.console.splitlines()[-3:]))  # fmt: skip
+        raise SysenterError(f"{what}: `{line}` gave {result} in the guest", hint="the kernel's log is above",
+                            detail="\n".join(output.console.splitlines()[-5:]))  # fmt: skip
+    return output
+
+
+def _between(output: LegacyOutput, plan: list[str], first: str) -> list[dict[str, Any]]:
+    """The records of the first step whose line begins with `first`."""
+    number = next(i for i, line in enumerate(plan, 1) if line.startswith(first))
+    records, inside = [], False
+    for record in output.records:
+        if record.get("event") == "start":
+            inside = record["step"] == number
+        elif inside:
+            records.append(record)
+    return records
+
+
+def _fast_calls(output: LegacyOutput) -> list[int]:
+    """The module's count of calls, all processors together, at each look at it."""
+    counts: list[int] = []
+    for record in output.records:
+        if record.get("event") == "start" and record["command"] == "cat":
+            counts.append(0)
+        elif record.get("event") == "line" and str(record["text"]).startswith("calls cpu"):
+            counts[-1] += int(str(record["text"]).split()[2])
+    return counts
+
+
+def _proc_value(output: LegacyOutput, key: str) -> str:
+    texts = (str(r["text"]).split(maxsplit=1) for r in output.events("line"))
+    return next((words[1] for words in texts if words[0] == key), "")
+
+
+def _costs(counted: LegacyOutput, counting: list[str], timed: LegacyOutput, timing: list[str]) -> tuple[CallCost, ...]:
+    exact = {(c["call"], c["path"]): int(c["ticks"]) - int(c["clock"]) for c in _calls(counted, counting, "count both")}
+    costs = []
+    for call in _calls(timed, timing, "count both"):
+        # On these kernels no library has a better way than int 0x80.
+        for path in ("int80", "stock") if call["path"] == "int80" else ("fast",):
+            key = (call["call"], call["path"])
+            costs.append(CallCost(call["call"], path, exact.get(key), call["ps"] / 1000, None))
+    order = {path: index for index, path in enumerate(PATHS)}
+    names = list(dict.fromkeys(c.call for c in costs))
+    return tuple(sorted(costs, key=lambda c: (names.index(c.call), order[c.path])))
+
+
+def _calls(output: LegacyOutput, plan: list[str], line: str) -> list[dict[str, Any]]:
+    return [r for r in _between(output, plan, line) if r.get("event") == "call"]
+
+
+def _toll(counted: LegacyOutput, plan: list[str]) -> int:
+    """Instructions more for an int 0x80 call while the module is loaded."""
+    before, loaded = (
+        {str(c["call"]): int(c["ticks"]) for c in _calls(counted, plan, line) if c["path"] == "int80"}
+        for line in ("count int80", "count both")
+    )
+    return max(loaded[call] - before[call] for call in before)
+
+
+def _switches(timed: LegacyOutput) -> tuple[SwitchCost, ...]:
+    kinds: dict[tuple[str, bool], list[float]] = {}
+    loaded = False
+    for record in timed.records:
+        if record.get("event") == "done" and record["command"] == "load":
+            loaded = True
+        if record.get("event") == "pingpong":
+            key = (str(record["path"]), loaded)
+            kinds.setdefault(key, []).append(int(record["microseconds"]) * 1000 / int(record["rounds"]))
+    return tuple(SwitchCost(path, loaded, min(times)) for (path, loaded), times in kinds.items())
+
+
+def measure_legacy(
+    steps: Steps, guest: LegacyGuest, *, way: str | None, rounds: int, count: int, block: int = 1
+) -> Measurement:
+    """Do the main job in a guest with 2.2 or 2.4.
+
+    way: the module's option. rounds, count, block: as in measure(). Raises
+    SysenterError if the module is refused or a step of the guest's plan fails.
+    """
+    look = f"cat {_PROC}"
+    restored = still_there(guest)
+    timing = [*restored, *[f"pingpong int80 {_PINGPONG}"] * 3, load_command(way), "count both", look]
+    for _ in range(rounds):
+        for path in PATHS:
+            timing += [f"dd {path} {block} {count}", look]
+    timing += [*[f"pingpong int80 {_PINGPONG}", f"pingpong fast {_PINGPONG}"] * 3, "unload sysenter", *restored,
+               "count int80"]  # fmt: skip
+    counting = ["count int80", load_command(way), "count both", "unload sysenter"]
+
+    def job(plan: list[str], what: str, *, icount: bool) -> Callable[[], LegacyOutput]:
+        def run() -> LegacyOutput:
+            output = guest.run(steps, plan, what=what, timeout=60 + 10 * rounds, machine=guest.machine(icount=icount))
+            return _check(output, plan, what)
+
+        return run
+
+    with ThreadPoolExecutor(2) as pool:
+        counted_later = pool.submit(job(counting, "counting instructions", icount=True))
+        timed_later = pool.submit(job(timing, "running dd", icount=False))
+        with steps.step(f"boot {guest.target.release}, load, run dd {rounds} times on each path, unload"):
+            timed = timed_later.result()
+        with steps.step("count guest instructions (beside it, in a second guest)"):
+            counted = counted_later.result()
+
+    looks = _fast_calls(timed)
+    target = guest.target
+    peeks = [str(r["bytes"]) for r in timed.events("peek")]
+    half = len(peeks) // 2
+    return Measurement(
+        release=target.release, arch=target.arch, cpu=target.cpu, accelerator="tcg", cpus=target.cpus,
+        sock_register=target.guard.sock_register, accepted=True, calls=_costs(counted, counting, timed, timing),
+        dd=tuple(
+            DdRuns(
+                path, block, count,
+                tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
+                tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
+            )
+            for index, path in enumerate(PATHS)
+        ),
+        fast_table=int(_proc_value(timed, "table")), toll=_toll(counted, counting),
+        registers_restored=bool(peeks) and peeks[:half] == peeks[half:],
+        stock_after_unload=bool(_calls(timed, timing, "count int80")),
+        log=tuple(timed.bad_lines() + counted.bad_lines()),
+        way=_proc_value(timed, "way"), switches=_switches(timed),
+    )  # fmt: skip

@@ -1,0 +1,636 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Callers that a SYSENTER entry must survive, and what each must see. Every
+ * case runs in a process of its own and exits with 0 if all was as it should
+ * be; anything else, a signal too, is held against what the case expects.
+ *
+ *	hostile all|CASE...		quiet in front: only what went wrong
+ */
+#include "sys.h"
+
+#define CHECK(condition) do { if (!(condition)) \
+	int80(NR_exit, __LINE__ & 0xff, 0, 0); } while (0)
+
+enum { EFLAGS_TF = 1 << 8, EFLAGS_DF = 1 << 10, EFLAGS_IOPL = 3 << 12,
+       EFLAGS_NT = 1 << 14, EFLAGS_AC = 1 << 18, EFLAGS_ID = 1 << 21 };
+
+static long parent;
+static volatile int signals;
+
+static void note_signal(int sig)
+{
+	signals++;
+}
+
+/* SYSENTER with %ebp as given and nothing prepared. */
+static void raw(u32 ebp)
+{
+	__asm__ volatile("movl %0,%%ebp\n\tsysenter\n\thlt"
+			 : : "r" (ebp), "a" (NR_getppid), "b" (0), "c" (0),
+			 "d" (0));
+	__builtin_unreachable();
+}
+
+static void case_numbers(void)
+{
+	static const long bad[] = { -1, 0x3fffffff, 0x7fffffff,
+		(long)0x80000000, 256, 270, 300, 512, 4096, 0x40000040 };
+	u32 i;
+
+	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		CHECK(fast(bad[i], 0, 0, 0) == int80(bad[i], 0, 0, 0));
+}
+
+static void case_registers(void)
+{
+	long a, b, s, d;
+
+	__asm__ volatile("pushl %%ebp\n\tmovl $0x5eed,%%ebp\n\t" FAST_STUB
+			 "cmpl $0x5eed,%%ebp\n\tpopl %%ebp\n\tje 2f\n\t"
+			 "movl $-1,%%eax\n2:"
+			 : "=a" (a), "=b" (b), "=S" (s), "=D" (d)
+			 : "0" (NR_getppid), "1" (0x1111), "2" (0x2222),
+			 "3" (0x3333) : "ecx", "edx", "memory", "cc");
+	CHECK(a == parent && b == 0x1111 && s == 0x2222 && d == 0x3333);
+}
+
+static long with_flags(u32 flags, u32 *after)
+{
+	long r;
+
+	__asm__ volatile("pushfl\n\torl %4,(%%esp)\n\tpopfl\n\t" FAST_STUB
+			 "pushfl\n\tpopl %1\n\tpushl $0x202\n\tpopfl"
+			 : "=a" (r), "=&S" (*after)
+			 : "0" (NR_getppid), "b" (0), "D" (flags)
+			 : "ecx", "edx", "memory", "cc");
+	return r;
+}
+
+static void case_flags(void)
+{
+	static const u32 flags[] = { 0, EFLAGS_NT, EFLAGS_AC, EFLAGS_DF,
+		EFLAGS_ID, EFLAGS_NT | EFLAGS_AC | EFLAGS_DF };
+	u32 after, i, round;
+
+	for (round = 0; round < 200; round++)
+		for (i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
+			CHECK(with_flags(flags[i], &after) == parent);
+			CHECK((after & flags[i]) == flags[i]);
+			CHECK(!(after & EFLAGS_IOPL));
+			CHECK(after & 0x200);
+		}
+}
+
+static void case_iopl(void)
+{
+	u32 after;
+
+	CHECK(int80(NR_iopl, 3, 0, 0) == 0);
+	CHECK(with_flags(0, &after) == parent);
+	CHECK((after & EFLAGS_IOPL) == EFLAGS_IOPL);
+	CHECK(fast(NR_iopl, 0, 0, 0) == 0);
+	CHECK(with_flags(0, &after) == parent);
+	CHECK((after & EFLAGS_IOPL) == 0);
+}
+
+/* Traps counted over the same stretch by either entry. */
+static void case_tf(void)
+{
+	int by_int80, by_fast;
+	long r;
+
+	on_signal(SIGTRAP, note_signal, 0);
+	__asm__ volatile("pushfl\n\torl $0x100,(%%esp)\n\tpopfl\n\t"
+			 "pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
+			 "int $0x80\n1:\taddl $4,%%esp\n\tpopl %%ebp\n\tnop\n\t"
+			 "pushfl\n\tandl $~0x100,(%%esp)\n\tpopfl\n\tnop"
+			 : "=a" (r) : "0" (NR_getppid), "b" (0)
+			 : "ecx", "edx", "memory", "cc");
+	by_int80 = signals;
+	CHECK(r == parent);
+	signals = 0;
+	__asm__ volatile("pushfl\n\torl $0x100,(%%esp)\n\tpopfl\n\t"
+			 "pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
+			 "sysenter\n\tint $0x80\n1:\tnop\n\tpopl %%ebp\n\tnop\n\t"
+			 "pushfl\n\tandl $~0x100,(%%esp)\n\tpopfl\n\tnop"
+			 : "=a" (r) : "0" (NR_getppid), "b" (0)
+			 : "ecx", "edx", "memory", "cc");
+	by_fast = signals;
+	CHECK(r == parent);
+	CHECK(by_fast == by_int80 && by_fast > 0);
+}
+
+static void case_ebp_0(void) { raw(0); }
+static void case_ebp_3(void) { raw(3); }
+static void case_ebp_unmapped(void) { raw(0x1000); }
+static void case_ebp_limit(void) { raw(0xbffffffd); }
+static void case_ebp_kernel(void) { raw(0xc0100000); }
+static void case_ebp_kernel_stack(void) { raw(0xc0200004); }
+static void case_ebp_top(void) { raw(0xffffffff); }
+static void case_ebp_zero_fault_tf(void)
+{
+	__asm__ volatile("xorl %%ebp,%%ebp\n\tpushfl\n\torl $0x100,(%%esp)\n\t"
+			 "popfl\n\tsysenter" : : "a" (NR_getppid));
+}
+
+/* A kernel address to return to: user mode cannot go there. */
+static void case_return_kernel(void)
+{
+	static u32 stack[2];
+
+	stack[0] = 0xc0100000;
+	raw((u32)&stack[1]);
+}
+
+static long mapping(u32 at, u32 size)
+{
+	long args[6] = { at, size, 7, 0x22 | (at ? 0x10 : 0), -1, 0 };
+
+	return int80(NR_mmap, (long)args, 0, 0);
+}
+
+/* Return address in the last word of a page, 6th argument in none. */
+static void case_argument_unmapped(void)
+{
+	long page = mapping(0x20000000, 4096), r;
+
+	CHECK(page == 0x20000000);
+	__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%esi\n\t"
+			 "movl $1f,0x20000ffc\n\tmovl $0x20001000,%%ebp\n\t"
+			 "sysenter\n\tint $0x80\n"
+			 "1:\tmovl %%esi,%%esp\n\tpopl %%ebp"
+			 : "=a" (r) : "0" (NR_getppid), "b" (0)
+			 : "esi", "ecx", "edx", "memory", "cc");
+	CHECK(r == -EFAULT);
+}
+
+/* The stack page is not there yet: fetching it sleeps or at least faults. */
+static void case_fresh_stack(void)
+{
+	u32 at = 0x20000000, r, i;
+
+	CHECK(mapping(at, 64 * 4096) == (long)at);
+	for (i = 0; i < 64; i++) {
+		u32 top = at + (i + 1) * 4096 - 8;
+
+		__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%esi\n\t"
+				 "movl %2,%%esp\n\t" FAST_STUB
+				 "movl %%esi,%%esp\n\tpopl %%ebp"
+				 : "=a" (r) : "0" (NR_getppid), "D" (top),
+				 "b" (0) : "esi", "ecx", "edx", "memory", "cc");
+		CHECK((long)r == parent);
+	}
+}
+
+static void case_six_arguments(void)
+{
+	long page = fast_6(NR_mmap2, 0, 4096, 3, 0x22, -1, 0);
+
+	if (page == -ENOSYS)			/* 2.2 */
+		return;
+	CHECK(page > 0 || page < -4096);
+	*(volatile int *)page = 1;
+}
+
+static void case_segments(void)
+{
+	u32 ds, es;
+	long r;
+
+	__asm__ volatile("xorl %%esi,%%esi\n\tmovl %%esi,%%es\n\t"
+			 "movl %%esi,%%ds\n\t" FAST_STUB
+			 "movl %%ds,%1\n\tmovl %%es,%2\n\t"
+			 "pushl %%ss\n\tpopl %%ds\n\tpushl %%ss\n\tpopl %%es"
+			 : "=a" (r), "=&S" (ds), "=&D" (es)
+			 : "0" (NR_getppid), "b" (0)
+			 : "ecx", "edx", "memory", "cc");
+	CHECK(r == parent && ds == 0 && es == 0);
+}
+
+struct ldt_entry { u32 number, base, limit, flags; };
+enum { LDT_32BIT = 1, LDT_CODE = 2 << 1, LDT_USEABLE = 1 << 6 };
+
+/* ds and es with a base and a limit the kernel must not run on */
+static void case_ldt_data(void)
+{
+	struct ldt_entry e = { 1, 0x1000, 0xff, LDT_32BIT | LDT_USEABLE };
+	u32 ds;
+	long r;
+
+	CHECK(int80(NR_modify_ldt, 1, (long)&e, sizeof(e)) == 0);
+	__asm__ volatile("movl $0xf,%%esi\n\tmovl %%esi,%%es\n\t"
+			 "movl %%esi,%%ds\n\t" FAST_STUB
+			 "movl %%ds,%1\n\t"
+			 "pushl %%ss\n\tpopl %%ds\n\tpushl %%ss\n\tpopl %%es"
+			 : "=a" (r), "=&S" (ds) : "0" (NR_getppid), "b" (0)
+			 : "edi", "ecx", "edx", "memory", "cc");
+	CHECK(r == parent && ds == 0xf);
+}
+
+/* SYSENTER from a 16-bit code segment; the return is to the flat one. */
+static void case_code_16bit(void)
+{
+	struct ldt_entry e = { 0, 0x10000, 0xfff, LDT_CODE | LDT_USEABLE };
+	static struct { u32 offset; unsigned short selector; }
+		__attribute__((packed)) far = { 0, 7 };
+	unsigned char *code = (unsigned char *)0x10000;
+	long r;
+
+	CHECK(mapping(0x10000, 4096) == 0x10000);
+	CHECK(int80(NR_modify_ldt, 1, (long)&e, sizeof(e)) == 0);
+	code[0] = 0x0f;
+	code[1] = 0x34;
+	__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
+			 "ljmp *%1\n1:\tpopl %%ebp"
+			 : "=a" (r) : "m" (far), "0" (NR_getppid), "b" (0)
+			 : "ecx", "edx", "memory", "cc");
+	CHECK(r == parent);
+}
+
+static void alarm_in(int ms, int every)
+{
+	long timer[4] = { 0, every * 1000, 0, ms * 1000 };
+
+	int80(NR_setitimer, 0, (long)timer, 0);
+}
+
+static void case_interrupted(void)
+{
+	on_signal(SIGALRM, note_signal, 0);
+	alarm_in(30, 0);
+	CHECK(fast(NR_pause, 0, 0, 0) == -EINTR);
+	CHECK(signals == 1);
+}
+
+/* A read that signals interrupt and the kernel restarts, by eip - 2. */
+static void case_restarted(void)
+{
+	int p[2], pid;
+	char bytes[4];
+	long r;
+
+	int80(NR_pipe, (long)p, 0, 0);
+	pid = forked();
+	if (pid == 0) {
+		sleep_ms(300);
+		int80(NR_write, p[1], (long)"hi", 2);
+		int80(NR_exit, 0, 0, 0);
+	}
+	on_signal(SIGALRM, note_signal, SA_RESTART);
+	alarm_in(20, 20);
+	r = fast(NR_read, p[0], (long)bytes, 2);
+	alarm_in(0, 0);
+	CHECK(r == 2 && bytes[0] == 'h' && bytes[1] == 'i');
+	CHECK(signals >= 3);
+	wait_for(pid);
+}
+
+static void case_stopped(void)
+{
+	int pid = forked();
+
+	if (pid == 0) {
+		long wait[2] = { 0, 200000000 };
+		long r = fast(NR_nanosleep, (long)wait, (long)wait, 0);
+
+		int80(NR_exit, r == 0 || r == -EINTR ? 7 : 1, 0, 0);
+	}
+	sleep_ms(40);
+	int80(NR_kill, pid, SIGSTOP, 0);
+	sleep_ms(40);
+	int80(NR_kill, pid, SIGCONT, 0);
+	CHECK(EXITED(wait_for(pid)) == 7);
+}
+
+static void case_sigsuspend(void)
+{
+	on_signal(SIGALRM, note_signal, 0);
+	alarm_in(30, 0);
+	CHECK(fast(NR_sigsuspend, 0, 0, 0) == -EINTR);
+	CHECK(signals == 1);
+}
+
+static void nested(int sig)
+{
+	if (fast(NR_getppid, 0, 0, 0) == parent)
+		signals++;
+}
+
+static void case_call_in_handler(void)
+{
+	on_signal(SIGUSR1, nested, 0);
+	CHECK(fast(NR_kill, int80(NR_getpid, 0, 0, 0), SIGUSR1, 0) == 0);
+	CHECK(signals == 1);
+}
+
+static void case_fork(void)
+{
+	long pid = fast(NR_fork, 0, 0, 0);
+
+	if (pid == 0)
+		int80(NR_exit, fast(NR_getppid, 0, 0, 0) > 0 ? 7 : 1, 0, 0);
+	CHECK(pid > 0);
+	CHECK(EXITED(wait_for(pid)) == 7);
+	pid = fast(NR_clone, SIGCHLD, 0, 0);
+	if (pid == 0)
+		int80(NR_exit, 8, 0, 0);
+	CHECK(EXITED(wait_for(pid)) == 8);
+}
+
+static void case_execve(void)
+{
+	char *argv[] = { "/init", "exit", "9", 0 }, *none[] = { 0 };
+	int pid = forked();
+
+	if (pid == 0) {
+		fast(NR_execve, (long)argv[0], (long)argv, (long)none);
+		int80(NR_exit, 1, 0, 0);
+	}
+	CHECK(EXITED(wait_for(pid)) == 9);
+}
+
+enum { PTRACE_TRACEME, PTRACE_PEEKUSER = 3, PTRACE_POKEUSER = 6,
+       PTRACE_CONT, PTRACE_SINGLESTEP = 9, PTRACE_ATTACH = 16,
+       PTRACE_DETACH, PTRACE_SYSCALL = 24 };
+enum { USER_ORIG_EAX = 11 * 4, USER_DEBUGREG = 63 * 4 };
+
+static long peek_user(int pid, long at)
+{
+	long value = 0;
+
+	int80_5(NR_ptrace, PTRACE_PEEKUSER, pid, at, (long)&value, 0);
+	return value;
+}
+
+/* A tracer sees each call twice, with its number. */
+static void case_traced(void)
+{
+	int pid = forked(), status, i, stops = 0, seen = 0;
+
+	if (pid == 0) {
+		long r = 0;
+
+		int80(NR_ptrace, PTRACE_TRACEME, 0, 0);
+		int80(NR_kill, int80(NR_getpid, 0, 0, 0), SIGSTOP, 0);
+		for (i = 0; i < 5; i++)
+			r = fast(NR_getppid, 0, 0, 0);
+		int80(NR_exit, r > 0 ? 6 : 1, 0, 0);
+	}
+	for (;;) {
+		status = wait_for(pid);
+		if (!STOPPED(status))
+			break;
+		if (STOPSIG(status) == SIGTRAP) {
+			stops++;
+			if (peek_user(pid, USER_ORIG_EAX) == NR_getppid)
+				seen++;
+		}
+		int80_5(NR_ptrace, PTRACE_SYSCALL, pid, 1, 0, 0);
+	}
+	CHECK(EXITED(status) == 6);
+	CHECK(seen == 10 && stops >= 11);
+}
+
+/* Single steps through the stub: the tracer keeps hold of its child. */
+static void case_stepped(void)
+{
+	int pid = forked(), status, steps = 0;
+
+	if (pid == 0) {
+		int80(NR_ptrace, PTRACE_TRACEME, 0, 0);
+		int80(NR_kill, int80(NR_getpid, 0, 0, 0), SIGSTOP, 0);
+		fast(NR_getppid, 0, 0, 0);
+		fast(NR_getppid, 0, 0, 0);
+		int80(NR_exit, 6, 0, 0);
+	}
+	while (STOPPED(status = wait_for(pid))) {
+		steps++;
+		int80_5(NR_ptrace, PTRACE_SINGLESTEP, pid, 1, 0, 0);
+	}
+	CHECK(EXITED(status) == 6 && steps > 12);
+}
+
+static void case_attached(void)
+{
+	int p[2], pid, status;
+
+	int80(NR_pipe, (long)p, 0, 0);
+	pid = forked();
+	if (pid == 0) {
+		char byte;
+
+		int80(NR_exit, fast(NR_read, p[0], (long)&byte, 1) == 1 ? 5 : 6,
+		      0, 0);
+	}
+	sleep_ms(50);
+	CHECK(int80_5(NR_ptrace, PTRACE_ATTACH, pid, 0, 0, 0) == 0);
+	status = wait_for(pid);
+	CHECK(STOPPED(status));
+	int80_5(NR_ptrace, PTRACE_DETACH, pid, 1, 0, 0);
+	sleep_ms(20);
+	int80(NR_write, p[1], (long)"x", 1);
+	CHECK(EXITED(wait_for(pid)) == 5);
+}
+
+/* Breakpoint registers on the word that a move to SS reads, just before
+   SYSENTER: the trap is held back until after it (CVE-2018-8897). */
+static void case_mov_ss(void)
+{
+	static u32 ss_word __attribute__((aligned(4)));
+	int pid, status, i;
+
+	__asm__ volatile("movl %%ss,%0" : "=r" (ss_word));
+	pid = forked();
+	if (pid == 0) {
+		long r;
+
+		int80(NR_ptrace, PTRACE_TRACEME, 0, 0);
+		int80(NR_kill, int80(NR_getpid, 0, 0, 0), SIGSTOP, 0);
+		__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
+				 "movw %1,%%ss\n\tsysenter\n\tint $0x80\n"
+				 "1:\tpopl %%ebp"
+				 : "=a" (r) : "m" (ss_word), "0" (NR_getppid),
+				 "b" (0) : "ecx", "edx", "memory", "cc");
+		int80(NR_exit, r > 0 ? 6 : 1, 0, 0);
+	}
+	wait_for(pid);
+	int80_5(NR_ptrace, PTRACE_POKEUSER, pid, USER_DEBUGREG,
+		(long)&ss_word, 0);
+	int80_5(NR_ptrace, PTRACE_POKEUSER, pid, USER_DEBUGREG + 7 * 4,
+		0x000f0001, 0);
+	int80_5(NR_ptrace, PTRACE_CONT, pid, 0, 0, 0);
+	for (i = 0; i < 4 && STOPPED(status = wait_for(pid)); i++)
+		int80_5(NR_ptrace, PTRACE_CONT, pid, 0, 0, 0);
+	CHECK(EXITED(status) == 6);
+}
+
+struct vm86 {
+	u32 ebx, ecx, edx, esi, edi, ebp, eax, null_ds, null_es, null_fs,
+	    null_gs, orig_eax, eip, cs, eflags, esp, ss, es, ds, fs, gs;
+	u32 flags, screen_bitmap, cpu_type;
+	unsigned char int_revectored[32], int21_revectored[32];
+};
+
+/* SYSENTER in vm86 mode: the task is stopped, nothing else happens. */
+static void case_vm86(void)
+{
+	static struct vm86 v;
+	unsigned char *code = (unsigned char *)0x10000;
+	u32 stack = 0x11000;
+
+	CHECK(mapping(0x10000, 8192) == 0x10000);
+	code[0] = 0x0f;
+	code[1] = 0x34;
+	code[2] = 0xf4;
+	((u32 *)stack)[-1] = 0x10002;
+	v.cs = 0x1000;
+	v.ss = v.ds = v.es = v.fs = v.gs = 0x1000;
+	v.esp = 0xf00;
+	v.ebp = stack;
+	v.eax = NR_getppid;
+	v.eflags = 0x202;
+	v.cpu_type = 5;
+	int80(NR_vm86old, (long)&v, 0, 0);
+	int80(NR_exit, 1, 0, 0);
+}
+
+static int vm86_faults;
+
+static void vm86_fault(int sig)
+{
+	vm86_faults++;
+	int80(NR_exit, 44, 0, 0);
+}
+
+/* The same with a handler in the 32-bit monitor, and beside callers of the
+   fast entry that take the processor from it. */
+static void case_vm86_beside(void)
+{
+	int callers[3], i, round, status;
+
+	for (i = 0; i < 3; i++)
+		if ((callers[i] = forked()) == 0)
+			for (;;)
+				if (fast(NR_getppid, 0, 0, 0) <= 0)
+					int80(NR_exit, 1, 0, 0);
+	for (round = 0; round < 20; round++) {
+		int pid = forked();
+
+		if (pid == 0) {
+			on_signal(SIGSEGV, vm86_fault, 0);
+			case_vm86();
+		}
+		status = wait_for(pid);
+		if (EXITED(status) != 44)
+			break;
+	}
+	for (i = 0; i < 3; i++) {
+		int80(NR_kill, callers[i], SIGKILL, 0);
+		CHECK(SIGNALED(wait_for(callers[i])) == SIGKILL);
+	}
+	CHECK(round == 20);
+}
+
+/* With vm86 and EFLAGS as they come, and a task that lets the processor go in
+   every call: no flag of one shows in another. */
+static void case_flag_leak(void)
+{
+	int odd, i;
+	u32 after;
+
+	odd = forked();
+	if (odd == 0) {
+		int80(NR_iopl, 3, 0, 0);
+		for (;;) {
+			long yield = NR_sched_yield;
+
+			__asm__ volatile("pushfl\n\torl $0x44000,(%%esp)\n\t"
+					 "popfl\n\tint $0x80"
+					 : "+a" (yield) : : "memory", "cc");
+		}
+	}
+	for (i = 0; i < 2000; i++) {
+		fast(NR_sched_yield, 0, 0, 0);
+		if (with_flags(0, &after) != parent
+		    || after & (EFLAGS_IOPL | EFLAGS_AC | EFLAGS_NT))
+			break;
+	}
+	int80(NR_kill, odd, SIGKILL, 0);
+	wait_for(odd);
+	CHECK(i == 2000);
+}
+
+enum { OK = 0 };
+static const struct {
+	const char *name;
+	void (*run)(void);
+	int signal;
+} cases[] = {
+	{ "numbers", case_numbers, OK },
+	{ "registers", case_registers, OK },
+	{ "flags", case_flags, OK },
+	{ "iopl", case_iopl, OK },
+	{ "tf", case_tf, OK },
+	{ "ebp-0", case_ebp_0, SIGSEGV },
+	{ "ebp-3", case_ebp_3, SIGSEGV },
+	{ "ebp-unmapped", case_ebp_unmapped, SIGSEGV },
+	{ "ebp-limit", case_ebp_limit, SIGSEGV },
+	{ "ebp-kernel", case_ebp_kernel, SIGSEGV },
+	{ "ebp-kernel-stack", case_ebp_kernel_stack, SIGSEGV },
+	{ "ebp-top", case_ebp_top, SIGSEGV },
+	{ "ebp-0-tf", case_ebp_zero_fault_tf, SIGSEGV },
+	{ "return-kernel", case_return_kernel, SIGSEGV },
+	{ "argument-unmapped", case_argument_unmapped, OK },
+	{ "fresh-stack", case_fresh_stack, OK },
+	{ "six-arguments", case_six_arguments, OK },
+	{ "segments", case_segments, OK },
+	{ "ldt-data", case_ldt_data, OK },
+	{ "code-16bit", case_code_16bit, OK },
+	{ "interrupted", case_interrupted, OK },
+	{ "restarted", case_restarted, OK },
+	{ "stopped", case_stopped, OK },
+	{ "sigsuspend", case_sigsuspend, OK },
+	{ "call-in-handler", case_call_in_handler, OK },
+	{ "fork", case_fork, OK },
+	{ "execve", case_execve, OK },
+	{ "traced", case_traced, OK },
+	{ "stepped", case_stepped, OK },
+	{ "attached", case_attached, OK },
+	{ "mov-ss", case_mov_ss, OK },
+	{ "vm86", case_vm86, SIGSEGV },
+	{ "vm86-beside", case_vm86_beside, OK },
+	{ "flag-leak", case_flag_leak, OK },
+};
+
+int hostile(int argc, char **argv)
+{
+	u32 i;
+	int j, wrong = 0, quiet = argc > 1 && streq(argv[1], "quiet");
+
+	for (i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		int wanted = argc > 1 && streq(argv[1], "all"), pid, status, ok;
+
+		for (j = 1; j < argc; j++)
+			wanted |= streq(argv[j], cases[i].name);
+		if (!wanted)
+			continue;
+		pid = forked();
+		if (pid == 0) {
+			parent = int80(NR_getppid, 0, 0, 0);
+			signals = 0;
+			alarm_in(0, 0);
+			cases[i].run();
+			int80(NR_exit, 0, 0, 0);
+		}
+		status = wait_for(pid);
+		ok = SIGNALED(status) == cases[i].signal
+			&& (cases[i].signal || status == 0);
+		wrong += !ok;
+		if (!quiet || !ok)
+			say("{\"event\": \"hostile\", \"case\": \"%s\", "
+			    "\"status\": %d, \"signal\": %d, \"ok\": %s}",
+			    cases[i].name, EXITED(status), SIGNALED(status),
+			    ok ? "true" : "false");
+	}
+	return -wrong;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * storm SECONDS: busy processes that do to the fast entry everything at once,
+ * each checking what it gets back. Ends with how much was done and how many
+ * results were wrong.
+ */
+#include "sys.h"
+
+struct tally { u32 done, wrong; };
+
+static u64 deadline;
+static int report_to;
+
+static int time_left(void)
+{
+	return microseconds() < deadline;
+}
+
+static void finish(u32 done, u32 wrong)
+{
+	struct tally t = { done, wrong };
+
+	int80(NR_write, report_to, (long)&t, sizeof(t));
+	int80(NR_exit, 0, 0, 0);
+}
+
+static void ignore(int sig)
+{
+}
+
+static void signals_every(int ms)
+{
+	long timer[4] = { 0, ms * 1000, 0, ms * 1000 };
+
+	on_signal(SIGALRM, ignore, SA_RESTART);
+	int80(NR_setitimer, 0, (long)timer, 0);
+}
+
+/* Short calls, under signals. */
+static void caller(void)
+{
+	long parent = int80(NR_getppid, 0, 0, 0), self;
+	u32 done = 0, wrong = 0, i;
+
+	self = int80(NR_getpid, 0, 0, 0);
+	signals_every(10);
+	while (time_left())
+		for (i = 0; i < 1000; i++, done++) {
+			wrong += fast(NR_getppid, 0, 0, 0) != parent;
+			wrong += fast(NR_getpid, 0, 0, 0) != self;
+			wrong += fast(NR_close, -1, 0, 0) != -9;
+		}
+	finish(done, wrong);
+}
+
+/* Calls that sleep, restarted by signals: bytes through two pipes. */
+static void piper(void)
+{
+	u32 done = 0, wrong = 0;
+	int to[2], fro[2], pid;
+	unsigned char out, in;
+
+	int80(NR_pipe, (long)to, 0, 0);
+	int80(NR_pipe, (long)fro, 0, 0);
+	pid = forked();
+	if (pid == 0) {
+		signals_every(20);
+		int80(NR_close, to[1], 0, 0);
+		while (fast(NR_read, to[0], (long)&in, 1) == 1)
+			if (fast(NR_write, fro[1], (long)&in, 1) != 1)
+				int80(NR_exit, 1, 0, 0);
+		int80(NR_exit, 0, 0, 0);
+	}
+	signals_every(10);
+	while (time_left()) {
+		out = done++;
+		in = ~out;
+		wrong += fast(NR_write, to[1], (long)&out, 1) != 1;
+		wrong += fast(NR_read, fro[0], (long)&in, 1) != 1;
+		wrong += in != out;
+	}
+	int80(NR_close, to[1], 0, 0);
+	wrong += wait_for(pid) != 0;
+	finish(done, wrong);
+}
+
+/* Processes made and ended by fast calls. */
+static void forker(void)
+{
+	char *argv[] = { "/init", "exit", "9", 0 }, *none[] = { 0 };
+	u32 done = 0, wrong = 0;
+
+	while (time_left()) {
+		long pid = fast(NR_fork, 0, 0, 0);
+
+		if (pid == 0) {
+			if (done & 1)
+				fast(NR_exit, 9, 0, 0);
+			fast(NR_execve, (long)argv[0], (long)argv, (long)none);
+			int80(NR_exit, 1, 0, 0);
+		}
+		wrong += pid <= 0 || EXITED(wait_for(pid)) != 9;
+		done++;
+	}
+	finish(done, wrong);
+}
+
+/* A tracer and what it traces, system calls and single steps by turns. */
+static void tracer(void)
+{
+	u32 done = 0, wrong = 0;
+
+	while (time_left()) {
+		int pid = forked(), status, n = 0;
+
+		if (pid == 0) {
+			int80_5(NR_ptrace, 0, 0, 0, 0, 0);
+			int80(NR_kill, int80(NR_getpid, 0, 0, 0), SIGSTOP, 0);
+			fast(NR_getppid, 0, 0, 0);
+			fast(NR_getpid, 0, 0, 0);
+			int80(NR_exit, 6, 0, 0);
+		}
+		while (STOPPED(status = wait_for(pid)))
+			int80_5(NR_ptrace, n++ % 3 ? 9 : 24, pid, 1, 0, 0);
+		wrong += EXITED(status) != 6;
+		done++;
+	}
+	finish(done, wrong);
+}
+
+/* The hostile cases, all that end quickly. */
+static void hostiles(void)
+{
+	static char *argv[] = { "hostile", "quiet", "numbers", "registers",
+		"flags", "iopl", "ebp-0", "ebp-unmapped", "ebp-kernel",
+		"argument-unmapped", "fresh-stack", "segments", "ldt-data",
+		"code-16bit", "call-in-handler", "tf", "vm86", "execve", 0 };
+	u32 done = 0, wrong = 0;
+	int argc = sizeof(argv) / sizeof(*argv) - 1;
+
+	while (time_left()) {
+		wrong -= hostile(argc, argv);
+		done++;
+	}
+	finish(done, wrong);
+}
+
+/* SYSENTER with any registers at all; the child may end as it likes. */
+static void monkeys(void)
+{
+	u32 done = 0, seed = 12345, r[8], i;
+
+	while (time_left()) {
+		int pid;
+
+		for (i = 0; i < 8; i++)
+			r[i] = seed = seed * 1664525 + 1013904223;
+		/* Nothing that ends the machine or outlives the child. */
+		r[0] = r[0] >> 24;
+		if (r[0] == NR_reboot || r[0] == NR_fork || r[0] == NR_vfork
+		    || r[0] == NR_clone || r[0] == NR_kill
+		    || r[0] == NR_delete_module)
+			continue;
+		if (r[6] & 1)
+			r[7] &= 0x3fffffff;
+		pid = forked();
+		if (pid == 0) {
+			int80(NR_alarm, 1, 0, 0);
+			for (i = 0; i < 3; i++)
+				int80(NR_close, i, 0, 0);
+			__asm__ volatile(
+				"pushl %6\n\tpopfl\n\tmovl %7,%%ebp\n\tsysenter"
+				: : "a" (r[0]), "b" (r[1]), "c" (r[2]),
+				"d" (r[3]), "S" (r[4]), "D" (r[5]),
+				"m" ((u32){ r[6] & 0x00244fd5 }), "m" (r[7]));
+			int80(NR_exit, 0, 0, 0);
+		}
+		if (pid > 0)
+			wait_for(pid);
+		done++;
+	}
+	finish(done, 0);
+}
+
+static const struct { const char *name; void (*run)(void); } workers[] = {
+	{ "caller", caller }, { "caller", caller }, { "piper", piper },
+	{ "forker", forker }, { "tracer", tracer }, { "hostiles", hostiles },
+	{ "monkeys", monkeys },
+};
+#define WORKERS (int)(sizeof(workers) / sizeof(*workers))
+
+int storm(int argc, char **argv)
+{
+	int pids[WORKERS], ends[WORKERS][2], i, wrong = 0;
+	struct tally t;
+
+	if (argc != 2)
+		return -EINVAL;
+	deadline = microseconds() + (u64)number(argv[1]) * 1000000;
+	for (i = 0; i < WORKERS; i++) {
+		int80(NR_pipe, (long)ends[i], 0, 0);
+		report_to = ends[i][1];
+		if ((pids[i] = forked()) == 0)
+			workers[i].run();
+	}
+	for (i = 0; i < WORKERS; i++) {
+		int status = wait_for(pids[i]);
+
+		t.done = 0;
+		t.wrong = 1;
+		if (status == 0)
+			int80(NR_read, ends[i][0], (long)&t, sizeof(t));
+		int80(NR_close, ends[i][0], 0, 0);
+		int80(NR_close, ends[i][1], 0, 0);
+		say("{\"event\": \"storm\", \"worker\": \"%s\", \"done\": %d, "
+		    "\"wrong\": %d, \"status\": %d}", workers[i].name,
+		    (long)t.done, (long)t.wrong, (long)status);
+		wrong += t.wrong;
+	}
+	return -wrong;
+}

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * SYSENTER entry for Linux 2.2 and 2.4.
+ *
+ * Who comes here: user code that follows the stub's convention,
+ *
+ *	pushl	%ebp			# 6th argument, and %ebp itself
+ *	movl	%esp,%ebp
+ *	pushl	$1f			# return address
+ *	sysenter
+ *	int	$0x80			# a restarted call comes back to 1b - 2
+ *  1:	popl	%ebp
+ *
+ * and anybody else who cares to execute SYSENTER, with any registers, flags,
+ * segments and stack at all, from vm86 mode too.
+ *
+ * What the processor did (SDM vol. 2, SYSENTER): CS, SS, ESP and EIP from the
+ * MSRs; VM, IF and RF cleared. What it did not: it saved nothing, and left TF,
+ * NT, AC, DF, IOPL, DS, ES, FS and GS as the caller had them.
+ *
+ *	eax	number			ebp	user stack:
+ *	ebx	1st argument			 -4(%ebp)  return address
+ *	ecx	2nd			 	   (%ebp)  6th argument
+ *	edx	3rd
+ *	esi	4th		returns: eax result; ecx and edx lost;
+ *	edi	5th		esp = ebp as given; the rest as it was
+ *
+ * The text between sysenter_text and sysenter_text_end is copied to a page of
+ * the direct mapping before use: module text lies in vmalloc space, whose page
+ * directory entries 2.4 fills in by page fault, and the first instructions
+ * here have no stack to take a page fault on. So everything in between
+ *  - reaches the outside by absolute addresses only (R_386_32), and
+ *  - lists its references to itself by SELF_REFERENCE for relocation.
+ *
+ * External symbols (kernel_*: addresses from System.map): kernel_system_call,
+ * kernel_ret_from_sys_call, kernel_sys_call_table, and on 2.2 kernel_bh_mask,
+ * kernel_bh_active, kernel_task; sysenter_slow_call, sysenter_segv and
+ * sysenter_counts from the module's C.
+ */
+#define SYSENTER_ASSEMBLY
+#include "legacy.h"
+#include "offsets.h"
+
+#define SYSENTER	.byte 0x0f,0x34		/* old assemblers lack them */
+#define SYSEXIT		.byte 0x0f,0x35
+#define STR_EAX		.byte 0x0f,0x00,0xc8
+
+#define EFLAGS_FIXED	0x00000002
+#define EFLAGS_TF	0x00000100
+#define EFLAGS_IF	0x00000200
+#define EFLAGS_VM	0x00020000
+
+/* current's members, from the stack pointer when a whole pt_regs is pushed:
+   a call from user mode always starts at the very bottom of the task's stack,
+   so current is %esp - (THREAD_BYTES - PT_SIZE). */
+#define CURRENT(member)	(member - THREAD_BYTES + PT_SIZE)(%esp)
+
+/* The last four bytes of the instruction before this are an address in here. */
+#define SELF_REFERENCE	9: .section .data; .long 9b-4; .text
+
+#define FIXUP(insn, target) \
+	.section __ex_table,"a"; .align 4; .long insn,target; .text
+
+/* A page fault may sleep: IF on before the first fetch. NT would make some
+   later iret of this CPU a task switch, DF, AC and IOPL would leak into the
+   next task, since switch_to saves no flags. */
+#define SANE_FLAGS \
+	pushl	$(EFLAGS_IF|EFLAGS_FIXED); \
+	popfl
+
+#if LINUX_2_2
+#define DEFAULT_ENTRY sysenter_entry_gentle
+#define DEFAULT_TRAPPED sysenter_trapped_gentle
+#else
+#define DEFAULT_ENTRY sysenter_entry_tss
+#define DEFAULT_TRAPPED sysenter_trapped_tss
+#endif
+
+#define COUNT_SLOW(which) \
+	lock; \
+	incl	%ss:sysenter_slow+which; \
+	SELF_REFERENCE
+
+/* Not a jump: jmp would be relative and this text moves. */
+#define LEAVE_TO(kernel_symbol, scratch) \
+	movl	$kernel_symbol,scratch; \
+	jmp	*scratch
+
+	.text
+	.globl	sysenter_text, sysenter_text_end
+	.globl	sysenter_self_references, sysenter_self_references_end
+	.globl	sysenter_slow
+	.section .data
+	.align	4
+sysenter_self_references:
+	.text
+
+	.align	32
+sysenter_text:
+
+/* ------------------------------------------------------------------------
+ * Four ways to this task's kernel stack. Each leaves every register but %esp
+ * as it was, and %esp = esp0.
+ *
+ * Hazard: until %esp is esp0 there is no task stack. IF is off, nothing here
+ * can page-fault, but TF gives a #DB before the first instruction and an NMI
+ * can come before any: sysenter_debug and sysenter_nmi below.
+ *
+ * Hazard: vm86. SYSENTER works there too, and the caller is then no place to
+ * SYSEXIT to. esp0 tells: the kernel moves it from the end of the stack to
+ * below the saved registers while the task is in vm86 mode, so it needs no
+ * watching of context switches to keep such a task out.
+ */
+
+#if !LINUX_2_2
+
+/* TR never changes on 2.4 and esp0 follows the task: one load. */
+	.macro	FIND_STACK_tss
+	incl	(TSS_COUNT - TSS_ENTRY)(%esp)
+	movl	(TSS_ESP0 - TSS_ENTRY)(%esp),%esp
+	testl	$(THREAD_BYTES - 1),%esp
+	jne	sysenter_vm86
+	.endm
+
+#else
+
+/* Cruel: __switch_to, ours, has written SYSENTER_ESP for this very task. */
+	.macro	FIND_STACK_cruel
+	cmpl	%esp,(TASK_TSS_ESP0 - THREAD_BYTES)(%esp)
+	jne	sysenter_vm86_cruel
+	.endm
+
+/* Gentle: the TSS is the task's own on 2.2, so TR tells who is current.
+   %eax waits in this CPU's slot meanwhile. */
+	.macro	FIND_STACK_gentle
+	incl	(SLOT_COUNT - SLOT_SIZE)(%esp)
+	pushl	%eax
+	STR_EAX
+	shrl	$2,%eax				# 16 bytes of GDT, 4 of task[]
+	movl	%ss:kernel_task-(TSS0_SELECTOR >> 2)(%eax),%eax
+	pushl	%ss:TASK_TSS_ESP0(%eax)
+	movl	4(%esp),%eax
+	popl	%esp
+	testl	$(THREAD_BYTES - 1),%esp
+	jne	sysenter_vm86
+	.endm
+
+/* The same with the seed's global variable: two CPUs, one variable. */
+	.macro	FIND_STACK_global
+	incl	%ss:sysenter_global_count
+	SELF_REFERENCE
+	movl	%eax,%ss:sysenter_global_eax	# a3 moffs32
+	SELF_REFERENCE
+	STR_EAX
+	shrl	$2,%eax
+	movl	%ss:kernel_task-(TSS0_SELECTOR >> 2)(%eax),%eax
+	movl	%ss:TASK_TSS_ESP0(%eax),%esp
+	movl	%ss:sysenter_global_eax,%eax
+	SELF_REFERENCE
+	testl	$(THREAD_BYTES - 1),%esp
+	jne	sysenter_vm86
+	.endm
+
+#endif
+
+/* The hardware's half of pt_regs, that int 0x80 would have pushed. */
+	.macro	PUSH_HARDWARE_FRAME
+	pushl	$USER_DS_SEL			# pt_regs->xss
+	pushl	%ebp				# pt_regs->esp
+	pushfl					# pt_regs->eflags, IF still off
+	pushl	$USER_CS_SEL			# pt_regs->xcs
+	.endm
+
+/* Hazard: the segments are flat and this is ring 0, so only this comparison
+   keeps a caller from having kernel memory fetched for it. Below 4 the return
+   address wraps to the last word of the address space, which no 2.2 or 2.4
+   kernel maps: that faults, and is fixed up. */
+	.macro	CHECK_USER_STACK
+	cmpl	$(USER_LIMIT - 4),%ebp
+	ja	sysenter_bad_stack
+	.endm
+
+	.macro	PUSH_REST_BELOW_EAX
+	pushl	%edi				# pt_regs->edi
+	pushl	%esi				# pt_regs->esi
+	pushl	%edx				# pt_regs->edx
+	pushl	%ecx				# pt_regs->ecx
+	pushl	%ebx				# pt_regs->ebx
+	.endm
+
+	.macro	LOAD_KERNEL_SEGMENTS
+	movl	$KERNEL_DS_SEL,%edx
+	movl	%edx,%ds
+	movl	%edx,%es
+	.endm
+
+/* ------------------------------------------------------------------------
+ * The entry itself, once for each way.
+ */
+	.macro	ENTRY_FROM_USER way
+	.align	16
+	.globl	sysenter_entry_\way
+sysenter_entry_\way:
+	FIND_STACK_\way
+	PUSH_HARDWARE_FRAME
+	CHECK_USER_STACK
+	SANE_FLAGS
+10:	pushl	-4(%ebp)			# pt_regs->eip
+	pushl	%eax				# pt_regs->orig_eax
+	pushl	%es				# pt_regs->xes
+	pushl	%ds				# pt_regs->xds
+	pushl	%eax				# pt_regs->eax
+11:	pushl	(%ebp)				# pt_regs->ebp, 6th argument
+	PUSH_REST_BELOW_EAX
+	LOAD_KERNEL_SEGMENTS
+	COUNT_CALL_\way
+	cmpl	$NR_CALLS,%eax
+	jae	sysenter_decline
+	/* Calls that rewrite pt_regs or copy it need IRET and a whole EFLAGS;
+	   a traced task has its tracer asked. */
+#ifdef TRACE_IS_PTRACE
+	movb	sysenter_slow_call(%eax),%cl
+	orb	CURRENT(TASK_TRACE),%cl		# any PT_ bit: all rare
+	jne	sysenter_decline
+#else
+	cmpb	$0,sysenter_slow_call(%eax)
+	jne	sysenter_decline
+	testb	$TRACE_MASK,CURRENT(TASK_TRACE)
+	jne	sysenter_decline
+#endif
+	call	*kernel_sys_call_table(,%eax,4)
+	.globl	sysenter_called_\way
+sysenter_called_\way:
+
+	/* The kernel's own exit, and nothing less: work that was put off until
+	   now is not found again before the next interrupt. */
+#if LINUX_2_2
+	movl	kernel_bh_mask,%ecx
+	andl	kernel_bh_active,%ecx
+	orl	CURRENT(TASK_NEED_RESCHED),%ecx
+#else
+	cli					# the tests and SYSEXIT are one
+	CHECK_SOFTIRQ
+	movl	CURRENT(TASK_NEED_RESCHED),%ecx
+#endif
+	orl	CURRENT(TASK_SIGPENDING),%ecx
+	jne	sysenter_exit_work
+
+	/* ebx, esi, edi and ebp are as they were: C keeps them. */
+	movl	PT_EIP(%esp),%edx
+	movl	PT_OLDESP(%esp),%ecx
+12:	mov	PT_DS(%esp),%ds
+13:	mov	PT_ES(%esp),%es
+	pushl	PT_EFLAGS(%esp)			# as the caller had it, IF off
+	popfl
+	sti					# on after the next instruction
+	SYSEXIT
+
+	/* The LDT may have changed under the caller's segments. */
+14:	movl	$0,PT_DS(%esp)
+	jmp	12b
+15:	movl	$0,PT_ES(%esp)
+	jmp	13b
+	FIXUP(10b, sysenter_bad_stack)
+	FIXUP(11b, sysenter_bad_argument)
+	FIXUP(12b, 14b)
+	FIXUP(13b, 15b)
+
+/* The same call with TF set, from sysenter_debug: TF goes into the frame and
+   the kernel's int 0x80 entry does the rest, so a debugger sees what it always
+   saw, a trap after the first instruction behind the call. */
+	.align	16
+	.globl	sysenter_trapped_\way
+sysenter_trapped_\way:
+	FIND_STACK_\way
+	PUSH_HARDWARE_FRAME
+	orl	$EFLAGS_TF,4(%esp)
+	jmp	sysenter_trapped
+	.endm
+
+	.macro	CHECK_SOFTIRQ
+#ifdef SOFTIRQ_MASK				/* 2.4.0 to 2.4.6 */
+#ifdef SYSENTER_SMP
+	movl	CURRENT(TASK_CPU),%edx
+	shll	$IRQ_STAT_SHIFT,%edx
+	movl	kernel_irq_stat+SOFTIRQ_ACTIVE(%edx),%ecx
+	testl	%ecx,kernel_irq_stat+SOFTIRQ_MASK(%edx)
+#else
+	movl	kernel_irq_stat+SOFTIRQ_ACTIVE,%ecx
+	testl	%ecx,kernel_irq_stat+SOFTIRQ_MASK
+#endif
+	jne	sysenter_exit_work
+#endif
+	.endm
+
+#if !LINUX_2_2
+	.macro	COUNT_CALL_tss
+	.endm
+	ENTRY_FROM_USER tss
+#else
+	.macro	COUNT_CALL_gentle
+	.endm
+	.macro	COUNT_CALL_global
+	.endm
+	.macro	COUNT_CALL_cruel
+#ifdef SYSENTER_SMP
+	movl	CURRENT(TASK_CPU),%edx
+	shll	$COUNT_SHIFT,%edx
+	incl	sysenter_counts(%edx)
+#else
+	incl	sysenter_counts
+#endif
+	.endm
+	ENTRY_FROM_USER cruel
+	ENTRY_FROM_USER gentle
+	ENTRY_FROM_USER global
+#endif
+
+/* ------------------------------------------------------------------------
+ * The slow ways out.
+ */
+
+/* A whole pt_regs is pushed and the call not made: unwind to what int 0x80
+   leaves for its handler, and go there. */
+sysenter_decline:
+	COUNT_SLOW(SLOW_DECLINED)
+	orl	$EFLAGS_IF,PT_EFLAGS(%esp)
+	popl	%ebx
+	popl	%ecx
+	popl	%edx
+	popl	%esi
+	popl	%edi
+	popl	%ebp				# 6th argument, where int 0x80 has it
+	popl	%eax
+20:	popl	%ds
+21:	popl	%es
+	addl	$4,%esp				# orig_eax: it pushes its own
+sysenter_to_system_call:
+	pushl	$kernel_system_call
+	ret
+22:	movl	$0,(%esp)
+	jmp	20b
+23:	movl	$0,(%esp)
+	jmp	21b
+	FIXUP(20b, 22b)
+	FIXUP(21b, 23b)
+
+/* The call is made and something waits: a reschedule, a signal, a bottom
+   half. Result in %eax. */
+sysenter_exit_work:
+	movl	%eax,PT_EAX(%esp)
+	COUNT_SLOW(SLOW_EXIT)
+	/* C may use its argument slots as it likes; these it gave back. */
+	movl	%ebx,PT_EBX(%esp)
+	movl	%esi,PT_ESI(%esp)
+	movl	%edi,PT_EDI(%esp)
+sysenter_leave:
+	orl	$EFLAGS_IF,PT_EFLAGS(%esp)
+	sti
+	movl	$-THREAD_BYTES,%ebx
+	andl	%esp,%ebx			# ret_from_sys_call wants current
+	LEAVE_TO(kernel_ret_from_sys_call, %eax)
+
+/* TF was set; ss, esp, eflags and cs are pushed. */
+sysenter_trapped:
+	COUNT_SLOW(SLOW_TRAPPED)
+	CHECK_USER_STACK
+	SANE_FLAGS
+	orl	$EFLAGS_IF,4(%esp)
+30:	pushl	-4(%ebp)			# pt_regs->eip
+31:	movl	(%ebp),%ebp
+	jmp	sysenter_to_system_call
+	FIXUP(30b, sysenter_bad_stack)
+	FIXUP(31b, sysenter_no_argument)
+
+/* No 6th argument at (%ebp): -EFAULT, as for any bad pointer. pt_regs is
+   pushed down to eax. */
+sysenter_bad_argument:
+	addl	$16,%esp			# eax, ds, es, orig_eax
+sysenter_no_argument:
+	pushl	$-1				# pt_regs->orig_eax: no restart
+	pushl	%es				# pt_regs->xes
+	pushl	%ds				# pt_regs->xds
+	pushl	$MINUS_EFAULT			# pt_regs->eax
+	pushl	%ebp				# pt_regs->ebp
+	PUSH_REST_BELOW_EAX
+	LOAD_KERNEL_SEGMENTS
+	COUNT_SLOW(SLOW_FAULT)
+	jmp	sysenter_leave
+
+/* No return address at -4(%ebp): nowhere to return to but a SIGSEGV handler.
+   ss, esp, eflags and cs are pushed. */
+sysenter_bad_stack:
+	SANE_FLAGS
+	pushl	$0				# pt_regs->eip
+	pushl	$-1				# pt_regs->orig_eax: no restart
+	pushl	%es				# pt_regs->xes
+	pushl	%ds				# pt_regs->xds
+	pushl	%eax				# pt_regs->eax
+	pushl	%ebp				# pt_regs->ebp
+	PUSH_REST_BELOW_EAX
+	LOAD_KERNEL_SEGMENTS
+	COUNT_SLOW(SLOW_FAULT)
+sysenter_signal:
+	movl	$sysenter_segv,%eax
+	call	*%eax
+	jmp	sysenter_leave
+
+/* A vm86 task. Its registers at SYSENTER are gone, so it cannot go on: SIGSEGV,
+   through a frame that tells the kernel to leave vm86 mode first. %esp = esp0,
+   where the processor itself would push. */
+#if LINUX_2_2
+sysenter_vm86_cruel:
+	movl	(TASK_TSS_ESP0 - THREAD_BYTES)(%esp),%esp
+#endif
+sysenter_vm86:
+	pushl	%gs
+	pushl	%fs
+	pushl	%ds
+	pushl	%es
+	pushl	$0				# pt_regs->xss
+	pushl	$0				# pt_regs->esp
+	pushl	$(EFLAGS_VM|EFLAGS_IF|EFLAGS_FIXED)
+	pushl	$0				# pt_regs->xcs
+	pushl	$0				# pt_regs->eip
+	pushl	$-1				# pt_regs->orig_eax: no restart
+	pushl	$0				# pt_regs->xes, as the kernel has
+	pushl	$0				# pt_regs->xds  them in vm86 mode
+	pushl	%eax				# pt_regs->eax
+	pushl	%ebp				# pt_regs->ebp
+	PUSH_REST_BELOW_EAX
+	SANE_FLAGS
+	LOAD_KERNEL_SEGMENTS
+	xorl	%edx,%edx			# as an interrupt from vm86 mode
+	movl	%edx,%fs
+	movl	%edx,%gs
+	COUNT_SLOW(SLOW_VM86)
+	jmp	sysenter_signal
+
+/* ------------------------------------------------------------------------
+ * Vector 1. Hazard: TF set by the caller survives SYSENTER and traps before
+ * the first instruction of the entry, on the entry stack, where the kernel's
+ * handler would take whatever lies at %esp & -8192 for current. That one
+ * address is taken out here; everything else goes to the kernel's handler.
+ *
+ * #DB at the entry without TF is a data breakpoint that a move to SS held back
+ * over SYSENTER (CVE-2018-8897): the call goes on, the hit is not reported.
+ */
+	.align	16
+	.globl	sysenter_debug
+	.globl	sysenter_debug_entry, sysenter_debug_distance
+sysenter_debug:
+	cmpl	$DEFAULT_ENTRY,(%esp)		# set when the way is chosen
+sysenter_debug_entry:
+	jne	40f
+	cmpw	$KERNEL_CS_SEL,4(%esp)
+	jne	40f
+	testl	$EFLAGS_TF,8(%esp)
+	je	41f
+	andl	$~EFLAGS_TF,8(%esp)
+	addl	$(DEFAULT_TRAPPED - DEFAULT_ENTRY),(%esp)
+sysenter_debug_distance:
+41:	iret
+40:	jmp	*%ss:sysenter_kernel_debug
+	SELF_REFERENCE
+
+/* Vector 2. Hazard: an NMI on the entry stack would run the kernel's handler
+   there, with a wrong current. The task's own stack is empty (its task was in
+   user mode a moment ago), so the handler runs on that, and returns here. */
+	.align	16
+	.globl	sysenter_nmi
+sysenter_nmi:
+	cmpl	%ss:sysenter_entry_stack_low,%esp
+	SELF_REFERENCE
+	jb	50f
+	cmpl	%ss:sysenter_entry_stack_high,%esp
+	SELF_REFERENCE
+	jae	50f
+	pushl	%eax
+	pushl	%ebx
+	STR_EAX					# TSS base from its descriptor
+	movzwl	%ax,%eax
+	addl	%ss:sysenter_gdt,%eax
+	SELF_REFERENCE
+	movl	%ss:2(%eax),%ebx
+	andl	$0x00ffffff,%ebx
+	movl	%ss:4(%eax),%eax
+	andl	$0xff000000,%eax
+	orl	%eax,%ebx
+	movl	%ss:4(%ebx),%ebx		# its esp0
+	movl	%esp,%eax
+	movl	%ebx,%esp
+	pushl	%eax
+	lock
+	incl	%ss:sysenter_slow+SLOW_NMI
+	SELF_REFERENCE
+	pushfl					# what an interrupt pushes
+	pushl	%cs
+	call	50f				# pushes the address to return to
+	popl	%esp				# back to the entry stack
+	popl	%ebx
+	popl	%eax
+	iret
+50:	jmp	*%ss:sysenter_kernel_nmi
+	SELF_REFERENCE
+
+/* Written through the copy; here so that no page fault can come of them. */
+	.align	4
+	.globl	sysenter_kernel_debug, sysenter_kernel_nmi, sysenter_gdt
+	.globl	sysenter_entry_stack_low, sysenter_entry_stack_high
+sysenter_kernel_debug:		.long 0
+sysenter_kernel_nmi:		.long 0
+sysenter_gdt:			.long 0
+sysenter_entry_stack_low:	.long 0
+sysenter_entry_stack_high:	.long 0
+sysenter_slow:			.long 0,0,0,0,0,0
+	.globl	sysenter_global_eax, sysenter_global_count
+sysenter_global_eax:		.long 0
+sysenter_global_count:		.long 0
+sysenter_text_end:
+
+	.section .data
+sysenter_self_references_end:

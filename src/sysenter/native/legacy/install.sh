@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The script half of the single file. With no argument: finds the headers
+# and System.map of this kernel, checks that they belong to it, builds and installs the
+# module and the preload library, loads the one and runs dd over the other.
+#
+#	sh sysenter.c [install]			HEADERS, SYSTEM_MAP, CC, WAY,
+#	sh sysenter.c build OUT			ROUNDS and COUNT may be set
+#	sh sysenter.c remove
+#
+# For dash, bash and the shells of old: no functions of theirs alone, and of
+# programs only what a machine with a compiler has.
+set -e
+
+self=$0
+release=`uname -r`
+library=${PREFIX:-/usr/local}/lib/libsysenter.so
+modules=${MODULES:-/lib/modules/$release/misc}
+PATH=$PATH:/sbin:/usr/sbin
+
+stop() {
+	echo "sysenter: $1" >&2
+	exit 1
+}
+
+# The files of this file, into the folder $1.
+unpack() {
+	for name in `sed -n 's,^/\* FILE \([a-zA-Z_.]*\) \*/$,\1,p' "$self"`; do
+		sed -n "/^\/\* FILE $name \*\/\$/,/^\/\* END $name \*\/\$/p" "$self" |
+			sed -e '1,2d' -e '$d' | sed '$d' >"$1/$name"
+	done
+}
+
+find_headers() {
+	for folder in $HEADERS "/lib/modules/$release/build" \
+		"/usr/src/linux-$release" /usr/src/linux; do
+		if [ -f "$folder/include/linux/version.h" ] &&
+			grep "UTS_RELEASE \"$release\"" "$folder/include/linux/version.h" >/dev/null; then
+			headers=$folder
+			return 0
+		fi
+	done
+	stop "no configured headers of $release: set HEADERS to the folder that has include/linux/version.h"
+}
+
+# A map belongs to this kernel if it has the addresses that the kernel itself
+# tells of what it exports.
+fits() {
+	for name in sock_register printk register_chrdev schedule; do
+		address=`sed -n "s/^\([0-9a-f]*\) $name\(_R[0-9a-z]*\)*\$/\1/p" /proc/ksyms | sed 1q`
+		if [ "$address" ]; then
+			grep "^$address [A-Za-z] $name\$" "$1" >/dev/null || return 1
+		fi
+	done
+}
+
+find_map() {
+	for file in $SYSTEM_MAP "/boot/System.map-$release" /boot/System.map \
+		"$headers/System.map" /usr/src/linux/System.map /System.map; do
+		if [ -f "$file" ] && fits "$file"; then
+			map=$file
+			return 0
+		fi
+	done
+	stop "no System.map of the running kernel: set SYSTEM_MAP (each one found differs from /proc/ksyms)"
+}
+
+build() {
+	mkdir "$work/sources"
+	unpack "$work/sources"
+	sh "$work/sources/build.sh" "$work/sources" "$headers" "$map" "$1"
+}
+
+case ${1:-install} in
+build)
+	[ "$2" ] || stop "build OUT: into which folder?"
+	headers=$HEADERS map=$SYSTEM_MAP
+	[ "$headers" ] && [ "$map" ] || stop "build: set HEADERS and SYSTEM_MAP"
+	[ -d "$2" ] || mkdir "$2"
+	work=$2
+	rm -rf "$work/sources"
+	build "$2"
+	exit 0
+	;;
+remove)
+	if grep '^sysenter ' /proc/modules >/dev/null; then
+		rmmod sysenter || stop "the module is in use: end the programs that run with $library first"
+	fi
+	rm -f "$modules/sysenter.o" "$library"
+	exit 0
+	;;
+install) ;;
+*) stop "$1: not install, build or remove" ;;
+esac
+
+case $release in
+2.2.* | 2.4.*) ;;
+*) stop "this is Linux $release: the file is for 2.2 and 2.4" ;;
+esac
+[ -r /proc/ksyms ] || stop "/proc/ksyms is not there: is /proc mounted?"
+grep '^flags.* sep' /proc/cpuinfo >/dev/null ||
+	stop "this processor has no SYSENTER (no sep in /proc/cpuinfo)"
+find_headers
+find_map
+echo "Linux $release, headers $headers, map $map"
+
+work=${TMPDIR:-/tmp}/sysenter.$$
+(umask 077 && mkdir "$work") || stop "cannot make $work"
+trap 'rm -rf "$work"' 0
+trap 'exit 1' 1 2 15
+build "$work/module"
+${CC:-gcc} -O2 -fPIC -shared -o "$work/libsysenter.so" "$work/sources/preload.c"
+${CC:-gcc} -O2 -o "$work/gain" "$work/sources/gain.c"
+
+if grep '^sysenter ' /proc/modules >/dev/null; then
+	rmmod sysenter || stop "an older one is loaded and in use"
+fi
+[ -d "$modules" ] || mkdir -p "$modules"
+cp "$work/module/sysenter.o" "$modules/sysenter.o"
+cp "$work/libsysenter.so" "$library"
+insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ||
+	stop "the kernel did not take the module: its log (dmesg) says why"
+cat /proc/sysenter
+"$work/gain" "$library" "${ROUNDS:-5}" dd if=/dev/zero of=/dev/null bs=1 "count=${COUNT:-500000}"

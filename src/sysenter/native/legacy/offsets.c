@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Numbers that entry.S needs, taken from the headers of the very kernel that
+ * the module is for: members move with version, SMP and vendor.
+ *
+ * Compiled to assembly only. Every line "->NAME VALUE" becomes a #define in
+ * offsets.h:
+ *
+ *   sed -n 's/.*->\([A-Z0-9_]*\) [$]*\(-*[0-9]*\).*$/#define \1 \2/p'
+ */
+#include <linux/config.h>
+#include <linux/version.h>
+#include <linux/sched.h>
+#include <linux/sys.h>
+#include <linux/errno.h>
+#include <asm/ptrace.h>
+#include <asm/segment.h>
+#include "legacy.h"
+
+#define DEFINE(name, value) \
+	__asm__ __volatile__("\n->" #name " %0" : : "i" (value))
+#define OFFSET(name, type, member) \
+	DEFINE(name, (long)&((type *)0)->member)
+
+int main(void)
+{
+	OFFSET(PT_EBX, struct pt_regs, ebx);
+	OFFSET(PT_ESI, struct pt_regs, esi);
+	OFFSET(PT_EDI, struct pt_regs, edi);
+	OFFSET(PT_EAX, struct pt_regs, eax);
+	OFFSET(PT_DS, struct pt_regs, xds);
+	OFFSET(PT_ES, struct pt_regs, xes);
+	OFFSET(PT_EIP, struct pt_regs, eip);
+	OFFSET(PT_EFLAGS, struct pt_regs, eflags);
+	OFFSET(PT_OLDESP, struct pt_regs, esp);
+	DEFINE(PT_SIZE, sizeof(struct pt_regs));
+
+	OFFSET(TASK_NEED_RESCHED, struct task_struct, need_resched);
+	OFFSET(TASK_SIGPENDING, struct task_struct, sigpending);
+#ifdef PT_TRACESYS
+	OFFSET(TASK_TRACE, struct task_struct, ptrace);
+	DEFINE(TRACE_IS_PTRACE, 1);
+#else						/* before 2.2.20 */
+	OFFSET(TASK_TRACE, struct task_struct, flags);
+	DEFINE(TRACE_MASK, PF_TRACESYS);
+#endif
+#if LINUX_2_2
+	OFFSET(TASK_TSS_ESP0, struct task_struct, tss.esp0);
+#endif
+#ifdef SYSENTER_SMP
+	OFFSET(TASK_CPU, struct task_struct, processor);
+#endif
+#if !LINUX_2_2
+	OFFSET(TSS_ESP0, struct tss_struct, esp0);
+#endif
+	DEFINE(THREAD_BYTES, SYSENTER_THREAD_SIZE);
+	DEFINE(USER_LIMIT, TASK_SIZE);
+	DEFINE(KERNEL_CS_SEL, __KERNEL_CS);
+	DEFINE(KERNEL_DS_SEL, __KERNEL_DS);
+	DEFINE(USER_CS_SEL, __USER_CS);
+	DEFINE(USER_DS_SEL, __USER_DS);
+	DEFINE(NR_CALLS, NR_syscalls);
+	DEFINE(MINUS_EFAULT, -EFAULT);
+	return 0;
+}

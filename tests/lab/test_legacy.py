@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Linux 2.2 and 2.4: load, use, abuse and unload, on whatever kernels the user has.
+
+SYSENTER_LEGACY_KERNELS names a folder whose folders each hold a kernel.toml.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import RunCli, one_line_error
+from sysenter.build.legacy import build_legacy_module
+from sysenter.kernels.provide import provide
+from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
+from sysenter.measure.legacy import load_command, still_there
+from sysenter.steps import Steps
+from sysenter.target.target import Target
+
+_FOLDER = os.environ.get("SYSENTER_LEGACY_KERNELS", "")
+_KERNELS = sorted(Path(_FOLDER).glob("*/kernel.toml")) if _FOLDER else []
+_SECONDS = int(os.environ.get("SYSENTER_LEGACY_STORM", "10"))
+
+pytestmark = pytest.mark.skipif(not _KERNELS, reason="SYSENTER_LEGACY_KERNELS names no folder with */kernel.toml")
+
+
+@pytest.fixture(scope="module", params=_KERNELS or [Path("none")], ids=lambda path: path.parent.name)
+def legacy(request: pytest.FixtureRequest, steps: Steps) -> LegacyGuest:
+    return legacy_guest_for(steps, provide(steps, str(request.param), offline=True))
+
+
+def _ways(target: Target) -> list[str | None]:
+    return ["cruel", "gentle"] if target.release.startswith("2.2.") else [None]
+
+
+def test_every_hostile_caller_gets_what_int80_would_give_it(legacy: LegacyGuest, steps: Steps) -> None:
+    for way in _ways(legacy.target):
+        out = legacy.run(
+            steps, [load_command(way), "hostile all", "unload sysenter"], what=f"hostile callers, {way}", timeout=90
+        )
+        wrong = [(r["case"], r["status"], r["signal"]) for r in out.events("hostile") if not r["ok"]]
+        assert not wrong
+        assert len(out.events("hostile")) > 30
+        assert [out.result(step) for step in (1, 2, 3)] == [0, 0, 0]
+        assert not out.bad_lines()
+
+
+def test_busy_processes_see_no_wrong_result(legacy: LegacyGuest, steps: Steps) -> None:
+    for way in _ways(legacy.target):
+        plan = [load_command(way), f"storm {_SECONDS}", "unload sysenter"]
+        out = legacy.run(steps, plan, what=f"storm, {way}", timeout=3 * _SECONDS + 60)
+        assert [out.result(step) for step in (1, 2, 3)] == [0, 0, 0], out.events("storm")
+        assert all(r["done"] > 0 and r["wrong"] == 0 for r in out.events("storm"))
+        assert not out.bad_lines()
+
+
+def test_unload_puts_back_the_very_bytes(legacy: LegacyGuest, steps: Steps) -> None:
+    look = still_there(legacy)
+    for way in _ways(legacy.target):
+        plan = [*look, load_command(way), *look[:-1], "unload sysenter", *look] * 3
+        out = legacy.run(steps, plan, what=f"load and unload, {way}", timeout=60)
+        peeks = [r["bytes"] for r in out.events("peek")]
+        n = len(look) - 1
+        rounds = [peeks[i : i + 3 * n] for i in range(0, len(peeks), 3 * n)]
+        for found in rounds:
+            assert found[:n] == found[2 * n :] == rounds[0][:n]
+            assert found[n : 2 * n] != found[:n]
+        assert not any(r["result"] for r in out.events("done"))
+        assert not out.bad_lines()
+
+
+def test_a_call_that_sleeps_keeps_the_module(legacy: LegacyGuest, steps: Steps) -> None:
+    plan = ["load /sysenter.o sysenter", "sleeper", "unload sysenter", "reap", "unload sysenter"]
+    out = legacy.run(steps, plan, what="unload under a sleeper", timeout=60)
+    assert [out.result(step) for step in range(1, 6)] == [0, 0, -16, 0, 0]
+    assert not out.bad_lines()
+
+
+def test_processors_without_sysenter_are_refused(legacy: LegacyGuest, steps: Steps) -> None:
+    for cpu in ("pentium3,-sep", "pentium3,family=6,model=1,stepping=1"):
+        plan = ["try load /sysenter.o sysenter", "count int80"]
+        out = legacy.run(steps, plan, what=cpu, timeout=60, machine=legacy.machine(cpu=cpu))
+        assert out.result(1) != 0
+        assert "has no SYSENTER" in out.refusal()
+        assert out.result(2) == 0
+        assert not out.bad_lines()
+
+
+def test_a_module_for_another_kernel_is_refused(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
+    assert legacy.target.system_map is not None
+    other = tmp_path / "System.map"
+    lines = legacy.target.system_map.read_text().splitlines()
+    shift = [f"{int(a, 16) + 16:08x} {rest}" if rest.endswith(" sock_register") else f"{a} {rest}"
+             for a, rest in (line.split(maxsplit=1) for line in lines)]  # fmt: skip
+    other.write_text("\n".join(shift) + "\n")
+    module = build_legacy_module(steps, replace(legacy.target, system_map=other))
+    out = replace(legacy, module=module.module).run(
+        steps, ["try load /sysenter.o sysenter", "count int80"], what="another kernel's module", timeout=60
+    )
+    assert out.result(1) != 0
+    assert "sock_register" in out.refusal()
+    assert out.result(2) == 0
+
+
+def test_the_global_variable_is_refused_on_smp(legacy: LegacyGuest, steps: Steps) -> None:
+    if not legacy.target.release.startswith("2.2."):
+        pytest.skip("gentle-global is for 2.2")
+    out = legacy.run(steps, [load_command("gentle-global")], what="gentle-global", timeout=60)
+    assert (out.result(1) == 0) == (legacy.target.cpus == 1)
+    if legacy.target.cpus > 1:
+        assert "gentle-global" in out.refusal()
+
+
+def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunCli, tmp_path: Path) -> None:
+    description = next(p for p in _KERNELS if p.parent.name == legacy.target.name)
+    done = cli("run", "--kernel", str(description), "--rounds", "3", "--json", str(tmp_path / "m.json"))
+    assert done.returncode == 0, done.stderr
+    m = json.loads((tmp_path / "m.json").read_text())
+    assert m["schema"] == 1
+    assert m["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
+    cost = {(c["call"], c["path"]): c["instructions"] for c in m["calls"]}
+    assert cost["getppid", "fast"] - cost["getppid", "int80"] <= 12
+    assert m["module"]["toll_on_stock"] == 0
+    assert min(next(d["fast_calls"] for d in m["dd"] if d["path"] == "fast")) >= 240_000
+
+
+def test_an_unknown_way_is_named(legacy: LegacyGuest, cli: RunCli) -> None:
+    if legacy.target.release.startswith("2.2."):
+        pytest.skip("2.2 has ways to choose from")
+    description = next(p for p in _KERNELS if p.parent.name == legacy.target.name)
+    done = cli("run", "--kernel", str(description), "--module-option", "cruel", "--rounds", "1")
+    assert "way=cruel" in one_line_error(done)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox ash"])
+def test_the_single_file_builds_what_the_lab_loads(
+    legacy: LegacyGuest, cli: RunCli, tmp_path: Path, shell: str
+) -> None:
+    words = shell.split()
+    if not shutil.which(words[0]):
+        pytest.skip(f"{words[0]} is not installed")
+    single = tmp_path / "sysenter.c"
+    assert cli("export", "-o", str(single)).returncode == 0
+    environment = {
+        **os.environ, "HEADERS": str(legacy.target.headers), "SYSTEM_MAP": str(legacy.target.system_map),
+        "CC": legacy.target.cc or "gcc -m32", "LD": "ld -m elf_i386",
+    }  # fmt: skip
+    subprocess.run([*words, single, "build", tmp_path / "out"], check=True, env=environment, timeout=120)
+    assert (tmp_path / "out/sysenter.o").read_bytes() == legacy.module.read_bytes()
