@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* What is particular to i386: the vDSO's landing pad, and who is refused. */
 #include "sysenter.h"
+#include <linux/mm_types.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
