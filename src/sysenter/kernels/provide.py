@@ -96,7 +96,9 @@ def _unpack_kernel(steps: Steps, entry: DebianKernel, folder: Path, *, offline: 
             else:
                 unpack(steps, package, new)
         release = names[0].removeprefix("linux-image-")
-        image = next((i for i in (f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz") if (new / i).exists()), "")
+        image = next(
+            (i for i in (f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz") if (new / i).exists()), ""
+        )
         if not image:
             raise SysenterError(f"no kernel image in {names[0]}", hint="a newer sysenter may know where it is now")
         # The packages expect to be at /usr/src; their Makefile says so once.

@@ -28,12 +28,12 @@ def _task(name: str, **settings: object) -> str:
 
 def _said(output: Output) -> str:
     lines = [*output.text[-3:], *(line for line in output.console.splitlines()[-5:] if "sysenter" in line)]
-    return "\n".join(lines)
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _check(output: Output, what: str) -> Output:
     if output.status == 3:
-        why = next((line.split("sysenter: ")[-1] for line in reversed(output.text) if "refused" in line), "")
+        why = next((line.split("refused: ")[-1] for line in reversed(output.text) if "refused" in line), "")
         raise SysenterError(
             f"the module was not accepted: {why or 'the kernel would not load it'}",
             hint="`./sysenter shell` gives a prompt in this guest", detail=_said(output),

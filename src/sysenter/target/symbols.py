@@ -216,12 +216,12 @@ def _kallsyms_aligned(
             if offsets_at < 0 or base_at + word > len(data):
                 continue
             (relative_base,) = struct.unpack_from("<Q" if word == 8 else "<I", data, base_at)
-            addresses = _self_relative(data, base, offsets_at, count)
-            if addresses:
-                return dict(reversed(list(zip(parsed[0], addresses, strict=True))))
             if base & -0x1000000 <= relative_base <= base + 0x1000000 and relative_base % 4096 == 0:
                 offsets = struct.unpack_from(f"<{count}i", data, offsets_at)
                 return _resolve(parsed[0], offsets, relative_base, word)
+            addresses = _self_relative(data, base, offsets_at, count) if word == 8 else None
+            if addresses:
+                return dict(reversed(list(zip(parsed[0], addresses, strict=True))))
     return None
 
 
