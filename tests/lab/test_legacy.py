@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux 2.2 and 2.4: load, use, abuse and unload, on whatever kernels the user has.
 
-SYSENTER_LEGACY_KERNELS names a folder whose folders each hold a kernel.toml.
+SYSENTER_LEGACY_STORM is the seconds that the storm lasts (10).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import RunCli, one_line_error
+from legacy_kernels import KERNELS, on_each_kernel, parameters
 from sysenter.build.legacy import build_legacy_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
@@ -23,14 +24,12 @@ from sysenter.measure.legacy import load_command, still_there
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-_FOLDER = os.environ.get("SYSENTER_LEGACY_KERNELS", "")
-_KERNELS = sorted(Path(_FOLDER).glob("*/kernel.toml")) if _FOLDER else []
 _SECONDS = int(os.environ.get("SYSENTER_LEGACY_STORM", "10"))
 
-pytestmark = pytest.mark.skipif(not _KERNELS, reason="SYSENTER_LEGACY_KERNELS names no folder with */kernel.toml")
+pytestmark = on_each_kernel
 
 
-@pytest.fixture(scope="module", params=_KERNELS or [Path("none")], ids=lambda path: path.parent.name)
+@pytest.fixture(scope="module", params=parameters(), ids=lambda path: path.parent.name)
 def legacy(request: pytest.FixtureRequest, steps: Steps) -> LegacyGuest:
     return legacy_guest_for(steps, provide(steps, str(request.param), offline=True))
 
@@ -118,7 +117,7 @@ def test_the_global_variable_is_refused_on_smp(legacy: LegacyGuest, steps: Steps
 
 
 def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunCli, tmp_path: Path) -> None:
-    description = next(p for p in _KERNELS if p.parent.name == legacy.target.name)
+    description = next(p for p in KERNELS if p.parent.name == legacy.target.name)
     done = cli("run", "--kernel", str(description), "--rounds", "3", "--json", str(tmp_path / "m.json"))
     assert done.returncode == 0, done.stderr
     m = json.loads((tmp_path / "m.json").read_text())
@@ -133,7 +132,7 @@ def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunC
 def test_an_unknown_way_is_named(legacy: LegacyGuest, cli: RunCli) -> None:
     if legacy.target.release.startswith("2.2."):
         pytest.skip("2.2 has ways to choose from")
-    description = next(p for p in _KERNELS if p.parent.name == legacy.target.name)
+    description = next(p for p in KERNELS if p.parent.name == legacy.target.name)
     done = cli("run", "--kernel", str(description), "--module-option", "cruel", "--rounds", "1")
     assert "way=cruel" in one_line_error(done)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,12 @@ class LegacyGuest:
 
     def run(
         self, steps: Steps, plan: Sequence[str], *, what: str, timeout: float, machine: Machine | None = None,
-        files: Mapping[str, bytes] | None = None,
+        files: Mapping[str, bytes] | None = None, on_line: Callable[[str], None] | None = None,
     ) -> LegacyOutput:  # fmt: skip
         """Boot it and carry out `plan`, one command of native/guest/legacy/init.c a line.
 
-        timeout: seconds for boot and plan. Raises GuestLost as run_machine does.
+        timeout: seconds for boot and plan. on_line: called with each line as it comes.
+        Raises GuestLost as run_machine does.
         """
         content = {
             "init": self.init.read_bytes(), "sysenter.o": self.module.read_bytes(),
@@ -93,7 +94,7 @@ class LegacyGuest:
         }  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="sysenter-legacy-") as work:
             ramdisk = legacy_image(steps, content, Path(work))
-        result = run_machine(steps, machine or self.machine(), ramdisk, what=what, timeout=timeout)
+        result = run_machine(steps, machine or self.machine(), ramdisk, what=what, timeout=timeout, on_line=on_line)
         records = [json.loads(line) for line in result.lines if line.startswith("{")]
         return LegacyOutput(tuple(records), result.console, result.seconds)
 

@@ -88,9 +88,11 @@ def exported(memory: Memory, name: str) -> int | None:
 
     The table (struct module_symbol: value, pointer to name) has no header, so
     go from the string to the pointer to it to the value before that pointer.
+    With CONFIG_MODVERSIONS the string ends in _R and a checksum.
     Returns None if the kernel does not export the name.
     """
-    for string_at in memory.find(b"\0" + name.encode() + b"\0"):
+    plain = b"\0" + name.encode()
+    for string_at in [*memory.find(plain + b"\0"), *memory.find(plain + b"_R")]:
         for pointer_at in memory.find(struct.pack("<I", string_at + 1)):
             for base, data in memory.pieces:
                 if base + 4 <= pointer_at < base + len(data) and pointer_at % 4 == 0:

@@ -13,6 +13,7 @@
 #include <linux/sched.h>
 #include <linux/sys.h>
 #include <linux/errno.h>
+#include <linux/interrupt.h>
 #include <asm/ptrace.h>
 #include <asm/segment.h>
 #include "legacy.h"
@@ -49,6 +50,11 @@ int main(void)
 #endif
 #ifdef SYSENTER_SMP
 	OFFSET(TASK_CPU, struct task_struct, processor);
+#endif
+#ifdef softirq_mask				/* 2.4.0 to 2.4.6: the exit asks */
+	OFFSET(SOFTIRQ_ACTIVE, irq_cpustat_t, __softirq_active);
+	OFFSET(SOFTIRQ_MASK, irq_cpustat_t, __softirq_mask);
+	DEFINE(IRQ_STAT_SHIFT, CONFIG_X86_L1_CACHE_SHIFT);
 #endif
 #if !LINUX_2_2
 	OFFSET(TSS_ESP0, struct tss_struct, esp0);
