@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from sysenter.build.module import Module, build_module
+from sysenter.build.native import compile_programs
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output, guest_for, is_clean
@@ -166,3 +167,45 @@ def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, app
     output = lab(f"{_LOAD} echo loaded", cpu=cpu, append=append, cpus=2)
     assert "loaded" not in output.text
     assert why in "\n".join(output.text), output.text
+
+
+def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab) -> None:
+    """Right answers by their vDSO's SYSENTER, no more than the few instructions that ask whose it is, and no stub."""
+    calls32 = compile_programs(lab.steps, "i386") / "calls"
+    task = """/calls32 | sed 's/^/{"before": /; s/$/}/'
+insmod /sysenter.ko || exit 99
+/calls32 | sed 's/^/{"after": /; s/$/}/'
+"""
+    files = {"sysenter.ko": lab.module.module.read_bytes(), "calls32": calls32.read_bytes()}
+    output = lab.guest.run(
+        lab.steps, task, files, what="a test", timeout=120, machine=lab.guest.machine(icount=True)
+    )  # fmt: skip
+    assert not is_clean(output.console), output.console
+    before, after = output.of("before"), output.of("after")
+    assert len(before) == len(after) == 6
+    for one, other in zip(before, after, strict=True):
+        assert one["right"], one
+        assert other["right"], other
+        more = other["tsc"] - one["tsc"]
+        assert more == (5 if one["path"] == "stock" else 0), (one, other)
+
+
+def test_a_cpu_that_leaves_and_comes_back_has_the_entry_again(lab: Lab) -> None:
+    output = lab(
+        f"""{_LOAD}
+export LD_PRELOAD=/lib/sysenter/libsysenter.so
+on_cpu_1() {{
+	before=$(cat {_CALLS})
+	taskset 2 /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=1000 2>/dev/null && echo "ran"
+	after=$(cat {_CALLS})
+	[ $((after - before)) -ge 2000 ] && echo "fast"
+}}
+on_cpu_1
+echo 0 >/sys/devices/system/cpu/cpu1/online && echo "offline"
+echo 1 >/sys/devices/system/cpu/cpu1/online && echo "online"
+on_cpu_1
+LD_PRELOAD= rmmod sysenter && echo went
+""",
+        cpus=2,
+    )
+    assert output.text == ("ran", "fast", "offline", "online", "ran", "fast", "went"), output.text
