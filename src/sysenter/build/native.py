@@ -20,6 +20,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "msr": ("guest/msr.c", ("-static",)),
     "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
     "sleeper": ("guest/sleeper.c", ("-static",)),
+    "hostile": ("guest/hostile_{arch}.c", ("-static",)),
     "libsysenter.so": ("user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
 }
 
@@ -65,6 +66,8 @@ def compile_programs(steps: Steps, arch: str) -> Path:
             with steps.step(f"compile the guest's programs and the preload library ({arch})"), fill(folder) as new:
                 for name, (template, options) in _PROGRAMS.items():
                     source = template.format(arch=arch)
+                    if not (NATIVE / source).exists():
+                        continue  # of the other architecture
                     argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source)]
                     run_command(
                         steps, argv, what=f"compile {source}", timeout=120,

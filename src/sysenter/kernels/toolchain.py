@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
 
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
@@ -82,7 +83,9 @@ def _wanted_libc(path: Path) -> tuple[int, ...]:
         if file.read(5) != _ELF_64:
             return (0, 0)
         needs = ELFFile(file).get_section_by_name(".gnu.version_r")
-        names = [v.name for _, versions in needs.iter_versions() for v in versions] if needs else []
+        names: list[str] = []
+        if isinstance(needs, GNUVerNeedSection):
+            names = [str(v.name) for _, versions in needs.iter_versions() for v in versions]
     return max((_version(n) for n in names if n.startswith("GLIBC_")), default=(0, 0))
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -145,7 +146,7 @@ def _base_image(steps: Steps, target: Target) -> Path:
         raise SysenterError(f"{target.name}: no userland for a guest of this kernel")
     programs = compile_programs(steps, target.arch)
     init = (NATIVE / "guest/init").read_bytes()
-    key = digest([str(target.userland), str(programs), sources_digest("guest"), target.release, "2"])
+    key = digest([str(target.userland), str(programs), sources_digest("guest"), target.release, "3"])
     folder = cache_folder() / "guests" / f"{target.name}-{key}"
     with lock("guests"):
         if not (folder / "base.cpio").exists():
@@ -156,7 +157,9 @@ def _base_image(steps: Steps, target: Target) -> Path:
                 extra["gnu/bin/dd"] = dd.read_bytes()
                 if target.modules:
                     for driver in target.modules.rglob(f"lib/modules/{target.release}/kernel/arch/x86/kernel/msr.ko*"):
-                        extra[f"lib/sysenter/{driver.name}"] = driver.read_bytes()
+                        # as it was linked: busybox's insmod unpacks nothing
+                        data = driver.read_bytes()
+                        extra["lib/sysenter/msr.ko"] = lzma.decompress(data) if driver.suffix == ".xz" else data
                 (new / "base.cpio").write_bytes(tree(_slim(target.userland, new / "root"), extra))
     return folder / "base.cpio"
 

@@ -36,9 +36,18 @@ int main(void)
 	fifo = open("/tmp/wake", O_RDWR);
 	if (fifo < 0 || pthread_create(&thread, NULL, take_away, NULL))
 		return 3;
+#ifdef __x86_64__
+	register long r11 asm("r11");
+	long rdi = fifo, rsi = (long)&byte, rdx = 1;
+
+	asm volatile("movq %%rsp, %%r11\n\tleaq 1f(%%rip), %%rcx\n\tsysenter\n\tsyscall\n1:"
+		     : "=a"(result), "+D"(rdi), "+S"(rsi), "+d"(rdx), "=r"(r11)
+		     : "0"(SYS_read + SYSENTER_MARK_AMD64) : "rcx", "r8", "r9", "r10", "memory", "cc");
+#else
 	/* returns by the vDSO's landing pad, so the page may go meanwhile */
 	asm volatile("call *%[path]" : "=a"(result)
 		     : "0"(SYS_read | SYSENTER_MARK_I386), "b"(fifo), "c"(&byte), "d"(1L),
 		       [path] "m"(*&(char *){ page + SYSENTER_STUB_MARKED }) : "memory", "cc");
+#endif
 	return result == 1 && byte == 'x' ? 0 : 1;
 }

@@ -22,7 +22,9 @@
  * Without the module that is not harmless: the kernel would take it for a
  * 32-bit program's call. So no call without the mapping of /dev/sysenter.
  */
-#define SYSENTER_MARK_AMD64	(-SYSENTER_NR)	/* to be added */
+#ifndef __ASSEMBLER__
+#define SYSENTER_MARK_AMD64	(-(long)SYSENTER_NR)	/* to be added */
+#endif
 
 /* Offsets of the two entries in the mapped page, see native/user/stub_*.S. */
 #define SYSENTER_STUB_CALL	0x00	/* any number, unmarked: the stub marks it */

@@ -4,6 +4,7 @@
  * A mapping holds the module: while a process depends on it, it stays.
  */
 #include "sysenter.h"
+#include <linux/compat.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/miscdevice.h>
@@ -23,7 +24,11 @@ static int sysenter_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EINVAL;
 	if (vma->vm_flags & VM_WRITE)
 		return -EACCES;
-#ifdef CONFIG_X86_32
+#ifdef CONFIG_X86_64
+	/* the stub is 64-bit code; a 32-bit program has its vDSO */
+	if (in_compat_syscall())
+		return -ENXIO;
+#else
 	/* without a vDSO in the process a SYSENTER cannot return */
 	if (!current->mm->context.vdso)
 		return -ENXIO;

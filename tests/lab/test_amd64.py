@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The amd64 entry on Debian's real kernels, with and without page-table isolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+
+from sysenter.build.module import Module, build_module
+from sysenter.build.native import compile_programs
+from sysenter.kernels.catalogue import CATALOGUE
+from sysenter.kernels.provide import provide
+from sysenter.lab.guest import Guest, Output, guest_for, is_clean
+from sysenter.steps import Steps
+
+KERNELS = [entry.name for entry in CATALOGUE if entry.arch == "amd64"]
+_LOAD = "insmod /sysenter.ko || { dmesg | grep 'sysenter: refused'; exit 99; }\n"
+_CALLS = "/sys/module/sysenter/parameters/calls"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A kernel with its guest and module, and how to run a task in it."""
+
+    steps: Steps
+    guest: Guest
+    module: Module
+
+    def __call__(
+        self, task: str, *, append: str = "", cpu: str | None = None, cpus: int = 1, icount: bool = False,
+        timeout: float = 120,
+    ) -> Output:  # fmt: skip
+        machine = self.guest.machine(append=append, cpu=cpu, cpus=cpus, icount=icount)
+        files = {"sysenter.ko": self.module.module.read_bytes()}
+        output = self.guest.run(self.steps, task, files, what="a test", timeout=timeout, machine=machine)
+        assert not is_clean(output.console), output.console
+        return output
+
+
+@cache
+def _lab(name: str) -> Lab:
+    steps = Steps()
+    target = provide(steps, name, offline=False)
+    return Lab(steps, guest_for(steps, target, "tcg"), build_module(steps, target))
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def lab(request: pytest.FixtureRequest) -> Lab:
+    return _lab(request.param)
+
+
+def test_it_builds_without_a_warning(lab: Lab) -> None:
+    log = (lab.module.module.parent / "build.log").read_text()
+    warnings = [line for line in log.splitlines() if "warning" in line.lower() and "pahole" not in line]
+    assert not warnings
+
+
+@pytest.mark.parametrize(("append", "limit"), [("", 175), ("pti=on", 205)], ids=["nopti", "pti"])
+def test_getppid_takes_no_more_instructions_than_promised(lab: Lab, append: str, limit: int) -> None:
+    output = lab(_LOAD + "/lib/sysenter/calls", append=append, icount=True)
+    counts = {(r["call"], r["path"]): r["tsc"] - r["empty"] for r in output.records}
+    assert counts["getppid", "fast"] <= limit
+    assert counts["getppid", "stock"] > 300, "the stock path is not what it is compared with"
+
+
+@pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
+def test_hostile_callers_harm_nobody(lab: Lab, append: str) -> None:
+    output = lab(_LOAD + "/lib/sysenter/hostile; echo failures $?; rmmod sysenter && echo went", append=append, cpus=2)
+    assert "failures 0" in output.text, "\n".join(output.text)
+    assert "went" in output.text
+
+
+def test_an_ordinary_program_works_on_it_and_without_it(lab: Lab) -> None:
+    output = lab(f"""{_LOAD}
+export LD_PRELOAD=/lib/sysenter/libsysenter.so
+before=$(cat {_CALLS})
+/lib/sysenter/callers; echo "fast: $?"
+after=$(cat {_CALLS})
+[ $((after - before)) -gt 40000 ] && echo "counted"
+LD_PRELOAD= rmmod sysenter
+/lib/sysenter/callers; echo "unloaded: $?"
+""")
+    assert [line for line in output.text if line in ("fast: 0", "counted", "unloaded: 0")] == [
+        "fast: 0", "counted", "unloaded: 0",
+    ], output.text  # fmt: skip
+
+
+@pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
+def test_a_task_asleep_inside_is_waited_for_and_loses_nothing(lab: Lab, append: str) -> None:
+    output = lab(
+        _LOAD
+        + """/lib/sysenter/sleeper &
+sleep 0.3
+rmmod sysenter && echo went
+echo x >/tmp/wake
+wait $!; echo "sleeper: $?"
+""",
+        append=append,
+    )
+    assert "went" in output.text
+    assert "sleeper: 0" in output.text
+
+
+def test_it_loads_and_leaves_again_and_again_under_load(lab: Lab) -> None:
+    output = lab(
+        """
+for n in 1 2 3; do
+	(
+		export LD_PRELOAD=/lib/sysenter/libsysenter.so
+		while :; do
+			/gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=3000 2>/dev/null || echo lost
+			sleep 0.1
+		done
+	) &
+done
+left=0; try=0
+while [ $left -lt 6 ] && [ $try -lt 400 ]; do
+	try=$((try + 1))
+	insmod /sysenter.ko 2>/dev/null
+	sleep 0.02
+	rmmod sysenter 2>/dev/null && left=$((left + 1))
+done
+echo "left $left"
+""",
+        cpus=2, append="pti=on", timeout=280,
+    )  # fmt: skip
+    assert "left 6" in output.text, output.text
+    assert "lost" not in output.text
+
+
+_HISTORY = "spectre_v2=retpoline,lfence"
+
+
+@pytest.mark.parametrize(
+    ("append", "shown"),
+    [("pti=on", "meltdown:Mitigation: PTI"), (_HISTORY, "BHI: SW loop")],
+    ids=["pti", "branch-history"],
+)
+def test_a_mitigation_that_the_kernel_applies_is_applied_here(lab: Lab, append: str, shown: str) -> None:
+    """Both paths get longer by it, and the fast one still works."""
+    task = _LOAD + "cd /sys/devices/system/cpu/vulnerabilities; grep . meltdown spectre_v2; /lib/sysenter/calls"
+    plain, changed = lab(task, icount=True), lab(task, append=append, icount=True)
+    assert shown in "\n".join(changed.text), changed.text
+
+    def getppid(output: Output, path: str) -> int:
+        return next(int(r["tsc"]) for r in output.records if r["call"] == "getppid" and r["path"] == path)
+
+    for path in ("stock", "fast"):
+        assert getppid(changed, path) > getppid(plain, path)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "append", "why"),
+    [
+        ("EPYC", "", "AuthenticAMD"),
+        (None, "nohz_full=1", "nohz_full"),
+        (None, "ia32_emulation=0", "ia32_emulation=0"),
+        ("Skylake-Client", "retbleed=stuff spectre_v2=retpoline", "retbleed=stuff"),
+    ],
+    ids=["amd", "nohz_full", "no-ia32", "call-depth"],
+)
+def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, append: str, why: str) -> None:
+    if lab.guest.target.release.startswith("6.1.") and ("ia32" in append or "stuff" in append):
+        pytest.skip(f"6.1 has no {append.split()[0]}")
+    output = lab(f"{_LOAD} echo loaded", cpu=cpu, append=append, cpus=2)
+    assert "loaded" not in output.text
+    assert why in "\n".join(output.text), output.text
+
+
+def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab) -> None:
+    """Right answers by their vDSO's SYSENTER, no more than the few instructions that ask whose it is, and no stub."""
+    calls32 = compile_programs(lab.steps, "i386") / "calls"
+    task = """/calls32 | sed 's/^/{"before": /; s/$/}/'
+insmod /sysenter.ko || exit 99
+/calls32 | sed 's/^/{"after": /; s/$/}/'
+"""
+    files = {"sysenter.ko": lab.module.module.read_bytes(), "calls32": calls32.read_bytes()}
+    output = lab.guest.run(
+        lab.steps, task, files, what="a test", timeout=120, machine=lab.guest.machine(icount=True)
+    )  # fmt: skip
+    assert not is_clean(output.console), output.console
+    before, after = output.of("before"), output.of("after")
+    assert len(before) == len(after) == 6
+    for one, other in zip(before, after, strict=True):
+        assert one["right"], one
+        assert other["right"], other
+        more = other["tsc"] - one["tsc"]
+        assert more == (5 if one["path"] == "stock" else 0), (one, other)
+
+
+def test_a_cpu_that_leaves_and_comes_back_has_the_entry_again(lab: Lab) -> None:
+    output = lab(
+        f"""{_LOAD}
+export LD_PRELOAD=/lib/sysenter/libsysenter.so
+on_cpu_1() {{
+	before=$(cat {_CALLS})
+	taskset 2 /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=1000 2>/dev/null && echo "ran"
+	after=$(cat {_CALLS})
+	[ $((after - before)) -ge 2000 ] && echo "fast"
+}}
+on_cpu_1
+echo 0 >/sys/devices/system/cpu/cpu1/online && echo "offline"
+echo 1 >/sys/devices/system/cpu/cpu1/online && echo "online"
+on_cpu_1
+LD_PRELOAD= rmmod sysenter && echo went
+""",
+        cpus=2,
+    )
+    assert output.text == ("ran", "fast", "offline", "online", "ran", "fast", "went"), output.text
