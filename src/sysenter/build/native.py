@@ -20,6 +20,9 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "msr": ("guest/msr.c", ("-static",)),
     "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
     "sleeper": ("guest/sleeper.c", ("-static",)),
+    "hazards_calls": ("guest/hazards_calls.c", ("-static",)),
+    "hazards_watch": ("guest/hazards_watch.c", ("-static",)),
+    "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
     "libsysenter.so": ("user/preload.c", ("-shared", "-fPIC", "-nostdlib")),
 }
 
