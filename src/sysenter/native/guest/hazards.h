@@ -130,7 +130,7 @@ static __attribute__((unused)) void note_child(pid_t pid)
 		note("lost child ");
 }
 
-static void run_path(const struct hazard *hazard, unsigned long which, char *outcome)
+static __attribute__((unused)) void run_path(const struct hazard *hazard, unsigned long which, char *outcome)
 {
 	struct timespec limit = { HAZARD_SECONDS, 0 };
 	sigset_t child_set, old;
@@ -165,7 +165,7 @@ static void run_path(const struct hazard *hazard, unsigned long which, char *out
 	snprintf(outcome, SAID_SIZE, "%s", said);
 }
 
-static void print_quoted(const char *text)
+static __attribute__((unused)) void print_quoted(const char *text)
 {
 	putchar('"');
 	for (; *text; text++)
@@ -179,7 +179,7 @@ static void print_quoted(const char *text)
 }
 
 /* argv: names of cases to run, none for all; "-root": those that need root too. */
-static int run_hazards(const struct hazard *cases, size_t count, int argc, char **argv)
+static __attribute__((unused)) int run_hazards(const struct hazard *cases, size_t count, int argc, char **argv)
 {
 	static char stock[SAID_SIZE], fast[SAID_SIZE];
 	int root = argc > 1 && !strcmp(argv[1], "-root"), differ = 0;
