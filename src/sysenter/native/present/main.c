@@ -7,8 +7,10 @@
  */
 #include "sysenter.h"
 #include <linux/cpu.h>
+#include <linux/delay.h>
 #include <linux/kdebug.h>
 #include <linux/module.h>
+#include <linux/smp.h>
 #include <linux/syscore_ops.h>
 #include <linux/uaccess.h>
 #include <linux/elf.h>
@@ -187,9 +189,40 @@ undo_entries:
 	return error;
 }
 
+static void __exit count_foreign(void *count)
+{
+	u32 eip, high;
+
+	rdmsr(MSR_IA32_SYSENTER_EIP, eip, high);
+	if (eip != (u32)(unsigned long)sysenter_entry)
+		atomic_inc(count);
+}
+
+/*
+ * Another module that has put its entry before ours will go on to ours, or put
+ * it back when it leaves: until it has, we must stay.
+ */
+static void __exit wait_for_entries(void)
+{
+	unsigned int round;
+	atomic_t foreign;
+
+	for (round = 0; ; round++) {
+		atomic_set(&foreign, 0);
+		on_each_cpu(count_foreign, &foreign, 1);
+		if (!atomic_read(&foreign))
+			return;
+		if (round % 100 == 0)
+			pr_notice("unload waits: on %d CPU(s) another module has put its SYSENTER entry before ours; unload that first\n",
+				  atomic_read(&foreign));
+		msleep(100);
+	}
+}
+
 static void __exit sysenter_exit(void)
 {
 	sysenter_device_unregister();
+	wait_for_entries();
 	unregister_syscore_ops(&sysenter_syscore);
 	cpuhp_remove_state(hotplug_state);
 	sysenter_wait_until_left();
