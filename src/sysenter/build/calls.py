@@ -37,6 +37,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     ),
     "may move the landing pad (the vDSO)": frozenset({"mremap"}),
     "looks at the caller's stack pointer": frozenset({"sigaltstack"}),
+    "may remove this module, which waits until no call is inside it": frozenset({"delete_module"}),
     "is not implemented": frozenset({"ni_syscall"}),
 }
 _OUTSIDE = frozenset().union(*OUTSIDE.values())

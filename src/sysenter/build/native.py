@@ -22,7 +22,13 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sleeper": ("guest/sleeper.c", ("-static",)),
     "hostile": ("guest/hostile_{arch}.c", ("-static",)),
     "libsysenter.so": ("user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
+    "hazards_calls": ("guest/hazards_calls.c", ("-static",)),
+    "hazards_watch": ("guest/hazards_watch.c", ("-static",)),
+    "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
+    "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
 }
+# Written in i386's registers; hostile_amd64.c is the other's.
+_I386_ONLY = frozenset({"hazards_calls", "hazards_watch", "hazards_signals", "hazards_unload"})
 
 
 def sources_digest(*folders: str) -> str:
@@ -66,7 +72,7 @@ def compile_programs(steps: Steps, arch: str) -> Path:
             with steps.step(f"compile the guest's programs and the preload library ({arch})"), fill(folder) as new:
                 for name, (template, options) in _PROGRAMS.items():
                     source = template.format(arch=arch)
-                    if not (NATIVE / source).exists():
+                    if not (NATIVE / source).exists() or (arch != "i386" and name in _I386_ONLY):
                         continue  # of the other architecture
                     argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source)]
                     run_command(

@@ -372,5 +372,16 @@ SYM_CODE_END(sysenter_call_args5)
 
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
 
+/*
+ * No kprobe and no kernel breakpoint in here, as in the kernel's own entry: the
+ * stack and the segments may be the caller's. Inner labels are symbols, too.
+ */
+_ASM_NOKPROBE(sysenter_entry)
+_ASM_NOKPROBE(sysenter_call_body)
+_ASM_NOKPROBE(sysenter_body_returns)
+_ASM_NOKPROBE(sysenter_call_slow)
+_ASM_NOKPROBE(sysenter_call_args6)
+_ASM_NOKPROBE(sysenter_call_args5)
+
 	.section .rodata.sysenter_holes, "a"
 sysenter_holes_end:

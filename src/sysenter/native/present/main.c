@@ -7,9 +7,11 @@
  */
 #include "sysenter.h"
 #include <linux/cpu.h>
+#include <linux/delay.h>
 #include <linux/kdebug.h>
 #include <linux/module.h>
 #include <linux/ptrace.h>
+#include <linux/smp.h>
 #include <linux/syscore_ops.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
@@ -156,9 +158,37 @@ undo_die:
 	return error;
 }
 
+static void __exit count_foreign(void *count)
+{
+	if (read_entry() != sysenter_entry_point)
+		atomic_inc(count);
+}
+
+/*
+ * Another module that has put its entry before ours will go on to ours, or put
+ * it back when it leaves: until it has, we must stay.
+ */
+static void __exit wait_for_entries(void)
+{
+	unsigned int round;
+	atomic_t foreign;
+
+	for (round = 0; ; round++) {
+		atomic_set(&foreign, 0);
+		on_each_cpu(count_foreign, &foreign, 1);
+		if (!atomic_read(&foreign))
+			return;
+		if (round % 100 == 0)
+			pr_notice("unload waits: on %d CPU(s) another module has put its SYSENTER entry before ours; unload that first\n",
+				  atomic_read(&foreign));
+		msleep(100);
+	}
+}
+
 static void __exit sysenter_exit(void)
 {
 	sysenter_device_unregister();
+	wait_for_entries();
 	unregister_syscore(&sysenter_syscore);
 	cpuhp_remove_state(hotplug_state);
 	sysenter_wait_until_left();

@@ -7,12 +7,14 @@
  */
 #include "sysenter.h"
 #include <linux/delay.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
 #include <linux/smp.h>
 #include "offsets.h"
 
 #define NUDGE_AFTER	5	/* rounds of 20 ms */
+#define SIGNAL_AFTER	25
 
 static bool is_inside(struct task_struct *task)
 {
@@ -34,13 +36,16 @@ static bool is_inside(struct task_struct *task)
 /*
  * Make a sleeper return early and restart its call by the kernel's own entry,
  * as live patching does to get tasks out of old code (kernel/livepatch/
- * transition.c): a signal-like wake-up without a signal.
+ * transition.c): a signal-like wake-up without a signal. io_uring_enter() takes
+ * the first kind for its own task work and sleeps on; the second is what a
+ * signal sets, and the kernel clears it when it finds none. Calls that a signal
+ * without a handler ends with -EINTR (signal(7), as after SIGCONT) do so here.
  */
-static void nudge(struct task_struct *task)
+static void nudge(struct task_struct *task, bool like_a_signal)
 {
 	int (*wake)(struct task_struct *, unsigned int) = (void *)kernel_wake_up_state;
 
-	if (!test_and_set_tsk_thread_flag(task, TIF_NOTIFY_SIGNAL))
+	if (!test_and_set_tsk_thread_flag(task, like_a_signal ? TIF_SIGPENDING : TIF_NOTIFY_SIGNAL))
 		wake(task, TASK_INTERRUPTIBLE);
 }
 
@@ -52,7 +57,7 @@ static void interrupted(void *unused)
 {
 }
 
-static unsigned int tasks_inside(bool nudge_them)
+static unsigned int tasks_inside(unsigned int round)
 {
 	struct task_struct *process, *task;
 	unsigned int inside = 0;
@@ -63,8 +68,8 @@ static unsigned int tasks_inside(bool nudge_them)
 		if (!is_inside(task))
 			continue;
 		inside++;
-		if (nudge_them)
-			nudge(task);
+		if (round >= NUDGE_AFTER)
+			nudge(task, round >= SIGNAL_AFTER);
 	}
 	rcu_read_unlock();
 	return inside;
@@ -74,11 +79,18 @@ void sysenter_wait_until_left(void)
 {
 	unsigned int round, inside;
 
-	for (round = 0; (inside = tasks_inside(round >= NUDGE_AFTER)); round++) {
+	for (round = 0; (inside = tasks_inside(round)); round++) {
 		if (round % 500 == 499)
 			pr_notice("waiting for %u task(s) still inside a call\n", inside);
 		msleep(20);
 	}
+	/*
+	 * HAZARD: an NMI ends the shadow of the `sti` before the jump to the
+	 * kernel's exit, so that an interrupt may come between the two and, with
+	 * preempt=full, take the CPU from a task that is no longer marked. Such a
+	 * task was preempted; it is waited for until it has run on.
+	 */
+	synchronize_rcu_tasks();
 	/* whoever was past FRAME_SS with interrupts off has left with this */
 	on_each_cpu(interrupted, NULL, 1);
 }

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the hostile callers (hazards_*.c) have in common. A case is a function
+ * that makes system calls by call() and enter() and writes down by note() what
+ * it saw. It is run in a process of its own once on the kernel's entry and once
+ * on ours, from the same instructions: the paths differ in the mark in eax only,
+ * so that registers, trap counts and fault addresses can be held against each
+ * other word by word. One JSON object a case is printed:
+ *
+ *	{"hazard": ..., "case": ..., "fast": ..., "stock": ..., "same": true}
+ */
+#ifndef HAZARDS_H
+#define HAZARDS_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/ucontext.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "abi.h"
+
+#define HAZARD_SECONDS	15	/* for one case on one path */
+
+#include "hazards_i386.h"	/* struct call, enter(), enter_raw(), MARK, FLAG_* */
+
+struct hazard {
+	const char	*hazard;
+	const char	*name;
+	void		(*run)(void);
+	int		as_root;
+};
+
+static char *said;		/* shared with the process that runs the case */
+#define SAID_SIZE 4096
+static unsigned long mark;	/* MARK on the fast path, 0 on the kernel's */
+static char *stub_page;
+
+/* May be used in signal handlers: the formats here need no memory and no locale. */
+static __attribute__((format(printf, 1, 2), unused)) void note(const char *format, ...)
+{
+	size_t used = strlen(said);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(said + used, SAID_SIZE - used, format, arguments);
+	va_end(arguments);
+}
+
+/* A call with up to six arguments on this case's path; -errno on failure. */
+static inline __attribute__((unused)) long call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	struct call call = CALL(nr | mark, a, b, c, d, e, f);
+
+	enter(&call);
+	return RESULT(call);
+}
+#define CALL6_(nr, a, b, c, d, e, f, ...) call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define call(...) CALL6_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+
+static __attribute__((unused)) void handle(int signal, void (*handler)(int, siginfo_t *, void *), int flags)
+{
+	struct sigaction action = { .sa_sigaction = handler, .sa_flags = flags | SA_SIGINFO };
+
+	if (sigaction(signal, &action, NULL))
+		note("sigaction %d failed ", signal);
+}
+
+static __attribute__((unused)) void milliseconds(int count)
+{
+	struct timespec left = { count / 1000, count % 1000 * 1000000L };
+
+	while (nanosleep(&left, &left) && errno == EINTR)
+		;
+}
+
+/* Until `pid` sleeps inside a call: its state in /proc is S (or `state`). */
+static __attribute__((unused)) void wait_asleep(pid_t pid, const char *states)
+{
+	char name[32], line[256], *after;
+
+	snprintf(name, sizeof(name), "/proc/%d/stat", pid);
+	for (int i = 0; i < 500; i++) {
+		int fd = open(name, O_RDONLY);
+		ssize_t size = fd < 0 ? 0 : read(fd, line, sizeof(line) - 1);
+
+		if (fd >= 0)
+			close(fd);
+		line[size > 0 ? size : 0] = 0;
+		after = strrchr(line, ')');
+		if (after && after[1] && strchr(states, after[2])) {
+			milliseconds(10);	/* and has really left the CPU */
+			return;
+		}
+		milliseconds(5);
+	}
+	note("never asleep ");
+}
+
+static __attribute__((unused)) void note_status(int status)
+{
+	if (WIFEXITED(status))
+		note("exit %d ", WEXITSTATUS(status));
+	else if (WIFSIGNALED(status))
+		note("signal %d ", WTERMSIG(status));
+	else if (WIFSTOPPED(status))
+		note("stop %x ", status >> 8);
+}
+
+static __attribute__((unused)) void note_child(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) == pid)
+		note_status(status);
+	else
+		note("lost child ");
+}
+
+static __attribute__((unused)) void run_path(const struct hazard *hazard, unsigned long which, char *outcome)
+{
+	struct timespec limit = { HAZARD_SECONDS, 0 };
+	sigset_t child_set, old;
+	int status = 0;
+	pid_t pid;
+
+	memset(said, 0, SAID_SIZE);
+	sigemptyset(&child_set);
+	sigaddset(&child_set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child_set, &old);
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		sigprocmask(SIG_SETMASK, &old, NULL);
+		setpgid(0, 0);
+		mark = which;
+		hazard->run();
+		_exit(0);
+	}
+	setpgid(pid, pid);
+	while (sigtimedwait(&child_set, NULL, &limit) < 0 && errno == EINTR)
+		;
+	if (waitpid(pid, &status, WNOHANG) != pid) {
+		kill(-pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		note("no end in %d s ", HAZARD_SECONDS);
+	} else {
+		kill(-pid, SIGKILL);	/* what it has left behind */
+	}
+	note_status(status);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	snprintf(outcome, SAID_SIZE, "%s", said);
+}
+
+static __attribute__((unused)) void print_quoted(const char *text)
+{
+	putchar('"');
+	for (; *text; text++)
+		if (*text == '"' || *text == '\\')
+			printf("\\%c", *text);
+		else if ((unsigned char)*text < ' ')
+			printf("\\u%04x", *text);
+		else
+			putchar(*text);
+	putchar('"');
+}
+
+/* argv: names of cases to run, none for all; "-root": those that need root too. */
+static __attribute__((unused)) int run_hazards(const struct hazard *cases, size_t count, int argc, char **argv)
+{
+	static char stock[SAID_SIZE], fast[SAID_SIZE];
+	int root = argc > 1 && !strcmp(argv[1], "-root"), differ = 0;
+
+	argc -= root, argv += root;
+	said = mmap(NULL, SAID_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!root && (setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000)))
+		return 2;
+	prctl(PR_SET_DUMPABLE, 1);	/* changing ids cleared it, and ptrace and /proc want it */
+	stub_page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, open("/dev/sysenter", O_RDONLY), 0);
+	if (said == MAP_FAILED || stub_page == MAP_FAILED) {
+		fprintf(stderr, "hazards: /dev/sysenter cannot be mapped\n");
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOFBF, 8192);
+	for (size_t i = 0; i < count; i++) {
+		int wanted = argc == 1;
+
+		for (int j = 1; j < argc; j++)
+			wanted |= !strcmp(argv[j], cases[i].name);
+		if (!wanted || cases[i].as_root != root)
+			continue;
+		run_path(&cases[i], 0, stock);
+		run_path(&cases[i], MARK, fast);
+		differ |= strcmp(stock, fast);
+		printf("{\"hazard\": \"%s\", \"case\": \"%s\", \"fast\": ", cases[i].hazard, cases[i].name);
+		print_quoted(fast);
+		printf(", \"stock\": ");
+		print_quoted(stock);
+		printf(", \"same\": %s}\n", strcmp(stock, fast) ? "false" : "true");
+		fflush(stdout);
+	}
+	return differ ? 1 : 0;
+}
+
+#define RUN_HAZARDS(cases, argc, argv) run_hazards(cases, sizeof(cases) / sizeof(*cases), argc, argv)
+#endif

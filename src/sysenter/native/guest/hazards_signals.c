@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Signals, scheduling, and calls that make, replace or end processes.
+ */
+#include "hazards.h"
+#include <linux/futex.h>
+#include <linux/io_uring.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+
+static volatile int handled;
+static int pipes[2];
+
+static void on_signal(int signal, siginfo_t *info, void *context)
+{
+	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	(void)info;
+	if (handled++ < 3)
+		note("handler %d eax %d esi %x edi %x ebp %d flags %x ds %x fs %x; ", signal, g[REG_EAX], g[REG_ESI], g[REG_EDI],
+		     g[REG_EBP] == 6, g[REG_EFL] & FLAGS_KEPT, g[REG_DS], g[REG_FS]);
+}
+
+/* A signal for us as soon as we sleep. */
+static void interrupt_us(int signal)
+{
+	if (!fork()) {
+		wait_asleep(getppid(), "S");
+		kill(getppid(), signal);
+		_exit(0);
+	}
+}
+
+/* Each blocking call, interrupted by a handler with and without SA_RESTART. */
+static void interrupted(int flags)
+{
+	struct timespec third = { 0, 700000000 };
+	struct epoll_event event;
+	struct pollfd polled;
+	sigset_t set;
+	char byte;
+	int epoll = epoll_create1(0);
+	static uint32_t word;
+
+	if (pipe(pipes))
+		return;
+	polled = (struct pollfd){ .fd = pipes[0], .events = POLLIN };
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	handle(SIGUSR1, on_signal, flags);
+#define TRY(what, ...) do {							\
+		long result;							\
+		pid_t waker;							\
+		handled = 0;							\
+		interrupt_us(SIGUSR1);					\
+		waker = fork();							\
+		if (!waker) {							\
+			milliseconds(300);					\
+			if (write(pipes[1], "x", 1) == 1) {			\
+				word = 1;					\
+				_exit(0);					\
+			}							\
+		}								\
+		result = call(__VA_ARGS__);					\
+		note(what " %ld handled %d; ", result, handled);		\
+		while (wait(NULL) > 0)						\
+			;							\
+		fcntl(pipes[0], F_SETFL, O_NONBLOCK);				\
+		while (read(pipes[0], &byte, 1) > 0)				\
+			;							\
+		fcntl(pipes[0], F_SETFL, 0);					\
+	} while (0)
+	TRY("read", SYS_read, pipes[0], &byte, 1, 4, 5, 6);
+	TRY("poll", SYS_poll, &polled, 1, 1000, 4, 5, 6);
+	TRY("nanosleep", SYS_nanosleep, &third, 0, 3, 4, 5, 6);
+	TRY("epoll_wait", SYS_epoll_wait, epoll, &event, 1, 700, 5, 6);
+	TRY("futex", SYS_futex, &word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &third, 0, 0);
+	TRY("sigtimedwait", SYS_rt_sigtimedwait, &set, 0, &third, 8);
+	TRY("select", SYS__newselect, 0, 0, 0, 0, 0, 6);
+#undef TRY
+}
+
+static void restarts(void)	{ interrupted(SA_RESTART); }
+static void fails_with_eintr(void) { interrupted(0); }
+
+/* restart_syscall: stopped and continued without a handler. */
+static void stopped_and_continued(void)
+{
+	struct timespec sleep = { 0, 150000000 };
+	struct pollfd none = { .fd = -1 };
+	static uint32_t word;
+	struct timespec start, end;
+
+	for (int which = 0; which < 4; which++) {
+		int status;
+		pid_t child = fork();
+
+		if (!child) {
+			clock_gettime(CLOCK_MONOTONIC, &start);
+			switch (which) {
+			case 0: note("nanosleep %ld ", call(SYS_nanosleep, &sleep, 0, 3, 4, 5, 6)); break;
+			case 1: note("poll %ld ", call(SYS_poll, &none, 1, 150, 4, 5, 6)); break;
+			case 2: note("futex %ld ", call(SYS_futex, &word, FUTEX_WAIT, 0, &sleep, 0, 0)); break;
+			case 3: note("clock_nanosleep %ld ", call(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &sleep, 0, 5, 6)); break;
+			}
+			clock_gettime(CLOCK_MONOTONIC, &end);
+			note("%s ", (end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 >= 149 ?
+			     "whole" : "short");
+			_exit(which);
+		}
+		for (int i = 0; i < 3; i++) {
+			milliseconds(15);
+			kill(child, SIGSTOP);
+			waitpid(child, &status, WUNTRACED);
+			note("stop %x ", status);
+			kill(child, SIGCONT);
+		}
+		note_child(child);
+	}
+}
+
+static void killed_asleep(void)
+{
+	static const long blocking[][4] = {
+		{ SYS_pause }, { SYS_read }, { SYS_poll, 0, 0, -1 }, { SYS_futex }, { SYS_sigsuspend }, { SYS_flock },
+	};
+	static uint32_t word;
+	sigset_t none;
+
+	sigemptyset(&none);
+	if (pipe(pipes))
+		return;
+	for (unsigned int i = 0; i < 5; i++) {
+		pid_t child = fork();
+
+		if (!child) {
+			char byte;
+
+			if (i == 1)
+				call(SYS_read, pipes[0], &byte, 1);
+			else if (i == 3)
+				call(SYS_futex, &word, FUTEX_WAIT, 0, 0);
+			else if (i == 4)
+				call(SYS_rt_sigsuspend, &none, 8);
+			else
+				call(blocking[i][0], blocking[i][1], blocking[i][2], blocking[i][3]);
+			_exit(0);
+		}
+		wait_asleep(child, "S");
+		kill(child, SIGKILL);
+		note_child(child);
+	}
+}
+
+static void on_alternate(int signal, siginfo_t *info, void *context)
+{
+	static char *base;
+	char here;
+
+	(void)info, (void)context, (void)signal;
+	base = (char *)(uintptr_t)call(SYS_getppid);	/* a fast call on the alternate stack */
+	note("on %s stack ", &here > (char *)0x60000000 && &here < (char *)0x60010000 ? "alternate" : "main");
+	(void)base;
+}
+
+static void alternate_stack(void)
+{
+	char *area = mmap((void *)0x60000000, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	stack_t stack = { .ss_sp = area, .ss_size = 65536 }, now = { 0 };
+
+	note("set %ld ", call(SYS_sigaltstack, &stack, 0));
+	handle(SIGUSR1, on_alternate, SA_ONSTACK);
+	note("kill %ld ", call(SYS_kill, getpid(), SIGUSR1));
+	note("tgkill %ld ", call(SYS_tgkill, getpid(), getpid(), SIGUSR1));
+	interrupt_us(SIGUSR1);
+	note("pause %ld ", call(SYS_pause));
+	note("get %ld %d ", call(SYS_sigaltstack, 0, &now), now.ss_flags);
+}
+
+static void on_change(int signal, siginfo_t *info, void *context)
+{
+	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	(void)signal, (void)info;
+	g[REG_EAX] = 1717;
+	g[REG_ESI] = 0x5151;
+	g[REG_EFL] |= FLAG_ID;
+}
+
+/* The handler changes what its return restores: it must come back whole. */
+static void sigreturn_changes(void)
+{
+	struct call c = CALL(SYS_kill | mark, getpid(), SIGUSR1, 3, 4, 5, 6);
+
+	handle(SIGUSR1, on_change, 0);
+	enter(&c);
+	note("eax %x esi %x edi %x ebp %x flags %x ", c.eax, c.esi, c.edi, c.ebp, c.flags & FLAGS_KEPT);
+}
+
+/* A thousand alarms a second while calls are made and slept in; each result must be right. */
+static void thousand_alarms(void)
+{
+	struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { 0 };
+	struct timespec brief = { 0, 300000 }, start, now;
+	long wrong = 0, made = 0, pid = getpid();
+
+	handle(SIGALRM, on_signal, SA_RESTART);
+	handled = 3;
+	setitimer(ITIMER_REAL, &often, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		struct call c = CALL(SYS_getpid | mark, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66);
+
+		enter(&c);
+		wrong += RESULT(c) != pid || c.ebx != 0x11 || c.ecx != 0x22 || c.edx != 0x33 || c.esi != 0x44 ||
+			 c.edi != 0x55 || c.ebp != 0x66 || (c.flags & FLAGS_KEPT) != 0x202;
+		if (!(made++ & 63)) {
+			long slept = call(SYS_nanosleep, &brief, 0);
+
+			wrong += slept && slept != -EINTR;
+		}
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 700);
+	setitimer(ITIMER_REAL, &never, NULL);
+	note("wrong %ld made %s handled %s ", wrong, made > 1000 ? "many" : "few", handled > 100 ? "many" : "few");
+}
+
+/* --- processes ------------------------------------------------------------------- */
+
+static void forks(void)
+{
+	long pid;
+	int status = 0;
+
+	for (int i = 0; i < 20; i++) {
+		pid = call(i & 1 ? SYS_fork : SYS_vfork);
+		if (!pid)
+			call(SYS_exit_group, i);
+		waitpid(pid, &status, 0);
+		note("%d ", WEXITSTATUS(status));
+	}
+	pid = call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (!pid)
+		call(SYS_exit, 44);
+	note_child(pid);
+	struct clone_args arguments = { .exit_signal = SIGCHLD };
+
+	pid = call(SYS_clone3, &arguments, sizeof(arguments));
+	if (!pid) {
+		note("%ld ", call(SYS_getuid32));
+		call(SYS_exit_group, 45);
+	}
+	note_child(pid);
+}
+
+volatile uint32_t thread_result, thread_calls[2];	/* named in assembly below */
+
+static void raw_thread(void)
+{
+	/* new stack, made by clone through the entry: starts behind the call */
+	static char area[65536];
+	long tid;
+	uint32_t *top = (uint32_t *)(area + sizeof(area)) - 16;
+
+	thread_calls[0] = SYS_getuid32 | mark;
+	thread_calls[1] = SYS_exit | mark;
+	/* what the landing pad pops, and where it returns to, for the child as well */
+	asm volatile("	pushl	%%ebp\n"
+		     "	leal	1f, %%edx\n"
+		     "	movl	%%edx, 12(%%ecx)\n"	/* child: ebp, edx, ecx, return address */
+		     "	xorl	%%edx, %%edx\n"
+		     "	xorl	%%esi, %%esi\n"
+		     "	xorl	%%edi, %%edi\n"
+		     "	call	raw_stub\n"
+		     "	jmp	2f\n"
+		     "1:	movl	thread_calls, %%eax\n"
+		     "	call	raw_stub\n"
+		     "	movl	%%eax, thread_result\n"
+		     "	movl	thread_calls + 4, %%eax\n"
+		     "	xorl	%%ebx, %%ebx\n"
+		     "	call	raw_stub\n"
+		     "	ud2\n"
+		     "2:	popl	%%ebp\n"
+		     : "=a"(tid)
+		     : "0"(SYS_clone | mark),
+		       "b"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM), "c"(top)
+		     : "edx", "esi", "edi", "memory");
+	note("clone %d ", tid > 0);
+}
+
+static void execs(void)
+{
+	static char *arguments[] = { "busybox", "true", NULL }, *none[] = { NULL };
+	pid_t child = fork();
+
+	if (!child) {
+		call(SYS_execve, "/bin/busybox", arguments, none);
+		_exit(99);
+	}
+	note_child(child);
+	child = fork();
+	if (!child) {
+		note("%ld ", call(SYS_execve, "/no/such", arguments, none));
+		note("%ld ", call(SYS_execve, 1, arguments, none));
+		note("%ld ", call(SYS_execveat, AT_FDCWD, "/bin/busybox", arguments, none, 0));
+		_exit(99);
+	}
+	note_child(child);
+}
+
+static void priorities(void)
+{
+	struct timespec brief = { 0, 1000000 };
+	struct { int priority; } fifo = { 50 };
+
+	note("fifo %ld ", call(SYS_sched_setscheduler, 0, SCHED_FIFO, &fifo));
+	for (int i = 0; i < 200; i++) {
+		call(SYS_sched_yield);
+		if (!(i & 31))
+			note("%ld ", call(SYS_nanosleep, &brief, 0));
+	}
+	note("other %ld ", call(SYS_sched_setscheduler, 0, SCHED_OTHER, &(int){ 0 }));
+}
+
+static void *uring_map(int fd, size_t size, off_t offset)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
+}
+
+/* io_uring set up by a fast call; with SQPOLL the kernel makes a thread of ours in it. */
+static void uring(unsigned int flags)
+{
+	struct io_uring_params p = { .flags = flags, .sq_thread_idle = 50 };
+	int ring = call(SYS_io_uring_setup, 8, &p);
+	struct io_uring_sqe *sqes;
+	char *sq, *cq;
+
+	note("setup %d ", ring >= 0 ? 0 : ring);
+	if (ring < 0)
+		return;
+	sq = uring_map(ring, p.sq_off.array + p.sq_entries * 4, IORING_OFF_SQ_RING);
+	cq = uring_map(ring, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
+	sqes = uring_map(ring, p.sq_entries * sizeof(*sqes), IORING_OFF_SQES);
+	for (int i = 0; i < 5; i++) {
+		struct io_uring_cqe *cqe;
+		unsigned int tail = *(volatile unsigned int *)(sq + p.sq_off.tail), slot = tail % p.sq_entries;
+
+		memset(&sqes[slot], 0, sizeof(*sqes));
+		sqes[slot].opcode = IORING_OP_NOP;
+		sqes[slot].user_data = i;
+		((unsigned int *)(sq + p.sq_off.array))[slot] = slot;
+		__atomic_store_n((unsigned int *)(sq + p.sq_off.tail), tail + 1, __ATOMIC_SEQ_CST);
+		call(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS | (flags ? IORING_ENTER_SQ_WAKEUP : 0), 0, 0);
+		cqe = (struct io_uring_cqe *)(cq + p.cq_off.cqes) + i % p.cq_entries;
+		note("%d:%lld ", cqe->res, (long long)cqe->user_data);
+		*(volatile unsigned int *)(cq + p.cq_off.head) = i + 1;
+	}
+	milliseconds(80);	/* the thread goes to sleep */
+	close(ring);
+}
+
+static void uring_plain(void)	{ uring(0); }
+static void uring_sqpoll(void)	{ uring(IORING_SETUP_SQPOLL); }
+
+static void namespaces(void)
+{
+	uid_t uid = getuid();
+
+	note("unshare %ld ", call(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET));
+	note("uid %ld ", call(SYS_getuid32) == (long)uid ? 0 : call(SYS_getuid32));
+	long pid = call(SYS_fork);
+
+	if (!pid) {
+		note("pid %ld ppid %ld ", call(SYS_getpid), call(SYS_getppid));
+		mkdir("/tmp/root", 0755);
+		note("chroot %ld ", call(SYS_chroot, "/tmp"));
+		note("chdir %ld ", call(SYS_chdir, "/"));
+		note("dev %ld ", call(SYS_open, "/dev/null", 0));
+		call(SYS_exit_group, 6);
+	}
+	note_child(pid);
+}
+
+/* The vDSO, and with it the landing pad, moves under a caller. */
+static void vdso_moves(void)
+{
+	char *vdso = (char *)getauxval(AT_SYSINFO_EHDR), *to;
+	long result;
+
+	to = mmap(NULL, 16384, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	call(SYS_getuid32);
+	result = call(SYS_mremap, vdso, 8192, 8192, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	note("%s ", result == (long)to ? "moved" : "not moved");
+	note("%ld ", call(SYS_getuid32));
+	note("%ld ", call(SYS_getuid32));
+	call(SYS_exit_group, 7);	/* libc still has the old place */
+}
+
+static void many_processes(void)
+{
+	long pids[6], wrong = 0;
+
+	for (int i = 0; i < 6; i++) {
+		pids[i] = fork();
+		if (!pids[i]) {
+			long pid = getpid();
+
+			for (int j = 0; j < 20000; j++)
+				wrong += call(SYS_getpid, i, j) != pid;
+			_exit(wrong != 0);
+		}
+	}
+	for (int i = 0; i < 6; i++)
+		note_child(pids[i]);
+}
+
+static void raw_threads(void)
+{
+	for (int i = 0; i < 20; i++) {
+		thread_result = 0xdead;
+		raw_thread();
+		for (int j = 0; j < 100 && thread_result == 0xdead; j++)
+			milliseconds(2);
+		milliseconds(1);
+	}
+	note("thread %x ", thread_result);
+}
+
+static const struct hazard cases[] = {
+	{ "interrupted calls with SA_RESTART", "restarts", restarts, 0 },
+	{ "interrupted calls", "fails_with_eintr", fails_with_eintr, 0 },
+	{ "restart_syscall across stop and continue", "stopped_and_continued", stopped_and_continued, 0 },
+	{ "SIGKILL while asleep inside", "killed_asleep", killed_asleep, 0 },
+	{ "alternate stack", "alternate_stack", alternate_stack, 0 },
+	{ "handler changes registers", "sigreturn_changes", sigreturn_changes, 0 },
+	{ "1 kHz timer", "thousand_alarms", thousand_alarms, 0 },
+	{ "fork, vfork, clone, clone3, exit", "forks", forks, 0 },
+	{ "clone with a stack of its own", "raw_threads", raw_threads, 0 },
+	{ "execve, execveat", "execs", execs, 0 },
+	{ "io_uring", "uring_plain", uring_plain, 0 },
+	{ "io_uring with SQPOLL", "uring_sqpoll", uring_sqpoll, 0 },
+	{ "namespaces and chroot", "namespaces", namespaces, 0 },
+	{ "landing pad moves", "vdso_moves", vdso_moves, 0 },
+	{ "many processes", "many_processes", many_processes, 0 },
+	{ "realtime priorities", "priorities", priorities, 1 },
+};
+
+int main(int argc, char **argv)
+{
+	return RUN_HAZARDS(cases, argc, argv);
+}

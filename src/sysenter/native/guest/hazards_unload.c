@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Sleeps for ever inside a fast call of the kind named on the command line while
+ * another thread takes the mapping away, so that only the task's stack tells the
+ * module that it is needed. Says what the call returned, if it does.
+ */
+#include "hazards.h"
+#include <linux/io_uring.h>
+#include <sys/epoll.h>
+
+static int take_mapping_away(void *unused)
+{
+	(void)unused;
+	milliseconds(50);
+	munmap(stub_page, 4096);
+	for (;;)
+		pause();
+	return 0;
+}
+
+static long sleep_in(const char *what)
+{
+	struct io_uring_params parameters = { 0 };
+	struct timespec year = { 31536000, 0 };
+	struct epoll_event event;
+	static uint32_t word;
+	sigset_t none;
+	int ends[2];
+	char byte;
+
+	sigemptyset(&none);
+	if (pipe(ends))
+		return -1;
+	if (!strcmp(what, "read"))
+		return call(SYS_read, ends[0], &byte, 1);
+	if (!strcmp(what, "poll"))
+		return call(SYS_poll, 0, 0, -1);
+	if (!strcmp(what, "epoll"))
+		return call(SYS_epoll_wait, epoll_create1(0), &event, 1, -1);
+	if (!strcmp(what, "nanosleep"))
+		return call(SYS_nanosleep, &year, 0);
+	if (!strcmp(what, "futex"))
+		return call(SYS_futex, &word);
+	if (!strcmp(what, "sigtimedwait"))
+		return call(SYS_rt_sigtimedwait, &none, 0, 0, 8);
+	if (!strcmp(what, "pselect6"))
+		return call(SYS_pselect6, 0, 0, 0, 0, 0, 0);
+	if (!strcmp(what, "io_uring"))
+		return call(SYS_io_uring_enter, syscall(SYS_io_uring_setup, 8, &parameters), 0, 1, IORING_ENTER_GETEVENTS);
+	if (!strcmp(what, "wait4")) {
+		if (!fork()) {
+			munmap(stub_page, 4096);
+			pause();
+		}
+		return call(SYS_wait4, -1, 0, 0, 0);
+	}
+	if (!strcmp(what, "delete_module")) {
+		munmap(stub_page, 4096);
+		return call(SYS_delete_module, "sysenter", O_NONBLOCK);
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	static char other[65536];
+	int device = open("/dev/sysenter", O_RDONLY);
+
+	mark = MARK;
+	stub_page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0);
+	if (argc != 2 || stub_page == MAP_FAILED || close(device))
+		return 2;
+	if (strcmp(argv[1], "delete_module"))
+		clone(take_mapping_away, other + sizeof(other),
+		      CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, NULL);
+	printf("%s: %ld\n", argv[1], sleep_in(argv[1]));
+	return 0;
+}

@@ -1,0 +1,593 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Watchers that must not be bypassed: ptrace, seccomp, syscall user dispatch and,
+ * as root, audit and the syscall tracepoints; turned on before, during and after
+ * a fast call.
+ */
+#include "hazards.h"
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/user.h>
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
+
+static const char *place(unsigned long eip)
+{
+	unsigned long vdso = getauxval(AT_SYSINFO_EHDR);
+
+	return eip >= vdso && eip < vdso + 8192 ? "vdso" : "user";
+}
+
+static void note_regs(const char *what, const struct user_regs_struct *r)
+{
+	note("%s: orig %ld eax %ld ebx %lx ecx %lx edx %lx esi %lx edi %lx ebp %lx at %s flags %lx ds %lx es %lx fs %lx cs %lx ss %lx; ",
+	     what, r->orig_eax, r->eax, r->ebx, r->ecx, r->edx, r->esi, r->edi, r->ebp, place(r->eip),
+	     r->eflags & FLAGS_KEPT, r->xds, r->xes, r->xfs, r->xcs, r->xss);
+}
+
+/* --- ptrace ------------------------------------------------------------------ */
+
+static void traced_calls(void)
+{
+	note("%ld ", call(SYS_getuid32, 1, 2, 3, 4, 5, 6));
+	note("%ld ", call(SYS_mmap2, 0, 0, 7, 8, 9, 10));
+	note("%ld ", call(470, 1, 2, 3, 4, 5, 6));
+	note("%ld ", call(SYS_uname, 0));
+	note("%ld ", call(SYS_sigaltstack, -1, -1));
+}
+
+static pid_t traced(void (*body)(void))
+{
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		ptrace(PTRACE_TRACEME);
+		raise(SIGSTOP);
+		body();
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+	return child;
+}
+
+static void ptrace_stops(void)
+{
+	struct user_regs_struct r;
+	pid_t child = traced(traced_calls);
+	int status, stops = 0;
+
+	for (;; stops++) {
+		ptrace(PTRACE_SYSCALL, child, 0, 0);
+		if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+			break;
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		if (r.orig_eax != SYS_exit_group)
+			note_regs(stops & 1 ? "out" : "in", &r);
+	}
+	note("%d ", stops);
+	note_status(status);
+}
+
+/* The tracer changes number, arguments and result, skips a call, makes one of its own. */
+static void ptrace_changes(void)
+{
+	struct user_regs_struct r;
+	pid_t child = traced(traced_calls);
+	int status, stops = 0;
+
+	for (;; stops++) {
+		ptrace(PTRACE_SYSCALL, child, 0, 0);
+		if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+			break;
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		switch (stops) {
+		case 2:		/* into getuid: be getgid */
+			r.orig_eax = SYS_getgid32;
+			break;
+		case 4:		/* into mmap2: skip it */
+			r.orig_eax = -1;
+			r.eax = 1234;
+			break;
+		case 6:		/* into 470: be uname with a bad pointer, and a large number */
+			r.orig_eax = SYS_uname;
+			r.ebx = 0;
+			break;
+		case 7:		/* out of it: other result, other registers, flags, selectors */
+			r.eax = 77;
+			r.eflags |= FLAG_ID;
+			break;
+		case 8:		/* a number with the mark in it is no number */
+			r.orig_eax = 0x80000000 | SYS_getuid32;
+			break;
+		}
+		ptrace(PTRACE_SETREGS, child, 0, &r);
+	}
+	note("%d ", stops);
+	note_status(status);
+}
+
+static int quiet_pipe[2];
+
+static void sleep_in_read(void)
+{
+	char byte = 0;
+
+	note("%ld %c ", call(SYS_read, quiet_pipe[0], &byte, 1), byte);
+}
+
+/* Attached to while asleep inside; registers read, kept, and changed. */
+static void ptrace_sleeper(void)
+{
+	struct user_regs_struct r;
+	int status;
+
+	for (int how = 0; how < 4; how++) {
+		pid_t child;
+
+		if (pipe(quiet_pipe))
+			return;
+		child = fork();
+		if (!child) {
+			sleep_in_read();
+			_exit(5);
+		}
+		wait_asleep(child, "S");
+		if (how & 1) {
+			ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESYSGOOD);
+			ptrace(PTRACE_INTERRUPT, child, 0, 0);
+		} else {
+			ptrace(PTRACE_ATTACH, child, 0, 0);
+		}
+		waitpid(child, &status, 0);
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		note("attached: stop %x orig %ld eax %ld ecx %d edx %lx ebp %lx at %s flags %lx; ", status >> 8, r.orig_eax, r.eax,
+		     r.ecx > 0x1000, r.edx, r.ebp, place(r.eip), r.eflags & FLAGS_KEPT);
+		if (how < 2) {
+			ptrace(PTRACE_DETACH, child, 0, 0);
+		} else {
+			/* go on with another result instead of restarting the read */
+			r.eax = 42;
+			r.orig_eax = -1;
+			ptrace(PTRACE_SETREGS, child, 0, &r);
+			ptrace(PTRACE_DETACH, child, 0, 0);
+		}
+		if (how < 2)
+			wait_asleep(child, "S");
+		if (write(quiet_pipe[1], "x", 1) != 1)
+			note("no write ");
+		note_child(child);
+	}
+}
+
+/* PTRACE_SYSCALL on a sleeper that was running free: its exit must stop. */
+static void ptrace_sleeper_syscalls(void)
+{
+	struct user_regs_struct r;
+	int status, stops = 0;
+	pid_t child;
+
+	if (pipe(quiet_pipe))
+		return;
+	child = fork();
+	if (!child) {
+		sleep_in_read();
+		call(SYS_getuid32);
+		_exit(5);
+	}
+	wait_asleep(child, "S");
+	ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESYSGOOD);
+	ptrace(PTRACE_INTERRUPT, child, 0, 0);
+	waitpid(child, &status, 0);
+	if (write(quiet_pipe[1], "x", 1) != 1)
+		note("no write ");
+	for (; WIFSTOPPED(status) && stops < 50; stops++) {
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		note("%x: %ld %ld; ", status >> 8, r.orig_eax, r.eax);
+		ptrace(PTRACE_SYSCALL, child, 0, 0);
+		waitpid(child, &status, 0);
+	}
+	note_status(status);
+}
+
+static void two_getuids(void)
+{
+	call(SYS_getuid32);
+	call(SYS_uname, 0);
+}
+
+static void ptrace_single_step(void)
+{
+	struct user_regs_struct r;
+	pid_t child = traced(two_getuids);
+	int status, steps = 0, in_vdso = 0;
+
+	for (; steps < 3000; steps++) {
+		ptrace(PTRACE_SINGLESTEP, child, 0, 0);
+		if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+			break;
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		if ((unsigned long)r.eip == (unsigned long)raw_stub_sysenter)
+			note("at sysenter; ");
+		if (!strcmp(place(r.eip), "vdso") && in_vdso++ < 20)
+			note("vdso eax %ld; ", r.eax);
+	}
+	note("vdso %d ", in_vdso);
+	note_status(status);
+	kill(child, SIGKILL);
+}
+
+static void ptrace_sysemu(void)
+{
+	struct user_regs_struct r;
+	pid_t child = traced(traced_calls);
+	int status, stops = 0;
+
+	for (;; stops++) {
+		ptrace(PTRACE_SYSEMU, child, 0, 0);
+		if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status) || stops > 40)
+			break;
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		if (r.orig_eax == SYS_exit_group) {
+			ptrace(PTRACE_KILL, child, 0, 0);
+			break;
+		}
+		r.eax = 1000 + stops;
+		ptrace(PTRACE_SETREGS, child, 0, &r);
+	}
+	note("%d ", stops);
+	note_child(child);
+}
+
+/* --- seccomp -------------------------------------------------------------------- */
+
+static int filter(unsigned int nr, unsigned int action, unsigned int flags)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_I386, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, action),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(code) / sizeof(*code), code };
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+static void on_sys(int signal, siginfo_t *info, void *context)
+{
+	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	note("SIGSYS %d code %d errno %d call %d arch %x at %s eax %x ebx %x ecx %x esi %x edi %x ebp %x from %s; ", signal,
+	     info->si_code, info->si_errno, info->si_syscall, info->si_arch, place(g[REG_EIP]), g[REG_EAX], g[REG_EBX],
+	     g[REG_ECX], g[REG_ESI], g[REG_EDI], g[REG_EBP], place((unsigned long)info->si_call_addr));
+	g[REG_EAX] = 4321;
+}
+
+static void seccomp_action(unsigned int action)
+{
+	handle(SIGSYS, on_sys, 0);
+	note("before %ld ", call(SYS_getuid32, 1, 2, 3, 4, 5, 6));
+	note("filter %d ", filter(SYS_getuid32, action, 0));
+	note("after %ld ", call(SYS_getuid32, 1, 2, 3, 4, 5, 6));
+	note("other %ld ", call(SYS_getgid32, 1, 2, 3, 4, 5, 6));
+	note("6 arguments %ld ", call(SYS_mmap2, 0, 0, 3, 4, 5, 6));
+}
+
+static void seccomp_kill(void)		{ seccomp_action(SECCOMP_RET_KILL_PROCESS); }
+static void seccomp_kill_thread(void)	{ seccomp_action(SECCOMP_RET_KILL_THREAD); }
+static void seccomp_trap(void)		{ seccomp_action(SECCOMP_RET_TRAP | 7); }
+static void seccomp_errno(void)		{ seccomp_action(SECCOMP_RET_ERRNO | 99); }
+static void seccomp_trace_alone(void)	{ seccomp_action(SECCOMP_RET_TRACE); }
+static void seccomp_log(void)		{ seccomp_action(SECCOMP_RET_ALLOW); }
+
+static void seccomp_strict(void)
+{
+	static const char text[] = "";
+
+	note("before %ld ", call(SYS_getuid32));
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+	call(SYS_write, 2, text, 0);
+	call(SYS_getuid32);
+	note("alive ");		/* must not be */
+}
+
+static void seccomp_sigreturn_strict(void)
+{
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+	call(SYS_write, 2, "", 0);
+	call(SYS_exit, 3);
+}
+
+static void filtered_by_tracer(void)
+{
+	note("filter %d ", filter(SYS_getuid32, SECCOMP_RET_TRACE | 5, 0));
+	note("%ld ", call(SYS_getuid32, 1, 2, 3));
+	note("%ld ", call(SYS_getgid32));
+	note("%ld ", call(SYS_getuid32, 1, 2, 3));
+}
+
+static void seccomp_trace(void)
+{
+	struct user_regs_struct r;
+	unsigned long message = 0;
+	pid_t child = traced(filtered_by_tracer);
+	int status, stops = 0;
+
+	ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL);
+	for (;; stops++) {
+		ptrace(PTRACE_CONT, child, 0, 0);
+		if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status) || stops > 9)
+			break;
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		ptrace(PTRACE_GETEVENTMSG, child, 0, &message);
+		note("event %x message %lu ", status >> 8, message);
+		note_regs("seccomp", &r);
+		r.orig_eax = stops ? -1 : SYS_getgid32;
+		r.eax = 555;
+		ptrace(PTRACE_SETREGS, child, 0, &r);
+	}
+	note_status(status);
+}
+
+static void seccomp_user_notify(void)
+{
+	struct seccomp_notif request = { 0 };
+	struct seccomp_notif_resp response = { .error = -73 };
+	int listener = filter(SYS_getuid32, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+	pid_t child = fork();
+
+	if (!child) {
+		note("%ld ", call(SYS_getuid32, 1, 2, 3, 4, 5, 6));
+		note("%ld ", call(SYS_getgid32));
+		_exit(0);
+	}
+	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request))
+		note("nothing received %d ", errno);
+	note("nr %d arch %x at %s args %llx %llx %llx %llx %llx %llx ", request.data.nr, request.data.arch,
+	     place(request.data.instruction_pointer), request.data.args[0], request.data.args[1], request.data.args[2],
+	     request.data.args[3], request.data.args[4], request.data.args[5]);
+	response.id = request.id;
+	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response))
+		note("not sent %d ", errno);
+	note_child(child);
+}
+
+/* Another thread puts a filter on us (TSYNC) while we sleep inside, and while we call. */
+static volatile int filtered;
+
+static int put_filter(void *unused)
+{
+	(void)unused;
+	milliseconds(30);
+	note("filter %d ", filter(SYS_getuid32, SECCOMP_RET_ERRNO | 99, SECCOMP_FILTER_FLAG_TSYNC));
+	filtered = 1;
+	for (;;)
+		pause();
+	return 0;
+}
+
+static void start_thread(int (*body)(void *))
+{
+	static char other[65536];
+
+	if (clone(body, other + sizeof(other), CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+		  CLONE_SYSVSEM, NULL) < 0)
+		note("no thread ");
+}
+
+static void seccomp_tsync_asleep(void)
+{
+	struct timespec sleep = { 0, 150000000 };
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	start_thread(put_filter);
+	note("slept %ld ", call(SYS_nanosleep, &sleep, 0));
+	note("then %ld ", call(SYS_getuid32));
+}
+
+static void seccomp_tsync_running(void)
+{
+	long result;
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	start_thread(put_filter);
+	while (!filtered)
+		if ((result = call(SYS_getuid32)) < 0 && result != -99)
+			note("%ld ", result);
+	note("then %ld ", call(SYS_getuid32));
+}
+
+/* --- syscall user dispatch ---------------------------------------------------------- */
+
+static volatile char dispatch_selector;
+
+static void on_dispatch(int signal, siginfo_t *info, void *context)
+{
+	dispatch_selector = 0;
+	on_sys(signal, info, context);
+}
+
+static void user_dispatch_blocks(void)
+{
+	handle(SIGSYS, on_dispatch, 0);
+	if (prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, &dispatch_selector)) {
+		note("none here %d ", errno);
+		return;
+	}
+	for (int i = 0; i < 3; i++) {
+		long result;
+
+		dispatch_selector = 1;
+		result = call(i == 2 ? SYS_mmap2 : SYS_getuid32, 0, 0, 3, 4, 5, 6);
+		note("blocked %ld ", result);
+	}
+	dispatch_selector = 1;
+	call(470);
+	dispatch_selector = 0;
+}
+
+/* --- as root: audit, tracepoints ------------------------------------------------------- */
+
+static void put_text(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY | O_TRUNC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		note("%s: %d ", name, errno);
+	close(fd);
+}
+
+#define TRACING "/sys/kernel/tracing/"
+
+/* How often the trace has `text`; and the arguments of its first line. */
+static int count_in_trace(const char *text, pid_t pid)
+{
+	static char trace[1 << 20];
+	char task[16];
+	int count = 0, fd = open(TRACING "trace", O_RDONLY);
+	size_t size = 0;
+	ssize_t more;
+
+	while ((more = read(fd, trace + size, sizeof(trace) - 1 - size)) > 0)
+		size += more;
+	close(fd);
+	trace[size] = 0;
+	snprintf(task, sizeof(task), "-%d ", pid);
+	for (char *line = strtok(trace, "\n"); line; line = strtok(NULL, "\n"))
+		count += strstr(line, task) && strstr(line, text);
+	return count;
+}
+
+static void tracepoints(void)
+{
+	pid_t child;
+
+	if (pipe(quiet_pipe))
+		return;
+	put_text(TRACING "trace", "");
+	child = fork();
+	if (!child) {
+		char byte;
+
+		call(SYS_getuid32);			/* before */
+		call(SYS_read, quiet_pipe[0], &byte, 1);	/* during: asleep when they go on */
+		for (int i = 0; i < 7; i++)
+			call(SYS_getuid32, 1, 2, 3, 4, 5, 6);
+		call(SYS_mmap2, 0, 0, 0x33, 0x44, 0x55, 0x66);
+		call(470);
+		_exit(0);
+	}
+	wait_asleep(child, "S");
+	put_text(TRACING "events/raw_syscalls/enable", "1");
+	if (write(quiet_pipe[1], "x", 1) != 1)
+		note("no write ");
+	note_child(child);
+	put_text(TRACING "events/raw_syscalls/enable", "0");
+	note("enter %d exit %d mmap2 %d read's exit %d none %d ", count_in_trace("sys_enter: NR 199 (1, 2, 3, 4, 5, 6)", child),
+	     count_in_trace("sys_exit: NR 199 = 0", child),
+	     count_in_trace("sys_enter: NR 192 (0, 0, 33, 44, 55, 66)", child), count_in_trace("sys_exit: NR 3 = 1", child),
+	     count_in_trace("sys_exit: NR 470 = -38", child));
+	note("after %ld ", call(SYS_getuid32));
+}
+
+static int audit_send(int fd, int type, void *data, size_t size)
+{
+	struct { struct nlmsghdr header; char data[2048]; } message = {
+		.header = { .nlmsg_len = NLMSG_LENGTH(size), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+	};
+	struct { struct nlmsghdr header; struct nlmsgerr error; char rest[2048]; } reply;
+
+	memcpy(message.data, data, size);
+	if (send(fd, &message, message.header.nlmsg_len, 0) < 0 || recv(fd, &reply, sizeof(reply), 0) < 0)
+		return -errno;
+	return reply.error.error;
+}
+
+/* A rule for getuid32 and mmap2: each such call gives a record, read as a log daemon's onlooker does. */
+static void audit(void)
+{
+	struct audit_status on = { .mask = AUDIT_STATUS_ENABLED, .enabled = 1 }, off = { .mask = AUDIT_STATUS_ENABLED };
+	struct audit_rule_data rule = { .flags = AUDIT_FILTER_EXIT, .action = AUDIT_ALWAYS };
+	struct sockaddr_nl readers = { .nl_family = AF_NETLINK, .nl_groups = 1 << (AUDIT_NLGRP_READLOG - 1) };
+	struct timeval limit = { .tv_usec = 300000 };
+	int fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_AUDIT), log = socket(AF_NETLINK, SOCK_RAW, NETLINK_AUDIT);
+	char line[4096], task[32];
+	int records = 0;
+	ssize_t size;
+	pid_t child;
+
+	rule.mask[SYS_getuid32 / 32] |= 1u << SYS_getuid32 % 32;
+	rule.mask[SYS_mmap2 / 32] |= 1u << SYS_mmap2 % 32;
+	note("log %d ", bind(log, (struct sockaddr *)&readers, sizeof(readers)));
+	setsockopt(log, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	note("on %d ", audit_send(fd, AUDIT_SET, &on, sizeof(on)));
+	note("rule %d ", audit_send(fd, AUDIT_ADD_RULE, &rule, sizeof(rule)));
+	child = fork();		/* a task made while audit is on */
+	if (!child) {
+		for (int i = 0; i < 3; i++)
+			call(SYS_getuid32, 0xa1, 0xa2, 0xa3, 0xa4);
+		call(SYS_mmap2, 0, 0, 0xb2, 0xb3, 0xb4, 0xb5);
+		call(470);
+		call(-1);
+		_exit(0);
+	}
+	note_child(child);
+	snprintf(task, sizeof(task), " pid=%d ", child);
+	while ((size = recv(log, line, sizeof(line) - 1, 0)) > 0) {
+		char *text = line + NLMSG_HDRLEN, *what, *end;
+
+		line[size] = 0;
+		if (!strstr(text, task) || !(what = strstr(text, "arch=")))
+			continue;
+		if ((end = strstr(what, " items=")))
+			*end = 0;
+		records++;
+		note("[%s] ", what);
+	}
+	note("%d records ", records);
+	note("rule away %d ", audit_send(fd, AUDIT_DEL_RULE, &rule, sizeof(rule)));
+	note("off %d ", audit_send(fd, AUDIT_SET, &off, sizeof(off)));
+}
+
+static const struct hazard cases[] = {
+	{ "ptrace: syscall stops", "ptrace_stops", ptrace_stops, 0 },
+	{ "ptrace: changed, skipped, replaced calls", "ptrace_changes", ptrace_changes, 0 },
+	{ "ptrace: attach to a sleeper", "ptrace_sleeper", ptrace_sleeper, 0 },
+	{ "ptrace: attach to a sleeper", "ptrace_sleeper_syscalls", ptrace_sleeper_syscalls, 0 },
+	{ "ptrace: single-step", "ptrace_single_step", ptrace_single_step, 0 },
+	{ "ptrace: emulated calls", "ptrace_sysemu", ptrace_sysemu, 0 },
+	{ "seccomp: kill", "seccomp_kill", seccomp_kill, 0 },
+	{ "seccomp: kill", "seccomp_kill_thread", seccomp_kill_thread, 0 },
+	{ "seccomp: trap", "seccomp_trap", seccomp_trap, 0 },
+	{ "seccomp: errno", "seccomp_errno", seccomp_errno, 0 },
+	{ "seccomp: trace", "seccomp_trace", seccomp_trace, 0 },
+	{ "seccomp: trace", "seccomp_trace_alone", seccomp_trace_alone, 0 },
+	{ "seccomp: allow", "seccomp_log", seccomp_log, 0 },
+	{ "seccomp: strict", "seccomp_strict", seccomp_strict, 0 },
+	{ "seccomp: strict", "seccomp_strict_allows", seccomp_sigreturn_strict, 0 },
+	{ "seccomp: user notification", "seccomp_user_notify", seccomp_user_notify, 0 },
+	{ "seccomp: TSYNC from another thread", "seccomp_tsync_asleep", seccomp_tsync_asleep, 0 },
+	{ "seccomp: TSYNC from another thread", "seccomp_tsync_running", seccomp_tsync_running, 0 },
+	{ "syscall user dispatch", "user_dispatch_blocks", user_dispatch_blocks, 0 },
+	{ "syscall tracepoints", "tracepoints", tracepoints, 1 },
+	{ "audit", "audit", audit, 1 },
+};
+
+int main(int argc, char **argv)
+{
+	return RUN_HAZARDS(cases, argc, argv);
+}

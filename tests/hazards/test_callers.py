@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Hostile callers, watchers and signals: the fast path and the kernel's own answer the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sysenter.build.module import build_module
+from sysenter.kernels.provide import provide
+from sysenter.lab.guest import guest_for, is_clean
+from sysenter.steps import Steps
+
+# The machines that each case is run on: kernel, CPUs, more of the command line. With
+# preempt=full a task may lose the CPU anywhere inside that has interrupts on.
+MACHINES = [
+    pytest.param("bookworm-686", 1, "", id="686-1"),
+    pytest.param("bookworm-686", 4, "", id="686-4"),
+    pytest.param("bookworm-686", 4, "preempt=full", id="686-4-preempt"),
+    pytest.param("bookworm-686-pae", 4, "", id="pae-4"),
+]
+
+
+def outcomes(steps: Steps, kernel: str, cpus: int, append: str, programs: list[str]) -> list[dict[str, Any]]:
+    """Run hazard programs in a guest; its log must stay clean and the module must go at the end."""
+    target = replace(provide(steps, kernel, offline=False), cpus=cpus)
+    guest = guest_for(steps, target, "tcg")
+    lines = ["insmod /sysenter.ko || exit 99", "mount -t tracefs tracefs /sys/kernel/tracing"]
+    lines += [f"/lib/sysenter/{program}; /lib/sysenter/{program} -root" for program in programs]
+    lines += ["rmmod sysenter && echo went"]
+    output = guest.run(
+        steps, "\n".join(lines), {"sysenter.ko": build_module(steps, target).module.read_bytes()},
+        what="hostile callers", timeout=200, machine=guest.machine(append=append),
+    )  # fmt: skip
+    assert not is_clean(output.console), output.console
+    assert "went" in output.text, output.text
+    return list(output.records)
+
+
+@pytest.mark.parametrize(("kernel", "cpus", "append"), MACHINES)
+def test_fast_and_stock_give_the_same(steps: Steps, kernel: str, cpus: int, append: str) -> None:
+    programs = ["hazards_calls", "hazards_watch", "hazards_signals"]
+    records = outcomes(steps, kernel, cpus, append, programs)
+    differ = [r for r in records if not r["same"]]
+    assert not differ, "\n".join(f"{r['case']}:\n  fast  {r['fast']}\n  stock {r['stock']}" for r in differ)
+    assert len(records) >= 55, f"only {len(records)} cases ran"
+    # A comparison says nothing if both sides did nothing.
+    said = {r["case"]: r["stock"] for r in records}
+    assert "SIGSYS 31" in said["seccomp_trap"]
+    assert "4 records" in said["audit"]
+    assert said["tracepoints"].startswith("exit 0 enter 7 exit 7 mmap2 1 read's exit 1 none 1")
+    assert "no end" not in " ".join(said.values())
