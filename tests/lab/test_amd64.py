@@ -209,3 +209,15 @@ LD_PRELOAD= rmmod sysenter && echo went
         cpus=2,
     )
     assert output.text == ("ran", "fast", "offline", "online", "ran", "fast", "went"), output.text
+
+
+def test_no_probe_can_be_set_in_the_entry(lab: Lab) -> None:
+    """One there would be taken with the user's GS and stack (see the HAZARD in entry_amd64.S)."""
+    output = lab(f"""{_LOAD}
+mount -t debugfs none /sys/kernel/debug
+cd /sys/kernel/debug/tracing
+echo 'p:other sysenter:sysenter_wait_until_left' 2>/dev/null >kprobe_events && echo "elsewhere"
+echo 'p:mine sysenter:sysenter_entry_no_ibt' 2>/dev/null >>kprobe_events || echo "not here"
+echo >kprobe_events
+""")
+    assert output.text == ("elsewhere", "not here"), output.text
