@@ -169,18 +169,26 @@ def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, app
     assert why in "\n".join(output.text), output.text
 
 
-def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab) -> None:
-    """Right answers by their vDSO's SYSENTER, no more than the few instructions that ask whose it is, and no stub."""
-    calls32 = compile_programs(lab.steps, "i386") / "calls"
-    task = """/calls32 | sed 's/^/{"before": /; s/$/}/'
+@pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
+def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab, append: str) -> None:
+    """Answers, flags and traps as before, no more than the few instructions that ask whose it is, and no stub."""
+    programs = compile_programs(lab.steps, "i386")
+    task = """/vsyscall32
+/calls32 | sed 's/^/{"before": /; s/$/}/'
 insmod /sysenter.ko || exit 99
+echo loaded
+/vsyscall32
 /calls32 | sed 's/^/{"after": /; s/$/}/'
 """
-    files = {"sysenter.ko": lab.module.module.read_bytes(), "calls32": calls32.read_bytes()}
-    output = lab.guest.run(
-        lab.steps, task, files, what="a test", timeout=120, machine=lab.guest.machine(icount=True)
-    )  # fmt: skip
+    files = {"sysenter.ko": lab.module.module.read_bytes()}
+    files |= {f"{name}32": (programs / name).read_bytes() for name in ("calls", "vsyscall")}
+    machine = lab.guest.machine(icount=True, append=append)
+    output = lab.guest.run(lab.steps, task, files, what="a test", timeout=120, machine=machine)
     assert not is_clean(output.console), output.console
+    at = output.text.index("loaded")
+    assert at >= 9
+    assert output.text[:at] == output.text[at + 1 :]
+    assert all("right" in line for line in output.text[:at]), output.text
     before, after = output.of("before"), output.of("after")
     assert len(before) == len(after) == 6
     for one, other in zip(before, after, strict=True):
@@ -209,3 +217,15 @@ LD_PRELOAD= rmmod sysenter && echo went
         cpus=2,
     )
     assert output.text == ("ran", "fast", "offline", "online", "ran", "fast", "went"), output.text
+
+
+def test_no_probe_can_be_set_in_the_entry(lab: Lab) -> None:
+    """One there would be taken with the user's GS and stack (see the HAZARD in entry_amd64.S)."""
+    output = lab(f"""{_LOAD}
+mount -t debugfs none /sys/kernel/debug
+cd /sys/kernel/debug/tracing
+echo 'p:other sysenter:sysenter_wait_until_left' 2>/dev/null >kprobe_events && echo "elsewhere"
+echo 'p:mine sysenter:sysenter_entry_no_ibt' 2>/dev/null >>kprobe_events || echo "not here"
+echo >kprobe_events
+""")
+    assert output.text == ("elsewhere", "not here"), output.text

@@ -26,7 +26,18 @@ _LIMIT = 512  # SYSENTER_NR in native/present/abi.h
 OUTSIDE: dict[str, frozenset[str]] = {
     "copies the caller's whole pt_regs to a child": frozenset({"fork", "vfork", "clone", "clone3"}),
     "replaces the caller's registers": frozenset(
-        {"execve", "execveat", "sigreturn", "rt_sigreturn", "vm86", "vm86old", "restart_syscall", "uselib"}
+        {
+            "execve",
+            "execveat",
+            "sigreturn",
+            "rt_sigreturn",
+            "vm86",
+            "vm86old",
+            "restart_syscall",
+            "uselib",
+            "uretprobe",
+            "uprobe",
+        }
     ),
     "does not return": frozenset({"exit", "exit_group"}),
     "decides how later entries of this task are treated": frozenset(

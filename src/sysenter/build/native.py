@@ -21,6 +21,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
     "sleeper": ("guest/sleeper.c", ("-static",)),
     "hostile": ("guest/hostile_{arch}.c", ("-static",)),
+    "vsyscall": ("guest/vsyscall_{arch}.c", ("-static",)),
     "libsysenter.so": ("user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
     "hazards_calls": ("guest/hazards_calls.c", ("-static",)),
     "hazards_watch": ("guest/hazards_watch.c", ("-static",)),

@@ -400,8 +400,11 @@ sysenter_holes:
 	/*
 	 * A page of its own: with PTI it is in the user's page table as well,
 	 * and nothing else with it.
+	 *
+	 * HAZARD: a kprobe or a hardware breakpoint where GS and the stack are
+	 * the user's. The kernel allows neither in a section of this name.
 	 */
-	.section .text.sysenter, "ax"
+	.section .kprobes.text, "ax"
 	.balign	4096
 
 	/* the one for this processor and this kernel: sysenter_arch_check() */
