@@ -25,11 +25,23 @@ unsigned long sysenter_landing_pad;
 
 static enum cpuhp_state hotplug_state;
 
+#ifdef SYSENTER_FAULT_INJECTION
+static unsigned int fail_at, faults_passed;
+module_param(fail_at, uint, 0444);
+
+int sysenter_fault(void)
+{
+	return ++faults_passed == fail_at ? -ENOMEM : 0;
+}
+#endif
+
 /* Runs on `cpu`; a CPU whose entry is neither the kernel's nor ours is another's. */
 static int sysenter_cpu_online(unsigned int cpu)
 {
 	u32 eip, high;
 
+	if (sysenter_fault())
+		return -ENOMEM;
 	rdmsr(MSR_IA32_SYSENTER_EIP, eip, high);
 	if (eip == (u32)(unsigned long)sysenter_entry)
 		return 0;
@@ -161,7 +173,7 @@ static int __init sysenter_init(void)
 	    (error = sysenter_guard()) || (error = find_landing_pad()) ||
 	    (error = sysenter_fill_calls()) || (error = sysenter_fill_holes()))
 		return error;
-	error = register_die_notifier(&sysenter_die);
+	error = sysenter_fault() ?: register_die_notifier(&sysenter_die);
 	if (error)
 		return error;
 	error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "sysenter:online",
