@@ -24,6 +24,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "hazards_watch": ("guest/hazards_watch.c", ("-static",)),
     "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
     "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
+    "hazards_storm": ("guest/hazards_storm.c", ("-static",)),
     "libsysenter.so": ("user/preload.c", ("-shared", "-fPIC", "-nostdlib")),
 }
 
