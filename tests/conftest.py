@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--minutes", default="1", metavar="N", help="how long the storm blows on each kernel (1)")
+
+
 @pytest.fixture(scope="session")
 def steps() -> Steps:
     return Steps()

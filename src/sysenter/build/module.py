@@ -55,10 +55,14 @@ def common_headers(headers: Path) -> Path:
     raise SysenterError(f"{headers}: no include/linux/syscalls.h", hint="headers must be the kernel's configured tree")
 
 
-def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, what: str = "") -> Module:
+def build_module(
+    steps: Steps, target: Target, *, guard: Guard | None = None, what: str = "", options: str = ""
+) -> Module:
     """Build the module for `target`, or take the one built before.
 
     guard: other values than the target's own, to show that they are refused.
+    options: for the compiler, more than the kernel's own; tests build with
+    -DSYSENTER_FAULT_INJECTION.
     Raises SysenterError with the compiler's last lines if it does not build.
     """
     guard = guard or target.guard
@@ -71,7 +75,8 @@ def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, wh
     cc = target.cc or "gcc-12"
     if not shutil.which(cc):
         cc = "gcc"
-    key = digest([str(target.headers), header, calls, sources_digest("present", "user"), cc, compiler_version(cc)])
+    parts = [str(target.headers), header, calls, sources_digest("present", "user"), cc, compiler_version(cc), options]
+    key = digest(parts)
     folder = cache_folder() / "modules" / f"{target.release}-{key}"
     with lock(f"module-{target.release}"):
         if not (folder / "sysenter.ko").exists():
@@ -84,7 +89,7 @@ def build_module(steps: Steps, target: Target, *, guard: Guard | None = None, wh
                 output = run_command(
                     steps,
                     ["make", "-C", target.headers, f"M={new}", f"ARCH={arch}", f"CC={cc}", f"HOSTCC={cc}",
-                     f"-j{os.cpu_count() or 1}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
+                     f"KCFLAGS={options}", f"-j{os.cpu_count() or 1}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
                     what=f"build the module for {guard.release}", timeout=300,
                     hint="the lines above are the kernel build's own",
                 )  # fmt: skip

@@ -27,9 +27,10 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "hazards_watch": ("guest/hazards_watch.c", ("-static",)),
     "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
     "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
+    "hazards_storm": ("guest/hazards_storm.c", ("-static",)),
 }
 # Written in i386's registers; hostile_amd64.c is the other's.
-_I386_ONLY = frozenset({"hazards_calls", "hazards_watch", "hazards_signals", "hazards_unload"})
+_I386_ONLY = frozenset({"hazards_calls", "hazards_watch", "hazards_signals", "hazards_unload", "hazards_storm"})
 
 
 def sources_digest(*folders: str) -> str:

@@ -59,11 +59,11 @@ int sysenter_device_register(void)
 {
 	int error;
 
-	stub_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	stub_page = sysenter_fault() ? NULL : alloc_page(GFP_KERNEL | __GFP_ZERO);
 	if (!stub_page)
 		return -ENOMEM;
 	memcpy(page_address(stub_page), sysenter_stub, sysenter_stub_end - sysenter_stub);
-	error = misc_register(&sysenter_misc);
+	error = sysenter_fault() ?: misc_register(&sysenter_misc);
 	if (error)
 		__free_page(stub_page);
 	return error;

@@ -54,7 +54,7 @@ static int read_build_id(char *hex, size_t size)
 
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	notes = kzalloc(PAGE_SIZE, GFP_KERNEL);
+	notes = sysenter_fault() ? NULL : kzalloc(PAGE_SIZE, GFP_KERNEL);
 	length = notes ? kernel_read(file, notes, PAGE_SIZE, &pos) : -ENOMEM;
 	filp_close(file, NULL);
 	while (at + (ssize_t)sizeof(Elf32_Nhdr) <= length) {

@@ -47,7 +47,7 @@ static unsigned long (*lookup_name)(const char *name);
 static int find_lookup_name(void)
 {
 	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
-	int error = register_kprobe(&probe);
+	int error = sysenter_fault() ?: register_kprobe(&probe);
 
 	if (error) {
 		pr_err("refused: no kallsyms_lookup_name here (error %d); a kernel with CONFIG_KPROBES and CONFIG_KALLSYMS is needed\n",
@@ -94,7 +94,7 @@ int sysenter_fill_holes(void)
 		unsigned long at = hole->at + (IS_ENABLED(CONFIG_X86_64) ? (unsigned long)sysenter_entry : 0);
 		u32 value = *hole->target - (hole->relative ? at + sizeof(value) : 0);
 
-		if (!poke((void *)at, &value, sizeof(value))) {
+		if (sysenter_fault() || !poke((void *)at, &value, sizeof(value))) {
 			pr_err("refused: cannot write to module text\n");
 			return -EFAULT;
 		}

@@ -34,11 +34,23 @@ static void write_entry(unsigned long entry)
 	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)entry, (u64)entry >> 32);
 }
 
+#ifdef SYSENTER_FAULT_INJECTION
+static unsigned int fail_at, faults_passed;
+module_param(fail_at, uint, 0444);
+
+int sysenter_fault(void)
+{
+	return ++faults_passed == fail_at ? -ENOMEM : 0;
+}
+#endif
+
 /* Runs on `cpu`; a CPU whose entry is neither the kernel's nor ours is another's. */
 static int sysenter_cpu_online(unsigned int cpu)
 {
 	unsigned long entry = read_entry();
 
+	if (sysenter_fault())
+		return -ENOMEM;
 	if (entry == sysenter_entry_point)
 		return 0;
 	if (entry != kernel_stock_entry || !sysenter_arch_check_cpu()) {
@@ -125,7 +137,7 @@ static int __init sysenter_init(void)
 	    (error = sysenter_arch_check()) || (error = sysenter_fill_calls()) ||
 	    (error = sysenter_fill_holes()))
 		return error;
-	error = register_die_notifier(&sysenter_die);
+	error = sysenter_fault() ?: register_die_notifier(&sysenter_die);
 	if (error)
 		return error;
 	error = sysenter_arch_prepare();

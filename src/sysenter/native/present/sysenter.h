@@ -46,6 +46,17 @@ void sysenter_device_unregister(void);
 /* unload.c: returns when no task is inside a fast call any more. */
 void sysenter_wait_until_left(void);
 
+/*
+ * Stands before each registration and allocation of loading. 0; in a module that
+ * is built for tests with SYSENTER_FAULT_INJECTION, -ENOMEM at the one whose
+ * number the parameter fail_at gives (main.c).
+ */
+#ifdef SYSENTER_FAULT_INJECTION
+int sysenter_fault(void);
+#else
+static inline int sysenter_fault(void) { return 0; }
+#endif
+
 /* entry_*.S */
 asmlinkage void sysenter_entry(void);
 extern const char sysenter_entry_end[];

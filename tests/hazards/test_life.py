@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine's life: processors come and go, it sleeps and wakes, NMIs, little memory; and the storm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor import again_and_again, monitor
+from sysenter.build.module import build_module
+from sysenter.kernels.provide import provide
+from sysenter.lab.guest import Output, guest_for, is_clean
+from sysenter.steps import Steps
+
+KERNELS = ["bookworm-686", "bookworm-686-pae"]
+
+# As long as there is the file /tmp/go, processors 1 to 3 are switched off and on.
+HOTPLUG = """
+hotplug() {
+	while [ -e /tmp/go ]; do
+		for cpu in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$cpu/online; sleep 0.05; done
+		for cpu in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$cpu/online; done
+		echo x >>/tmp/turns
+	done
+}
+"""
+# Programs that check every answer they get, on the fast path, until /tmp/go is gone.
+LOAD = """
+load() {
+	while [ -e /tmp/go ]; do
+		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers || echo "callers: $?"
+	done
+}
+"""
+
+
+def live(
+    steps: Steps, kernel: str, task: str, folder: Path, *, cpus: int = 4, nmi: float = 0, wake: float = 0,
+    memory: int = 256, timeout: float = 120, append: str = "",
+) -> Output:  # fmt: skip
+    """Run a task with the module loaded. nmi, wake: seconds between NMIs, and wake-ups."""
+    target = provide(steps, kernel, offline=False)
+    guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
+    with monitor(folder) as (options, send):
+        machine = guest.machine(cpus=cpus, extra=options, memory=memory, append=append)
+        command = "nmi" if nmi else "system_wakeup"
+        with again_and_again(nmi or wake or 3600, lambda: send(command)):
+            output = guest.run(
+                steps, HOTPLUG + LOAD + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
+                "insmod /sysenter.ko || exit 99\ntouch /tmp/go\n" + task,
+                {"sysenter.ko": module.module.read_bytes()}, what="the machine's life", timeout=timeout, machine=machine,
+            )  # fmt: skip
+    assert not is_clean(output.console), output.console[-4000:]
+    assert output.status == 0, output.text
+    return output
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_processors_go_off_and_on_line(steps: Steps, kernel: str, tmp_path: Path) -> None:
+    output = live(
+        steps, kernel,
+        """
+load & load & load & hotplug &
+sleep 15; rm /tmp/go; wait
+echo "turns $(wc -l </tmp/turns)"
+/lib/sysenter/msr
+rmmod sysenter && echo went
+/lib/sysenter/msr
+""",
+        tmp_path,
+    )  # fmt: skip
+    assert not [line for line in output.text if line.startswith("callers")], output.text
+    turns = next(int(line.split()[1]) for line in output.text if line.startswith("turns"))
+    assert turns >= 3
+    assert "went" in output.text
+    entries = [record["eip"] for record in output.records]
+    assert len(entries) == 8
+    assert len(set(entries[:4])) == 1, "a processor came back without the fast entry"
+    assert len(set(entries[4:])) == 1, "a processor kept the fast entry"
+    assert entries[0] != entries[4]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_suspend_to_memory(steps: Steps, kernel: str, tmp_path: Path) -> None:
+    """S3: the boot processor's registers are lost, the kernel writes its own values; ours must come back."""
+    output = live(
+        steps, kernel,
+        """
+load & load & load &
+/lib/sysenter/msr
+for time in 1 2 3; do
+	sleep 1
+	echo mem >/sys/power/state && echo "slept $time"
+	/lib/sysenter/msr
+done
+/lib/sysenter/hazards_calls registers flags
+rm /tmp/go; wait
+rmmod sysenter && echo went
+""",
+        tmp_path, wake=1,
+    )  # fmt: skip
+    assert [line for line in output.text if not line.startswith("suspended")] == [
+        "slept 1",
+        "slept 2",
+        "slept 3",
+        "went",
+    ]
+    assert len({record["eip"] for record in output.records if "eip" in record}) == 1, output.records
+    assert all(record["same"] for record in output.records if "same" in record)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_nmi_storm(steps: Steps, kernel: str, tmp_path: Path) -> None:
+    """NMIs find every instruction of the entry in time, on either stack."""
+    output = live(
+        steps, kernel,
+        """
+load & load &
+end=$(($(date +%s) + 15))
+while [ $(date +%s) -lt $end ]; do
+	/lib/sysenter/hazards_signals thousand_alarms many_processes
+done
+rm /tmp/go; wait
+grep NMI: /proc/interrupts
+""",
+        tmp_path, cpus=2, nmi=0.004,
+    )  # fmt: skip
+    interrupts = next(line for line in output.text if line.startswith(" NMI:") or line.strip().startswith("NMI:"))
+    assert int(interrupts.split()[1]) > 300, interrupts
+    assert all(record["same"] for record in output.records), output.records
+    assert not [line for line in output.text if line.startswith("callers")], output.text
+
+
+def test_memory_pressure(steps: Steps, tmp_path: Path) -> None:
+    """Little memory, pages taken and faulted in again while calls are inside; memory comes back."""
+    output = live(
+        steps, "bookworm-686",
+        """
+mount -t tmpfs -o size=90% tmpfs /tmp/ 2>/dev/null; touch /tmp/go
+load & load &
+for turn in 1 2 3 4 5 6; do
+	/bin/busybox dd if=/dev/zero of=/tmp/fill bs=1M count=50 2>/dev/null
+	echo 3 >/proc/sys/vm/drop_caches
+	rm /tmp/fill
+	sleep 1
+done
+/lib/sysenter/hazards_signals forks many_processes
+rm /tmp/go; wait
+rmmod sysenter && echo went
+""",
+        tmp_path, cpus=2, memory=104,
+    )  # fmt: skip
+    assert "went" in output.text
+    assert all(record["same"] for record in output.records), output.records
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_storm(steps: Steps, kernel: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Random calls from many unprivileged processes, with signals, kills, hotplug and NMIs.
+
+    Two minutes over both kernels; `./sysenter test --minutes N` says how long in each.
+    """
+    seconds = int(60 * float(request.config.getoption("--minutes")))
+    output = live(
+        steps, kernel,
+        f"""
+free() {{ echo 3 >/proc/sys/vm/drop_caches; sleep 1; sed -n 's/^MemFree: *\\([0-9]*\\).*/{{"free": \\1}}/p' /proc/meminfo; }}
+mkdir /tmp/w; chmod 777 /tmp/w; cd /tmp/w
+/lib/sysenter/hazards_storm 3 16 77 >/dev/null	# what the first calls of their kind allocate for good
+free
+hotplug &
+/lib/sysenter/hazards_storm {seconds} 16
+rm /tmp/go; wait; cd /; rm -rf /tmp/w
+free
+echo "turns $(wc -l </tmp/turns)"
+/lib/sysenter/callers; echo "callers $?"
+rmmod sysenter && echo went
+""",
+        tmp_path, nmi=0.05, timeout=seconds + 100, append="preempt=full",
+    )  # fmt: skip
+    storm: dict[str, Any] = output.of("storm")[0]
+    assert storm["wrong"] == 0, storm
+    assert storm["right"] > 10 * seconds, storm
+    assert storm["killed"] > seconds // 2, storm
+    assert "went" in output.text, output.text
+    assert "callers 0" in output.text, output.text
+    before, after = output.of("free")
+    assert before - after < 8192, f"{before - after} kB of memory did not come back"
