@@ -86,7 +86,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield calls(_fast(number, sleeps=sleeps))
             yield calls(_fast(number, sleeps=sleeps, pending=4))
     yield calls(_fast(3, vdso=0))
-    yield Case((_fast(3), _fast(3, vdso=0), _fast(3)))
+    yield Case((_fast(3), Call(eax=11), _fast(3, vdso=0), Call(eax=11), _fast(3)))
 
 
 def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call:

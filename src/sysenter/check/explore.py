@@ -3,7 +3,9 @@
 
 A case is run once without events, saving the state at each boundary; from each
 saved state every event that the processor would allow there is let happen, and
-the run goes on to the end.
+the run goes on to the end. Two short cuts, neither of which leaves a case out: a
+run that comes back to a saved state has a known end, and an event that commutes
+with the instruction before it has been tried at the boundary before.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.machine import Kernel, Tick
-from sysenter.check.processor import Fault
+from sysenter.check.machine import Kernel, Saved, Tick
+from sysenter.check.processor import IF, Fault
 from sysenter.check.properties import Broken
 
 __all__ = ["Failure", "Tally", "interleave", "interrupt_everywhere", "mispredict", "run", "shrink"]
@@ -69,6 +71,7 @@ def _play(kernel: Kernel, case: Case) -> None:
                 who, left = 1 - who, turns.pop(0) if turns else -1
                 continue
             if task.index >= len(task.calls):
+                kernel.end()
                 return
             left = -1
         if task.active:
@@ -89,31 +92,48 @@ def run(kernel: Kernel, case: Case, tell: bool = False) -> Failure | None:
     return None
 
 
-def _finish(kernel: Kernel) -> None:
+def _finish(kernel: Kernel, known: dict[tuple[int, int], Saved]) -> None:
+    """Run to the end, or to a state from which `known` has seen the end."""
     task = kernel.tasks[0]
+    ticks = 0
     while task.index < len(task.calls):
         kernel.tick(task)
-        task = kernel.tasks[0]
+        ticks += 1
+        if task.active and (ticks < 6 or task.steps < 4):
+            saved = known.get((task.index, kernel.cpus[task.cpu].eip))
+            if saved is not None and kernel.same(saved):
+                return
 
 
 def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], stop: bool) -> Tally:
     """Every event of `menu` at every boundary of `case`. stop: at the first failure."""
     tally = Tally()
-    saved: list[tuple[int, int, object]] = []
+    saved: list[tuple[int, int, bool, Saved]] = []
+    known: dict[tuple[int, int], Saved] = {}
     kernel.begin(case)
+    commutes = False
     try:
         while kernel.tasks[0].index < len(case.calls):
             task = kernel.tasks[0]
+            cpu = kernel.cpus[task.cpu]
             if task.active:
-                saved.append((task.index, task.steps, kernel.save()))
+                state = kernel.save()
+                saved.append((task.index, task.steps, commutes, state))
+                known[task.index, cpu.eip] = state
+            ins = kernel.program.instruction(cpu.eip) if task.active else None
+            off = not cpu.flags & IF
+            kernel.looked = False
             kernel.tick(task)
+            commutes = bool(ins and off and not kernel.cpus[task.cpu].flags & IF and not kernel.looked and not ins.segment)
     except Broken as broken:
         tally.failures.append(Failure(kernel.name, case, broken.property.key, broken.state))
         return tally
     tally.cases += 1
-    for index, steps, state in saved:
+    for index, steps, commutes, state in saved:
         for event in menu:
-            kernel.restore(state)  # type: ignore[arg-type]
+            if commutes and event.kind in kernel.remote:
+                continue  # the same as one boundary before
+            kernel.restore(state)
             task = kernel.tasks[0]
             cpu = kernel.cpus[task.cpu]
             if not kernel.allowed(task, cpu, event):
@@ -122,7 +142,7 @@ def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], st
             tally.cases += 1
             try:
                 kernel.happen(task, cpu, event)
-                _finish(kernel)
+                _finish(kernel, known)
             except Broken as broken:
                 struck = replace(case, events=(replace(event, call=index, step=steps),))
                 tally.failures.append(Failure(kernel.name, struck, broken.property.key, broken.state))
@@ -139,24 +159,33 @@ def interleave(kernel: Kernel, case: Case, stride: int, stop: bool) -> Tally:
     needed only where the CPUs share something, which `sharing` forbids.
     """
     tally = Tally()
-    lengths = []
-    for calls in (case.calls, case.others):
-        kernel.begin(Case(calls[:1]))
-        count = 1
-        try:
-            while kernel.tick(kernel.tasks[0]):
-                count += 1
-        except Broken:
-            count = 60
-        lengths.append(count)
-    for first in range(1, lengths[0] + 1):
-        for second in range(1, lengths[1] + 1, stride):
-            tally.cases += 1
-            failure = run(kernel, replace(case, turns=(first, second)))
-            if failure:
-                tally.failures.append(failure)
-                if stop:
-                    return tally
+    kernel.begin(case)
+    first = 0
+    try:
+        while kernel.tick(kernel.tasks[0]):
+            first += 1
+            before = kernel.save()
+            second = 0
+            while kernel.tick(kernel.tasks[1]):
+                second += 1
+                if second % stride:
+                    continue
+                tally.cases += 1
+                middle = kernel.save()
+                try:
+                    for number in (0, 1):
+                        while kernel.tasks[number].index < len(kernel.tasks[number].calls):
+                            kernel.tick(kernel.tasks[number])
+                    kernel.end()
+                except Broken as broken:
+                    failed = replace(case, turns=(first, second))
+                    tally.failures.append(Failure(kernel.name, failed, broken.property.key, broken.state))
+                    if stop:
+                        return tally
+                kernel.restore(middle)
+            kernel.restore(before)
+    except Broken as broken:
+        tally.failures.append(Failure(kernel.name, case, broken.property.key, broken.state))
     return tally
 
 

@@ -152,7 +152,14 @@ _decoder.detail = True
 
 
 def decode(code: bytes, address: int) -> Instruction | None:
-    """The instruction at the start of `code`, or None if there is none."""
+    """The instruction at the start of `code`, or None if there is none.
+
+    One-byte NOPs in a row count as one: at boot the kernel makes long ones of
+    them (optimize_nops() in arch/x86/kernel/alternative.c).
+    """
+    nops = len(code) - len(code.lstrip(b"\x90"))
+    if nops:
+        return Instruction(address, nops, "nop", "nop", "nop", (), raw=code[:nops])
     for ins in _decoder.disasm(code, address, 1):
         return _decode(ins)
     return None

@@ -18,7 +18,7 @@ from sysenter.check.processor import AC, DF, IF, Cpu, Fault, Processor
 from sysenter.check.program import Program
 from sysenter.check.properties import Broken
 
-__all__ = ["STEP_LIMIT", "Kernel", "Task", "Tick"]
+__all__ = ["STEP_LIMIT", "Kernel", "Saved", "Task", "Tick"]
 
 STEP_LIMIT = 260  # steps of one call; the longest honest one takes about 110
 ROOM = 512  # bytes an NMI's frame and first C frames take on a task's stack
@@ -59,6 +59,9 @@ class Task:
     resident: bool = False  # the page that has to be read in first
     offset: int = -1  # stack offset drawn for this call
     ipi: bool = False  # an interrupt waits for IF
+    fast_calls: int = 0  # finished ones
+    stood: bool = False  # the frame of the call before stood at SYSENTER
+    built: bool = False  # and was written again
     moved: bool = False  # has been on another CPU in this call
 
     @property
@@ -67,7 +70,7 @@ class Task:
 
 
 @dataclass(slots=True)
-class _Saved:
+class Saved:
     cpus: list[Cpu]
     tasks: list[Task]
     memory: bytes
@@ -88,12 +91,14 @@ class Kernel(abc.ABC):
     cpus: list[Cpu]
     tasks: list[Task]
     task_size: int
+    pt_size: int
     name: str
 
     def __init__(self) -> None:
         self.tasks = []
         self.poison = POISON
         self.clock = 0
+        self.looked = False  # the last instruction looked at the task or at user memory
         self.trace: list[Tick] | None = None
         self.shared: set[tuple[int, int, bool]] | None = None  # (CPU, address, written)
 
@@ -114,6 +119,9 @@ class Kernel(abc.ABC):
     @abc.abstractmethod
     def returned(self, task: Task, cpu: Cpu) -> None:
         """SYSEXIT or IRET has gone to user mode: hold the state against what is owed."""
+
+    def end(self) -> None:
+        """All calls are over: what can be said only now."""
 
     @abc.abstractmethod
     def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
@@ -143,19 +151,43 @@ class Kernel(abc.ABC):
     def wait_for_page(self, task: Task, cpu: Cpu) -> None:
         """Sleep until the page is there."""
 
+    # Events that change only what the kernel keeps of the task: they commute with
+    # every instruction that looks at neither that, nor user memory, nor IF.
+    remote: frozenset[str] = frozenset({"work", "trace", "ldt", "unmap"})
     writable: frozenset[Area] = frozenset({Area.CPU, Area.ENTRY_STACK, Area.TASK_STACK})
 
     # -- saving --------------------------------------------------------------------
 
-    def save(self) -> _Saved:
-        return _Saved([c.copy() for c in self.cpus], [replace(t) for t in self.tasks], self.memory.save(),
+    def save(self) -> Saved:
+        return Saved([c.copy() for c in self.cpus], [replace(t) for t in self.tasks], self.memory.save(),
                       self.poison, self.clock)  # fmt: skip
 
-    def restore(self, saved: _Saved) -> None:
+    def restore(self, saved: Saved) -> None:
         self.cpus = [c.copy() for c in saved.cpus]
         self.tasks = [replace(t) for t in saved.tasks]
         self.memory.restore(saved.memory)
         self.poison, self.clock = saved.poison, saved.clock
+
+    def same(self, saved: Saved) -> bool:
+        """Will the rest go as from `saved`? Memory below a stack pointer does not count:
+        nothing may read it (the property "stack top")."""
+        if self.clock != saved.clock or self.cpus != saved.cpus or not self.memory.same(saved.memory):
+            return False
+        for task, then in zip(self.tasks, saved.tasks, strict=True):
+            if replace(task, steps=0) != replace(then, steps=0):
+                return False
+            if task.calls:
+                cpu = self.cpus[task.cpu]
+                low, high = self.stack_bounds(task, cpu)
+                esp = cpu.registers[ESP]
+                frame = high - self.pt_size  # read back by the next call
+                live = min(esp, frame) if low <= esp <= high else frame
+                if not self.memory.same_between(saved.memory, live, high):
+                    return False
+                low, high = self.entry_bounds(cpu)
+                if high and not self.memory.same_between(saved.memory, esp if low <= esp < high else high - 4, high):
+                    return False
+        return True
 
     # -- running -------------------------------------------------------------------
 
@@ -244,6 +276,7 @@ class Kernel(abc.ABC):
             if region.cpu != cpu.number:
                 raise Broken("ownership", f"{ins.text!r} on CPU {cpu.number} touches {region.name}")
         elif area is Area.TASK:
+            self.looked = True
             if region.task not in (-1, cpu.task):
                 raise Broken("ownership", f"{ins.text!r} touches {region.name}")
         elif area is Area.TEXT and access.implicit:
@@ -254,6 +287,7 @@ class Kernel(abc.ABC):
             self.shared.add((cpu.number, linear, access.write))
 
     def _user_access(self, task: Task, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
+        self.looked = True
         if ins.address not in self.program.exceptions:
             raise Broken("fix-up", f"{ins.text!r} touches user memory at {linear:#x} and has none")
         if access.write:

@@ -64,6 +64,7 @@ class Memory:
         self.regions: dict[str, Region] = {}
         self._used = 0
         self.constant = 0  # bytes at the arena's front that no state changes
+        self.stacks = 0  # offset from which only stacks follow
 
     def add(self, name: str, area: Area, start: int, size: int, cpu: int = -1, task: int = -1) -> Region:
         """Give the pages of start .. start + size an owner; all bytes 0."""
@@ -120,6 +121,20 @@ class Memory:
     def seal(self) -> None:
         """What has been added until now never changes: leave it out of save()."""
         self.constant = self._used
+
+    def stacks_follow(self) -> None:
+        """From here on only stacks are added: memory whose use ends at a pointer."""
+        self.stacks = self._used
+
+    def same(self, saved: bytes) -> bool:
+        """Is all but the stacks as in `saved`?"""
+        return saved.startswith(bytes(self.bytes[self.constant : self.stacks]))
+
+    def same_between(self, saved: bytes, start: int, end: int) -> bool:
+        """Are the bytes start .. end of one region as in `saved`?"""
+        region = self.pages[start >> 12]
+        at = region.offset + start - region.start
+        return saved.startswith(bytes(self.bytes[at : at + end - start]), at - self.constant)
 
     def save(self) -> bytes:
         return bytes(self.bytes[self.constant : self._used])

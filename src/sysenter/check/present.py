@@ -9,7 +9,7 @@ stacks: arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK and asm_exc_nmi.
 from __future__ import annotations
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP
+from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
 from sysenter.check.machine import POISON, Kernel, Task
 from sysenter.check.memory import PAGE, Area, Memory
 from sysenter.check.objectfile import EntryObject
@@ -106,14 +106,16 @@ class PresentI386(Kernel):
         for number, start in enumerate(_TASKS):
             memory.add(f"task {number}", Area.TASK, start, PAGE, task=number)
         memory.add("mm", Area.TASK, _MM, PAGE)
-        for number, start in enumerate(_STACKS):
-            memory.add(f"task {number}'s stack", Area.TASK_STACK, start, THREAD_SIZE - _PADDING, task=number)
         for cpu, end in enumerate(_ENTRY_END):
-            memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
             sp1 = end + self.offsets["ENTRY_STACK_TO_SP1"]
             memory.add(f"CPU {cpu}'s TSS", Area.CPU, sp1 & -PAGE, 104, cpu=cpu)
             linear = (_PERCPU_BASE[cpu] + min(_PERCPU_AT.values())) & -PAGE & 0xFFFFFFFF
             memory.add(f"CPU {cpu}'s per-CPU data", Area.CPU, linear, PAGE, cpu=cpu)
+        memory.stacks_follow()
+        for number, start in enumerate(_STACKS):
+            memory.add(f"task {number}'s stack", Area.TASK_STACK, start, THREAD_SIZE - _PADDING, task=number)
+        for cpu, end in enumerate(_ENTRY_END):
+            memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
 
     def _tables(self) -> None:
         slow, five, six = (self.program.symbols[f"sysenter_call_{n}"] for n in ("slow", "args5", "args6"))
@@ -153,6 +155,7 @@ class PresentI386(Kernel):
             for field, value in (("TASK_ti_flags", self._harmless_flags()), ("TASK_syscall_work", 0), ("TASK_mm", _MM)):
                 memory.write(_TASKS[number] + self.offsets[field], value)
         memory.write(_MM + self.offsets["MM_vdso"], 0)
+        self.counted_before = self.counted()
 
     def _harmless_flags(self) -> int:
         """Thread flags that are no work: all that the kernel's exit ignores."""
@@ -244,6 +247,7 @@ class PresentI386(Kernel):
         task.ldt = task.mapped = True
         task.resident = False
         task.bodies, task.offset, task.moved = 0, -1, False
+        task.built, task.stood = False, self.slot(task, "OLDSS") == self.offsets["FRAME_SS"]
         task.ipi = task.slow_allowed = task.exit_required = task.work_seen = False
         task.sixths = frozenset({self.sixth(task, call)})
         task.seen = task.seen | {
@@ -257,6 +261,11 @@ class PresentI386(Kernel):
         task.path = self.specified(call)
         self.processor.sysenter(cpu)
         self.say(task, cpu, "SYSENTER")
+
+    def end(self) -> None:
+        made = sum(task.fast_calls for task in self.tasks)
+        if self.counted() != self.counted_before + made:
+            raise Broken("count", f"{made} fast calls on two CPUs count {self.counted() - self.counted_before}")
 
     def specified(self, call: Call) -> str:
         """Which way a call must go (native/present/entry_i386.S, native/present/abi.h)."""
@@ -316,7 +325,7 @@ class PresentI386(Kernel):
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             if cpu.segments[name] != selector:
                 raise Broken(key, f"{name} = {cpu.segments[name]:#x}, was {selector:#x}")
-        if self.counted() != task.count:
+        if not self.tasks[1].calls and self.counted() != task.count:
             raise Broken("count", "a stock call was counted as fast")
         self._kernel_call(task, cpu, {"ORIG_EAX": eax, "FS": call.segments[2], "EFLAGS": call.flags | IF})
         return "entry_SYSENTER_32: the kernel takes it from here"
@@ -372,7 +381,7 @@ class PresentI386(Kernel):
                   "OLDSS": USER_DS}  # fmt: skip
         self._expect("pt_regs", task, slots, where)
         self._flags_slot(task, where, may_have_if=True)
-        if self.counted() != task.count:
+        if not self.tasks[1].calls and self.counted() != task.count:
             raise Broken("count", "a call by the slow path was counted as fast")
         self._kernel_call(task, cpu, {"ORIG_EAX": call.eax & (NR - 1)})
         return f"{where}: the kernel takes it from here"
@@ -462,7 +471,9 @@ class PresentI386(Kernel):
         at = _TASKS[task.number]
         if self.memory.word(at + self.offsets["TASK_syscall_work"]) & self.offsets["EXIT_SYSCALL_WORK"]:
             task.work_seen = True
-            if task.bodies == 0 or self.cpus[task.cpu].eip >= _BODY_AT and self.cpus[task.cpu].eip < _TEXT:
+            cpu = self.cpus[task.cpu]
+            refused = None in task.sixths and arity(task.call.eax & (NR - 1)) == 6
+            if not task.bodies and not refused or cpu.flags & IF and not cpu.shadow:
                 task.exit_required = True
         if self.memory.word(at + self.offsets["TASK_ti_flags"]) & self.offsets["EXIT_WORK"]:
             task.work_seen = True
@@ -493,7 +504,8 @@ class PresentI386(Kernel):
             raise Broken("number", f"{where} is reached and {task.bodies} bodies have run ({task.path})")
         if refused:
             task.result = EFAULT
-        if self.counted() != (task.count + 1) & 0xFFFFFFFF:
+        task.fast_calls += 1
+        if not self.tasks[1].calls and self.counted() != (task.count + 1) & 0xFFFFFFFF:
             raise Broken("count", f"one fast call counts {self.counted() - task.count}")
 
     def returned(self, task: Task, cpu: Cpu) -> None:
@@ -515,7 +527,8 @@ class PresentI386(Kernel):
         mask = ~(0x8D5 | IF)
         if cpu.flags & mask != (call.flags | FIXED) & mask:
             raise Broken("back", f"EFLAGS = {cpu.flags:#x} after SYSEXIT, was {call.flags:#x}")
-        fs = call.segments[2] if not call.segments[2] & 4 or task.ldt else 0
+        gone = not task.ldt and cpu.segments["fs"] == 0
+        fs = 0 if gone else call.segments[2]
         for name, selector in (("ds", USER_DS), ("es", USER_DS), ("fs", fs), ("gs", call.segments[3])):
             if cpu.segments[name] != selector:
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} after SYSEXIT, should be {selector:#x}")
@@ -527,6 +540,8 @@ class PresentI386(Kernel):
             raise Broken("work", "the tracer that came during the call is not told of its end")
         if self.verw and not cpu.verw:
             raise Broken("buffers", "no VERW after the last access to kernel data")
+        if task.stood and task.built:
+            raise Broken("fast", "the frame of the call before stood, and was built again")
         self._frame_for_next(task)
 
     def _frame_for_next(self, task: Task) -> None:
@@ -536,6 +551,11 @@ class PresentI386(Kernel):
             if not task.ldt:
                 del slots["FS"]
             self._expect("frame", task, slots, "the return")
+
+    def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
+        super().access(cpu, ins, access, linear)
+        if access.write and linear == self.top(cpu.task) - 4 and not access.implicit:
+            self.tasks[cpu.task].built = True
 
     # -- what may happen -------------------------------------------------------------------
 
@@ -585,6 +605,7 @@ class PresentI386(Kernel):
     def nmi(self, task: Task, cpu: Cpu) -> None:
         """asm_exc_nmi: pushes at esp; from the entry stack it goes on at the task stack's top."""
         self.clobber_below(cpu, task)
+        task.stood = False
         if self.on_entry_stack(cpu):
             top = self.top(task.number)
             self.clobber(top - 0x800, top)
@@ -593,6 +614,7 @@ class PresentI386(Kernel):
     def debug(self, task: Task, cpu: Cpu) -> None:
         """An exception: from the entry stack, its part of that stack is copied to the task's top."""
         self.clobber_below(cpu, task)
+        task.stood = False
         if self.on_entry_stack(cpu):
             top = self.top(task.number)
             self.clobber(top - 0x800, top)

@@ -151,7 +151,7 @@ class Processor:
             self._fs_base = cpu.bases["fs"]
             self._uc.msr_write(_FS_BASE, self._fs_base)
         end = ins.address + ins.size
-        if self._start(self._handle, ctypes.c_uint64(ins.address), ctypes.c_uint64(end), 0, 0):
+        if self._start(self._handle, ins.address, end, 0, 0):
             raise Fault(6, ins.address)  # what is left are instructions that it cannot do
         self._read(self._handle, self._ids, self._pointers, self._count)
         registers = values[:]
