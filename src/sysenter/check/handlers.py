@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenter.check import callers, static
+from sysenter.check import callers, legacy, static
 from sysenter.check.case import Case, Event
 from sysenter.check.explore import Failure, Tally, interleave, interrupt_everywhere, mispredict, run
 from sysenter.check.machine import Kernel
@@ -76,6 +76,16 @@ class Job:
     seed: int = 0
 
 
+
+
+def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
+    return Handler(
+        f"legacy-{way}", says, ".text", lambda entry, offsets, _: legacy.Legacy(entry, offsets, way),
+        legacy.lone_calls, legacy.scattered, legacy.interrupted, legacy.paired, legacy.events,
+        features=(False,), retpolines=False, must_fail=must_fail,
+    )  # fmt: skip
+
+
 HANDLERS: dict[str, Handler] = {
     h.name: h
     for h in (
@@ -83,6 +93,10 @@ HANDLERS: dict[str, Handler] = {
             "present-i386", "Linux 6.x, i386, beside the vDSO's entry", ".text.sysenter", PresentI386,
             callers.lone_calls, callers.scattered, callers.with_interruptions, callers.paired, callers.events,
         ),
+        _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
+        _legacy("cruel", "Linux 2.2, __switch_to replaced"),
+        _legacy("gentle", "Linux 2.2, a slot for each CPU"),
+        _legacy("global", "Linux 2.2, the seed's global variable", must_fail="number"),
     )
 }  # fmt: skip
 

@@ -151,6 +151,7 @@ class Kernel(abc.ABC):
     def wait_for_page(self, task: Task, cpu: Cpu) -> None:
         """Sleep until the page is there."""
 
+    wraps = False  # a user access may wrap below address 0
     # Events that change only what the kernel keeps of the task: they commute with
     # every instruction that looks at neither that, nor user memory, nor IF.
     remote: frozenset[str] = frozenset({"work", "trace", "ldt", "unmap"})
@@ -260,6 +261,8 @@ class Kernel(abc.ABC):
             return
         region = self.memory.pages.get(linear >> 12)
         if ins.address in self.program.exceptions and not ins.segment and not access.implicit:
+            if self.wraps and linear >= 0xFFFFFFFC:  # below 0, where no kernel of this kind maps anything
+                raise Fault(14, linear)
             if region is None or region.area not in (Area.TASK_STACK, Area.CONSTANT):
                 raise Broken("user memory", f"{ins.text!r} reads {linear:#x}, which is the kernel's")
         if region is None or not region.start <= linear or linear + access.size > region.end:

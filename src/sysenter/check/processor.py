@@ -61,13 +61,14 @@ class Cpu:
     shadow: bool = False  # STI has just run: no interrupt before the next instruction
     msr: tuple[int, int, int] = (0, 0, 0)
     task: int = -1
+    tr: int = 0  # task register
     shielded: bool = False  # the last instruction ran in that shadow
     verw: bool = False  # buffers overwritten and no kernel data read since
 
     def copy(self) -> Cpu:
         return Cpu(
             self.number, self.registers[:], self.eip, self.flags, self.segments.copy(), self.bases.copy(),
-            self.cpl, self.shadow, self.msr, self.task, self.shielded, self.verw,
+            self.cpl, self.shadow, self.msr, self.task, self.tr, self.shielded, self.verw,
         )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ class Processor:
             "sysenter": self._sysenter, "iretd": self._iret, "rdtsc": self._rdtsc, "stac": self._stac,
             "clac": self._clac, "verw": self._verw, "jmp": self._jmp, "call": self._call, "ret": self._ret,
             "jcc": self._jcc, "nop": self._next, "pause": self._next, "lfence": self._next, "int3": self._trap,
-            "ud2": self._undefined, "hlt": self._undefined, "str": self._undefined,
+            "ud2": self._undefined, "hlt": self._undefined, "str": self._str,
             "mov segment": self._mov_segment, "push segment": self._push_segment, "pop segment": self._pop_segment,
         }  # fmt: skip
 
@@ -225,6 +226,10 @@ class Processor:
 
     def _popf(self, cpu: Cpu, ins: Instruction) -> None:
         cpu.flags = cpu.flags & VM | self.pop(cpu) & _POPPED | FIXED
+        cpu.eip = ins.address + ins.size
+
+    def _str(self, cpu: Cpu, ins: Instruction) -> None:
+        cpu.registers[ins.register] = cpu.tr
         cpu.eip = ins.address + ins.size
 
     def _rdtsc(self, cpu: Cpu, ins: Instruction) -> None:
