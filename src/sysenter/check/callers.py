@@ -64,6 +64,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield calls(_fast(3, pending=bit))
     for bit in _bits(offsets["EXIT_SYSCALL_WORK"]):
         yield calls(_fast(3, tracing=bit))
+    # work that the kernel's exit does not look at
+    yield calls(_fast(3, tracing=~offsets["EXIT_SYSCALL_WORK"] & 0xFFFFFFFF))
     for bit in range(32):
         yield calls(_fast(3, work=1 << bit))
     for segment in _SEGMENTS:

@@ -20,7 +20,7 @@ from sysenter.check.objectfile import EntryObject, parse_offsets
 from sysenter.check.present import PresentI386
 from sysenter.errors import SysenterError
 
-__all__ = ["HANDLERS", "Handler", "Job", "Subject", "jobs", "perform"]
+__all__ = ["HANDLERS", "Handler", "Job", "Subject", "handler_named", "jobs", "lean_jobs", "perform"]
 
 _Offsets = dict[str, int]
 
@@ -121,6 +121,16 @@ def jobs(handler: Handler, seed: int) -> list[Job]:
     return cut
 
 
+def lean_jobs(handler: Handler, seed: int) -> list[Job]:
+    """A third of the work with nearly all of its power: for mutants, of which the
+    harmless ones have to go through all of it."""
+    cut = [Job("static"), *(Job("lone", s, f) for f in handler.features for s in range(_SLICES))]
+    both = handler.features
+    cut += [Job("interrupted", i, both[i % len(both)]) for i in range(len(list(handler.interrupted())))]
+    cut += [Job("mispredicted")] if handler.retpolines else []
+    return [*cut, Job("scattered", 0, seed=seed), Job("coarsely paired")]
+
+
 def _each(kernel: Kernel, cases: Iterable[Case], stop: bool) -> Tally:
     tally = Tally()
     for case in cases:
@@ -151,8 +161,8 @@ def perform(
         if job.index >= 2:
             menu = tuple({(e.kind, e.value if e.kind == "preempt" else 0): e for e in reversed(menu)}.values())
         return interrupt_everywhere(kernel, replace(case, features=job.features), menu, stop)
-    if job.part == "paired":
-        return interleave(kernel, list(handler.paired())[job.index], 5, stop)
+    if job.part.endswith("paired"):
+        return interleave(kernel, list(handler.paired())[job.index], 5 if job.part == "paired" else 20, stop)
     if job.part == "mispredicted":
         tally = Tally()
         for case in list(handler.lone(offsets))[:: 5 if job.features else 3]:

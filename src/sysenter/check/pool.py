@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sysenter.check.explore import Failure, Tally, shrink
-from sysenter.check.handlers import HANDLERS, Handler, Job, Subject, jobs, perform
+from sysenter.check.handlers import HANDLERS, Handler, Job, Subject, jobs, lean_jobs, perform
 from sysenter.check.machine import Kernel
 from sysenter.check.mutants import mutants
 from sysenter.check.objectfile import EntryObject
@@ -89,9 +89,9 @@ def _mutant_job(work: tuple[Subject, int, int]) -> Caught:
     mutant = _mutants[subject][index]
     offsets = _bench(subject).offsets
     models = _kernels(handler, mutant.object, offsets)  # type: ignore[attr-defined]
-    for job in jobs(handler, seed):
-        if perform(handler, models, offsets, job, stop=True).failures:
-            failures = perform(handler, models, offsets, job, stop=True).failures
+    for job in lean_jobs(handler, seed):
+        failures = perform(handler, models, offsets, job, stop=True).failures
+        if failures:
             return Caught(mutant.key, failures[0].key, job.part)  # type: ignore[attr-defined]
     return Caught(mutant.key, "", "")  # type: ignore[attr-defined]
 
