@@ -20,7 +20,7 @@ from sysenter.check.mutants import mutants
 from sysenter.check.pool import Caught, checked, mutants_checked
 from sysenter.check.survivors import harmless
 
-__all__ = ["MutantReport", "Report", "check", "check_mutants"]
+__all__ = ["MutantReport", "Report", "check", "check_mutants", "write_json"]
 
 REQUIRED = 0.95  # of a handler's mutants
 
@@ -133,6 +133,7 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
 
 
 def write_json(path: Path, reports: Sequence[Report], mutated: Sequence[MutantReport], seed: int) -> None:
+    """Schema 1, see docs/checker.md."""
     result = {
         "schema": 1, "seed": seed, "handlers": [r.as_json() for r in reports],
         "mutants": [m.as_json() for m in mutated],

@@ -34,7 +34,8 @@ class Handler:
     scattered: random ones; interrupted: each gets every event everywhere, the
     first two of the longer menu; paired: two CPUs. retpolines: indirect
     branches are forbidden. must_fail: the property that this handler is known
-    to break, "" for a sound one. sections: those with code.
+    to break, "" for a sound one. headers: the folder of recorded constants that it
+    is assembled with, "" if a kernel's build makes its object.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Handler:
     features: tuple[bool, ...] = (False, True)
     retpolines: bool = True
     must_fail: str = ""
+    headers: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
         f"legacy-{way}", says, ".text", lambda entry, offsets, _: legacy.Legacy(entry, offsets, way),
         legacy.lone_calls, legacy.scattered, legacy.interrupted, legacy.paired, legacy.events,
         features=(False,), retpolines=False, must_fail=must_fail,
+        headers="linux-2.4.22" if way == "tss" else "linux-2.2.26",
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ class Processor:
             "sysenter": self._sysenter, "iretd": self._iret, "rdtsc": self._rdtsc, "stac": self._stac,
             "clac": self._clac, "verw": self._verw, "jmp": self._jmp, "call": self._call, "ret": self._ret,
             "jcc": self._jcc, "nop": self._next, "pause": self._next, "lfence": self._next, "int3": self._trap,
-            "ud2": self._undefined, "hlt": self._undefined, "str": self._str,
+            "ud2": self._undefined, "hlt": self._halt, "str": self._str,
             "mov segment": self._mov_segment, "push segment": self._push_segment, "pop segment": self._pop_segment,
         }  # fmt: skip
 
@@ -171,6 +171,9 @@ class Processor:
     def _undefined(self, cpu: Cpu, ins: Instruction) -> None:
         raise Fault(6, ins.address)
 
+    def _halt(self, cpu: Cpu, ins: Instruction) -> None:
+        raise Fault(13 if cpu.cpl else 6, ins.address)
+
     def push(self, cpu: Cpu, value: int) -> None:
         cpu.registers[ESP] = (cpu.registers[ESP] - 4) & 0xFFFFFFFF
         self.memory.write(cpu.registers[ESP], value)
@@ -211,21 +214,37 @@ class Processor:
         cpu.eip = self.pop(cpu)
 
     def _sti(self, cpu: Cpu, ins: Instruction) -> None:
+        self._needs_iopl(cpu, ins)
         # SDM Vol. 2B, STI: the shadow is there only if IF was clear before
         cpu.shadow = not cpu.flags & IF
         cpu.flags |= IF
         cpu.eip = ins.address + ins.size
 
+    def _needs_iopl(self, cpu: Cpu, ins: Instruction) -> None:
+        if cpu.cpl > cpu.flags >> 12 & 3:
+            raise Fault(13, ins.address)
+
     def _cli(self, cpu: Cpu, ins: Instruction) -> None:
+        self._needs_iopl(cpu, ins)
         cpu.flags &= ~IF
         cpu.eip = ins.address + ins.size
+
+    def _popped(self, cpu: Cpu) -> int:
+        """The flags that POPF and IRET may change at this privilege level."""
+        mask = _POPPED
+        if cpu.cpl > 0:
+            mask &= ~IOPL
+            if cpu.cpl > cpu.flags >> 12 & 3:
+                mask &= ~IF
+        return mask
 
     def _pushf(self, cpu: Cpu, ins: Instruction) -> None:
         self.push(cpu, cpu.flags & ~(RF | VM))
         cpu.eip = ins.address + ins.size
 
     def _popf(self, cpu: Cpu, ins: Instruction) -> None:
-        cpu.flags = cpu.flags & VM | self.pop(cpu) & _POPPED | FIXED
+        mask = self._popped(cpu)
+        cpu.flags = cpu.flags & (VM | ~mask & (IF | IOPL)) | self.pop(cpu) & mask | FIXED
         cpu.eip = ins.address + ins.size
 
     def _str(self, cpu: Cpu, ins: Instruction) -> None:
@@ -281,11 +300,12 @@ class Processor:
     def _iret(self, cpu: Cpu, ins: Instruction) -> None:
         """SDM Vol. 2A, IRET, to the same and to the outer ring; NT is #TS here."""
         if cpu.flags & NT:
-            raise Fault(10, ins.address)
+            raise Fault(13 if cpu.cpl else 10, ins.address)  # as Linux's TSS, without a back link, gives it
+        mask = self._popped(cpu)
         eip, code, flags = self.pop(cpu), self.pop(cpu) & 0xFFFF, self.pop(cpu)
-        cpu.flags = cpu.flags & VM | flags & (_POPPED | RF) | FIXED
+        cpu.flags = cpu.flags & (VM | ~mask & (IF | IOPL)) | flags & (mask | RF) | FIXED
         cpu.eip, cpu.segments["cs"] = eip, code
-        if code & 3 == 3:
+        if code & 3 > cpu.cpl:
             esp, stack = self.pop(cpu), self.pop(cpu) & 0xFFFF
             cpu.registers[ESP], cpu.segments["ss"], cpu.cpl = esp, stack, 3
 
