@@ -300,7 +300,7 @@ class Processor:
     def _iret(self, cpu: Cpu, ins: Instruction) -> None:
         """SDM Vol. 2A, IRET, to the same and to the outer ring; NT is #TS here."""
         if cpu.flags & NT:
-            raise Fault(13 if cpu.cpl else 10, ins.address)  # as Linux's TSS, without a back link, gives it
+            raise Fault(10, ins.address)
         mask = self._popped(cpu)
         eip, code, flags = self.pop(cpu), self.pop(cpu) & 0xFFFF, self.pop(cpu)
         cpu.flags = cpu.flags & (VM | ~mask & (IF | IOPL)) | flags & (mask | RF) | FIXED

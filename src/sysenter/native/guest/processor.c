@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <ucontext.h>
 
 struct values {
@@ -34,6 +35,7 @@ static const struct processor_case {
 
 static sigjmp_buf out;
 static volatile int vector;
+static int long_mode;
 
 static void caught(int signal, siginfo_t *info, void *context)
 {
@@ -104,6 +106,8 @@ static int try(unsigned char *page, const struct processor_case *c)
 		run(page, &c->before);
 	else
 		asm volatile("movl kept_es, %%eax; movl %%eax, %%es" : : : "eax", "memory");
+	if (vector == 13 && c->vector == 10 && long_mode)
+		vector = 10;	/* no task switches there: #GP for #TS */
 	if (vector != c->vector) {
 		printf("[FAIL]\t%s: exception %d, expected %d\n", c->name, vector, c->vector);
 		return 1;
@@ -128,8 +132,11 @@ int main(void)
 	stack_t other = { .ss_sp = stack, .ss_size = sizeof(stack) };
 	struct sigaction action = { .sa_sigaction = caught, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
 	unsigned char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct utsname kernel;
 	unsigned int i, failed = 0;
 
+	uname(&kernel);
+	long_mode = !strcmp(kernel.machine, "x86_64");
 	if (page == MAP_FAILED || sigaltstack(&other, NULL)) {
 		perror("processor");
 		return 2;

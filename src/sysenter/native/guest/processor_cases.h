@@ -13,9 +13,9 @@
  */
 #define NONE	-1
 #define UD	6
+#define TS	10	/* under a 64-bit kernel: GP (SDM Vol. 2A, IRET) */
 #define GP	13
 #define ARITH	0x8d5
-#define USER	0x244dd5	/* AC NT OF DF SF ZF AF PF CF, ID, TF (seen clear) */
 
 /* EFLAGS: what POPF lets through at CPL 3, what PUSHF shows */
 CASE("popf: arithmetic flags",	"68d70a0000 9d",	0, 0, 0, 0x2,	NONE, 0, 0, 0, ARITH, 0x8d5 & 0xad7)
@@ -50,7 +50,7 @@ CASE("mov m, es: 16 bits only",	"8ec1 68ffffffff 8c0424 58", 0, 0, 0, 0x2,	NONE,
 
 /* IRET to the same ring */
 CASE("iret: eip, cs, eflags",	"68d7020000 0e e802000000 eb01 cf", 0, 0, 0, 0x2,	NONE, 0, 0, 0, ARITH, 0xd5)
-CASE("iret with NT set",	"6802420000 9d 6802020000 0e e802000000 eb01 cf", 0, 0, 0, 0x2, GP, 0, 0, 0, 0, 0)
+CASE("iret with NT set",	"6802420000 9d 6802020000 0e e802000000 eb01 cf", 0, 0, 0, 0x2, TS, 0, 0, 0, 0, 0)
 
 /* what the handlers' arithmetic rests on */
 CASE("cmp, jge: 0x80000000",	"3d00020080 b801000000 7d05 b800000000", 0x80000000, 0, 0, 0x2,	NONE, 0, 0, 0, 0, 0)
@@ -66,6 +66,6 @@ CASE("push esp: as it was",	"54 58 29e0",	0, 0, 0, 0x2,	NONE, 0, 0, 0, 0x40, 0x4
 
 #undef NONE
 #undef UD
+#undef TS
 #undef GP
 #undef ARITH
-#undef USER
