@@ -147,7 +147,7 @@ def _check(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.check.subjects import subject
 
     names = [handler_named(name).name for name in options.handlers or HANDLERS]
-    if bool(options.object) != bool(options.offsets) or options.object and len(names) != 1:
+    if bool(options.object) != bool(options.offsets) or (options.object and len(names) != 1):
         raise SysenterError("--object and --offsets go together, with one handler", hint="name the handler first")
     if options.json:
         _check_writable(options.json)

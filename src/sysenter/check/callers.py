@@ -79,10 +79,14 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     for one in _FLAGS:
         for other in _FLAGS:
             flags = 0x202 | one | other
-            yield Case((_fast(3, flags=flags), Call(eax=4, flags=flags), _fast(5, flags=0x202 | one), _fast(7, flags=flags & ~0x47500)))  # fmt: skip
+            even = flags & ~offsets["ODD_FLAGS"]
+            yield Case(
+                (_fast(3, flags=flags), Call(eax=4, flags=flags), _fast(5, flags=0x202 | one), _fast(7, flags=even))
+            )
     for before in ("irq", "irq16", "nmi", "switch"):
         for number in (3, 6, 7):
-            yield Case((_fast(number), _fast(number, before=(before,)), _fast(3), Call(eax=1), _fast(3, before=(before,))))  # fmt: skip
+            met = (before,)
+            yield Case((_fast(number), _fast(number, before=met), _fast(3), Call(eax=1), _fast(3, before=met)))
     for sleeps in ("same", "other"):
         for number in (3, 5, 6):
             yield calls(_fast(number, sleeps=sleeps))

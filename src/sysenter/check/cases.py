@@ -53,7 +53,9 @@ def processor_cases() -> tuple[ProcessorCase, ...]:
     found = []
     for name, code, rest in _CASE.findall(text):
         n = [number(word.strip()) for word in rest.split(",")]
-        found.append(ProcessorCase(name, bytes.fromhex(code), (n[0], n[1], n[2], n[3]), n[4], (n[5], n[6], n[7], n[9]), n[8]))
+        found.append(
+            ProcessorCase(name, bytes.fromhex(code), (n[0], n[1], n[2], n[3]), n[4], (n[5], n[6], n[7], n[9]), n[8])
+        )
     return tuple(found)
 
 

@@ -128,7 +128,9 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
         f" {len(report.unexplained)} of them without a reason; seed {seed}", markup=False,
     )  # fmt: skip
     for key in survivors:
-        console.print(f"  {key}\n    {reasons.get(key, 'NOT EXPLAINED in survivors.toml')}", markup=False, highlight=False)
+        console.print(
+            f"  {key}\n    {reasons.get(key, 'NOT EXPLAINED in survivors.toml')}", markup=False, highlight=False
+        )
     return report
 
 

@@ -65,7 +65,7 @@ def _play(kernel: Kernel, case: Case) -> None:
     left = turns.pop(0) if turns else -1
     while True:
         task = kernel.tasks[who]
-        if task.index >= len(task.calls) and not task.active or left == 0:
+        if (task.index >= len(task.calls) and not task.active) or left == 0:
             other = kernel.tasks[1 - who]
             if other.index < len(other.calls):
                 who, left = 1 - who, turns.pop(0) if turns else -1
@@ -124,7 +124,9 @@ def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], st
             off = not cpu.flags & IF
             kernel.looked = False
             kernel.tick(task)
-            commutes = bool(ins and off and not kernel.cpus[task.cpu].flags & IF and not kernel.looked and not ins.segment)
+            commutes = bool(
+                ins and off and not kernel.cpus[task.cpu].flags & IF and not kernel.looked and not ins.segment
+            )
     except Broken as broken:
         tally.failures.append(Failure(kernel.name, case, broken.property.key, broken.state))
         return tally

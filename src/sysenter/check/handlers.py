@@ -78,8 +78,6 @@ class Job:
     seed: int = 0
 
 
-
-
 def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
     return Handler(
         f"legacy-{way}", says, ".text", lambda entry, offsets, _: legacy.Legacy(entry, offsets, way),
@@ -147,9 +145,7 @@ def _each(kernel: Kernel, cases: Iterable[Case], stop: bool) -> Tally:
     return tally
 
 
-def perform(
-    handler: Handler, kernels: dict[bool, Kernel], offsets: _Offsets, job: Job, stop: bool = False
-) -> Tally:
+def perform(handler: Handler, kernels: dict[bool, Kernel], offsets: _Offsets, job: Job, stop: bool = False) -> Tally:
     """Do one job. stop: at the first failure."""
     kernel = kernels[job.features]
     if job.part == "static":

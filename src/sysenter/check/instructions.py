@@ -25,9 +25,11 @@ CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", 
 # Executed by the model, not by Unicorn: they touch what Unicorn lacks or hides
 # (privilege, segment loads, the interrupt flag and its shadow), or they jump.
 _MODELLED = frozenset(
-    "sti cli pushfd popfd sysenter sysexit iretd rdtsc stac clac verw str jmp call ret int3 ud2 "
-    "lfence pause nop hlt".split()
-)
+    (
+        "sti", "cli", "pushfd", "popfd", "sysenter", "sysexit", "iretd", "rdtsc", "stac", "clac", "verw", "str", "jmp",
+        "call", "ret", "int3", "ud2", "lfence", "pause", "nop", "hlt",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def _decode(ins: Any) -> Instruction:
     segment = _moved_segment(ins)
     kind = mnemonic if mnemonic in _MODELLED else ""
     condition = -1
-    target = register = 0
+    target, register = 0, -1
     if mnemonic.startswith("j") and mnemonic not in ("jmp", "jecxz", "jcxz"):
         opcode = ins.opcode[1] if ins.opcode[0] == 0x0F else ins.opcode[0]
         condition, kind = opcode & 15, "jcc"
@@ -142,7 +144,7 @@ def _decode(ins: Any) -> Instruction:
     return Instruction(
         ins.address, ins.size, f"{ins.mnemonic} {ins.op_str}".strip(), mnemonic, kind,
         (*accesses, *_implicit(mnemonic)), target, condition,
-        register if any(op.type == x86.X86_OP_REG and _name(ins, op.reg) not in _SEGMENTS for op in ins.operands) else -1,
+        register,
         segment, bytes(ins.bytes),
     )  # fmt: skip
 

@@ -33,6 +33,7 @@ _TASKS = (0xC5000000, 0xC5004000, 0xC5008000)
 _TSS = (0xC0300000, 0xC0302000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
 _SLOTS = (0xC0310000, 0xC0312000)
 _TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
+_GDT = 0xC0370000
 _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
               "kernel_nmi": 0xC0104000, "kernel_debug": 0xC0105000}  # fmt: skip
 _BODY_AT = 0xC0110000
@@ -64,6 +65,7 @@ class Legacy(Kernel):
         memory.add("task[]", Area.CONSTANT, _TASK_ARRAY, 64)
         memory.seal()
         memory.add("the text", Area.TEXT, _TEXT, len(code))
+        memory.add("the GDT", Area.GLOBAL, _GDT, 0x100)
         memory.add("bottom-half words", Area.GLOBAL, _BH, 8)
         memory.add("counts", Area.GLOBAL, _COUNTS, 64)
         for number, start in enumerate(_TASKS):
@@ -76,8 +78,9 @@ class Legacy(Kernel):
             memory.add(f"CPU {cpu}'s slot", Area.ENTRY_STACK, _SLOTS[cpu], 128, cpu=cpu)
         self.program = lay_out(
             entry, ".text", memory, {".text": _TEXT},
-            {**_FUNCTIONS, "kernel_sys_call_table": _TABLE, "sysenter_slow_call": _SLOW_CALL, "kernel_task": _TASK_ARRAY,
-             "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH, "kernel_bh_active": _BH + 4}, False, {},
+            {**_FUNCTIONS, "kernel_sys_call_table": _TABLE, "sysenter_slow_call": _SLOW_CALL,
+             "kernel_task": _TASK_ARRAY, "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH, "kernel_bh_active": _BH + 4},
+            False, {},
         )  # fmt: skip
         self.processor = Processor(memory, self)
         symbols = self.program.symbols
@@ -87,6 +90,10 @@ class Legacy(Kernel):
         memory.write(symbols["sysenter_debug_distance"] - 4, symbols[f"sysenter_trapped_{way}"] - self.entry)
         memory.write(symbols["sysenter_kernel_debug"], _FUNCTIONS["kernel_debug"])
         memory.write(symbols["sysenter_kernel_nmi"], _FUNCTIONS["kernel_nmi"])
+        memory.write(symbols["sysenter_gdt"], _GDT)
+        low, high = (_TSS[0], _TSS[1] + 89) if way == "tss" else (_SLOTS[0], _SLOTS[1] + 129)
+        memory.write(symbols["sysenter_entry_stack_low"], low)
+        memory.write(symbols["sysenter_entry_stack_high"], 0 if way == "cruel" else high)
         self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
         for number in range(self.numbers):
             memory.write(_TABLE + 4 * number, _BODY_AT + 16 * number)
@@ -133,17 +140,18 @@ class Legacy(Kernel):
         stack = _SLOTS[cpu.number] + 128
         if self.way == "tss":
             self.memory.write(_TSS[cpu.number] + 4, esp0)
+            cpu.tr, base = 0x60 + 0x20 * cpu.number, _TSS[cpu.number]
+            self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
+            self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
             stack = _TSS[cpu.number] + 88
         else:
             self.memory.write(_TASKS[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
-            cpu.tr = 0x60 + 16 * task.number
+            cpu.tr = 0x60 + 16 * task.number  # each task's own TSS, inside its task_struct
+            base = _TASKS[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
+            self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
+            self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
             if self.way == "cruel":
                 stack = self.top(task.number)
-        gdt = self.program.symbols["sysenter_gdt"]
-        symbols = self.program.symbols
-        self.memory.write(gdt, 0)
-        self.memory.write(symbols["sysenter_entry_stack_low"], 1)
-        self.memory.write(symbols["sysenter_entry_stack_high"], 0)
         cpu.msr = (KERNEL_CS, stack, self.entry)
 
     # -- where things are --------------------------------------------------------------
@@ -181,7 +189,7 @@ class Legacy(Kernel):
             symbols = self.program.symbols
             if region.area is Area.TEXT:
                 shared = symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0
-                if shared or self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end:
+                if shared or (self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end):
                     return
             if region.name == "counts" and (linear - _COUNTS) >> 5 == cpu.number:
                 return
@@ -294,7 +302,9 @@ class Legacy(Kernel):
         ds, es = call.segments[:2]
         self._slots(task, frame, {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi,
                                   "EBP": self.fetched(task, call.ebp) or 0}, where, "arguments")  # fmt: skip
-        self._slots(task, frame, {"EAX": call.eax, "ORIG_EAX": call.eax, "DS": ds, "ES": es, **self._user_half(task)}, where)
+        self._slots(
+            task, frame, {"EAX": call.eax, "ORIG_EAX": call.eax, "DS": ds, "ES": es, **self._user_half(task)}, where
+        )
         task.bodies += 1
         words = f"{where} runs"
         if call.sleeps:
@@ -359,9 +369,11 @@ class Legacy(Kernel):
             if task.bodies != 100:
                 raise Broken("back", f"{where} without SIGSEGV for a caller that cannot go on")
             if bool(self.memory.word(frame + 48) & VM) != (task.path == "vm86"):
-                raise Broken("pt_regs", f"EFLAGS in pt_regs = {self.memory.word(frame + 48):#x} of a {task.path} caller")
+                raise Broken(
+                    "pt_regs", f"EFLAGS in pt_regs = {self.memory.word(frame + 48):#x} of a {task.path} caller"
+                )
         else:
-            if task.path == "fast" and (task.bodies != 1 or not task.exit_required and not task.work_seen):
+            if task.path == "fast" and (task.bodies != 1 or (not task.exit_required and not task.work_seen)):
                 raise Broken("fast", f"nothing is pending and the call leaves by {where}")
             if task.path == "declined":
                 raise Broken("number", f"{where} without the call having been made")
@@ -401,11 +413,11 @@ class Legacy(Kernel):
     # -- what may happen -------------------------------------------------------------------
 
     def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
-        on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] <= self.top(task.number)
         if event.kind == "irq":
             return bool(cpu.flags & IF) and not cpu.shadow
-        if event.kind == "nmi":  # on the entry stack: see docs/checker.md
-            return on_task
+        if event.kind == "nmi":  # none inside the handler of one: the processor holds it back
+            symbols = self.program.symbols
+            return not symbols["sysenter_debug"] <= cpu.eip < symbols["sysenter_kernel_debug"]
         if event.kind == "ldt":
             return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
         return True
@@ -413,7 +425,10 @@ class Legacy(Kernel):
     def happen(self, task: Task, cpu: Cpu, event: Event) -> None:
         if event.kind in ("nmi", "irq"):
             self.say(task, cpu, "NMI" if event.kind == "nmi" else "an interrupt")
-            self.clobber_below(cpu, task)
+            if event.kind == "nmi" and not self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] <= self.top(task.number):
+                self.vector(cpu, "sysenter_nmi")
+            else:
+                self.clobber_below(cpu, task)
         elif event.kind == "work":
             self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
             self.set_field(task.number, "TASK_NEED_RESCHED", 1)
@@ -445,8 +460,8 @@ class Legacy(Kernel):
 
 _PLAIN = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
-_STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _TOP + 0xFFC, _TOP + 0xFFD,
-           _TOP + 0x1000, 0xC5001F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
+_STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _TOP + 0xFFC,
+           _TOP + 0xFFD, _TOP + 0x1000, 0xC5001F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
 _SEGMENTS = (0, 0x23, USER_DS, 0x07, 0x0F, 0x17, 0x1F)
 
 
@@ -512,8 +527,9 @@ def interrupted() -> Iterator[Case]:
     """Calls that between them run every path; each gets every event everywhere."""
     for call in (
         _PLAIN, replace(_PLAIN, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, pending=1), replace(_PLAIN, eax=7),
-        replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302), replace(_PLAIN, ebp=_ABSENT + 0x40),
-        replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK), replace(_PLAIN, ebp=_STACK + 0x2000 - 2),
+        replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
+        replace(_PLAIN, ebp=_ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK),
+        replace(_PLAIN, ebp=_STACK + 0x2000 - 2),
         replace(_PLAIN, vm86=True), replace(_PLAIN, sleeps="other"), replace(_PLAIN, flags=0x7E02),
     ):  # fmt: skip
         yield Case((call, replace(_PLAIN, eax=5)))

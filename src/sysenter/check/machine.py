@@ -120,7 +120,7 @@ class Kernel(abc.ABC):
     def returned(self, task: Task, cpu: Cpu) -> None:
         """SYSEXIT or IRET has gone to user mode: hold the state against what is owed."""
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027
         """All calls are over: what can be said only now."""
 
     @abc.abstractmethod
@@ -141,7 +141,7 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
-        """"", or why an access to this user address faults: "absent", "invalid"."""
+        """ "", or why an access to this user address faults: "absent", "invalid"."""
 
     @abc.abstractmethod
     def segment_usable(self, cpu: Cpu, name: str) -> bool:

@@ -125,8 +125,11 @@ def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObje
     yield from _register_changes(text, at, ins, raw)
     for position, byte in enumerate(raw[:3]):
         if byte in b"\x2e\x36\x64\x65\x3e\xf0":
-            yield "prefix removed", text.changed(at, raw[:position] + b"\x90" + raw[position + 1 :]) if position else (
-                text.changed(at, b"\x90" + raw[1:])
+            yield (
+                "prefix removed",
+                text.changed(at, raw[:position] + b"\x90" + raw[position + 1 :])
+                if position
+                else (text.changed(at, b"\x90" + raw[1:])),
             )
             break
         if byte not in b"\x66\xf2\xf3":

@@ -348,7 +348,9 @@ class PresentI386(Kernel):
         """`where` can sleep without FRAME_SS: no address of ours may stand below the frame."""
         for at in range(cpu.registers[ESP], self.frame(task.number), 4):
             if self.program.start <= self.memory.word(at) < self.program.end:
-                raise Broken("inside", f"{self.memory.word(at):#x}, an address of the module, is on the stack at {where}")
+                raise Broken(
+                    "inside", f"{self.memory.word(at):#x}, an address of the module, is on the stack at {where}"
+                )
 
     def _handed_over(self, task: Task, cpu: Cpu, where: str) -> None:
         self.c_ready(task, cpu, where)
@@ -414,7 +416,9 @@ class PresentI386(Kernel):
             raise Broken("unwind", f"ebp = {cpu.registers[EBP]:#x} at {where}, the last frame is at {frame - 8:#x}")
         for register, index in ((EBX, 0), (ESI, 3), (EDI, 4)):
             if cpu.registers[register] != call.registers[index]:
-                raise Broken("back", f"the body keeps {cpu.registers[register]:#x}, the caller had {call.registers[index]:#x}")
+                raise Broken(
+                    "back", f"the body keeps {cpu.registers[register]:#x}, the caller had {call.registers[index]:#x}"
+                )
         self._offset_drawn(task, cpu, where)
         task.bodies += 1
         words = f"{where} runs"
@@ -473,7 +477,7 @@ class PresentI386(Kernel):
             task.work_seen = True
             cpu = self.cpus[task.cpu]
             refused = None in task.sixths and arity(task.call.eax & (NR - 1)) == 6
-            if not task.bodies and not refused or cpu.flags & IF and not cpu.shadow:
+            if (not task.bodies and not refused) or (cpu.flags & IF and not cpu.shadow):
                 task.exit_required = True
         if self.memory.word(at + self.offsets["TASK_ti_flags"]) & self.offsets["EXIT_WORK"]:
             task.work_seen = True
@@ -580,7 +584,11 @@ class PresentI386(Kernel):
             self.say(task, cpu, "an interrupt")
             self.interrupt(task, cpu)
         elif kind == "preempt":
-            self.say(task, cpu, f"an interrupt, and another task runs; back on {'another' if event.value else 'the same'} CPU")
+            self.say(
+                task,
+                cpu,
+                f"an interrupt, and another task runs; back on {'another' if event.value else 'the same'} CPU",
+            )
             self.interrupt(task, cpu)
             self.switch(task, cpu, bool(event.value))
         elif kind == "work":
@@ -646,7 +654,10 @@ class PresentI386(Kernel):
             for at in range(cpu.registers[ESP], self.frame(task.number), 4)
         )
         if inside and self.slot(task, "OLDSS") != self.offsets["FRAME_SS"]:
-            raise Broken("inside", f"a task off the CPU at {self.program.near(cpu.eip)}, PT_OLDSS = {self.slot(task, 'OLDSS'):#x}")
+            raise Broken(
+                "inside",
+                f"a task off the CPU at {self.program.near(cpu.eip)}, PT_OLDSS = {self.slot(task, 'OLDSS'):#x}",
+            )
 
     def wait_for_page(self, task: Task, cpu: Cpu) -> None:
         task.resident = True
@@ -672,4 +683,3 @@ class PresentI386(Kernel):
             self.memory.write(self.frame(task.number) + self.pt[slot], 0xBEEF0000 + len(slot))
         if what == "switch":
             self.switch(task, cpu, True)
-

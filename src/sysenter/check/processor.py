@@ -27,6 +27,8 @@ from unicorn import x86_const as x86
 from sysenter.check.instructions import EAX, ECX, EDX, ESP, Access, Instruction
 from sysenter.check.memory import PAGE, Memory
 
+_unicorn: Any = unicorn  # its functions have no types
+
 __all__ = ["AC", "CF", "DF", "FIXED", "ID", "IF", "IOPL", "NT", "TF", "VM", "Cpu", "Fault", "Processor", "Watch"]
 
 CF, PF, AF, ZF, SF, TF, IF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
@@ -95,18 +97,22 @@ class Processor:
         self.memory = memory
         self.watch = watch
         self.smap = False
-        self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_32)
+        self._uc: Any = _unicorn.Uc(_unicorn.UC_ARCH_X86, _unicorn.UC_MODE_32)
         for page, region in memory.pages.items():
             offset = region.offset + (page * PAGE - region.start)
-            self._uc.mem_map_ptr(page * PAGE, PAGE, unicorn.UC_PROT_ALL, memory.address + offset)
+            self._uc.mem_map_ptr(page * PAGE, PAGE, _unicorn.UC_PROT_ALL, memory.address + offset)
         # the binding's own wrappers cost three times the emulation of an instruction
-        library: Any = unicorn.unicorn_py3.unicorn.uclib
-        self._start, self._read, self._write = library.uc_emu_start, library.uc_reg_read_batch, library.uc_reg_write_batch
+        library: Any = _unicorn.unicorn_py3.unicorn.uclib
+        self._start, self._read, self._write = (
+            library.uc_emu_start,
+            library.uc_reg_read_batch,
+            library.uc_reg_write_batch,
+        )
         self._handle = self._uc._uch
         count = len(self._IDS)
         self._count = count
         self._ids = (ctypes.c_int * count)(*self._IDS)
-        self._values = (ctypes.c_uint32 * count)()
+        self._values: Any = (ctypes.c_uint32 * count)()
         first = ctypes.addressof(self._values)
         self._pointers = (ctypes.c_void_p * count)(*[first + 4 * i for i in range(count)])
         self._fs_base = 0

@@ -41,6 +41,12 @@ def _caller(task: int, call: Call) -> str:
     return f"Task {task} executes SYSENTER with " + ", ".join(parts) + "."
 
 
+def _names_memory(kernel: Kernel, tick: Tick) -> bool:
+    """Does the instruction touch memory at a fixed address? Then other CPUs may."""
+    ins = kernel.program.instruction(tick.eip)
+    return ins is not None and any(a.base < 0 and a.index < 0 and a.segment != "fs" for a in ins.accesses)
+
+
 def _line(kernel: Kernel, tick: Tick, many: bool) -> str:
     who = f"CPU {tick.cpu}, task {tick.task}: " if many else ""
     if tick.words:
@@ -70,7 +76,7 @@ def _course(kernel: Kernel, case: Case, ticks: tuple[Tick, ...]) -> Iterator[str
             call = next(calls[tick.task], None)
             if call:
                 yield "  " + _caller(tick.task, call)
-        elif tick.words or number >= told:
+        elif tick.words or number >= told or (many and _names_memory(kernel, tick)):
             yield from hush()
             yield _line(kernel, tick, many)
         else:
@@ -83,7 +89,10 @@ def _course(kernel: Kernel, case: Case, ticks: tuple[Tick, ...]) -> Iterator[str
 def tell(kernel: Kernel, failure: Failure) -> str:
     """Lines: what should hold, the course of events, and what was found instead."""
     broken = PROPERTIES[failure.key]
-    lines = [f"{failure.handler}: it does not hold that {broken.says}.", f"  Why it must: {broken.reason} ({broken.source})."]
+    lines = [
+        f"{failure.handler}: it does not hold that {broken.says}.",
+        f"  Why it must: {broken.reason} ({broken.source}).",
+    ]
     lines += _course(kernel, failure.case, failure.ticks)
     lines.append(f"  Then: {failure.state}.")
     return "\n".join(lines)

@@ -47,4 +47,3 @@ def subject(steps: Steps, name: str, kernel: str, offline: bool) -> Subject:
                     hint="is gcc with 32-bit support installed? `./sysenter doctor` tells",
                 )  # fmt: skip
     return Subject(name, folder / "entry.o", headers / "offsets.h")
-
