@@ -141,6 +141,30 @@ def _doctor(options: argparse.Namespace, steps: Steps) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
+def _check(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.check.command import check, check_mutants, write_json  # Unicorn loads for this command only
+    from sysenter.check.handlers import HANDLERS, Subject, handler_named
+    from sysenter.check.subjects import subject
+
+    names = [handler_named(name).name for name in options.handlers or HANDLERS]
+    if bool(options.object) != bool(options.offsets) or (options.object and len(names) != 1):
+        raise SysenterError("--object and --offsets go together, with one handler", hint="name the handler first")
+    if options.json:
+        _check_writable(options.json)
+    subjects = [
+        Subject(name, options.object, options.offsets) if options.object
+        else subject(steps, name, options.kernel, options.offline)
+        for name in names
+    ]  # fmt: skip
+    reports = check(_stdout(), subjects, options.seed)
+    count = None if options.mutants == 0 else options.mutants
+    sound = [s for s in subjects if not HANDLERS[s.handler].must_fail]
+    mutated = [check_mutants(_stdout(), s, count, options.seed) for s in sound] if options.mutants is not None else []
+    if options.json:
+        write_json(options.json, reports, mutated, options.seed)
+    return 0 if all(r.ok for r in reports) and all(m.ok for m in mutated) else 1
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -188,6 +212,14 @@ def _parser() -> argparse.ArgumentParser:
     command("build", _build, [kernel], "build the module for a kernel and print its path")
     export = command("export", _export, [], "write the single file for 2.2 and 2.4: C to a compiler, a script to sh")
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE, not to standard output")
+    check = command("check", _check, [kernel], "try every interruption of the entry code, in a model of the machine")
+    check.add_argument("handlers", nargs="*", metavar="HANDLER", help="all, if none is named")
+    check.add_argument("--mutants", nargs="?", type=_positive, const=0, metavar="N",
+                       help="also see that wrong versions are caught: N of each handler's, or all")  # fmt: skip
+    check.add_argument("--seed", type=int, default=1, help="of the random callers and of the choice of mutants")
+    check.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
+    check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
+    check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who comes to the present i386 entry, and what meets them there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sysenter.check.case import Call, Case, Event
+from sysenter.check.present import MARK, NR, USER_ABSENT, USER_FRAGILE, USER_STACK, USER_TOP
+
+__all__ = ["events", "lone_calls", "paired", "scattered", "with_interruptions"]
+
+# What a hostile caller puts into a register: limits, signs, the kernel's own
+# addresses (its stacks, text, per-CPU data, entry stack).
+_NASTY = (
+    0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0xBFFFFFFF, 0xC0000000, 0xC3001FF0, 0xC2000000, 0xF8A01000,
+    0xC1001000, 0xFFC02FFC, 0x5359007B, 0xC0DE0011, 0xFFFFFFDA,
+)  # fmt: skip
+_STACKS = (
+    USER_STACK + 0x100, USER_STACK + 0xFFE, USER_TOP + 0xFFC, USER_ABSENT + 0x40, USER_ABSENT - 2, USER_FRAGILE + 8,
+    0, 0xFFFFFFFF, USER_TOP + 0xFFD, USER_TOP + 0xFFE, USER_TOP + 0xFFF, 0xC0000000, 0xC3001FF0, 0xFFC03000,
+    USER_STACK - 2, USER_FRAGILE + 0xFFE, 4, 0xFFFFFFFC,
+)  # fmt: skip
+_NUMBERS = (0, 1, 2, 3, 4, 5, 6, 7, 255, 256, NR - 1, NR - 2)
+# CF PF AF ZF SF, TF, DF, OF, IOPL 1..3, NT, AC, ID: all that user mode can set
+# (IOPL with iopl(2) or a saved frame), alone and in pairs
+_FLAGS = (1, 4, 0x10, 0x40, 0x80, 0x100, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
+_TLS, _LDT, _LDT_LATE = 0x33, 0x0F, 0x1F
+_SEGMENTS = (0, 3, 0x33, 0x3B, 0x43, 0x73, 0x7B, 0x07, 0x0F, 0x17, 0x1F)
+
+
+def _bits(mask: int) -> list[int]:
+    return [1 << n for n in range(32) if mask >> n & 1]
+
+
+def _fast(number: int = 3, **more: object) -> Call:
+    return replace(Call(eax=MARK | number), **more)  # type: ignore[arg-type]
+
+
+def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
+    """Each number, flag, pair of flags, segment, stack and kind of work once.
+
+    Always twice in a row, then a stock call, and a fast one again: the first
+    builds the frame, the second relies on it, the third destroys it.
+    """
+    after = (_fast(2, registers=(0x11, 0x12, 0x13, 0x14, 0x15), segments=(0x7B, 0x7B, 0x33, 0)), Call(eax=20), _fast(6))
+
+    def calls(*first: Call) -> Case:
+        return Case((*first, first[-1], *after))
+
+    for number in (*_NUMBERS, NR, NR + 1, 0x3FF, 0x7FFFFFFF, 0x40000000):
+        yield calls(Call(eax=MARK | number))
+        yield calls(Call(eax=number))
+    for value in (0xFFFFFFFF, 0xFFFFFE00, 0x7FFFFFFF):
+        yield calls(Call(eax=value))
+    for stack in _STACKS:
+        yield calls(_fast(6, ebp=stack))
+        yield calls(_fast(3, ebp=stack, pending=8))
+        yield calls(_fast(6, ebp=stack, tracing=_bits(offsets["EXIT_SYSCALL_WORK"])[0]))
+        yield calls(_fast(7, ebp=stack))
+    for bit in _bits(offsets["EXIT_WORK"]):
+        yield calls(_fast(3, pending=bit))
+    for bit in _bits(offsets["EXIT_SYSCALL_WORK"]):
+        yield calls(_fast(3, tracing=bit))
+    # work that the kernel's exit does not look at
+    yield calls(_fast(3, tracing=~offsets["EXIT_SYSCALL_WORK"] & 0xFFFFFFFF))
+    for bit in range(32):
+        yield calls(_fast(3, work=1 << bit))
+    for segment in _SEGMENTS:
+        for place in range(4):
+            chosen = [0x7B, 0x7B, 0, 0x33]
+            chosen[place] = segment
+            segments = (chosen[0], chosen[1], chosen[2], chosen[3])
+            yield calls(_fast(3, segments=segments))
+            yield calls(Call(eax=3, segments=segments))
+            yield calls(_fast(7, segments=segments))
+    for one in _FLAGS:
+        for other in _FLAGS:
+            flags = 0x202 | one | other
+            even = flags & ~offsets["ODD_FLAGS"]
+            yield Case(
+                (_fast(3, flags=flags), Call(eax=4, flags=flags), _fast(5, flags=0x202 | one), _fast(7, flags=even))
+            )
+    for before in ("irq", "irq16", "nmi", "switch"):
+        for number in (3, 6, 7):
+            met = (before,)
+            yield Case((_fast(number), _fast(number, before=met), _fast(3), Call(eax=1), _fast(3, before=met)))
+    for sleeps in ("same", "other"):
+        for number in (3, 5, 6):
+            yield calls(_fast(number, sleeps=sleeps))
+            yield calls(_fast(number, sleeps=sleeps, pending=4))
+    yield calls(_fast(3, vdso=0))
+    yield Case((_fast(3), Call(eax=11), _fast(3, vdso=0), Call(eax=11), _fast(3)))
+
+
+def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call:
+    def value() -> int:
+        return rng.choice(_NASTY) if rng.random() < 0.3 else rng.getrandbits(32)
+
+    kind = rng.random()
+    eax = MARK | rng.randrange(NR) if kind < 0.7 else rng.getrandbits(9) if kind < 0.85 else value()
+    if MARK <= eax < MARK + NR and eax & 7 != 7 and rng.random() < 0.1:
+        eax |= 7
+    flags = 0x202 | rng.getrandbits(12) & 0x8D5 | (0x200000 if rng.random() < 0.3 else 0)
+    if rng.random() < 0.15:
+        flags |= rng.choice(_FLAGS) | rng.choice(_FLAGS)
+    return Call(
+        eax=eax,
+        registers=(value(), value(), value(), value(), value()),
+        ebp=rng.choice(_STACKS) if rng.random() < 0.5 else USER_STACK + rng.randrange(0x1FFC),
+        flags=flags,
+        segments=(rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
+        result=value(),
+        work=1 << rng.randrange(7) if rng.random() < 0.08 else 0,
+        pending=rng.choice(_bits(offsets["EXIT_WORK"])) if rng.random() < 0.15 else 0,
+        tracing=rng.choice(_bits(offsets["EXIT_SYSCALL_WORK"])) if rng.random() < 0.1 else 0,
+        sleeps=rng.choice(("", "", "", "same", "other")),
+        before=(rng.choice(("irq", "irq16", "nmi", "switch")),) if rng.random() < 0.15 else (),
+    )
+
+
+def _random_event(rng: random.Random, offsets: dict[str, int], calls: int) -> Event:
+    kind = rng.choice(("nmi", "debug", "irq", "preempt", "work", "trace", "unmap", "ldt"))
+    value = 0
+    if kind == "preempt":
+        value = rng.randrange(2)
+    elif kind == "work":
+        value = rng.choice(_bits(offsets["EXIT_WORK"]))
+    elif kind == "trace":
+        value = 1 << rng.randrange(7)
+    return Event(rng.randrange(1, 75), kind, value, rng.randrange(calls))
+
+
+def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterator[Case]:
+    """Random callers, three calls each, with none to three events at random places."""
+    for _ in range(count):
+        calls = tuple(_random_call(rng, offsets) for _ in range(3))
+        happenings = tuple(_random_event(rng, offsets, 3) for _ in range(rng.choice((0, 0, 1, 2, 3))))
+        yield Case(calls, happenings, features=rng.random() < 0.5)
+
+
+def events(offsets: dict[str, int]) -> tuple[Event, ...]:
+    """What is let happen at each boundary (step 0 stands for any)."""
+    exit_bits = _bits(offsets["EXIT_SYSCALL_WORK"])
+    return (
+        Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "preempt", 0), Event(0, "preempt", 1),
+        Event(0, "work", 8), Event(0, "work", 1 << 17), Event(0, "trace", exit_bits[0]), Event(0, "trace", 1),
+        Event(0, "unmap"), Event(0, "ldt"),
+    )  # fmt: skip
+
+
+def with_interruptions() -> Iterator[Case]:
+    """Calls that between them run every instruction; each gets every event everywhere."""
+    follow = _fast(2, registers=(0x21, 0x22, 0x23, 0x24, 0x25), ebp=USER_STACK + 0x200)
+    yield Case((_fast(3), follow))
+    yield Case((_fast(6), _fast(6, ebp=USER_FRAGILE + 8), follow))
+    yield Case((_fast(5, segments=(0, 0, _LDT, 0x33)), _fast(5, segments=(0x0F, 0x17, _LDT, 0)), follow))
+    yield Case((_fast(3, pending=8), _fast(6, pending=4, ebp=USER_FRAGILE + 8), follow))
+    yield Case((_fast(7), _fast(7, segments=(0, 0, _LDT, 0x33)), follow))
+    yield Case((_fast(3, work=1), follow))
+    yield Case((_fast(3, flags=0x302), Call(eax=3, flags=0x4302), follow))
+    yield Case((_fast(6, ebp=USER_ABSENT + 0x40), _fast(6, ebp=USER_ABSENT + 0x40, pending=4), follow))
+    yield Case((_fast(6, ebp=0xFFFFFFFF), _fast(3, ebp=0xFFFFFFFF, pending=2), follow))
+    yield Case((_fast(6, ebp=0), _fast(3, ebp=0, pending=2), follow))
+    yield Case((_fast(3, sleeps="other"), _fast(3, sleeps="same", pending=8), follow))
+    yield Case((_fast(3, vdso=0), follow))
+    yield Case((_fast(3), _fast(3, before=("nmi",)), _fast(3, before=("irq16",))))
+
+
+def paired() -> Iterator[Case]:
+    """Two CPUs, a task on each, at the same time."""
+    a = _fast(3, registers=(0xA1, 0xA2, 0xA3, 0xA4, 0xA5), ebp=USER_STACK + 0x100, result=0xAA)
+    b = _fast(6, registers=(0xB1, 0xB2, 0xB3, 0xB4, 0xB5), ebp=USER_STACK + 0x900, result=0xBB)
+    yield Case((a, a), others=(b, b))
+    yield Case((replace(a, pending=8), a), others=(replace(a, ebp=USER_STACK + 0x900), Call(eax=3)))
+    yield Case((_fast(7), a), others=(b, replace(b, pending=4)))

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The model of the processor, held against cases that a real machine runs too.
+
+native/guest/processor_cases.h is the one table; native/guest/processor.c runs it
+in user mode of a real kernel. What only ring 0 can do (SYSENTER's and SYSEXIT's
+own effects, STI's shadow) no guest program can try: see docs/checker.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sysenter.build.native import NATIVE
+from sysenter.check.instructions import EAX, ECX, EDX, ESP, Access, Instruction, decode
+from sysenter.check.memory import PAGE, Area, Memory
+from sysenter.check.processor import FIXED, IF, Cpu, Fault, Processor
+
+__all__ = ["ProcessorCase", "differs", "processor_cases"]
+
+_TABLE = NATIVE / "guest" / "processor_cases.h"
+_CASE = re.compile(r'^CASE\("([^"]+)",\s*"([0-9a-f ]+)",\s*([^)]*)\)', re.M)
+_CODE, _STACK = 0x10000000, 0x10002000
+_USER_CS, _USER_DS = 0x73, 0x7B
+
+
+@dataclass(frozen=True)
+class ProcessorCase:
+    """before, after: eax, ecx, edx, then EFLAGS; mask: which of its bits count.
+    vector: of the exception, -1 for none."""
+
+    name: str
+    code: bytes
+    before: tuple[int, int, int, int]
+    vector: int
+    after: tuple[int, int, int, int]
+    mask: int
+
+
+def processor_cases() -> tuple[ProcessorCase, ...]:
+    """The table, as C reads it."""
+    text = _TABLE.read_text()
+    names = {name: int(value, 0) for name, value in re.findall(r"^#define (\w+)\s+(-?\w+)", text, re.M)}
+
+    def number(word: str) -> int:
+        values = [names[part] if part in names else int(part, 0) for part in word.split(" & ")]
+        result = values[0]
+        for value in values[1:]:
+            result &= value
+        return result
+
+    found = []
+    for name, code, rest in _CASE.findall(text):
+        n = [number(word.strip()) for word in rest.split(",")]
+        found.append(
+            ProcessorCase(name, bytes.fromhex(code), (n[0], n[1], n[2], n[3]), n[4], (n[5], n[6], n[7], n[9]), n[8])
+        )
+    return tuple(found)
+
+
+class _User:
+    """Linux user mode: flat segments, no LDT, nothing of ring 0."""
+
+    def __init__(self, code: bytes) -> None:
+        self.memory = Memory(3 * PAGE)
+        self.memory.add("code", Area.USER, _CODE, PAGE)
+        self.memory.add("stack", Area.USER, _STACK, PAGE)
+        self.code = code + b"\x90" * 5
+        self.memory.bytes[: len(self.code)] = self.code
+        self.processor = Processor(self.memory, self)
+
+    def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
+        if self.memory.at(linear) is None:
+            raise Fault(14, linear)
+
+    def descriptor(self, cpu: Cpu, selector: int) -> int | None:
+        return 0 if selector in (_USER_CS, _USER_DS) else None
+
+    def timestamp(self, cpu: Cpu) -> int:
+        return 0
+
+    def instructions(self, cpu: Cpu) -> Iterator[Instruction]:
+        while cpu.eip < _CODE + len(self.code):
+            at = cpu.eip - _CODE
+            ins = decode(self.code[at : at + 15], cpu.eip)
+            if ins is None:
+                raise Fault(6, cpu.eip)
+            yield ins
+
+
+def differs(case: ProcessorCase) -> str:
+    """What the model does otherwise than `case` says, "" if nothing."""
+    user = _User(case.code)
+    cpu = Cpu(0, eip=_CODE, flags=case.before[3] | FIXED | IF)
+    cpu.registers[EAX], cpu.registers[ECX], cpu.registers[EDX] = case.before[:3]
+    cpu.registers[ESP] = _STACK + 0x800
+    cpu.segments.update(cs=_USER_CS, ss=_USER_DS, ds=_USER_DS, es=_USER_DS)
+    vector = -1
+    try:
+        for ins in user.instructions(cpu):
+            user.processor.step(cpu, ins)
+    except Fault as fault:
+        vector = fault.vector
+    if vector != case.vector:
+        return f"{case.name}: exception {vector}, expected {case.vector}"
+    found = (cpu.registers[EAX], cpu.registers[ECX], cpu.registers[EDX], cpu.flags & case.mask)
+    if vector < 0 and found != case.after:
+        return f"{case.name}: {[hex(f) for f in found]}, expected {[hex(a) for a in case.after]}"
+    return ""

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs cases on a modelled kernel and lets everything happen everywhere.
+
+A case is run once without events, saving the state at each boundary; from each
+saved state every event that the processor would allow there is let happen, and
+the run goes on to the end. Two short cuts, neither of which leaves a case out: a
+run that comes back to a saved state has a known end, and an event that commutes
+with the instruction before it has been tried at the boundary before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from sysenter.check.case import Call, Case, Event
+from sysenter.check.machine import Kernel, Saved, Tick
+from sysenter.check.processor import IF, Fault
+from sysenter.check.properties import Broken
+
+__all__ = ["Failure", "Tally", "interleave", "interrupt_everywhere", "mispredict", "run", "shrink"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """case: what was tried; broken: the property and the state; ticks: how it went."""
+
+    handler: str
+    case: Case
+    key: str
+    state: str
+    ticks: tuple[Tick, ...] = ()
+
+
+@dataclass
+class Tally:
+    """cases: runs from SYSENTER to the end; events: those let happen in them."""
+
+    cases: int = 0
+    events: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        self.cases += other.cases
+        self.events += other.events
+        self.failures += other.failures
+
+
+def _strike(kernel: Kernel, events: dict[tuple[int, int, int], list[Event]], task_number: int) -> None:
+    task = kernel.tasks[task_number]
+    for event in events.get((task_number, task.index, task.steps), ()):
+        cpu = kernel.cpus[task.cpu]
+        if task.active and kernel.allowed(task, cpu, event):
+            kernel.happen(task, cpu, event)
+
+
+def _play(kernel: Kernel, case: Case) -> None:
+    """Run `case` from its beginning. Raises Broken."""
+    kernel.begin(case)
+    events: dict[tuple[int, int, int], list[Event]] = {}
+    for event in case.events:
+        events.setdefault((event.task, event.call, event.step), []).append(event)
+    turns = list(case.turns)
+    who = 0
+    left = turns.pop(0) if turns else -1
+    while True:
+        task = kernel.tasks[who]
+        if (task.index >= len(task.calls) and not task.active) or left == 0:
+            other = kernel.tasks[1 - who]
+            if other.index < len(other.calls):
+                who, left = 1 - who, turns.pop(0) if turns else -1
+                continue
+            if task.index >= len(task.calls):
+                kernel.end()
+                return
+            left = -1
+        if task.active:
+            _strike(kernel, events, who)
+        kernel.tick(kernel.tasks[who])
+        left -= 1
+
+
+def run(kernel: Kernel, case: Case, tell: bool = False) -> Failure | None:
+    """Run one case. With `tell`, the failure carries its whole course."""
+    kernel.trace = [] if tell else None
+    try:
+        _play(kernel, case)
+    except Broken as broken:
+        return Failure(kernel.name, case, broken.property.key, broken.state, tuple(kernel.trace or ()))
+    finally:
+        kernel.trace = None
+    return None
+
+
+def _finish(kernel: Kernel, known: dict[tuple[int, int], Saved]) -> None:
+    """Run to the end, or to a state from which `known` has seen the end."""
+    task = kernel.tasks[0]
+    ticks = 0
+    while task.index < len(task.calls):
+        kernel.tick(task)
+        ticks += 1
+        if task.active and (ticks < 6 or task.steps < 4):
+            saved = known.get((task.index, kernel.cpus[task.cpu].eip))
+            if saved is not None and kernel.same(saved):
+                return
+
+
+def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], stop: bool) -> Tally:
+    """Every event of `menu` at every boundary of `case`. stop: at the first failure."""
+    tally = Tally()
+    saved: list[tuple[int, int, bool, Saved]] = []
+    known: dict[tuple[int, int], Saved] = {}
+    kernel.begin(case)
+    commutes = False
+    try:
+        while kernel.tasks[0].index < len(case.calls):
+            task = kernel.tasks[0]
+            cpu = kernel.cpus[task.cpu]
+            if task.active:
+                state = kernel.save()
+                saved.append((task.index, task.steps, commutes, state))
+                known[task.index, cpu.eip] = state
+            ins = kernel.program.instruction(cpu.eip) if task.active else None
+            off = not cpu.flags & IF
+            kernel.looked = False
+            kernel.tick(task)
+            commutes = bool(
+                ins and off and not kernel.cpus[task.cpu].flags & IF and not kernel.looked and not ins.segment
+            )
+    except Broken as broken:
+        tally.failures.append(Failure(kernel.name, case, broken.property.key, broken.state))
+        return tally
+    tally.cases += 1
+    for index, steps, commutes, state in saved:
+        for event in menu:
+            if commutes and event.kind in kernel.remote:
+                continue  # the same as one boundary before
+            kernel.restore(state)
+            task = kernel.tasks[0]
+            cpu = kernel.cpus[task.cpu]
+            if not kernel.allowed(task, cpu, event):
+                continue
+            tally.events += 1
+            tally.cases += 1
+            try:
+                kernel.happen(task, cpu, event)
+                _finish(kernel, known)
+            except Broken as broken:
+                struck = replace(case, events=(replace(event, call=index, step=steps),))
+                tally.failures.append(Failure(kernel.name, struck, broken.property.key, broken.state))
+                if stop:
+                    return tally
+    return tally
+
+
+def interleave(kernel: Kernel, case: Case, stride: int, stop: bool) -> Tally:
+    """Two CPUs: CPU 0 stops after each number of steps, CPU 1 does each number
+    of steps, CPU 0 goes on. stride: try every stride-th number on CPU 1.
+
+    With two changes of turn all orders of two accesses each come up; more are
+    needed only where the CPUs share something, which `sharing` forbids.
+    """
+    tally = Tally()
+    kernel.begin(case)
+    first = 0
+    try:
+        while kernel.tick(kernel.tasks[0]):
+            first += 1
+            before = kernel.save()
+            second = 0
+            while kernel.tick(kernel.tasks[1]):
+                second += 1
+                if second % stride:
+                    continue
+                tally.cases += 1
+                middle = kernel.save()
+                try:
+                    for number in (0, 1):
+                        while kernel.tasks[number].index < len(kernel.tasks[number].calls):
+                            kernel.tick(kernel.tasks[number])
+                    kernel.end()
+                except Broken as broken:
+                    failed = replace(case, turns=(first, second))
+                    tally.failures.append(Failure(kernel.name, failed, broken.property.key, broken.state))
+                    if stop:
+                        return tally
+                kernel.restore(middle)
+            kernel.restore(before)
+    except Broken as broken:
+        tally.failures.append(Failure(kernel.name, case, broken.property.key, broken.state))
+    return tally
+
+
+def mispredict(kernel: Kernel, case: Case, depth: int = 30) -> Tally:
+    """At each conditional branch of `case` go the wrong way for `depth` instructions.
+
+    Everything architectural is rolled back, so only addresses count (Spectre
+    variant 1): none may be outside the objects that the handler knows.
+    """
+    tally = Tally()
+    kernel.begin(case)
+    try:
+        while kernel.tasks[0].index < len(case.calls):
+            task = kernel.tasks[0]
+            cpu = kernel.cpus[task.cpu]
+            ins = kernel.program.instruction(cpu.eip) if task.active else None
+            if ins is not None and ins.kind == "jcc":
+                state = kernel.save()
+                tally.cases += 1
+                cpu.eip = ins.address + ins.size if kernel.processor.taken(cpu, ins.condition) else ins.target
+                wild = _wrong_path(kernel, depth)
+                if wild:
+                    words = f"{ins.text!r} at {kernel.program.where(ins.address)} mispredicted: {wild}"
+                    tally.failures.append(Failure(kernel.name, case, "speculation", words))
+                kernel.restore(state)
+            kernel.tick(kernel.tasks[0])
+    except Broken as broken:
+        tally.failures.append(Failure(kernel.name, case, broken.property.key, broken.state))
+    return tally
+
+
+def _wrong_path(kernel: Kernel, depth: int) -> str:
+    cpu = kernel.cpus[kernel.tasks[0].cpu]
+    for _ in range(depth):
+        ins = kernel.program.instruction(cpu.eip)
+        if ins is None or ins.kind in ("lfence", "sysexit", "iretd"):
+            return ""
+        for access in ins.accesses:
+            linear = kernel.processor.linear(cpu, access)
+            if (access.read or access.write) and linear >= kernel.task_size and kernel.memory.at(linear) is None:
+                return f"{ins.text!r} reads {linear:#x}"
+        try:
+            kernel.processor.step(cpu, ins)
+        except (Broken, Fault, KeyError):
+            return ""
+    return ""
+
+
+def _simpler(case: Case) -> Iterator[Case]:
+    if case.events:
+        for i in range(len(case.events)):
+            yield replace(case, events=case.events[:i] + case.events[i + 1 :])
+    for i in range(len(case.calls)):
+        if len(case.calls) > 1:
+            events = tuple(
+                replace(e, call=e.call - (e.call > i)) for e in case.events if e.task or e.call != i
+            )  # fmt: skip
+            yield replace(case, calls=case.calls[:i] + case.calls[i + 1 :], events=events)
+    if len(case.others) > 1:
+        yield replace(case, others=case.others[:1])
+        yield replace(case, others=case.others[1:])
+    if len(case.turns) > 1:
+        yield replace(case, turns=case.turns[:-1])
+    for i, call in enumerate(case.calls):
+        for simple in _simpler_call(call):
+            yield replace(case, calls=(*case.calls[:i], simple, *case.calls[i + 1 :]))
+    if case.features:
+        yield replace(case, features=False)
+
+
+def _simpler_call(call: Call) -> Iterator[Call]:
+    plain = Call()
+    for name in ("registers", "ebp", "flags", "segments", "result", "work", "pending", "tracing", "sleeps", "before"):
+        if getattr(call, name) != getattr(plain, name):
+            yield replace(call, **{name: getattr(plain, name)})
+    if call.eax & 0x80000000 and call.eax != 0x80000003:
+        yield replace(call, eax=0x80000003)
+
+
+def shrink(kernels: dict[bool, Kernel], failure: Failure, limit: int = 400) -> Failure:
+    """The simplest case that still breaks the same property, with its course."""
+    best = run(kernels[failure.case.features], failure.case, tell=True)
+    if best is None or best.key != failure.key:
+        return failure  # found on a wrong path: there is no simpler course to tell
+    tried = 0
+    progress = True
+    while progress and tried < limit:
+        progress = False
+        for case in _simpler(best.case):
+            tried += 1
+            found = run(kernels[case.features], case, tell=True) if case.features in kernels else None
+            if found and found.key == best.key and len(found.ticks) <= len(best.ticks):
+                best, progress = found, True
+                break
+    return best

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The handler's instructions, decoded once: what each reads and writes.
+
+Capstone decodes; the accesses are worked out here, because a checker must know
+an address before the processor touches it (SDM Vol. 1, 3.7.5, specifying an
+offset; Vol. 2, PUSH, POP, CALL, RET, PUSHF, POPF, IRET).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import capstone
+from capstone import x86
+
+__all__ = ["CONDITIONS", "EAX", "EBP", "EBX", "ECX", "EDI", "EDX", "ESI", "ESP", "Access", "Instruction", "decode"]
+
+EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)  # the numbers of ModRM
+_NUMBER = {name: i for i, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"))}
+_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
+
+CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")
+
+# Executed by the model, not by Unicorn: they touch what Unicorn lacks or hides
+# (privilege, segment loads, the interrupt flag and its shadow), or they jump.
+_MODELLED = frozenset(
+    (
+        "sti", "cli", "pushfd", "popfd", "sysenter", "sysexit", "iretd", "rdtsc", "stac", "clac", "verw", "str", "jmp",
+        "call", "ret", "int3", "ud2", "lfence", "pause", "nop", "hlt",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One memory operand: segment:[base + index * scale + displacement].
+
+    base, index: register number or -1. size: bytes. depth: bytes by which ESP
+    has moved before the address is worked out (POP m computes it afterwards).
+    """
+
+    segment: str
+    base: int
+    index: int
+    scale: int
+    displacement: int
+    size: int
+    read: bool
+    write: bool
+    depth: int = 0
+    implicit: bool = False  # a push or a pop
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """address and size in bytes; kind: "" for Unicorn, else which model runs it."""
+
+    address: int
+    size: int
+    text: str
+    mnemonic: str
+    kind: str
+    accesses: tuple[Access, ...]
+    target: int = 0  # of a direct branch
+    condition: int = -1  # number of a jcc's condition
+    register: int = -1  # operand register of a modelled instruction
+    segment: str = ""  # segment register that is loaded or stored
+    raw: bytes = b""
+
+
+def _name(ins: Any, number: int) -> str:
+    return str(ins.reg_name(number) or "")
+
+
+def _register(ins: Any, number: int) -> int:
+    return _NUMBER.get(_name(ins, number), -1) if number else -1
+
+
+def _operand(ins: Any, op: Any, mnemonic: str) -> Access:
+    memory = op.mem
+    segment = _name(ins, memory.segment)
+    base = _register(ins, memory.base)
+    if not segment:
+        segment = "ss" if base in (ESP, EBP) else "ds"
+    read, write = bool(op.access & capstone.CS_AC_READ), bool(op.access & capstone.CS_AC_WRITE)
+    if mnemonic in ("lea", "nop"):
+        read = write = False
+    elif mnemonic in ("cmp", "test", "push", "call", "jmp", "verw"):
+        read, write = True, False
+    elif mnemonic == "mov":
+        write = ins.operands[0].type == x86.X86_OP_MEM
+        read = not write
+    elif mnemonic == "pop":
+        read, write = False, True
+    size = 2 if mnemonic in ("verw",) or _moved_segment(ins) else int(op.size)
+    return Access(
+        segment, base, _register(ins, memory.index), int(memory.scale), int(memory.disp), size, read, write,
+        depth=4 if mnemonic == "pop" else 0,
+    )  # fmt: skip
+
+
+def _moved_segment(ins: Any) -> str:
+    if ins.mnemonic not in ("mov", "push", "pop"):
+        return ""
+    for op in ins.operands:
+        if op.type == x86.X86_OP_REG and _name(ins, op.reg) in _SEGMENTS:
+            return _name(ins, op.reg)
+    return ""
+
+
+def _stack(size: int, write: bool, at: int) -> Access:
+    return Access("ss", ESP, -1, 1, at, size, not write, write, implicit=True)
+
+
+def _implicit(mnemonic: str) -> tuple[Access, ...]:
+    if mnemonic in ("push", "pushfd", "call"):
+        return (_stack(4, True, -4),)
+    if mnemonic in ("pop", "popfd", "ret"):
+        return (_stack(4, False, 0),)
+    if mnemonic == "iretd":
+        return (_stack(12, False, 0),)
+    return ()
+
+
+def _decode(ins: Any) -> Instruction:
+    mnemonic = ins.mnemonic.split()[-1]  # "lock inc"
+    accesses = [_operand(ins, op, mnemonic) for op in ins.operands if op.type == x86.X86_OP_MEM]
+    segment = _moved_segment(ins)
+    kind = mnemonic if mnemonic in _MODELLED else ""
+    condition = -1
+    target, register = 0, -1
+    if mnemonic.startswith("j") and mnemonic not in ("jmp", "jecxz", "jcxz"):
+        opcode = ins.opcode[1] if ins.opcode[0] == 0x0F else ins.opcode[0]
+        condition, kind = opcode & 15, "jcc"
+    for op in ins.operands:
+        if op.type == x86.X86_OP_IMM and (kind in ("jcc", "jmp", "call")):
+            target = op.imm & 0xFFFFFFFF
+        if op.type == x86.X86_OP_REG and _name(ins, op.reg) not in _SEGMENTS:
+            wide = _name(ins, op.reg)
+            register = _NUMBER.get(wide if wide in _NUMBER else "e" + wide, -1)
+    if segment:
+        kind = f"{mnemonic} segment"
+    return Instruction(
+        ins.address, ins.size, f"{ins.mnemonic} {ins.op_str}".strip(), mnemonic, kind,
+        (*accesses, *_implicit(mnemonic)), target, condition,
+        register,
+        segment, bytes(ins.bytes),
+    )  # fmt: skip
+
+
+_decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+_decoder.detail = True
+
+
+def decode(code: bytes, address: int) -> Instruction | None:
+    """The instruction at the start of `code`, or None if there is none.
+
+    One-byte NOPs in a row count as one: at boot the kernel makes long ones of
+    them (optimize_nops() in arch/x86/kernel/alternative.c).
+    """
+    nops = len(code) - len(code.lstrip(b"\x90"))
+    if nops:
+        return Instruction(address, nops, "nop", "nop", "nop", (), raw=code[:nops])
+    for ins in _decoder.disasm(code, address, 1):
+        return _decode(ins)
+    return None
+
+
+def details(code: bytes, address: int) -> Any:
+    """Capstone's own view, for whoever wants the place of a constant."""
+    for ins in _decoder.disasm(code, address, 1):
+        return ins
+    return None

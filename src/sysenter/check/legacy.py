@@ -1,0 +1,542 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Linux 2.2 and 2.4 around native/legacy/entry.S, in its four ways to the stack.
+
+Layouts: include/asm-i386/segment.h, processor.h and include/linux/sched.h of
+those kernels; docs/design.md has the figures. Both kernels run interrupts and
+NMIs on the stack in use, never switch tasks from an interrupt in the kernel,
+and find `current` as esp & -8192.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sysenter.check.case import Call, Case, Event
+from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
+from sysenter.check.machine import POISON, ROOM, Kernel, Task
+from sysenter.check.memory import PAGE, Area, Memory
+from sysenter.check.objectfile import EntryObject
+from sysenter.check.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Processor
+from sysenter.check.program import lay_out
+from sysenter.check.properties import Broken
+
+__all__ = ["Legacy", "events", "interrupted", "lone_calls", "paired", "scattered"]
+
+KERNEL_CS, KERNEL_DS, USER_CS, USER_DS = 0x10, 0x18, 0x23, 0x2B
+TASK_SIZE, THREAD_SIZE = 0xC0000000, 8192
+EFAULT = -14 & 0xFFFFFFFF
+
+_TEXT = 0xC4000000  # a copy in the direct mapping
+_TASKS = (0xC5000000, 0xC5004000, 0xC5008000)
+_TSS = (0xC0300000, 0xC0302000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
+_SLOTS = (0xC0310000, 0xC0312000)
+_TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
+_GDT = 0xC0370000
+_FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
+              "kernel_nmi": 0xC0104000, "kernel_debug": 0xC0105000}  # fmt: skip
+_BODY_AT = 0xC0110000
+_STACK, _ABSENT, _TOP = 0xBF800000, 0xBF802000, 0xBFFFF000
+_SLOWNESS = 7  # number % 8 for calls that take pt_regs
+_PT = {"EBX": 0, "ECX": 4, "EDX": 8, "ESI": 12, "EDI": 16, "EBP": 20, "EAX": 24, "DS": 28, "ES": 32, "ORIG_EAX": 36,
+       "EIP": 40, "CS": 44, "EFLAGS": 48, "OLDESP": 52, "OLDSS": 56}  # fmt: skip
+
+
+class Legacy(Kernel):
+    """One of the two kernels. way: tss (2.4), cruel, gentle or global (2.2)."""
+
+    task_size = TASK_SIZE
+    pt_size = 60
+    wraps = True
+
+    def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str) -> None:
+        super().__init__()
+        self.way, self.offsets, self.name = way, offsets, f"legacy-{way}"
+        self.numbers = offsets["NR_CALLS"]
+        self.memory = memory = Memory(64 * PAGE)
+        code = entry.sections[".text"].data
+        for start in (_STACK, _STACK + PAGE, _ABSENT, _TOP):
+            memory.add(f"user page {start:#x}", Area.USER, start, PAGE)
+            for at in range(start, start + PAGE, 4):
+                memory.write(at, (at ^ 0x12000000) & 0x3FFFFFFF)
+        memory.add("sys_call_table", Area.CONSTANT, _TABLE, 4 * self.numbers)
+        memory.add("sysenter_slow_call", Area.CONSTANT, _SLOW_CALL, self.numbers)
+        memory.add("task[]", Area.CONSTANT, _TASK_ARRAY, 64)
+        memory.seal()
+        memory.add("the text", Area.TEXT, _TEXT, len(code))
+        memory.add("the GDT", Area.GLOBAL, _GDT, 0x100)
+        memory.add("bottom-half words", Area.GLOBAL, _BH, 8)
+        memory.add("counts", Area.GLOBAL, _COUNTS, 64)
+        for number, start in enumerate(_TASKS):
+            memory.add(f"task {number}", Area.TASK, start, PAGE, task=number)
+        memory.stacks_follow()
+        for number, start in enumerate(_TASKS):
+            memory.add(f"task {number}'s stack", Area.TASK_STACK, start + PAGE, PAGE, task=number)
+        for cpu in range(2):
+            memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, _TSS[cpu], 256, cpu=cpu)
+            memory.add(f"CPU {cpu}'s slot", Area.ENTRY_STACK, _SLOTS[cpu], 128, cpu=cpu)
+        self.program = lay_out(
+            entry, ".text", memory, {".text": _TEXT},
+            {**_FUNCTIONS, "kernel_sys_call_table": _TABLE, "sysenter_slow_call": _SLOW_CALL,
+             "kernel_task": _TASK_ARRAY, "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH, "kernel_bh_active": _BH + 4},
+            False, {},
+        )  # fmt: skip
+        self.processor = Processor(memory, self)
+        symbols = self.program.symbols
+        self.entry = symbols[f"sysenter_entry_{way}"]
+        # what the module's C writes when the way is chosen
+        memory.write(symbols["sysenter_debug_entry"] - 4, self.entry)
+        memory.write(symbols["sysenter_debug_distance"] - 4, symbols[f"sysenter_trapped_{way}"] - self.entry)
+        memory.write(symbols["sysenter_kernel_debug"], _FUNCTIONS["kernel_debug"])
+        memory.write(symbols["sysenter_kernel_nmi"], _FUNCTIONS["kernel_nmi"])
+        memory.write(symbols["sysenter_gdt"], _GDT)
+        low, high = (_TSS[0], _TSS[1] + 89) if way == "tss" else (_SLOTS[0], _SLOTS[1] + 129)
+        memory.write(symbols["sysenter_entry_stack_low"], low)
+        memory.write(symbols["sysenter_entry_stack_high"], 0 if way == "cruel" else high)
+        self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
+        for number in range(self.numbers):
+            memory.write(_TABLE + 4 * number, _BODY_AT + 16 * number)
+            memory.write(_SLOW_CALL + number, number % 8 == _SLOWNESS, 1)
+        for number, start in enumerate(_TASKS):
+            memory.write(_TASK_ARRAY + 4 * number, start)
+        self.functions = {address: name for name, address in _FUNCTIONS.items()}
+
+    # -- the first state -------------------------------------------------------------
+
+    def begin(self, case: Case) -> None:
+        memory = self.memory
+        self.poison, self.clock = POISON, 0
+        for region in memory.regions.values():
+            if region.area not in (Area.TEXT, Area.CONSTANT, Area.USER):
+                self.clobber(region.start, region.end)
+        at = memory.regions["the text"].offset
+        memory.bytes[at : at + len(self.text)] = self.text
+        memory.write(_BH, 0xFFFFFFFF)
+        memory.write(_BH + 4, 0)
+        self.cpus = [Cpu(number) for number in range(2)]
+        self.tasks = [Task(0, case.calls, 0), Task(1, case.others, 1), Task(2, (), -1)]
+        for number in range(3):
+            self.set_field(number, "TASK_NEED_RESCHED", 0)
+            self.set_field(number, "TASK_SIGPENDING", 0)
+            self.set_field(number, "TASK_TRACE", 0)
+        for cpu in self.cpus:
+            self.run_on(self.tasks[cpu.number], cpu)
+
+    def set_field(self, task: int, field: str, value: int) -> None:
+        if field in self.offsets:
+            self.memory.write(_TASKS[task] + self.offsets[field], value)
+
+    def field(self, task: int, field: str) -> int:
+        return self.memory.word(_TASKS[task] + self.offsets[field])
+
+    def top(self, task: int) -> int:
+        return _TASKS[task] + THREAD_SIZE
+
+    def run_on(self, task: Task, cpu: Cpu) -> None:
+        task.cpu, cpu.task = cpu.number, task.number
+        esp0 = self.top(task.number) - (0x60 if task.calls and task.index < len(task.calls) and task.call.vm86 else 0)
+        self.set_field(task.number, "TASK_CPU", cpu.number)
+        stack = _SLOTS[cpu.number] + 128
+        if self.way == "tss":
+            self.memory.write(_TSS[cpu.number] + 4, esp0)
+            cpu.tr, base = 0x60 + 0x20 * cpu.number, _TSS[cpu.number]
+            self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
+            self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
+            stack = _TSS[cpu.number] + 88
+        else:
+            self.memory.write(_TASKS[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
+            cpu.tr = 0x60 + 16 * task.number  # each task's own TSS, inside its task_struct
+            base = _TASKS[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
+            self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
+            self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
+            if self.way == "cruel":
+                stack = self.top(task.number)
+        cpu.msr = (KERNEL_CS, stack, self.entry)
+
+    # -- where things are --------------------------------------------------------------
+
+    def stack_bounds(self, task: Task, cpu: Cpu) -> tuple[int, int]:
+        return _TASKS[task.number] + PAGE, self.top(task.number)
+
+    def entry_bounds(self, cpu: Cpu) -> tuple[int, int]:
+        if self.way == "tss":
+            return _TSS[cpu.number] + 44, _TSS[cpu.number] + 88
+        return _SLOTS[cpu.number] + 40, _SLOTS[cpu.number] + 128
+
+    def descriptor(self, cpu: Cpu, selector: int) -> int | None:
+        if selector & 4:
+            return 0x10000000 if self.tasks[cpu.task].ldt and selector >> 3 < 4 else None
+        return 0 if selector in (USER_DS, USER_DS & ~3, USER_CS, KERNEL_DS, KERNEL_CS) else None
+
+    def segment_usable(self, cpu: Cpu, name: str) -> bool:
+        return name in ("fs", "gs") or cpu.segments[name] == KERNEL_DS
+
+    def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
+        page = linear & -PAGE
+        if page in (_STACK, _STACK + PAGE, _TOP):
+            return ""
+        if page == _ABSENT:
+            return "" if task.resident else "absent"
+        return "invalid"
+
+    def timestamp(self, cpu: Cpu) -> int:
+        return 0
+
+    def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
+        region = self.memory.at(linear)
+        if access.write and region is not None and linear >= TASK_SIZE:
+            symbols = self.program.symbols
+            if region.area is Area.TEXT:
+                shared = symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0
+                if shared or (self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end):
+                    return
+            if region.name == "counts" and (linear - _COUNTS) >> 5 == cpu.number:
+                return
+        super().access(cpu, ins, access, linear)
+
+    # -- a caller comes ------------------------------------------------------------------
+
+    def fetched(self, task: Task, address: int) -> int | None:
+        """A word that the caller could read itself, or None."""
+        address &= 0xFFFFFFFF
+        if address > TASK_SIZE - 4:
+            return None
+        if any("invalid" in self.user_page(task, self.cpus[task.cpu], address + i) for i in (0, 3)):
+            return None
+        return self.memory.read(address, 4)
+
+    def enter(self, task: Task) -> None:
+        call, cpu = task.call, self.cpus[task.cpu]
+        self.run_on(task, cpu)
+        top = self.top(task.number)
+        if call.before:
+            self.clobber(top - 0x800, top)
+        self.set_field(task.number, "TASK_TRACE", 2 if call.work else 0)
+        self.set_field(task.number, "TASK_NEED_RESCHED", 0)
+        self.set_field(task.number, "TASK_SIGPENDING", 0)
+        self.memory.write(_BH + 4, 0)
+        ebx, ecx, edx, esi, edi = call.registers
+        cpu.registers = [call.eax, ecx, edx, ebx, call.ebp, call.ebp, esi, edi]
+        cpu.flags = call.flags | FIXED | IF | (VM if call.vm86 else 0)
+        for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
+            cpu.segments[name], cpu.bases[name] = selector, self.descriptor(cpu, selector) or 0
+        task.ldt, task.resident, task.bodies = True, False, 0
+        task.exit_required = task.work_seen = task.ipi = False
+        task.result = call.result
+        task.seen = frozenset({self.fetched(task, call.ebp) or 0, call.result, *call.registers, call.ebp})
+        task.path = self.specified(task, call)
+        self.processor.sysenter(cpu)
+        self.say(task, cpu, "SYSENTER")
+        if cpu.flags & TF:
+            self.say(task, cpu, "#DB before the first instruction: the caller's TF")
+            self.vector(cpu, "sysenter_debug")
+
+    def vector(self, cpu: Cpu, handler: str) -> None:
+        for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
+            self.processor.push(cpu, value)
+        cpu.flags &= ~(TF | NT | IF)
+        cpu.eip = self.program.symbols[handler]
+
+    def specified(self, task: Task, call: Call) -> str:
+        if call.vm86:
+            return "vm86"
+        if self.fetched(task, call.ebp - 4) is None or call.ebp > TASK_SIZE - 4:
+            return "segv"
+        if self.fetched(task, call.ebp) is None:
+            return "efault"
+        slow = call.eax >= self.numbers or call.eax % 8 == _SLOWNESS
+        return "declined" if call.flags & TF or slow or call.work else "fast"
+
+    # -- the kernel's functions ------------------------------------------------------------
+
+    def arrive(self, task: Task, cpu: Cpu) -> str:
+        name = self.functions.get(cpu.eip)
+        if name == "kernel_system_call":
+            return self._declined(task, cpu)
+        if name == "kernel_ret_from_sys_call":
+            return self._left(task, cpu)
+        if name == "sysenter_segv":
+            self.c_ready(task, cpu, name)
+            task.bodies += 100
+            self.clobber_below(cpu, task, words=0)
+            cpu.eip = self.processor.pop(cpu)
+            return "sysenter_segv sends the signal"
+        if name in ("kernel_nmi", "kernel_debug"):
+            return self._trap(task, cpu, name)
+        if name is None and _BODY_AT <= cpu.eip < _BODY_AT + 16 * self.numbers and cpu.eip % 16 == 0:
+            return self._body(task, cpu, (cpu.eip - _BODY_AT) // 16)
+        raise Broken("fault", f"execution goes to {cpu.eip:#x}, where nothing is that it may call")
+
+    def _trap(self, task: Task, cpu: Cpu, name: str) -> str:
+        low, high = self.stack_bounds(task, cpu)
+        if not low + ROOM <= cpu.registers[ESP] <= high:
+            raise Broken("stack", f"{name} would take esp & -8192 = {cpu.registers[ESP] & -8192:#x} for current")
+        self.clobber_below(cpu, task, words=0)
+        self.processor._iret(cpu, Instruction(cpu.eip, 0, "iret", "iretd", "iretd", ()))
+        return f"{name} comes and goes"
+
+    def _slots(self, task: Task, at: int, wanted: dict[str, int], where: str, key: str = "pt_regs") -> None:
+        for name, value in wanted.items():
+            found = self.memory.word(at + _PT[name])
+            if name in ("DS", "ES", "CS", "OLDSS"):
+                found &= 0xFFFF  # PUSH of a segment register may write 16 bits
+            if found != value:
+                raise Broken(key, f"{name} in pt_regs = {found:#x} at {where}, should be {value:#x}")
+
+    def _user_half(self, task: Task) -> dict[str, int]:
+        call = task.call
+        return {"EIP": self.fetched(task, call.ebp - 4) or 0, "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
+
+    def _body(self, task: Task, cpu: Cpu, number: int) -> str:
+        call, where = task.call, f"body {number}"
+        if task.path != "fast" or number != call.eax or task.bodies:
+            raise Broken("number", f"eax = {call.eax:#x} ({task.path}) runs {where}")
+        self.c_ready(task, cpu, where)
+        if not cpu.flags & IF:
+            raise Broken("interrupts", f"{where} runs with interrupts off")
+        frame = self.top(task.number) - self.pt_size
+        if cpu.registers[ESP] != frame - 4:
+            raise Broken("hand-over", f"esp = {cpu.registers[ESP]:#x} at {where}, should be {frame - 4:#x}")
+        ebx, ecx, edx, esi, edi = call.registers
+        ds, es = call.segments[:2]
+        self._slots(task, frame, {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi,
+                                  "EBP": self.fetched(task, call.ebp) or 0}, where, "arguments")  # fmt: skip
+        self._slots(
+            task, frame, {"EAX": call.eax, "ORIG_EAX": call.eax, "DS": ds, "ES": es, **self._user_half(task)}, where
+        )
+        task.bodies += 1
+        words = f"{where} runs"
+        if call.sleeps:
+            words += f", sleeps and wakes on {'another' if call.sleeps == 'other' else 'the same'} CPU"
+            self.switch(task, cpu, call.sleeps == "other")
+            cpu = self.cpus[task.cpu]
+        if call.pending:
+            self.set_field(task.number, "TASK_NEED_RESCHED" if call.pending & 1 else "TASK_SIGPENDING", 1)
+            task.exit_required = True
+        if call.tracing and self.way != "tss":  # a bottom half that was held back
+            self.memory.write(_BH + 4, call.tracing)
+            task.exit_required = True
+        self.clobber(max(self.stack_bounds(task, cpu)[0], cpu.registers[ESP] - 0x300), cpu.registers[ESP])
+        self.clobber(frame, frame + 24)  # C owns its arguments
+        cpu.eip = self.processor.pop(cpu)
+        cpu.registers[EAX], cpu.registers[ECX], cpu.registers[EDX] = call.result, self.next_poison(), self.next_poison()
+        cpu.flags ^= CF | ZF
+        return words
+
+    def _declined(self, task: Task, cpu: Cpu) -> str:
+        call, where = task.call, "system_call"
+        if task.path != "declined":
+            raise Broken("fast", f"eax = {call.eax:#x} ({task.path}) went to {where}")
+        ebx, ecx, edx, esi, edi = call.registers
+        top = self.top(task.number)
+        wanted = [call.eax, ecx, edx, ebx, top - 20, self.fetched(task, call.ebp) or 0, esi, edi]
+        for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
+            if cpu.registers[number] != wanted[number]:
+                raise Broken("back", f"{name} = {cpu.registers[number]:#x} at {where}, should be {wanted[number]:#x}")
+        for name, selector in zip(("ds", "es"), call.segments, strict=False):
+            if cpu.segments[name] != selector and (task.ldt or cpu.segments[name]):
+                raise Broken("back", f"{name} = {cpu.segments[name]:#x} at {where}, was {selector:#x}")
+        if cpu.flags & (TF | 0x3000 | NT | 0x40000 | 0x400):
+            raise Broken("flags", f"EFLAGS = {cpu.flags:#x} at {where}")
+        self._slots(task, top - self.pt_size, self._user_half(task), where)
+        self._flags(task, self.memory.word(top - 12), where)
+        self._kernel_call(task, cpu)
+        return "system_call: the kernel's int 0x80 entry takes it from here"
+
+    def _flags(self, task: Task, found: int, where: str) -> None:
+        mask = ~0x8D5
+        if found & mask != (task.call.flags | FIXED | IF) & mask:
+            raise Broken("pt_regs", f"EFLAGS in pt_regs = {found:#x} at {where}, the caller had {task.call.flags:#x}")
+
+    def _kernel_call(self, task: Task, cpu: Cpu) -> None:
+        self.clobber(self.stack_bounds(task, cpu)[0], self.top(task.number))
+        cpu.flags |= IF
+        task.active = False
+
+    def _left(self, task: Task, cpu: Cpu) -> str:
+        call, where = task.call, "ret_from_sys_call"
+        self.c_ready(task, cpu, where)
+        if cpu.registers[EBX] != _TASKS[task.number]:
+            raise Broken("hand-over", f"ebx = {cpu.registers[EBX]:#x} at {where}, current is {_TASKS[task.number]:#x}")
+        frame = self.top(task.number) - self.pt_size
+        if task.path == "vm86":
+            frame -= 0x60 + 16
+        if cpu.registers[ESP] != frame:
+            raise Broken("hand-over", f"esp = {cpu.registers[ESP]:#x} at {where}, should be {frame:#x}")
+        ebx, _, _, esi, edi = call.registers
+        if task.path in ("vm86", "segv"):
+            if task.bodies != 100:
+                raise Broken("back", f"{where} without SIGSEGV for a caller that cannot go on")
+            if bool(self.memory.word(frame + 48) & VM) != (task.path == "vm86"):
+                raise Broken(
+                    "pt_regs", f"EFLAGS in pt_regs = {self.memory.word(frame + 48):#x} of a {task.path} caller"
+                )
+        else:
+            if task.path == "fast" and (task.bodies != 1 or (not task.exit_required and not task.work_seen)):
+                raise Broken("fast", f"nothing is pending and the call leaves by {where}")
+            if task.path == "declined":
+                raise Broken("number", f"{where} without the call having been made")
+            result = EFAULT if task.path == "efault" else task.result
+            ds, es = call.segments[:2]
+            self._slots(task, frame, {"EBX": ebx, "ESI": esi, "EDI": edi, "EAX": result, "DS": ds, "ES": es,
+                                      **self._user_half(task)}, where)  # fmt: skip
+            self._flags(task, self.memory.word(frame + 48), where)
+        self._kernel_call(task, cpu)
+        return "ret_from_sys_call: the kernel's exit takes it from here"
+
+    def returned(self, task: Task, cpu: Cpu) -> None:
+        call = task.call
+        if task.path != "fast" or task.bodies != 1:
+            raise Broken("number", f"SYSEXIT of a call that is {task.path}, {task.bodies} bodies have run")
+        ebx, _, _, esi, edi = call.registers
+        eip = self.fetched(task, call.ebp - 4) or 0
+        wanted = {EAX: task.result, ECX: call.ebp, EDX: eip, EBX: ebx, ESP: call.ebp, EBP: call.ebp, ESI: esi, EDI: edi}
+        for number, value in wanted.items():
+            if cpu.registers[number] != value:
+                key = "leak" if cpu.registers[number] & 0xFFFF0000 == POISON else "back"
+                raise Broken(key, f"register {number} = {cpu.registers[number]:#x} after SYSEXIT, should be {value:#x}")
+        if not cpu.shielded or not cpu.flags & IF:
+            raise Broken("interrupts", "interrupts are not switched on by the very STI before SYSEXIT")
+        mask = ~(0x8D5 | IF)
+        if cpu.flags & mask != (call.flags | FIXED) & mask:
+            raise Broken("back", f"EFLAGS = {cpu.flags:#x} after SYSEXIT, was {call.flags:#x}")
+        for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
+            if cpu.segments[name] != selector and (task.ldt or cpu.segments[name]):
+                raise Broken("back", f"{name} = {cpu.segments[name]:#x} after SYSEXIT, was {selector:#x}")
+        if task.exit_required:
+            raise Broken("work", "a signal, reschedule or bottom half waits, and the call returns by SYSEXIT")
+        pending = self.field(task.number, "TASK_NEED_RESCHED") | self.field(task.number, "TASK_SIGPENDING")
+        if self.way == "tss" and pending and not task.ipi:
+            raise Broken("work", "need_resched or sigpending is set, SYSEXIT, and no interrupt is on its way")
+
+    # -- what may happen -------------------------------------------------------------------
+
+    def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
+        if event.kind == "irq":
+            return bool(cpu.flags & IF) and not cpu.shadow
+        if event.kind == "nmi":  # none inside the handler of one: the processor holds it back
+            symbols = self.program.symbols
+            return not symbols["sysenter_debug"] <= cpu.eip < symbols["sysenter_kernel_debug"]
+        if event.kind == "ldt":
+            return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
+        return True
+
+    def happen(self, task: Task, cpu: Cpu, event: Event) -> None:
+        if event.kind in ("nmi", "irq"):
+            self.say(task, cpu, "NMI" if event.kind == "nmi" else "an interrupt")
+            if event.kind == "nmi" and not self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] <= self.top(task.number):
+                self.vector(cpu, "sysenter_nmi")
+            else:
+                self.clobber_below(cpu, task)
+        elif event.kind == "work":
+            self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
+            self.set_field(task.number, "TASK_NEED_RESCHED", 1)
+            task.ipi = task.work_seen = True
+            if not task.bodies and task.path == "fast":
+                task.exit_required = True
+        elif event.kind == "ldt":
+            self.say(task, cpu, "another thread takes the LDT entries away")
+            task.ldt = False
+        else:
+            raise ValueError(f"{event.kind}: no such event")
+
+    def switch(self, task: Task, cpu: Cpu, elsewhere: bool) -> None:
+        for region in (self.memory.regions[f"CPU {cpu.number}'s slot"],):
+            self.clobber(region.start, region.end)
+        if self.tasks[1].calls or not elsewhere:
+            return
+        other = self.cpus[1 - cpu.number]
+        other.registers, other.eip, other.flags = cpu.registers[:], cpu.eip, cpu.flags
+        other.segments, other.bases = cpu.segments.copy(), cpu.bases.copy()
+        other.cpl, other.shadow = cpu.cpl, cpu.shadow
+        self.run_on(self.tasks[2], cpu)
+        self.run_on(task, other)
+
+    def wait_for_page(self, task: Task, cpu: Cpu) -> None:
+        task.resident = True
+        self.switch(task, cpu, True)
+
+
+_PLAIN = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
+_FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
+_STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _TOP + 0xFFC,
+           _TOP + 0xFFD, _TOP + 0x1000, 0xC5001F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
+_SEGMENTS = (0, 0x23, USER_DS, 0x07, 0x0F, 0x17, 0x1F)
+
+
+def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
+    """Numbers, stacks, flags alone and in pairs, segments, kinds of work, vm86."""
+
+    def twice(call: Call) -> Case:
+        return Case((call, call, replace(_PLAIN, eax=4)))
+
+    for number in (*range(9), offsets["NR_CALLS"] - 1, offsets["NR_CALLS"], 0x7FFFFFFF, 0x80000003, 0xFFFFFFFF):
+        yield twice(replace(_PLAIN, eax=number))
+    for stack in _STACKS:
+        for number in (3, 7):
+            yield twice(replace(_PLAIN, ebp=stack, eax=number))
+            yield twice(replace(_PLAIN, ebp=stack, eax=number, flags=0x302))
+    for one in _FLAGS:
+        for other in _FLAGS:
+            for number in (3, 7):
+                yield Case((replace(_PLAIN, eax=number, flags=0x202 | one | other), _PLAIN))
+    for ds in _SEGMENTS:
+        for es in _SEGMENTS:
+            yield twice(replace(_PLAIN, segments=(ds, es, 0x0F, 0)))
+            yield twice(replace(_PLAIN, eax=7, segments=(ds, es, 0, 0x0F)))
+    for pending in (1, 2):
+        yield twice(replace(_PLAIN, pending=pending))
+    yield twice(replace(_PLAIN, tracing=0x10))
+    yield twice(replace(_PLAIN, work=1))
+    yield twice(replace(_PLAIN, vm86=True))
+    for sleeps in ("same", "other"):
+        yield twice(replace(_PLAIN, sleeps=sleeps))
+        yield twice(replace(_PLAIN, sleeps=sleeps, pending=1))
+
+
+def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterator[Case]:
+    """Random callers, with none to two events at random places."""
+    for _ in range(count):
+        calls = []
+        for _ in range(2):
+            flags = 0x202 | rng.getrandbits(12) & 0x8D5
+            if rng.random() < 0.3:
+                flags |= rng.choice(_FLAGS) | rng.choice(_FLAGS)
+            r = [rng.getrandbits(32) for _ in range(6)]
+            calls.append(Call(
+                eax=rng.randrange(offsets["NR_CALLS"] + 8), registers=(r[0], r[1], r[2], r[3], r[4]), result=r[5],
+                ebp=rng.choice(_STACKS) if rng.random() < 0.4 else _STACK + 4 + rng.randrange(0x1FF0), flags=flags,
+                segments=(rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
+                work=int(rng.random() < 0.1), pending=rng.choice((0, 0, 0, 1, 2)),
+                tracing=rng.choice((0, 0, 0, 0x10)), sleeps=rng.choice(("", "", "same", "other")),
+                vm86=rng.random() < 0.04,
+            ))  # fmt: skip
+        happenings = tuple(
+            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), 0, rng.randrange(2))
+            for _ in range(rng.randrange(3))
+        )
+        yield Case(tuple(calls), happenings)
+
+
+def events(offsets: dict[str, int]) -> tuple[Event, ...]:
+    return (Event(0, "nmi"), Event(0, "irq"), Event(0, "work", 1), Event(0, "ldt"))
+
+
+def interrupted() -> Iterator[Case]:
+    """Calls that between them run every path; each gets every event everywhere."""
+    for call in (
+        _PLAIN, replace(_PLAIN, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, pending=1), replace(_PLAIN, eax=7),
+        replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
+        replace(_PLAIN, ebp=_ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK),
+        replace(_PLAIN, ebp=_STACK + 0x2000 - 2),
+        replace(_PLAIN, vm86=True), replace(_PLAIN, sleeps="other"), replace(_PLAIN, flags=0x7E02),
+    ):  # fmt: skip
+        yield Case((call, replace(_PLAIN, eax=5)))
+
+
+def paired() -> Iterator[Case]:
+    """Two CPUs, a task on each, at the same time."""
+    other = replace(_PLAIN, eax=5, registers=(0xB1, 0xB2, 0xB3, 0xB4, 0xB5), ebp=_STACK + 0x900, result=0xBB)
+    yield Case((_PLAIN,), others=(other,))
+    yield Case((replace(_PLAIN, eax=7),), others=(replace(other, pending=1),))

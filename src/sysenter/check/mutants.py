@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Wrong versions of a handler: a checker that cannot fail assures nothing.
+
+Made of the object itself: each instruction removed, each constant, register and
+condition changed, each fix-up, patch and jump into the kernel removed or bent.
+A mutant's key is words that stay the same while unrelated code moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from capstone import x86
+
+from sysenter.check.instructions import details
+from sysenter.check.objectfile import EntryObject, Relocation, Section
+
+__all__ = ["Mutant", "mutants"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """key: stable words, `instruction: change`. object: the handler with it."""
+
+    key: str
+    object: EntryObject
+
+
+class _Text:
+    """The instructions of a code section with their relocations."""
+
+    def __init__(self, entry: EntryObject, name: str) -> None:
+        self.entry, self.name = entry, name
+        self.section = entry.sections[name]
+        self.skip = {a.at: a.at + a.length for a in entry.alternatives()} if name != ".altinstr_replacement" else {}
+
+    def walk(self) -> Iterator[tuple[int, object]]:
+        at, data = 0, self.section.data
+        while at < len(data):
+            ins = details(data[at : at + 15], at)
+            if ins is None:
+                at += 1
+                continue
+            size = ins.size
+            if ins.mnemonic not in ("nop", "int3") or ins.mnemonic == "int3":
+                yield at, ins
+            at += size
+
+    def words(self, ins: object) -> str:
+        """The instruction as text that does not change when others move."""
+        size, at = ins.size, ins.address  # type: ignore[attr-defined]
+        text = f"{ins.mnemonic} {ins.op_str}".strip()  # type: ignore[attr-defined]
+        for r in self.section.relocations:
+            if at <= r.offset < at + size:
+                text += f" [{r.symbol}]"
+        for at_hole, symbol in _holes(self.entry).items():
+            if self.name != ".altinstr_replacement" and at <= at_hole < at + size:
+                return f"{ins.mnemonic} {symbol}"  # type: ignore[attr-defined]
+        if ins.mnemonic.startswith("j") or ins.mnemonic == "call":  # type: ignore[attr-defined]
+            target = ins.operands[0].imm  # type: ignore[attr-defined]
+            behind = details(self.section.data[target : target + 15], target)
+            text = f"{ins.mnemonic} to {{{behind.mnemonic} {behind.op_str}}}" if behind else text  # type: ignore[attr-defined]
+        return text
+
+    def changed(self, at: int, new: bytes, keep_relocations: bool = True) -> EntryObject:
+        data = self.section.data[:at] + new + self.section.data[at + len(new) :]
+        kept = tuple(
+            r for r in self.section.relocations if keep_relocations or not at <= r.offset < at + len(new)
+        )  # fmt: skip
+        section = replace(self.section, data=data, relocations=kept)
+        return replace(self.entry, sections={**self.entry.sections, self.name: section})
+
+
+def _holes(entry: EntryObject) -> dict[int, str]:
+    records = entry.sections.get(".rodata.sysenter_holes")
+    if records is None:
+        return {}
+    names = {r.offset: r.symbol for r in records.relocations}
+    return {int.from_bytes(records.data[b : b + 4], "little"): names[b + 4] for b in range(0, len(records.data), 12)}
+
+
+def _drop_hole(entry: EntryObject, at: int) -> EntryObject:
+    """Without its record: a removed instruction must not be filled in again."""
+    records = entry.sections[".rodata.sysenter_holes"]
+    data, moved = b"", []
+    for base in range(0, len(records.data), 12):
+        if int.from_bytes(records.data[base : base + 4], "little") == at:
+            continue
+        shift = base - len(data)
+        moved += [replace(r, offset=r.offset - shift) for r in records.relocations if base <= r.offset < base + 12]
+        data += records.data[base : base + 12]
+    section = replace(records, data=data, relocations=tuple(moved))
+    return replace(entry, sections={**entry.sections, ".rodata.sysenter_holes": section})
+
+
+def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObject]]:
+    """(what was done, the object) for each mutant of one instruction."""
+    size: int = ins.size  # type: ignore[attr-defined]
+    raw = text.section.data[at : at + size]
+    removed = text.changed(at, b"\x90" * size, keep_relocations=False)
+    for hole in _holes(text.entry):
+        if text.name != ".altinstr_replacement" and at <= hole < at + size:
+            removed = _drop_hole(removed, hole)
+    if raw != b"\xcc" and raw != b"\x90" * size:
+        yield "removed", removed
+    encoding = ins.encoding  # type: ignore[attr-defined]
+    relocated = {r.offset for r in text.section.relocations}
+    holes = set(_holes(text.entry))
+    branch = ins.mnemonic.startswith("j") or ins.mnemonic == "call"  # type: ignore[attr-defined]
+    for what, offset, width in (("constant", encoding.imm_offset, encoding.imm_size),
+                                ("displacement", encoding.disp_offset, encoding.disp_size)):  # fmt: skip
+        if not offset or branch or at + offset in holes:
+            continue
+        value = int.from_bytes(raw[offset : offset + width], "little")
+        steps = (4, -4) if what == "displacement" or at + offset in relocated else (1, -1, 1 << (8 * width - 1))
+        for step in steps:
+            new = ((value + step) % (1 << 8 * width)).to_bytes(width, "little")
+            name = f"{what} {step:+#x}"
+            yield name, text.changed(at, raw[:offset] + new + raw[offset + width :])
+    if ins.mnemonic.startswith("j") and ins.mnemonic != "jmp":  # type: ignore[attr-defined]
+        place = 1 if raw[0] == 0x0F else 0
+        for name, bits in (("condition inverted", 1), ("condition's neighbour", 2), ("condition's other neighbour", 4)):
+            yield name, text.changed(at, raw[:place] + bytes([raw[place] ^ bits]) + raw[place + 1 :])
+    yield from _register_changes(text, at, ins, raw)
+    for position, byte in enumerate(raw[:3]):
+        if byte in b"\x2e\x36\x64\x65\x3e\xf0":
+            yield (
+                "prefix removed",
+                text.changed(at, raw[:position] + b"\x90" + raw[position + 1 :])
+                if position
+                else (text.changed(at, b"\x90" + raw[1:])),
+            )
+            break
+        if byte not in b"\x66\xf2\xf3":
+            break
+
+
+def _register_changes(text: _Text, at: int, ins: object, raw: bytes) -> Iterator[tuple[str, EntryObject]]:
+    encoding = ins.encoding  # type: ignore[attr-defined]
+    operands = ins.operands  # type: ignore[attr-defined]
+    registers = [op for op in operands if op.type == x86.X86_OP_REG]
+    modrm = encoding.modrm_offset
+    if modrm:
+        byte = raw[modrm]
+        if registers and not (raw[modrm - 1] in (0x81, 0x83, 0xF7, 0xFF, 0x8F, 0xC7) and byte >> 6 != 3):
+            shift = 0 if byte >> 6 == 3 and raw[modrm - 1] in (0x81, 0x83, 0xF7, 0xFF, 0xC7) else 3
+            for step in (1, 5):
+                number = ((byte >> shift & 7) + step) & 7
+                new = byte & ~(7 << shift) | number << shift
+                yield f"register {step:+d}", text.changed(at, raw[:modrm] + bytes([new]) + raw[modrm + 1 :])
+        if byte >> 6 == 3 and len(registers) > 1:
+            new = byte & ~7 | (byte + 1 & 7)
+            yield "other register +1", text.changed(at, raw[:modrm] + bytes([new]) + raw[modrm + 1 :])
+        if byte >> 6 != 3 and byte & 7 not in (4, 5):
+            new = byte & ~7 | (byte + 1 & 7 if byte + 1 & 7 not in (4, 5) else 6)
+            yield "base register", text.changed(at, raw[:modrm] + bytes([new]) + raw[modrm + 1 :])
+    elif registers and len(raw) in (1, 5) and raw[0] & 0xF8 in (0x40, 0x48, 0x50, 0x58, 0xB8):
+        yield "register +1", text.changed(at, bytes([raw[0] & 0xF8 | (raw[0] + 1 & 7)]) + raw[1:])
+
+
+def _numbered(found: Iterator[tuple[str, EntryObject]]) -> Iterator[Mutant]:
+    seen: dict[str, int] = {}
+    for key, entry in found:
+        seen[key] = seen.get(key, 0) + 1
+        yield Mutant(key if seen[key] == 1 else f"{key} ({seen[key]})", entry)
+
+
+def _in_text(entry: EntryObject, name: str) -> Iterator[tuple[str, EntryObject]]:
+    text = _Text(entry, name)
+    for at, ins in text.walk():
+        for what, changed in _changes(text, at, ins):
+            yield f"{text.words(ins)}: {what}", changed
+
+
+def _around(entry: EntryObject, name: str) -> Iterator[tuple[str, EntryObject]]:
+    """Fix-ups, alternatives, jumps into the kernel and constants in memory."""
+    pairs = entry.sections.get("__ex_table")
+    count = len(entry.exceptions())
+    text = _Text(entry, name)
+    for index, (fault, fixup) in enumerate(entry.exceptions()):
+        assert pairs is not None
+        words = text.words(details(text.section.data[fault : fault + 15], fault))
+        size = len(pairs.data) // count
+        cut = pairs.data[: index * size] + pairs.data[(index + 1) * size :]
+        yield f"fix-up of {words}: removed", _with(entry, replace(pairs, data=cut))
+        for other in (fault, entry.exceptions()[(index + 1) % count][1]):
+            if other == fixup:
+                continue
+            data = bytearray(pairs.data)
+            data[index * size + 4 : index * size + 8] = other.to_bytes(4, "little")
+            kind = "to itself" if other == fault else "to the next one's"
+            yield f"fix-up of {words}: {kind}", _with(entry, replace(pairs, data=bytes(data)))
+    records = entry.sections.get(".rodata.sysenter_holes")
+    if records is not None:
+        names = sorted({r.symbol for r in records.relocations if r.symbol.startswith("kernel_")})
+        for r in records.relocations:
+            if r.symbol in names:
+                other_name = names[(names.index(r.symbol) + 1) % len(names)]
+                changed = tuple(replace(x, symbol=other_name) if x is r else x for x in records.relocations)
+                yield f"hole for {r.symbol}: {other_name}", _with(entry, replace(records, relocations=changed))
+    rodata = entry.sections.get(".rodata")
+    if rodata is not None and "sysenter_user_ds" in entry.symbols:
+        for symbol, (where, offset) in entry.symbols.items():
+            if where == ".rodata":
+                for step in (1, -8, 8):
+                    data = bytearray(rodata.data)
+                    data[offset] = (data[offset] + step) & 0xFF
+                    yield f"{symbol}: constant {step:+d}", _with(entry, replace(rodata, data=bytes(data)))
+
+
+def _with(entry: EntryObject, section: Section) -> EntryObject:
+    return replace(entry, sections={**entry.sections, section.name: section})
+
+
+def mutants(entry: EntryObject, section: str) -> Iterator[Mutant]:
+    """All mutants of the handler in `section`, in a fixed order."""
+
+    def found() -> Iterator[tuple[str, EntryObject]]:
+        yield from _in_text(entry, section)
+        if ".altinstr_replacement" in entry.sections:
+            yield from _in_text(entry, ".altinstr_replacement")
+        yield from _around(entry, section)
+
+    yield from _numbered(found())
+
+
+_ = Relocation

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The modelled processor: Unicorn for the plain instructions, this file for the rest.
+
+Unicorn runs one instruction at a time, with everything that an instruction can
+do to general registers, arithmetic flags and memory. What it lacks, hides or
+does otherwise than a machine that runs a kernel is written here from the SDM:
+
+- SYSENTER, SYSEXIT, IRET, with CPL, EFLAGS and hidden segment state;
+- IF and the one-instruction shadow of STI; PUSHF, POPF with all of EFLAGS;
+- segment loads with their faults, and a base for each segment;
+- RDTSC, STAC, CLAC, VERW, and branches (their targets may be the kernel's).
+
+Every memory operand is given to `Watch.access` before the instruction runs: that
+is where paging, segments' rights and the properties come in. cases.toml holds
+what this model says of each against a real machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import unicorn
+from unicorn import x86_const as x86
+
+from sysenter.check.instructions import EAX, ECX, EDX, ESP, Access, Instruction
+from sysenter.check.memory import PAGE, Memory
+
+_unicorn: Any = unicorn  # its functions have no types
+
+__all__ = ["AC", "CF", "DF", "FIXED", "ID", "IF", "IOPL", "NT", "TF", "VM", "Cpu", "Fault", "Processor", "Watch"]
+
+CF, PF, AF, ZF, SF, TF, IF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
+IOPL, NT, RF, VM, AC, ID = 0x3000, 0x4000, 0x10000, 0x20000, 0x40000, 0x200000
+FIXED = 2
+_FS_BASE = 0xC0000100  # the MSR; in 32-bit mode Unicorn takes the base from nowhere else
+_ARITHMETIC = CF | PF | AF | ZF | SF | OF | DF
+# SDM Vol. 2B, POPF, Table 4-15, CPL 0, 32-bit operand; VIF and VIP are cleared
+_POPPED = _ARITHMETIC | TF | IF | IOPL | NT | AC | ID
+
+
+class Fault(Exception):
+    """A processor exception, before the instruction has changed anything."""
+
+    def __init__(self, vector: int, address: int = 0) -> None:
+        super().__init__(f"#{vector} at {address:#x}")
+        self.vector = vector
+        self.address = address
+
+
+@dataclass(slots=True)
+class Cpu:
+    """One processor. registers: ModRM order; msr: SYSENTER_CS, _ESP, _EIP."""
+
+    number: int
+    registers: list[int] = field(default_factory=lambda: [0] * 8)
+    eip: int = 0
+    flags: int = FIXED | IF
+    segments: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("es", "cs", "ss", "ds", "fs", "gs"), 0))
+    bases: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("es", "cs", "ss", "ds", "fs", "gs"), 0))
+    cpl: int = 3
+    shadow: bool = False  # STI has just run: no interrupt before the next instruction
+    msr: tuple[int, int, int] = (0, 0, 0)
+    task: int = -1
+    tr: int = 0  # task register
+    shielded: bool = False  # the last instruction ran in that shadow
+    verw: bool = False  # buffers overwritten and no kernel data read since
+
+    def copy(self) -> Cpu:
+        return Cpu(
+            self.number, self.registers[:], self.eip, self.flags, self.segments.copy(), self.bases.copy(),
+            self.cpl, self.shadow, self.msr, self.task, self.tr, self.shielded, self.verw,
+        )  # fmt: skip
+
+
+class Watch(Protocol):
+    """What stands around the processor."""
+
+    def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
+        """Called before each memory operand; raises Fault, or what a property raises."""
+
+    def descriptor(self, cpu: Cpu, selector: int) -> int | None:
+        """Base of the data segment, or None if loading it faults."""
+
+    def timestamp(self, cpu: Cpu) -> int:
+        """What RDTSC answers."""
+
+
+class Processor:
+    """Runs instructions of `memory`'s text on any number of CPUs, one at a time."""
+
+    _IDS = (x86.UC_X86_REG_EAX, x86.UC_X86_REG_ECX, x86.UC_X86_REG_EDX, x86.UC_X86_REG_EBX, x86.UC_X86_REG_ESP,
+            x86.UC_X86_REG_EBP, x86.UC_X86_REG_ESI, x86.UC_X86_REG_EDI, x86.UC_X86_REG_EFLAGS)  # fmt: skip
+
+    def __init__(self, memory: Memory, watch: Watch) -> None:
+        self.memory = memory
+        self.watch = watch
+        self.smap = False
+        self._uc: Any = _unicorn.Uc(_unicorn.UC_ARCH_X86, _unicorn.UC_MODE_32)
+        for page, region in memory.pages.items():
+            offset = region.offset + (page * PAGE - region.start)
+            self._uc.mem_map_ptr(page * PAGE, PAGE, _unicorn.UC_PROT_ALL, memory.address + offset)
+        # the binding's own wrappers cost three times the emulation of an instruction
+        library: Any = _unicorn.unicorn_py3.unicorn.uclib
+        self._start, self._read, self._write = (
+            library.uc_emu_start,
+            library.uc_reg_read_batch,
+            library.uc_reg_write_batch,
+        )
+        self._handle = self._uc._uch
+        count = len(self._IDS)
+        self._count = count
+        self._ids = (ctypes.c_int * count)(*self._IDS)
+        self._values: Any = (ctypes.c_uint32 * count)()
+        first = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_void_p * count)(*[first + 4 * i for i in range(count)])
+        self._fs_base = 0
+        self._models = {
+            "sti": self._sti, "cli": self._cli, "pushfd": self._pushf, "popfd": self._popf, "sysexit": self._sysexit,
+            "sysenter": self._sysenter, "iretd": self._iret, "rdtsc": self._rdtsc, "stac": self._stac,
+            "clac": self._clac, "verw": self._verw, "jmp": self._jmp, "call": self._call, "ret": self._ret,
+            "jcc": self._jcc, "nop": self._next, "pause": self._next, "lfence": self._next, "int3": self._trap,
+            "ud2": self._undefined, "hlt": self._halt, "str": self._str,
+            "mov segment": self._mov_segment, "push segment": self._push_segment, "pop segment": self._pop_segment,
+        }  # fmt: skip
+
+    # -- running -----------------------------------------------------------------
+
+    def linear(self, cpu: Cpu, access: Access) -> int:
+        """Where `access` goes with the registers as they are."""
+        address = access.displacement
+        if access.base >= 0:
+            address += cpu.registers[access.base]
+            if access.base == ESP:
+                address += access.depth
+        if access.index >= 0:
+            address += cpu.registers[access.index] * access.scale
+        return (address + cpu.bases[access.segment]) & 0xFFFFFFFF
+
+    def step(self, cpu: Cpu, ins: Instruction) -> None:
+        """Run `ins` on `cpu`. Raises Fault with everything as it was before."""
+        for access in ins.accesses:
+            if access.read or access.write:
+                self.watch.access(cpu, ins, access, self.linear(cpu, access))
+        cpu.shielded, cpu.shadow = cpu.shadow, False
+        if ins.kind:
+            self._models[ins.kind](cpu, ins)
+        else:
+            self._native(cpu, ins)
+
+    def _native(self, cpu: Cpu, ins: Instruction) -> None:
+        values = self._values
+        values[0:8] = cpu.registers
+        values[8] = cpu.flags & _ARITHMETIC | FIXED
+        self._write(self._handle, self._ids, self._pointers, self._count)
+        if cpu.bases["fs"] != self._fs_base:
+            self._fs_base = cpu.bases["fs"]
+            self._uc.msr_write(_FS_BASE, self._fs_base)
+        end = ins.address + ins.size
+        if self._start(self._handle, ins.address, end, 0, 0):
+            raise Fault(6, ins.address)  # what is left are instructions that it cannot do
+        self._read(self._handle, self._ids, self._pointers, self._count)
+        registers = values[:]
+        cpu.flags = cpu.flags & ~_ARITHMETIC | registers.pop() & _ARITHMETIC
+        cpu.registers = registers
+        cpu.eip = end
+
+    # -- the model's own instructions --------------------------------------------
+
+    def _next(self, cpu: Cpu, ins: Instruction) -> None:
+        cpu.eip = ins.address + ins.size
+
+    def _trap(self, cpu: Cpu, ins: Instruction) -> None:
+        raise Fault(3, ins.address)
+
+    def _undefined(self, cpu: Cpu, ins: Instruction) -> None:
+        raise Fault(6, ins.address)
+
+    def _halt(self, cpu: Cpu, ins: Instruction) -> None:
+        raise Fault(13 if cpu.cpl else 6, ins.address)
+
+    def push(self, cpu: Cpu, value: int) -> None:
+        cpu.registers[ESP] = (cpu.registers[ESP] - 4) & 0xFFFFFFFF
+        self.memory.write(cpu.registers[ESP], value)
+
+    def pop(self, cpu: Cpu) -> int:
+        value = self.memory.read(cpu.registers[ESP], 4)
+        cpu.registers[ESP] = (cpu.registers[ESP] + 4) & 0xFFFFFFFF
+        return value
+
+    def taken(self, cpu: Cpu, condition: int) -> bool:
+        """Is the jcc with this condition number taken? (SDM Vol. 1, Appendix B)"""
+        flags = cpu.flags
+        less = bool(flags & SF) != bool(flags & OF)
+        values = (flags & OF, flags & CF, flags & ZF, flags & (CF | ZF), flags & SF, flags & PF, less,
+                  less or flags & ZF)  # fmt: skip
+        return bool(values[condition >> 1]) != bool(condition & 1)
+
+    def _jcc(self, cpu: Cpu, ins: Instruction) -> None:
+        cpu.eip = ins.target if self.taken(cpu, ins.condition) else ins.address + ins.size
+
+    def _branch_target(self, cpu: Cpu, ins: Instruction) -> int:
+        if ins.target:
+            return ins.target
+        if ins.register >= 0:
+            return cpu.registers[ins.register]
+        operand = next(a for a in ins.accesses if not a.implicit)
+        return self.memory.read(self.linear(cpu, operand), 4)
+
+    def _jmp(self, cpu: Cpu, ins: Instruction) -> None:
+        cpu.eip = self._branch_target(cpu, ins)
+
+    def _call(self, cpu: Cpu, ins: Instruction) -> None:
+        target = self._branch_target(cpu, ins)
+        self.push(cpu, ins.address + ins.size)
+        cpu.eip = target
+
+    def _ret(self, cpu: Cpu, ins: Instruction) -> None:
+        cpu.eip = self.pop(cpu)
+
+    def _sti(self, cpu: Cpu, ins: Instruction) -> None:
+        self._needs_iopl(cpu, ins)
+        # SDM Vol. 2B, STI: the shadow is there only if IF was clear before
+        cpu.shadow = not cpu.flags & IF
+        cpu.flags |= IF
+        cpu.eip = ins.address + ins.size
+
+    def _needs_iopl(self, cpu: Cpu, ins: Instruction) -> None:
+        if cpu.cpl > cpu.flags >> 12 & 3:
+            raise Fault(13, ins.address)
+
+    def _cli(self, cpu: Cpu, ins: Instruction) -> None:
+        self._needs_iopl(cpu, ins)
+        cpu.flags &= ~IF
+        cpu.eip = ins.address + ins.size
+
+    def _popped(self, cpu: Cpu) -> int:
+        """The flags that POPF and IRET may change at this privilege level."""
+        mask = _POPPED
+        if cpu.cpl > 0:
+            mask &= ~IOPL
+            if cpu.cpl > cpu.flags >> 12 & 3:
+                mask &= ~IF
+        return mask
+
+    def _pushf(self, cpu: Cpu, ins: Instruction) -> None:
+        self.push(cpu, cpu.flags & ~(RF | VM))
+        cpu.eip = ins.address + ins.size
+
+    def _popf(self, cpu: Cpu, ins: Instruction) -> None:
+        mask = self._popped(cpu)
+        cpu.flags = cpu.flags & (VM | ~mask & (IF | IOPL)) | self.pop(cpu) & mask | FIXED
+        cpu.eip = ins.address + ins.size
+
+    def _str(self, cpu: Cpu, ins: Instruction) -> None:
+        cpu.registers[ins.register] = cpu.tr
+        cpu.eip = ins.address + ins.size
+
+    def _rdtsc(self, cpu: Cpu, ins: Instruction) -> None:
+        value = self.watch.timestamp(cpu)
+        cpu.registers[EAX], cpu.registers[EDX] = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
+        cpu.eip = ins.address + ins.size
+
+    def _stac(self, cpu: Cpu, ins: Instruction) -> None:
+        if not self.smap:
+            raise Fault(6, ins.address)
+        cpu.flags |= AC
+        cpu.eip = ins.address + ins.size
+
+    def _clac(self, cpu: Cpu, ins: Instruction) -> None:
+        if not self.smap:
+            raise Fault(6, ins.address)
+        cpu.flags &= ~AC
+        cpu.eip = ins.address + ins.size
+
+    def _verw(self, cpu: Cpu, ins: Instruction) -> None:
+        cpu.flags |= ZF  # the selectors in use are writable
+        cpu.verw = True
+        cpu.eip = ins.address + ins.size
+
+    def sysenter(self, cpu: Cpu) -> None:
+        """SDM Vol. 2B, SYSENTER. Saves nothing; clears VM, IF, RF only."""
+        code, stack, entry = cpu.msr
+        if code & 0xFFFC == 0:
+            raise Fault(13)
+        cpu.flags &= ~(VM | IF | RF)
+        cpu.registers[ESP], cpu.eip = stack, entry
+        cpu.segments["cs"], cpu.segments["ss"] = code & 0xFFFC, (code & 0xFFFC) + 8
+        cpu.bases["cs"] = cpu.bases["ss"] = 0
+        cpu.cpl = 0
+        cpu.shadow = False
+
+    def _sysenter(self, cpu: Cpu, ins: Instruction) -> None:
+        self.sysenter(cpu)
+
+    def _sysexit(self, cpu: Cpu, ins: Instruction) -> None:
+        """SDM Vol. 2B, SYSEXIT. Flags stay; DS, ES, FS and GS stay."""
+        code = cpu.msr[0]
+        if code & 0xFFFC == 0 or cpu.cpl != 0:
+            raise Fault(13)
+        cpu.registers[ESP], cpu.eip = cpu.registers[ECX], cpu.registers[EDX]
+        cpu.segments["cs"], cpu.segments["ss"] = (code & 0xFFFC) + 16 | 3, (code & 0xFFFC) + 24 | 3
+        cpu.cpl = 3
+
+    def _iret(self, cpu: Cpu, ins: Instruction) -> None:
+        """SDM Vol. 2A, IRET, to the same and to the outer ring; NT is #TS here."""
+        if cpu.flags & NT:
+            raise Fault(10, ins.address)
+        mask = self._popped(cpu)
+        eip, code, flags = self.pop(cpu), self.pop(cpu) & 0xFFFF, self.pop(cpu)
+        cpu.flags = cpu.flags & (VM | ~mask & (IF | IOPL)) | flags & (mask | RF) | FIXED
+        cpu.eip, cpu.segments["cs"] = eip, code
+        if code & 3 > cpu.cpl:
+            esp, stack = self.pop(cpu), self.pop(cpu) & 0xFFFF
+            cpu.registers[ESP], cpu.segments["ss"], cpu.cpl = esp, stack, 3
+
+    def load_segment(self, cpu: Cpu, name: str, selector: int) -> None:
+        """SDM Vol. 2B, MOV to a segment register: #GP if there is no such segment."""
+        if selector & 0xFFFC == 0:
+            cpu.segments[name], cpu.bases[name] = selector, 0
+            return
+        base = self.watch.descriptor(cpu, selector)
+        if base is None:
+            raise Fault(13, selector)
+        cpu.segments[name], cpu.bases[name] = selector, base
+
+    def _mov_segment(self, cpu: Cpu, ins: Instruction) -> None:
+        loads = ins.raw[_opcode_at(ins.raw)] == 0x8E
+        place = self.linear(cpu, ins.accesses[0]) if ins.accesses else 0
+        if loads:
+            value = self.memory.read(place, 2) if ins.accesses else cpu.registers[ins.register] & 0xFFFF
+            self.load_segment(cpu, ins.segment, value)
+        elif ins.accesses:
+            self.memory.write(place, cpu.segments[ins.segment], 2)
+        else:
+            cpu.registers[ins.register] = cpu.segments[ins.segment]
+        cpu.eip = ins.address + ins.size
+
+    def _push_segment(self, cpu: Cpu, ins: Instruction) -> None:
+        # newer processors write 16 bits only (SDM Vol. 2B, PUSH): the upper half stays
+        cpu.registers[ESP] = (cpu.registers[ESP] - 4) & 0xFFFFFFFF
+        self.memory.write(cpu.registers[ESP], cpu.segments[ins.segment], 2)
+        cpu.eip = ins.address + ins.size
+
+    def _pop_segment(self, cpu: Cpu, ins: Instruction) -> None:
+        self.load_segment(cpu, ins.segment, self.memory.read(cpu.registers[ESP], 4) & 0xFFFF)
+        cpu.registers[ESP] = (cpu.registers[ESP] + 4) & 0xFFFFFFFF
+        cpu.eip = ins.address + ins.size
+
+
+def _opcode_at(raw: bytes) -> int:
+    at = 0
+    while raw[at] in b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3":
+        at += 1
+    return at

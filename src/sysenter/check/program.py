@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The handler laid out at its address, ready to run."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sysenter.check.instructions import Instruction, decode
+from sysenter.check.memory import Memory
+from sysenter.check.objectfile import EntryObject, Section
+from sysenter.errors import SysenterError
+
+__all__ = ["Program", "lay_out"]
+
+
+@dataclass
+class Program:
+    """text: section name; start, end: its addresses. exceptions: faulting
+    address -> fix-up. named: addresses -> the name nearest before them."""
+
+    object: EntryObject
+    section: str
+    start: int
+    end: int
+    exceptions: Mapping[int, int]
+    symbols: Mapping[str, int]
+    memory: Memory
+    _decoded: dict[int, Instruction | None] = field(default_factory=dict)
+
+    def instruction(self, address: int) -> Instruction | None:
+        """What stands at `address` of the text, or None if it is no instruction."""
+        try:
+            return self._decoded[address]
+        except KeyError:
+            pass
+        ins = None
+        if self.start <= address < self.end:
+            region = self.memory.pages[address >> 12]
+            at = region.offset + address - region.start
+            size = min(15, self.end - address)
+            ins = decode(bytes(self.memory.bytes[at : at + size]), address)
+        self._decoded[address] = ins
+        return ins
+
+    def where(self, address: int) -> str:
+        """`entry_i386.S:123` if the object says so, else symbol + offset."""
+        line = self.object.lines.get(("0", address - self.start))
+        if line:
+            return f"{line[0]}:{line[1]}"
+        return self.near(address)
+
+    def near(self, address: int) -> str:
+        """Symbol of the text and distance from it."""
+        best = max(
+            ((a, n) for n, a in self.symbols.items() if self.start <= a <= address < self.end), default=(self.start, "")
+        )
+        return f"{best[1] or self.section}+{address - best[0]:#x}"
+
+
+def lay_out(
+    entry: EntryObject, section: str, memory: Memory, places: Mapping[str, int], externals: Mapping[str, int],
+    features: bool, holes: Mapping[str, int], nops: bytes = b"\x90",
+) -> Program:  # fmt: skip
+    """Write `entry`'s sections into `memory` at `places` and relocate them.
+
+    places: section -> address of a region that is there already. externals:
+    symbol -> address. holes: kernel symbol -> address, for the records in
+    .rodata.sysenter_holes. features: patch the alternatives in.
+    """
+    symbols = {
+        name: places[where] + offset for name, (where, offset) in entry.symbols.items() if where in places
+    }  # fmt: skip
+    code = bytearray(entry.sections[section].data)
+    if features:
+        _patch_alternatives(entry, section, code)
+    for name, address in places.items():
+        data = code if name == section else bytearray(entry.sections[name].data)
+        _relocate(entry.sections[name], data, address, {**externals, **symbols, **places})
+        if name == section:
+            if features:
+                _relocate_replacements(entry, data, {**externals, **symbols, **places})
+            _fill_holes(entry, section, data, address, holes)
+        region = memory.pages[address >> 12]
+        at = region.offset + address - region.start
+        memory.bytes[at : at + len(data)] = bytes(data)
+    base = places[section]
+    pairs = {base + fault: base + fixup for fault, fixup in entry.exceptions()}
+    return Program(entry, section, base, base + len(code), pairs, symbols, memory)
+
+
+def _patch_alternatives(entry: EntryObject, section: str, code: bytearray) -> None:
+    for alternative in entry.alternatives():
+        replacement = entry.sections[".altinstr_replacement"].data
+        new = replacement[alternative.replacement : alternative.replacement + alternative.replacement_length]
+        code[alternative.at : alternative.at + alternative.length] = new.ljust(alternative.length, b"\x90")
+
+
+def _relocate_replacements(entry: EntryObject, code: bytearray, symbols: Mapping[str, int]) -> None:
+    """Absolute references inside patched-in instructions (apply_relocation() came later)."""
+    section = entry.sections.get(".altinstr_replacement")
+    for alternative in entry.alternatives():
+        for r in section.relocations if section else ():
+            at = r.offset - alternative.replacement
+            if 0 <= at < alternative.replacement_length:
+                at += alternative.at
+                (addend,) = struct.unpack_from("<I", code, at)
+                struct.pack_into("<I", code, at, (addend + symbols[r.symbol]) & 0xFFFFFFFF)
+
+
+def _relocate(section: Section, data: bytearray, address: int, symbols: Mapping[str, int]) -> None:
+    for r in section.relocations:
+        if r.symbol not in symbols:
+            raise SysenterError(
+                f"{r.symbol}: the handler refers to it and the checker's kernel has no such symbol",
+                hint="add it to the handler's description in sysenter/check",
+            )
+        (addend,) = struct.unpack_from("<I", data, r.offset)
+        value = addend + symbols[r.symbol] - (address + r.offset if r.relative else 0)
+        struct.pack_into("<I", data, r.offset, value & 0xFFFFFFFF)
+
+
+def _fill_holes(entry: EntryObject, section: str, code: bytearray, address: int, holes: Mapping[str, int]) -> None:
+    """As sysenter_fill_holes() does at load (native/present/kernel.c)."""
+    records = entry.sections.get(".rodata.sysenter_holes")
+    if records is None:
+        return
+    targets = {r.offset: r.symbol for r in records.relocations}
+    for base in range(0, len(records.data), 12):
+        at, _, relative = struct.unpack_from("<III", records.data, base)
+        name = targets[base + 4].removeprefix("kernel_")
+        if name not in holes:
+            raise SysenterError(
+                f"{name}: the handler jumps to it and the checker has no model of it",
+                hint="write one in the handler's description in sysenter/check",
+            )
+        value = holes[name] - (address + at + 4 if relative else 0)
+        struct.pack_into("<I", code, at, value & 0xFFFFFFFF)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What must hold, each with its reason and where that reason is written down.
+
+The checks stand where the model can make them (machine.py, and the file of each
+kernel); they name a property by its key here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PROPERTIES", "Broken", "Property"]
+
+
+@dataclass(frozen=True)
+class Property:
+    """says: in a person's words. reason: what breaks without it. source: where to read it."""
+
+    key: str
+    says: str
+    reason: str
+    source: str
+
+
+_ALL = (
+    Property("stack", "the stack in use is the current task's or this CPU's entry stack, with room for an NMI",
+             "an NMI or #DB pushes wherever esp points: anywhere else it destroys what lies there",
+             "SDM Vol. 3A, 6.12.1; arch/x86/entry/entry_32.S, asm_exc_nmi"),
+    Property("stack top", "nothing is read back from below the stack pointer",
+             "an interrupt, NMI or #DB overwrites everything below esp",
+             "SDM Vol. 3A, 6.12.1; there is no red zone on i386"),
+    Property("segments", "ds, es and fs are the kernel's before memory is touched through them",
+             "the caller's may be null, or any base in its LDT",
+             "SDM Vol. 2B, SYSENTER (DS, ES, FS, GS not loaded); CVE-2014-9090 for what LDT segments do"),
+    Property("direction", "the direction flag is clear in kernel C",
+             "C's string operations go up; SYSENTER leaves DF as the caller had it",
+             "i386 psABI; SDM Vol. 2B, SYSENTER"),
+    Property("flags", "TF, NT, AC and IOPL of the caller never reach kernel C",
+             "NT makes IRET a task switch, AC opens SMAP, IOPL lets user mode switch interrupts off",
+             "CVE-2013-1917; arch/x86/entry/entry_32.S, .Lsysenter_fix_flags"),
+    Property("fix-up", "each access to user memory has its fix-up",
+             "without one a bad pointer is a kernel oops", "Documentation/x86/exception-tables.rst"),
+    Property("user memory", "user memory is only read, below TASK_SIZE, with SMAP opened for just that",
+             "a caller could have kernel memory read for it, or the kernel would oops under SMAP",
+             "arch/x86/include/asm/uaccess.h; arch/x86/include/asm/smap.h"),
+    Property("ownership", "a CPU touches its own, its task's and constant memory, within the object's bounds",
+             "another CPU or task uses the rest at the same moment", "Documentation/core-api/this_cpu_ops.rst"),
+    Property("sharing", "two CPUs share nothing that either writes",
+             "the seed's `gentle' way was not SMP-safe for one global variable",
+             "Andy Polyakov, linux-kernel, 2001-05-04"),
+    Property("speculation", "a mispredicted branch reads no address that the caller chose in the kernel",
+             "Spectre variant 1", "CVE-2017-5753; Documentation/admin-guide/hw-vuln/spectre.rst"),
+    Property("indirect", "no indirect branch but a retpoline, whose catch loop stands",
+             "Spectre variant 2", "CVE-2017-5715; Intel, Deep Dive: Retpoline"),
+    Property("buffers", "VERW, where the kernel wants it, comes after the last kernel data before user mode",
+             "MDS: what is read after it can be sampled", "Documentation/x86/mds.rst"),
+    Property("stock", "a caller without our marker reaches the stock entry bit for bit as SYSENTER left it",
+             "everybody who uses the vDSO comes through here", "docs/design.md, the fast entry beside the kernel's"),
+    Property("odd flags", "a marked call with an odd flag is a stock call with the same number",
+             "the stock entry knows what to do with TF, NT and AC", "arch/x86/entry/entry_32.S, entry_SYSENTER_32"),
+    Property("number", "the body that runs is the one that the number names, once",
+             "a wrong body is a wrong system call", "sysenter/build/calls.py"),
+    Property("arguments", "the body finds its arguments in pt_regs",
+             "SYSCALL_DEFINE takes them from there", "arch/x86/include/asm/syscall_wrapper.h, SC_IA32_REGS_TO_ARGS"),
+    Property("pt_regs", "pt_regs is what the stock entry would have built",
+             "the kernel's slow paths, signals, ptrace and core dumps read it",
+             "arch/x86/entry/entry_32.S, entry_SYSENTER_32; CVE-2014-4699 for what a wrong one costs"),
+    Property("frame", "while FRAME_SS stands, every slot that is not written again is right",
+             "the next call relies on it", "native/present/frame.h"),
+    Property("leak", "the frame and the registers hold nothing of the kernel's that user mode can see",
+             "/proc/PID/syscall shows the one, SYSEXIT returns with the other", "native/present/entry_i386.S"),
+    Property("back", "the caller gets its registers, stack, flags, segments and address back, and the result",
+             "it is a system call", "native/user/stub_i386.S"),
+    Property("work", "no return to user mode with work pending",
+             "a signal, reschedule or tracer would wait until the next interrupt, or for ever",
+             "kernel/entry/common.c, exit_to_user_mode_loop; Manfred Spraul, 3AF2F18D.15A52CD9@colorfullife.com"),
+    Property("fast", "a fast call with nothing pending returns by SYSEXIT",
+             "it would work, and be slower than what it replaces", "docs/design.md"),
+    Property("hand-over", "kernel code is entered as its caller there does: stack, argument, IF, return address",
+             "do_SYSENTER_32 wants IF off, syscall_exit_to_user_mode on",
+             "kernel/entry/common.c; arch/x86/entry/common.c"),
+    Property("inside", "a task off the CPU with an address of this text on its stack shows FRAME_SS",
+             "unload frees the text when no task shows it", "native/present/unload.c, frame.h"),
+    Property("sleep", "what can sleep has interrupts on",
+             "a page fault on user memory takes mmap_lock", "arch/x86/mm/fault.c, do_user_addr_fault"),
+    Property("interrupts", "interrupts are on again when the caller goes on, and off across SYSEXIT",
+             "an interrupt between STI and SYSEXIT would find the user's fs", "SDM Vol. 2B, STI"),
+    Property("offset", "the stack offset is chosen as the kernel's own is",
+             "a caller who knows the offset knows where return addresses are",
+             "include/linux/randomize_kstack.h"),
+    Property("unwind", "a stack trace from inside the body ends at the caller's registers",
+             "live patching and perf rely on it", "arch/x86/kernel/unwind_frame.c, is_last_task_frame"),
+    Property("count", "the count of fast calls counts each once and no other",
+             "it is shown to the user as a fact", "native/present/main.c, calls_get"),
+    Property("fault", "no instruction faults but one that has a fix-up",
+             "a fault in entry code is an oops at best", "arch/x86/kernel/traps.c"),
+    Property("end", "the handler comes to an end", "a loop with interrupts off is a dead CPU",
+             "this checker's limit on steps"),
+)  # fmt: skip
+
+PROPERTIES = {p.key: p for p in _ALL}
+
+
+class Broken(Exception):
+    """A property does not hold. state: the numbers, in one line."""
+
+    def __init__(self, key: str, state: str) -> None:
+        super().__init__(f"{key}: {state}")
+        self.property = PROPERTIES[key]
+        self.state = state

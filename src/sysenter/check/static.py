@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can be read off the text without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sysenter.check.instructions import ESP, Instruction
+from sysenter.check.program import Program
+
+__all__ = ["indirect_branches", "sweep"]
+
+
+def sweep(program: Program) -> Iterator[Instruction]:
+    """The text's instructions, one behind the other."""
+    at = program.start
+    while at < program.end:
+        ins = program.instruction(at)
+        if ins is None:
+            at += 1
+            continue
+        yield ins
+        at += ins.size
+
+
+def _replaces_return(program: Program, ins: Instruction | None) -> bool:
+    """`mov reg, (%esp)` then `ret`: a branch that a retpoline makes."""
+    if ins is None or ins.mnemonic != "mov" or not ins.accesses:
+        return False
+    operand = ins.accesses[0]
+    after = program.instruction(ins.address + ins.size)
+    return bool(operand.write and operand.base == ESP and not operand.displacement and after and after.kind == "ret")
+
+
+def indirect_branches(program: Program) -> tuple[str, ...]:
+    """Indirect jumps and calls, and retpolines whose catch loop does not stand.
+
+    The form: call over; pause; lfence; jmp back; over: mov target, (%esp); ret;
+    int3 (arch/x86/include/asm/nospec-branch.h; int3 stops straight-line
+    speculation, CONFIG_SLS).
+    """
+    wrong = []
+    for ins in sweep(program):
+        where = program.where(ins.address)
+        if ins.kind in ("jmp", "call") and not ins.target:
+            wrong.append(f"{ins.text!r} at {where} is an indirect branch")
+        if ins.kind != "call" or not _replaces_return(program, program.instruction(ins.target)):
+            continue
+        catch = ins.address + ins.size
+        at, names, loop = catch, [], 0
+        for _ in range(3):
+            inner = program.instruction(at)
+            if inner is None:
+                break
+            names.append(inner.mnemonic)
+            loop, at = inner.target, inner.address + inner.size
+        if names != ["pause", "lfence", "jmp"] or loop != catch:
+            wrong.append(f"the retpoline at {where} does not catch speculation: {' ; '.join(names)}, to {loop:#x}")
+        replacing = program.instruction(ins.target)
+        back = program.instruction(replacing.address + replacing.size) if replacing else None
+        behind = program.instruction(back.address + back.size) if back else None
+        if behind is None or behind.mnemonic != "int3":
+            wrong.append(f"nothing stops speculation behind the return of the retpoline at {where}")
+    return tuple(wrong)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A failure told as a person would tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sysenter.check.case import Call, Case
+from sysenter.check.explore import Failure
+from sysenter.check.machine import Kernel, Tick
+from sysenter.check.properties import PROPERTIES
+
+__all__ = ["tell"]
+
+_SHOWN = 14  # instructions before the end that are told one by one
+
+
+def _caller(task: int, call: Call) -> str:
+    plain = Call()
+    parts = [f"eax = {call.eax:#x}"]
+    if call.ebp != plain.ebp:
+        parts.append(f"ebp = {call.ebp:#x}")
+    if call.registers != plain.registers:
+        parts.append("ebx, ecx, edx, esi, edi = " + ", ".join(f"{r:#x}" for r in call.registers))
+    if call.flags != plain.flags:
+        parts.append(f"EFLAGS = {call.flags:#x}")
+    if call.segments != plain.segments:
+        parts.append("ds, es, fs, gs = " + ", ".join(f"{s:#x}" for s in call.segments))
+    if call.work:
+        parts.append(f"the task traced ({call.work:#x})")
+    if call.pending:
+        parts.append(f"work {call.pending:#x} comes up in the body")
+    if call.tracing:
+        parts.append(f"tracing {call.tracing:#x} comes up in the body")
+    if call.sleeps:
+        parts.append(f"the body sleeps and wakes on {'another' if call.sleeps == 'other' else 'the same'} CPU")
+    if not call.vdso:
+        parts.append("no vDSO")
+    if call.vm86:
+        parts.append("in vm86 mode")
+    return f"Task {task} executes SYSENTER with " + ", ".join(parts) + "."
+
+
+def _names_memory(kernel: Kernel, tick: Tick) -> bool:
+    """Does the instruction touch memory at a fixed address? Then other CPUs may."""
+    ins = kernel.program.instruction(tick.eip)
+    return ins is not None and any(a.base < 0 and a.index < 0 and a.segment != "fs" for a in ins.accesses)
+
+
+def _line(kernel: Kernel, tick: Tick, many: bool) -> str:
+    who = f"CPU {tick.cpu}, task {tick.task}: " if many else ""
+    if tick.words:
+        return f"    {who}-- {tick.words}"
+    ins = kernel.program.instruction(tick.eip)
+    text = ins.text if ins else "?"
+    return f"    {who}{kernel.program.where(tick.eip):<22} {text}"
+
+
+def _course(kernel: Kernel, case: Case, ticks: tuple[Tick, ...]) -> Iterator[str]:
+    """The ticks in order; the uneventful beginning of each call in one line."""
+    many = bool(case.others)
+    calls = {0: iter(case.calls), 1: iter(case.others), 2: iter(())}
+    told = len(ticks) - _SHOWN
+    quiet: list[Tick] = []
+
+    def hush() -> Iterator[str]:
+        if quiet:
+            first, last = (kernel.program.where(t.eip) for t in (quiet[0], quiet[-1]))
+            who = f"CPU {quiet[0].cpu}, task {quiet[0].task}: " if many else ""
+            yield f"    {who}{len(quiet)} instructions, {first} to {last}"
+            quiet.clear()
+
+    for number, tick in enumerate(ticks):
+        if tick.words == "SYSENTER":
+            yield from hush()
+            call = next(calls[tick.task], None)
+            if call:
+                yield "  " + _caller(tick.task, call)
+        elif tick.words or number >= told or (many and _names_memory(kernel, tick)):
+            yield from hush()
+            yield _line(kernel, tick, many)
+        else:
+            if quiet and (quiet[0].task, quiet[0].cpu) != (tick.task, tick.cpu):
+                yield from hush()
+            quiet.append(tick)
+    yield from hush()
+
+
+def tell(kernel: Kernel, failure: Failure) -> str:
+    """Lines: what should hold, the course of events, and what was found instead."""
+    broken = PROPERTIES[failure.key]
+    lines = [
+        f"{failure.handler}: it does not hold that {broken.says}.",
+        f"  Why it must: {broken.reason} ({broken.source}).",
+    ]
+    lines += _course(kernel, failure.case, failure.ticks)
+    lines.append(f"  Then: {failure.state}.")
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the objects come from that are checked.
+
+The present handler's object is the one of the build room, for a real kernel.
+The legacy ones are assembled here, from the same source with the constants that
+the kernels' headers gave once (headers/): so they can be checked, and held to
+account in CI, where no such kernel is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sysenter.build.module import build_module
+from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
+from sysenter.cache import cache_folder, digest, fill, lock
+from sysenter.check.handlers import Subject, handler_named
+from sysenter.kernels.provide import provide
+from sysenter.steps import Steps, run_command
+
+__all__ = ["subject"]
+
+_HEADERS = Path(__file__).with_name("headers")
+
+
+def subject(steps: Steps, name: str, kernel: str, offline: bool) -> Subject:
+    """The files of handler `name`; `kernel` names the target of the present one.
+
+    Raises SysenterError if there is no such handler or it cannot be built.
+    """
+    handler = handler_named(name)
+    if not handler.headers:
+        built = build_module(steps, provide(steps, kernel, offline=offline))
+        return Subject(name, built.entry, built.offsets)
+    headers = _HEADERS / handler.headers
+    recorded = [path.read_bytes() for path in sorted(headers.rglob("*.h"))]
+    key = digest([compiler_version(compiler()), sources_digest("legacy"), *recorded])
+    folder = cache_folder() / "check" / f"{handler.headers}-{key}"
+    with lock("check"):
+        if not folder.exists():
+            with steps.step(f"assemble the handlers of {handler.headers}"), fill(folder) as new:
+                run_command(
+                    steps,
+                    [compiler(), "-m32", "-c", "-D__ASSEMBLY__", f"-I{headers}", "-o", new / "entry.o",
+                     NATIVE / "legacy" / "entry.S"],
+                    what=f"assemble the handlers of {handler.headers}", timeout=60,
+                    hint="is gcc with 32-bit support installed? `./sysenter doctor` tells",
+                )  # fmt: skip
+    return Subject(name, folder / "entry.o", headers / "offsets.h")

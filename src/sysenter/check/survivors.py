@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The mutants that are known to be harmless, each with its reviewed reason."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from sysenter.errors import SysenterError
+
+__all__ = ["harmless"]
+
+_FILE = Path(__file__).with_name("survivors.toml")
+
+
+def harmless(handler: str, path: Path = _FILE) -> dict[str, str]:
+    """Mutant's key -> why no property can tell it from the handler itself.
+
+    Raises SysenterError if an entry has no reason.
+    """
+    with path.open("rb") as file:
+        table = tomllib.load(file)
+    reasons: dict[str, str] = {}
+    for group in table.get(handler, []):
+        reason = group.get("reason", "").strip()
+        if not reason:
+            raise SysenterError(f"{path.name}: a group of {handler} has no reason", hint="say why it is harmless")
+        for key in group["mutants"]:
+            reasons[key] = reason
+    return reasons

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Would a user's machine survive this entry code? What the checker says of each handler."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from conftest import RunCli, one_line_error
+from sysenter.build.module import Module
+from sysenter.check.command import check, check_mutants
+from sysenter.check.handlers import HANDLERS, Subject
+from sysenter.check.subjects import subject
+from sysenter.steps import Steps
+
+LEGACY = [name for name in HANDLERS if name.startswith("legacy-")]
+
+
+def silent() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+@pytest.fixture
+def present(module: Module) -> Subject:
+    return Subject("present-i386", module.entry, module.offsets)
+
+
+def test_present_i386_holds(present: Subject) -> None:
+    (report,) = check(silent(), [present], seed=1)
+    assert report.ok, "\n".join(report.stories)
+    assert report.tally.cases > 20000
+    assert report.tally.events > 10000
+
+
+def test_a_sample_of_its_mutants_is_caught(present: Subject) -> None:
+    report = check_mutants(silent(), present, 24, seed=7)
+    assert not report.unexplained
+    assert len(report.caught) >= 0.8 * report.tried
+
+
+@pytest.mark.parametrize("name", LEGACY)
+def test_legacy_handlers_are_as_they_must_be(steps: Steps, name: str) -> None:
+    console = silent()
+    (report,) = check(console, [subject(steps, name, "", True)], seed=1)
+    assert report.ok, "\n".join(report.stories)
+    if HANDLERS[name].must_fail:
+        story = next(s for s in report.stories if "runs body" in s)
+        assert "CPU 0, task 0" in story
+        assert "CPU 1, task 1" in story
+
+
+def test_a_sample_of_legacy_mutants_is_caught(steps: Steps) -> None:
+    report = check_mutants(silent(), subject(steps, "legacy-tss", "", True), 12, seed=3)
+    assert not report.unexplained
+
+
+def test_command_writes_what_it_found(cli: RunCli, tmp_path: Path) -> None:
+    done = cli("check", "legacy-cruel", "--json", str(tmp_path / "found.json"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["handlers"][0]["ok"] is True
+    assert found["handlers"][0]["events"] > 1000
+
+
+def test_command_names_a_handler_that_is_not_there(cli: RunCli) -> None:
+    assert "present-i386" in one_line_error(cli("check", "vax"))
