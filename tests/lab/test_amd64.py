@@ -35,7 +35,9 @@ class Lab:
         machine = self.guest.machine(append=append, cpu=cpu, cpus=cpus, icount=icount)
         files = {"sysenter.ko": self.module.module.read_bytes()}
         output = self.guest.run(self.steps, task, files, what="a test", timeout=timeout, machine=machine)
-        assert not is_clean(output.console), output.console
+        # The kernel's own opinion of a mitigation that the command line chose is no fault.
+        bad = [line for line in is_clean(output.console) if "mitigation" not in line]
+        assert not bad, output.console
         return output
 
 
