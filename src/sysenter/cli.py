@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, [], "look at what this machine has of what sysenter needs")
     command("build", _build, [kernel], "build the module for a kernel and print its path")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
-    command("selftests", _selftests, [kernel, lab], "run the kernel's own entry tests on every path, held against stock")
+    command("selftests", _selftests, [kernel, lab], "run the kernel's own entry tests on every path")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
