@@ -26,8 +26,8 @@ from sysenter.lab.guest import Guest, guest_for
 from sysenter.lab.legacy import legacy_guest_for
 from sysenter.lab.prompt import SHELL_TASK, exec_task
 from sysenter.lab.qemu import Machine, qemu_argv
-from sysenter.measure.legacy import WAYS, measure_legacy
 from sysenter.lab.selftests import PHASES, selftests
+from sysenter.measure.legacy import WAYS, measure_legacy
 from sysenter.measure.run import measure
 from sysenter.report.json import to_json
 from sysenter.report.table import print_table
