@@ -56,6 +56,8 @@ def test_no_body_reads_more_arguments_than_the_table_says(target: Target) -> Non
             continue
         holders = {"eax"}
         for i in machine.disasm(data[address - base : address - base + 64], address):
+            if i.address == address and i.mnemonic == "call":
+                continue  # __fentry__, until the kernel patches it at boot
             if i.mnemonic in ("call", "ret", "jmp"):
                 break
             for operand in i.operands[1:]:
