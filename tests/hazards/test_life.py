@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +40,28 @@ load() {
 
 def live(
     steps: Steps, kernel: str, task: str, folder: Path, *, cpus: int = 4, nmi: float = 0, wake: float = 0,
-    memory: int = 256, timeout: float = 120, append: str = "",
+    memory: int = 256, timeout: float = 120, append: str = "", real_boot: bool = False,
 ) -> Output:  # fmt: skip
-    """Run a task with the module loaded. nmi, wake: seconds between NMIs, and wake-ups."""
+    """Run a task with the module loaded.
+
+    nmi, wake: seconds between NMIs, and wake-ups. real_boot: from the image as it is: a
+    kernel that the Multiboot shim has started does not come back from S3, the module
+    there or not.
+    """
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
+    ready = threading.Event()  # an NMI before the kernel has its IDT ends the machine
     with monitor(folder) as (options, send):
         machine = guest.machine(cpus=cpus, extra=options, memory=memory, append=append)
+        if real_boot:
+            machine = replace(machine, kernel=target.image)
         command = "nmi" if nmi else "system_wakeup"
-        with again_and_again(nmi or wake or 3600, lambda: send(command)):
+        with again_and_again(nmi or wake or 3600, lambda: send(command) if ready.is_set() else None):
             output = guest.run(
                 steps, HOTPLUG + LOAD + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
-                "insmod /sysenter.ko || exit 99\ntouch /tmp/go\n" + task,
+                "insmod /sysenter.ko || exit 99\ntouch /tmp/go\necho '{\"ready\": true}'\n" + task,
                 {"sysenter.ko": module.module.read_bytes()}, what="the machine's life", timeout=timeout, machine=machine,
+                on_record=lambda record: ready.set() if "ready" in record else None,
             )  # fmt: skip
     assert not is_clean(output.console), output.console[-4000:]
     assert output.status == 0, output.text
@@ -75,15 +86,15 @@ rmmod sysenter && echo went
     turns = next(int(line.split()[1]) for line in output.text if line.startswith("turns"))
     assert turns >= 3
     assert "went" in output.text
-    entries = [record["eip"] for record in output.records]
+    entries = [record["eip"] for record in output.records if "eip" in record]
     assert len(entries) == 8
     assert len(set(entries[:4])) == 1, "a processor came back without the fast entry"
     assert len(set(entries[4:])) == 1, "a processor kept the fast entry"
     assert entries[0] != entries[4]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_suspend_to_memory(steps: Steps, kernel: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kernel", "cpus"), [("bookworm-686", 1), ("bookworm-686", 4), ("bookworm-686-pae", 2)])
+def test_suspend_to_memory(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> None:
     """S3: the boot processor's registers are lost, the kernel writes its own values; ours must come back."""
     output = live(
         steps, kernel,
@@ -99,7 +110,7 @@ done
 rm /tmp/go; wait
 rmmod sysenter && echo went
 """,
-        tmp_path, wake=1,
+        tmp_path, wake=1, real_boot=True, cpus=cpus,
     )  # fmt: skip
     assert [line for line in output.text if not line.startswith("suspended")] == [
         "slept 1",
@@ -129,7 +140,7 @@ grep NMI: /proc/interrupts
     )  # fmt: skip
     interrupts = next(line for line in output.text if line.startswith(" NMI:") or line.strip().startswith("NMI:"))
     assert int(interrupts.split()[1]) > 300, interrupts
-    assert all(record["same"] for record in output.records), output.records
+    assert all(record["same"] for record in output.records if "same" in record), output.records
     assert not [line for line in output.text if line.startswith("callers")], output.text
 
 
@@ -153,7 +164,7 @@ rmmod sysenter && echo went
         tmp_path, cpus=2, memory=104,
     )  # fmt: skip
     assert "went" in output.text
-    assert all(record["same"] for record in output.records), output.records
+    assert all(record["same"] for record in output.records if "same" in record), output.records
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
