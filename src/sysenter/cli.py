@@ -26,6 +26,7 @@ from sysenter.lab.guest import Guest, guest_for
 from sysenter.lab.legacy import legacy_guest_for
 from sysenter.lab.prompt import SHELL_TASK, exec_task
 from sysenter.lab.qemu import Machine, qemu_argv
+from sysenter.lab.selftests import PHASES, selftests
 from sysenter.measure.legacy import WAYS, measure_legacy
 from sysenter.measure.run import measure
 from sysenter.report.json import to_json
@@ -132,6 +133,23 @@ def _exec(options: argparse.Namespace, steps: Steps) -> int:
     return output.status
 
 
+def _selftests(options: argparse.Namespace, steps: Steps) -> int:
+    guest, module = _prepared(options, steps)
+    results, log = selftests(steps, guest, module, offline=options.offline)
+    table = Table("program", *PHASES, "as stock")
+    for result in results:
+        cells = [result.outcomes.get(phase, "-") for phase in PHASES]
+        table.add_row(result.name, *cells, "no" if result.differs else "yes")
+    _stdout().print(table)
+    differ = [result.name for result in results if result.differs]
+    if differ or log:
+        raise SysenterError(
+            f"other than on the stock kernel: {', '.join(differ) or 'the kernel log'}", hint="this is a bug: report it",
+            detail="\n".join(log),
+        )  # fmt: skip
+    return 0
+
+
 def _doctor(options: argparse.Namespace, steps: Steps) -> int:
     findings = examine()
     for finding in findings:
@@ -221,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
+    command("selftests", _selftests, [kernel, lab], "run the kernel's own entry tests on every path, held against stock")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
