@@ -239,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
-    command("selftests", _selftests, [kernel, lab], "run the kernel's own entry tests on every path, held against stock")
+    command("selftests", _selftests, [kernel, lab], "run the kernel's own entry tests on every path")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")

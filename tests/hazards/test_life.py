@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from monitor import again_and_again, monitor
+
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output, guest_for, is_clean
@@ -60,7 +60,8 @@ def live(
             output = guest.run(
                 steps, HOTPLUG + LOAD + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
                 "insmod /sysenter.ko || exit 99\ntouch /tmp/go\necho '{\"ready\": true}'\n" + task,
-                {"sysenter.ko": module.module.read_bytes()}, what="the machine's life", timeout=timeout, machine=machine,
+                {"sysenter.ko": module.module.read_bytes()}, what="the machine's life", timeout=timeout,
+                machine=machine,
                 on_record=lambda record: ready.set() if "ready" in record else None,
             )  # fmt: skip
     assert not is_clean(output.console), output.console[-4000:]
@@ -113,11 +114,8 @@ rmmod sysenter && echo went
         tmp_path, wake=1, real_boot=True, cpus=cpus,
     )  # fmt: skip
     assert [line for line in output.text if not line.startswith("suspended")] == [
-        "slept 1",
-        "slept 2",
-        "slept 3",
-        "went",
-    ]
+        "slept 1", "slept 2", "slept 3", "went",
+    ]  # fmt: skip
     assert len({record["eip"] for record in output.records if "eip" in record}) == 1, output.records
     assert all(record["same"] for record in output.records if "same" in record)
 
@@ -177,7 +175,10 @@ def test_storm(steps: Steps, kernel: str, tmp_path: Path, request: pytest.Fixtur
     output = live(
         steps, kernel,
         f"""
-free() {{ echo 3 >/proc/sys/vm/drop_caches; sleep 1; sed -n 's/^MemFree: *\\([0-9]*\\).*/{{"free": \\1}}/p' /proc/meminfo; }}
+free() {{
+	echo 3 >/proc/sys/vm/drop_caches; sleep 1
+	sed -n 's/^MemFree: *\\([0-9]*\\).*/{{"free": \\1}}/p' /proc/meminfo
+}}
 mkdir /tmp/w; chmod 777 /tmp/w; cd /tmp/w
 /lib/sysenter/hazards_storm 3 16 77 >/dev/null	# what the first calls of their kind allocate for good
 free

@@ -26,7 +26,8 @@ def rival(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("rival") / "rival"
     shutil.copytree(Path(__file__).resolve().parent.parent / "native/rival", folder)
     cc = "gcc-12" if shutil.which("gcc-12") else "gcc"
-    argv = ["make", "-C", target.headers, f"M={folder}", "ARCH=i386", f"CC={cc}", f"HOSTCC={cc}", "modules"]
+    argv: list[str | Path] = ["make", "-C", target.headers, f"M={folder}", "ARCH=i386", f"CC={cc}", f"HOSTCC={cc}"]
+    argv.append("modules")
     run_command(steps, argv, what="build the rival module", timeout=120)
     run_command(steps, ["objcopy", "--strip-debug", folder / "rival.ko"], what="strip it", timeout=60)
     return (folder / "rival.ko").read_bytes()
@@ -158,7 +159,7 @@ load() {{
 }}
 memory() {{
 	echo 3 >/proc/sys/vm/drop_caches; sleep 0.2; echo 3 >/proc/sys/vm/drop_caches
-	awk '/^(MemFree|Slab|SUnreclaim|VmallocUsed|PageTables|KernelStack|Percpu):/ {{ print "{{\\"" $1 "\\": " $2 "}}" }}' \\
+	awk '/^(MemFree|SUnreclaim|VmallocUsed|KernelStack|Percpu):/ {{ print "{{\\"" $1 "\\": " $2 "}}" }}' \\
 		/proc/meminfo | sed 's/://'
 	echo "{{\\"areas\\": $(wc -l </proc/vmallocinfo), \\"misc\\": $(wc -l </proc/misc)}}"
 }}

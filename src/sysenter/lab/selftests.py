@@ -62,7 +62,7 @@ def _sources(steps: Steps, target: Target, *, offline: bool) -> Path:
     entry = next((e for e in CATALOGUE if e.name == target.name), None)
     if entry is None:
         raise SysenterError(
-            f"{target.name}: no source package is known for this kernel", hint="selftests takes a kernel of the catalogue"
+            f"{target.name}: no source package is known for this kernel", hint="give a kernel of the catalogue"
         )
     package = "linux-source-" + ".".join(target.release.split(".")[:2])
     folder = cache_folder() / "selftests" / f"{entry.suite}-{package}"
@@ -109,8 +109,9 @@ def _build(steps: Steps, sources: Path, target: Target) -> Path:
                         continue
                     start = ["-Wl,-ereal_start"] if name == "check_initial_reg_state" else []
                     (new / build).mkdir(exist_ok=True)
-                    argv = [
-                        compiler(), f"-m{target.bits}", "-O2", "-std=gnu99", "-pthread", "-w", "-no-pie", *options, *start,
+                    argv: list[str | Path] = [
+                        compiler(), f"-m{target.bits}", "-O2", "-std=gnu99", "-pthread", "-w", "-no-pie",
+                        *options, *start,
                         "-o", new / build / name, tests / f"{name}.c",
                         *(tests / extra for extra in _extra(makefile, name, target.bits)), "-lrt", "-ldl", "-lm",
                     ]  # fmt: skip
@@ -139,7 +140,9 @@ def _task(programs: Path) -> str:
     return "\n".join([*lines, "exit 0", ""])
 
 
-def selftests(steps: Steps, guest: Guest, module: Module, *, offline: bool) -> tuple[tuple[SelftestResult, ...], list[str]]:
+def selftests(
+    steps: Steps, guest: Guest, module: Module, *, offline: bool
+) -> tuple[tuple[SelftestResult, ...], list[str]]:
     """Run them; returns a result for each program, and suspicious lines of the kernel's log.
 
     Raises SysenterError if the guest is lost or the module is not accepted.
@@ -162,4 +165,5 @@ def selftests(steps: Steps, guest: Guest, module: Module, *, offline: bool) -> t
     outcomes: dict[str, dict[str, str]] = {}
     for record in (r for r in output.records if "program" in r):
         outcomes.setdefault(record["program"], {})[record["phase"]] = record["outcome"]
-    return tuple(SelftestResult(name, by_phase) for name, by_phase in sorted(outcomes.items())), is_clean(output.console)
+    results = tuple(SelftestResult(name, by_phase) for name, by_phase in sorted(outcomes.items()))
+    return results, is_clean(output.console)

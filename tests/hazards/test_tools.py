@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian's own strace and gdb, and ordinary programs and pipelines, with every call on the fast path."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Callable
+
+import pytest
+
+from sysenter.build.native import compiler
+from sysenter.kernels.debian import Apt, unpack
+from sysenter.lab.guest import Output
+from sysenter.steps import Steps, run_command
+from sysenter.target.target import Target
+
+RunTask = Callable[..., Output]
+
+_PACKAGES = (
+    "strace", "gdb-minimal", "libexpat1", "libgcc-s1", "libgmp10", "libipt2", "liblzma5",
+    "libreadline8", "libstdc++6", "libtinfo6", "libxxhash0", "libzstd1", "zlib1g",
+    "libselinux1", "libpcre2-8-0", "bash", "libacl1", "libattr1",
+)  # fmt: skip
+_DEBUGINFOD = (
+    "begin", "end", "find_debuginfo", "find_source", "find_executable", "find_section", "set_progressfn",
+    "set_user_data", "get_user_data", "get_url", "set_verbose_fd", "add_http_header",
+)  # fmt: skip
+_FAST = "SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so"
+
+
+@pytest.fixture(scope="session")
+def tools(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """strace, gdb, bash and coreutils with their libraries, as one archive that a task unpacks."""
+    assert target.userland is not None
+    root = tmp_path_factory.mktemp("tools")
+    for package in Apt(steps, "bookworm", "i386", offline=False).fetch(_PACKAGES):
+        unpack(steps, package, root, lambda name: name.split("/")[-1] != "" and "share" not in name.split("/"))
+    # gdb wants this one for fetching debugging data, and it wants half a network stack.
+    source = root / "debuginfod.c"
+    source.write_text("".join(f"void *debuginfod_{name}(void) {{ return 0; }}\n" for name in _DEBUGINFOD))
+    argv = [compiler(), "-m32", "-shared", "-fPIC", "-Wl,-soname,libdebuginfod.so.1", "-o"]
+    run_command(steps, [*argv, root / "lib/libdebuginfod.so.1", source], what="build a stand-in", timeout=60)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for folder in (root, target.userland):
+            for path in sorted(folder.rglob("*")):
+                name = str(path.relative_to(folder))
+                wanted = (".so" in path.name and "gconv" not in name) or "bin" in name.split("/")
+                if wanted and not path.is_dir() and path.name != "busybox":
+                    archive.add(path, arcname=f"tools/{name}", recursive=False)
+    return {"tools.tar.gz": gzip.compress(buffer.getvalue(), 1)}
+
+
+_UNPACK = """
+cd / && tar -xzf /tools.tar.gz && rm /tools.tar.gz
+export LD_LIBRARY_PATH=$(find /tools -name 'lib*.so*' | sed 's,/[^/]*$,,' | sort -u | tr '\\n' ':')
+export PATH=/tools/usr/bin:/tools/bin:$PATH LC_ALL=C
+"""
+
+
+def test_strace_sees_every_call(in_guest: RunTask, tools: dict[str, bytes]) -> None:
+    """The same list of calls from a program on the fast path, traced from the start or attached to."""
+    output = in_guest(
+        _UNPACK
+        + f"""
+cat >/tmp/names.sh <<'END'
+sed -n 's/^\\([a-z0-9_]*\\)(.*= \\(-*[0-9]*\\).*/\\1 \\2/p' $1 | grep -E '^(read|write|close|dup2|exit_group|fsync) '
+END
+strace -o /tmp/stock /tools/bin/dd if=/dev/zero of=/dev/null bs=1 count=50 2>/dev/null
+strace -E SYSENTER_CALLS=all -E LD_PRELOAD=/lib/sysenter/libsysenter.so -o /tmp/fast \\
+	/tools/bin/dd if=/dev/zero of=/dev/null bs=1 count=50 2>/dev/null
+for path in stock fast; do echo "$path $(sh /tmp/names.sh /tmp/$path | grep -c -E '^(read|write) 1$')"; done
+grep -c sysenter /tmp/fast
+{_FAST} /tools/bin/dd if=/dev/zero of=/dev/null bs=1 count=200000 2>/dev/null & pid=$!
+sleep 0.2
+timeout -s INT 2 strace -o /tmp/attached -p $pid 2>/dev/null
+wait $pid; echo "dd $?"
+echo "attached $(grep -c '^read(0, "\\\\0", 1) *= 1$' /tmp/attached)"
+strace -f -c -o /tmp/summary env {_FAST} /tools/bin/bash -c 'ls / | sort | wc -l' && head -n 3 /tmp/summary | tail -n 1
+strace -o /dev/null -e inject=getppid:error=ENOENT env {_FAST} /lib/sysenter/callers >/tmp/injected
+head -n 1 /tmp/injected
+""",
+        files=tools, timeout=150,
+    )  # fmt: skip
+    text = output.text
+    assert "stock 101" in text or "stock 100" in text, text
+    assert next(line for line in text if line.startswith("stock")).split()[1:] == next(
+        line for line in text if line.startswith("fast")
+    ).split()[1:], text
+    assert "dd 0" in text, text
+    assert int(next(line for line in text if line.startswith("attached")).split()[1]) > 100, text
+
+
+def test_gdb_debugs_a_fast_program(in_guest: RunTask, tools: dict[str, bytes]) -> None:
+    """Breakpoints, catchpoints, a backtrace out of a sleeping call, stepping over a call."""
+    output = in_guest(
+        _UNPACK
+        + """
+cat >/tmp/commands <<'END'
+set pagination off
+set confirm off
+set startup-with-shell off
+set environment SYSENTER_CALLS all
+set environment LD_PRELOAD /lib/sysenter/libsysenter.so
+catch syscall 64
+run
+echo caught\\n
+bt 3
+delete
+catch syscall 407
+continue
+x/i $pc
+stepi
+stepi
+stepi
+info registers eip eax
+delete
+continue
+END
+gdb -q -batch -x /tmp/commands /lib/sysenter/callers 2>&1
+SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /tools/bin/sleep 100 & pid=$!
+sleep 0.5
+gdb -q -batch -p $pid -ex 'bt' -ex 'print $eax' -ex 'detach' 2>&1 | grep -E '^#|^.1'
+kill $pid
+""",
+        files=tools, timeout=150,
+    )  # fmt: skip
+    text = "\n".join(output.text)
+    assert "caught" in text, text
+    assert "call to syscall 64" in text, text
+    assert "call to syscall 407" in text, text
+    assert "exited normally" in text, text
+    assert "nanosleep" in "\n".join(output.text[-8:]), text
+
+
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_ordinary_programs(in_guest: RunTask, tools: dict[str, bytes], cpus: int) -> None:
+    """coreutils, a shell with pipelines, jobs and here-documents: the same output on both paths."""
+    output = in_guest(
+        _UNPACK
+        + f"""
+cat >/tmp/work.sh <<'END'
+cd /tmp && rm -rf w && mkdir w && cd w
+seq 1 20000 | sort -rn | head -n 5 | tac | paste -sd,
+for i in 1 2 3 4 5 6 7 8; do (seq $i 9 5000 | sha256sum) & done | sort; wait
+cp -r /tools/etc . 2>/dev/null; ls -lR /tools/bin | awk '{{ print $1, $5, $9 }}' | md5sum
+dd if=/dev/zero bs=64k count=64 2>/dev/null | tee >(wc -c >count) | cat | md5sum; sleep 0.2; cat count
+ln -s a b; readlink b; touch a; stat -c %s a; mv a c; ls; find . -type f | wc -l
+mkfifo f; (sleep 0.1; echo through the fifo >f) & cat f; wait
+timeout 0.2 sleep 5; echo "timeout $?"
+trap 'echo got USR1' USR1; kill -USR1 $$; nice -n 5 true; nohup true 2>/dev/null; env -i true
+cat <<HERE | rev
+here document
+HERE
+(exit 7); echo $?; chroot / /tools/bin/true 2>/dev/null; echo $((1 + 1)); stdbuf -o0 true; sync . ; df . >/dev/null
+END
+bash /tmp/work.sh >/tmp/stock 2>&1
+before=$(cat /sys/module/sysenter/parameters/calls)
+{_FAST} bash /tmp/work.sh >/tmp/fast 2>&1
+echo "calls $(($(cat /sys/module/sysenter/parameters/calls) - before)) lines $(wc -l </tmp/fast)"
+diff /tmp/stock /tmp/fast && echo same
+""",
+        files=tools, timeout=120, cpus=cpus,
+    )  # fmt: skip
+    assert "same" in output.text, output.text
+    numbers = next(line for line in output.text if line.startswith("calls")).split()
+    assert int(numbers[1]) > 3000, output.text
+    assert int(numbers[3]) > 20, output.text
