@@ -109,7 +109,7 @@ run
 echo caught\\n
 bt 3
 delete
-catch syscall 407
+catch syscall 267
 continue
 x/i $pc
 stepi
@@ -130,7 +130,7 @@ kill $pid
     text = "\n".join(output.text)
     assert "caught" in text, text
     assert "call to syscall 64" in text, text
-    assert "call to syscall 407" in text, text
+    assert "call to syscall 267" in text, text
     assert "exited normally" in text, text
     assert "nanosleep" in "\n".join(output.text[-8:]), text
 
