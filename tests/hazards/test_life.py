@@ -142,6 +142,33 @@ grep NMI: /proc/interrupts
     assert not [line for line in output.text if line.startswith("callers")], output.text
 
 
+def test_loads_and_leaves_under_nmis_and_full_preemption(steps: Steps, tmp_path: Path) -> None:
+    """Tasks lose the CPU, and NMIs come, anywhere in the entry while it goes away under them."""
+    output = live(
+        steps, "bookworm-686",
+        """
+rmmod sysenter
+load & load & load & load &
+left=0; try=0; end=$(($(date +%s) + 30))
+while [ $(date +%s) -lt $end ]; do
+	insmod /sysenter.ko 2>/dev/null
+	sleep 0.1
+	# whoever has it mapped may go on for ever: no new ones while this one is to go
+	for again in 1 2 3 4 5 6 7 8 9 10; do rmmod sysenter 2>/dev/null && left=$((left + 1)) && break; sleep 0.05; done
+done
+rm /tmp/go; wait
+rmmod sysenter 2>/dev/null; echo "left $left"
+ls -d /sys/module/sysenter /dev/sysenter
+exit 0
+""",
+        tmp_path, nmi=0.01, append="preempt=full", timeout=150,
+    )  # fmt: skip
+    assert not [line for line in output.text if line.startswith("callers")], output.text
+    left = next(int(line.split()[1]) for line in output.text if line.startswith("left"))
+    assert left > 5, left
+    assert "/sys/module/sysenter" not in output.text
+
+
 def test_memory_pressure(steps: Steps, tmp_path: Path) -> None:
     """Little memory, pages taken and faulted in again while calls are inside; memory comes back."""
     output = live(

@@ -86,10 +86,9 @@ head -n 1 /tmp/injected
     )  # fmt: skip
     text = output.text
     assert "stock 101" in text or "stock 100" in text, text
-    assert (
-        next(line for line in text if line.startswith("stock")).split()[1:]
-        == next(line for line in text if line.startswith("fast")).split()[1:]
-    ), text
+    assert next(line for line in text if line.startswith("stock")).split()[1:] == next(
+        line for line in text if line.startswith("fast")
+    ).split()[1:], text
     assert "dd 0" in text, text
     assert int(next(line for line in text if line.startswith("attached")).split()[1]) > 100, text
 
@@ -110,7 +109,7 @@ run
 echo caught\\n
 bt 3
 delete
-catch syscall 407
+catch syscall 267
 continue
 x/i $pc
 stepi
@@ -131,7 +130,7 @@ kill $pid
     text = "\n".join(output.text)
     assert "caught" in text, text
     assert "call to syscall 64" in text, text
-    assert "call to syscall 407" in text, text
+    assert "call to syscall 267" in text, text
     assert "exited normally" in text, text
     assert "nanosleep" in "\n".join(output.text[-8:]), text
 
