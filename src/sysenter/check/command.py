@@ -106,7 +106,8 @@ def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Repo
 def check_mutants(console: Console, subject: Subject, count: int | None, seed: int) -> MutantReport:
     """Check `count` mutants (all with None), chosen by `seed`."""
     entry, _ = subject.load()
-    total = len(list(mutants(entry, handler_named(subject.handler).section)))
+    handler = handler_named(subject.handler)
+    total = len(list(mutants(entry, handler.section, handler.roots)))
     chosen = list(range(total))
     if count is not None and count < total:
         chosen = sorted(random.Random(seed).sample(chosen, count))

@@ -35,7 +35,8 @@ class Handler:
     first two of the longer menu; paired: two CPUs. retpolines: indirect
     branches are forbidden. must_fail: the property that this handler is known
     to break, "" for a sound one. headers: the folder of recorded constants that it
-    is assembled with, "" if a kernel's build makes its object.
+    is assembled with, "" if a kernel's build makes its object. roots: symbols
+    where it begins, if its section holds other handlers too.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Handler:
     retpolines: bool = True
     must_fail: str = ""
     headers: str = ""
+    roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
         f"legacy-{way}", says, ".text", lambda entry, offsets, _: legacy.Legacy(entry, offsets, way),
         legacy.lone_calls, legacy.scattered, legacy.interrupted, legacy.paired, legacy.events,
         features=(False,), retpolines=False, must_fail=must_fail,
+        roots=(f"sysenter_entry_{way}", f"sysenter_trapped_{way}", "sysenter_debug", "sysenter_nmi"),
         headers="linux-2.4.22" if way == "tss" else "linux-2.2.26",
     )  # fmt: skip
 

@@ -79,7 +79,8 @@ class Legacy(Kernel):
         self.program = lay_out(
             entry, ".text", memory, {".text": _TEXT},
             {**_FUNCTIONS, "kernel_sys_call_table": _TABLE, "sysenter_slow_call": _SLOW_CALL,
-             "kernel_task": _TASK_ARRAY, "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH, "kernel_bh_active": _BH + 4},
+             "kernel_task": _TASK_ARRAY, "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH,
+             "kernel_bh_active": _BH + 4},
             False, {},
         )  # fmt: skip
         self.processor = Processor(memory, self)
@@ -112,6 +113,7 @@ class Legacy(Kernel):
                 self.clobber(region.start, region.end)
         at = memory.regions["the text"].offset
         memory.bytes[at : at + len(self.text)] = self.text
+        memory.fill(_GDT, _GDT + 0x100, bytes(4))
         memory.write(_BH, 0xFFFFFFFF)
         memory.write(_BH + 4, 0)
         self.cpus = [Cpu(number) for number in range(2)]
@@ -222,6 +224,8 @@ class Legacy(Kernel):
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             cpu.segments[name], cpu.bases[name] = selector, self.descriptor(cpu, selector) or 0
         task.ldt, task.resident, task.bodies = True, False, 0
+        task.counts = self.slow_counts()
+        task.nmis = 0
         task.exit_required = task.work_seen = task.ipi = False
         task.result = call.result
         task.seen = frozenset({self.fetched(task, call.ebp) or 0, call.result, *call.registers, call.ebp})
@@ -231,6 +235,20 @@ class Legacy(Kernel):
         if cpu.flags & TF:
             self.say(task, cpu, "#DB before the first instruction: the caller's TF")
             self.vector(cpu, "sysenter_debug")
+
+    def slow_counts(self) -> tuple[int, ...]:
+        """declined, exit, fault, vm86, trapped, NMI (native/legacy/legacy.h, SLOW_*)."""
+        at = self.program.symbols["sysenter_slow"]
+        return tuple(self.memory.word(at + 4 * n) for n in range(6))
+
+    def counted(self, task: Task, *slow: int) -> None:
+        """Just these slow ways have been counted in this call (one CPU at work only)."""
+        if self.tasks[1].calls:
+            return
+        made = tuple(now - then for now, then in zip(self.slow_counts(), task.counts, strict=True))
+        wanted = tuple(int(n in slow) for n in range(5))
+        if made[:5] != wanted or made[5] != task.nmis:
+            raise Broken("count", f"slow ways are counted {made}, should be {(*wanted, task.nmis)}")
 
     def vector(self, cpu: Cpu, handler: str) -> None:
         for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
@@ -341,6 +359,7 @@ class Legacy(Kernel):
             raise Broken("flags", f"EFLAGS = {cpu.flags:#x} at {where}")
         self._slots(task, top - self.pt_size, self._user_half(task), where)
         self._flags(task, self.memory.word(top - 12), where)
+        self.counted(task, 4 if call.flags & TF else 0)
         self._kernel_call(task, cpu)
         return "system_call: the kernel's int 0x80 entry takes it from here"
 
@@ -368,10 +387,7 @@ class Legacy(Kernel):
         if task.path in ("vm86", "segv"):
             if task.bodies != 100:
                 raise Broken("back", f"{where} without SIGSEGV for a caller that cannot go on")
-            if bool(self.memory.word(frame + 48) & VM) != (task.path == "vm86"):
-                raise Broken(
-                    "pt_regs", f"EFLAGS in pt_regs = {self.memory.word(frame + 48):#x} of a {task.path} caller"
-                )
+            self._no_way_on(task, frame, where)
         else:
             if task.path == "fast" and (task.bodies != 1 or (not task.exit_required and not task.work_seen)):
                 raise Broken("fast", f"nothing is pending and the call leaves by {where}")
@@ -382,8 +398,33 @@ class Legacy(Kernel):
             self._slots(task, frame, {"EBX": ebx, "ESI": esi, "EDI": edi, "EAX": result, "DS": ds, "ES": es,
                                       **self._user_half(task)}, where)  # fmt: skip
             self._flags(task, self.memory.word(frame + 48), where)
+            self._slots(task, frame, {"ORIG_EAX": 0xFFFFFFFF if task.path == "efault" else call.eax}, where)
+            if task.path == "efault":
+                _, ecx, edx, _, _ = call.registers
+                self._slots(task, frame, {"ECX": ecx, "EDX": edx, "EBP": call.ebp}, where)
+            trapped = (4,) if call.flags & TF else ()
+            self.counted(task, *trapped, 2 if task.path == "efault" else 1)
         self._kernel_call(task, cpu)
         return "ret_from_sys_call: the kernel's exit takes it from here"
+
+    def _no_way_on(self, task: Task, frame: int, where: str) -> None:
+        """pt_regs of a caller that gets SIGSEGV: what a signal frame and a core dump show."""
+        call = task.call
+        ebx, ecx, edx, esi, edi = call.registers
+        ds, es, fs, gs = call.segments
+        wanted = {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp, "EAX": call.eax,
+                  "ORIG_EAX": 0xFFFFFFFF, "EIP": 0}  # fmt: skip
+        if task.path == "vm86":
+            wanted |= {"DS": 0, "ES": 0, "CS": 0, "OLDESP": 0, "OLDSS": 0, "EFLAGS": VM | IF | FIXED}
+            behind = [self.memory.word(frame + self.pt_size + 4 * n) & 0xFFFF for n in range(4)]
+            if behind != [es, ds, fs, gs]:
+                raise Broken("pt_regs", f"es, ds, fs, gs of a vm86 caller are {behind} at {where}")
+            self.counted(task, 3)
+        else:
+            wanted |= {"DS": ds, "ES": es, "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
+            self._flags(task, self.memory.word(frame + 48), where)
+            self.counted(task, 2, *((4,) if call.flags & TF else ()))
+        self._slots(task, frame, wanted, where)
 
     def returned(self, task: Task, cpu: Cpu) -> None:
         call = task.call
@@ -404,6 +445,7 @@ class Legacy(Kernel):
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             if cpu.segments[name] != selector and (task.ldt or cpu.segments[name]):
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} after SYSEXIT, was {selector:#x}")
+        self.counted(task)
         if task.exit_required:
             raise Broken("work", "a signal, reschedule or bottom half waits, and the call returns by SYSEXIT")
         pending = self.field(task.number, "TASK_NEED_RESCHED") | self.field(task.number, "TASK_SIGPENDING")
@@ -417,7 +459,9 @@ class Legacy(Kernel):
             return bool(cpu.flags & IF) and not cpu.shadow
         if event.kind == "nmi":  # none inside the handler of one: the processor holds it back
             symbols = self.program.symbols
-            return not symbols["sysenter_debug"] <= cpu.eip < symbols["sysenter_kernel_debug"]
+            return not cpu.shadow and not symbols["sysenter_debug"] <= cpu.eip < symbols["sysenter_kernel_debug"]
+        if event.kind == "debug":
+            return cpu.eip == self.entry and task.steps == 0
         if event.kind == "ldt":
             return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
         return True
@@ -425,10 +469,15 @@ class Legacy(Kernel):
     def happen(self, task: Task, cpu: Cpu, event: Event) -> None:
         if event.kind in ("nmi", "irq"):
             self.say(task, cpu, "NMI" if event.kind == "nmi" else "an interrupt")
-            if event.kind == "nmi" and not self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] <= self.top(task.number):
-                self.vector(cpu, "sysenter_nmi")
-            else:
+            if event.kind == "irq":
                 self.clobber_below(cpu, task)
+                return
+            low, high = self.entry_bounds(cpu)
+            task.nmis += self.way != "cruel" and low <= cpu.registers[ESP] <= high
+            self.vector(cpu, "sysenter_nmi")
+        elif event.kind == "debug":
+            self.say(task, cpu, "#DB: a watchpoint that MOV SS held back over SYSENTER")
+            self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
             self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
             self.set_field(task.number, "TASK_NEED_RESCHED", 1)
@@ -520,7 +569,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
-    return (Event(0, "nmi"), Event(0, "irq"), Event(0, "work", 1), Event(0, "ldt"))
+    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "ldt"))
 
 
 def interrupted() -> Iterator[Case]:

@@ -62,6 +62,8 @@ class Task:
     fast_calls: int = 0  # finished ones
     stood: bool = False  # the frame of the call before stood at SYSENTER
     built: bool = False  # and was written again
+    counts: tuple[int, ...] = ()  # of slow ways, at SYSENTER
+    nmis: int = 0  # on the entry stack in this call
     moved: bool = False  # has been on another CPU in this call
 
     @property

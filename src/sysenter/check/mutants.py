@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from capstone import x86
 
-from sysenter.check.instructions import details
-from sysenter.check.objectfile import EntryObject, Relocation, Section
+from sysenter.check.instructions import decode, details
+from sysenter.check.objectfile import EntryObject, Section
 
 __all__ = ["Mutant", "mutants"]
 
@@ -30,8 +30,8 @@ class Mutant:
 class _Text:
     """The instructions of a code section with their relocations."""
 
-    def __init__(self, entry: EntryObject, name: str) -> None:
-        self.entry, self.name = entry, name
+    def __init__(self, entry: EntryObject, name: str, reachable: frozenset[int] | None = None) -> None:
+        self.entry, self.name, self.reachable = entry, name, reachable
         self.section = entry.sections[name]
         self.skip = {a.at: a.at + a.length for a in entry.alternatives()} if name != ".altinstr_replacement" else {}
 
@@ -43,7 +43,7 @@ class _Text:
                 at += 1
                 continue
             size = ins.size
-            if ins.mnemonic not in ("nop", "int3") or ins.mnemonic == "int3":
+            if ins.mnemonic != "nop" and (self.reachable is None or at in self.reachable):
                 yield at, ins
             at += size
 
@@ -166,23 +166,48 @@ def _numbered(found: Iterator[tuple[str, EntryObject]]) -> Iterator[Mutant]:
         yield Mutant(key if seen[key] == 1 else f"{key} ({seen[key]})", entry)
 
 
-def _in_text(entry: EntryObject, name: str) -> Iterator[tuple[str, EntryObject]]:
-    text = _Text(entry, name)
+def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozenset[int]:
+    """Offsets of the instructions that can be reached from `roots` and their fix-ups."""
+    data = entry.sections[name].data
+    fixups = dict(entry.exceptions())
+    todo, found = [entry.symbols[root][1] for root in roots], set[int]()
+    while todo:
+        at = todo.pop()
+        ins = decode(data[at : at + 15], at) if 0 <= at < len(data) and at not in found else None
+        if ins is None:
+            continue
+        found.add(at)
+        if at in fixups:
+            todo.append(fixups[at])
+        if ins.kind in ("jmp", "jcc", "call") and ins.target:
+            todo.append(ins.target)
+        if ins.kind not in ("jmp", "ret", "iretd", "sysexit", "ud2", "int3"):
+            todo.append(at + ins.size)
+    return frozenset(found)
+
+
+def _in_text(
+    entry: EntryObject, name: str, reachable: frozenset[int] | None = None
+) -> Iterator[tuple[str, EntryObject]]:
+    text = _Text(entry, name, reachable)
     for at, ins in text.walk():
         for what, changed in _changes(text, at, ins):
             yield f"{text.words(ins)}: {what}", changed
 
 
-def _around(entry: EntryObject, name: str) -> Iterator[tuple[str, EntryObject]]:
+def _around(entry: EntryObject, name: str, reachable: frozenset[int] | None) -> Iterator[tuple[str, EntryObject]]:
     """Fix-ups, alternatives, jumps into the kernel and constants in memory."""
     pairs = entry.sections.get("__ex_table")
     count = len(entry.exceptions())
     text = _Text(entry, name)
     for index, (fault, fixup) in enumerate(entry.exceptions()):
         assert pairs is not None
+        if reachable is not None and fault not in reachable:
+            continue
         words = text.words(details(text.section.data[fault : fault + 15], fault))
         size = len(pairs.data) // count
-        cut = pairs.data[: index * size] + pairs.data[(index + 1) * size :]
+        # a fault address in no text: as good as no entry, and the relocations stay in place
+        cut = pairs.data[: index * size] + b"\xff\xff\xff\x3f" + pairs.data[index * size + 4 :]
         yield f"fix-up of {words}: removed", _with(entry, replace(pairs, data=cut))
         for other in (fault, entry.exceptions()[(index + 1) % count][1]):
             if other == fixup:
@@ -213,16 +238,17 @@ def _with(entry: EntryObject, section: Section) -> EntryObject:
     return replace(entry, sections={**entry.sections, section.name: section})
 
 
-def mutants(entry: EntryObject, section: str) -> Iterator[Mutant]:
-    """All mutants of the handler in `section`, in a fixed order."""
+def mutants(entry: EntryObject, section: str, roots: tuple[str, ...] = ()) -> Iterator[Mutant]:
+    """All mutants of the handler in `section`, in a fixed order.
+
+    roots: where it begins, if other handlers stand in the same section.
+    """
+    reachable = _reachable(entry, section, roots) if roots else None
 
     def found() -> Iterator[tuple[str, EntryObject]]:
-        yield from _in_text(entry, section)
+        yield from _in_text(entry, section, reachable)
         if ".altinstr_replacement" in entry.sections:
             yield from _in_text(entry, ".altinstr_replacement")
-        yield from _around(entry, section)
+        yield from _around(entry, section, reachable)
 
     yield from _numbered(found())
-
-
-_ = Relocation

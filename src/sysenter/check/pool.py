@@ -90,7 +90,7 @@ def _mutant_job(work: tuple[Subject, int, int]) -> Caught:
     handler = HANDLERS[subject.handler]
     if subject not in _mutants:
         entry, _ = subject.load()
-        _mutants[subject] = list(mutants(entry, handler.section))
+        _mutants[subject] = list(mutants(entry, handler.section, handler.roots))
     mutant = _mutants[subject][index]
     offsets = _bench(subject).offsets
     models = _kernels(handler, mutant.object, offsets)
