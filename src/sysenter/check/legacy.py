@@ -509,7 +509,8 @@ class Legacy(Kernel):
 
 _PLAIN = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
-_STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _TOP + 0xFFC,
+_STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _ABSENT + 0x1000,
+           _TOP + 0xFFC,
            _TOP + 0xFFD, _TOP + 0x1000, 0xC5001F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
 _SEGMENTS = (0, 0x23, USER_DS, 0x07, 0x0F, 0x17, 0x1F)
 
@@ -578,7 +579,7 @@ def interrupted() -> Iterator[Case]:
         _PLAIN, replace(_PLAIN, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, pending=1), replace(_PLAIN, eax=7),
         replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
         replace(_PLAIN, ebp=_ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK),
-        replace(_PLAIN, ebp=_STACK + 0x2000 - 2),
+        replace(_PLAIN, ebp=_ABSENT + 0x1000),
         replace(_PLAIN, vm86=True), replace(_PLAIN, sleeps="other"), replace(_PLAIN, flags=0x7E02),
     ):  # fmt: skip
         yield Case((call, replace(_PLAIN, eax=5)))
