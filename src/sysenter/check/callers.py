@@ -92,6 +92,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield calls(_fast(number, sleeps=sleeps))
             yield calls(_fast(number, sleeps=sleeps, pending=4))
     yield calls(_fast(3, vdso=0))
+    yield Case((_fast(3, vdso=0x110000), _fast(3, vdso=0x110000)))
     yield Case((_fast(3), Call(eax=11), _fast(3, vdso=0), Call(eax=11), _fast(3)))
 
 

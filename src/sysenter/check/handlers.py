@@ -96,6 +96,7 @@ HANDLERS: dict[str, Handler] = {
         Handler(
             "present-i386", "Linux 6.x, i386, beside the vDSO's entry", ".text.sysenter", PresentI386,
             callers.lone_calls, callers.scattered, callers.with_interruptions, callers.paired, callers.events,
+            roots=("sysenter_entry", "sysenter_call_slow", "sysenter_call_args5", "sysenter_call_args6"),
         ),
         _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
         _legacy("cruel", "Linux 2.2, __switch_to replaced"),

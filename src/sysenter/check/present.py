@@ -43,7 +43,7 @@ _FUNCTIONS = {
     "syscall_exit_to_user_mode": 0xC1003000, "restore_all_switch_stack": 0xC1004000,
 }  # fmt: skip
 _BODY_AT = 0xC1100000
-# User stack: two pages that are there, one that must be read in, one that
+# User memory: page 0 (vm.mmap_min_addr may be 0); two stack pages that are there, one that must be read in, one that
 # another thread may unmap; and the last page below the kernel.
 USER_STACK, USER_ABSENT, USER_FRAGILE, USER_TOP = 0xBF800000, 0xBF802000, 0xBF900000, 0xBFFFF000
 
@@ -77,7 +77,7 @@ class PresentI386(Kernel):
         for name, at, size in (("sysenter_calls", _CALLS, 4 * NR), ("sysenter_bodies", _BODIES, 4 * NR),
                                ("sysenter_landing_pad", _LANDING, 4)):  # fmt: skip
             memory.add(name, Area.CONSTANT, at, size)
-        for start in (USER_STACK, USER_STACK + PAGE, USER_ABSENT, USER_FRAGILE, USER_TOP):
+        for start in (0, USER_STACK, USER_STACK + PAGE, USER_ABSENT, USER_FRAGILE, USER_TOP):
             memory.add(f"user page {start:#x}", Area.USER, start, PAGE)
             for at in range(start, start + PAGE, 4):
                 memory.write(at, at ^ 0x5A000000)
@@ -200,7 +200,7 @@ class PresentI386(Kernel):
 
     def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
         page = linear & -PAGE
-        if page in (USER_STACK, USER_STACK + PAGE, USER_TOP):
+        if page in (0, USER_STACK, USER_STACK + PAGE, USER_TOP):
             return ""
         if page == USER_ABSENT:
             return "" if task.resident else "absent"
