@@ -86,9 +86,10 @@ head -n 1 /tmp/injected
     )  # fmt: skip
     text = output.text
     assert "stock 101" in text or "stock 100" in text, text
-    assert next(line for line in text if line.startswith("stock")).split()[1:] == next(
-        line for line in text if line.startswith("fast")
-    ).split()[1:], text
+    assert (
+        next(line for line in text if line.startswith("stock")).split()[1:]
+        == next(line for line in text if line.startswith("fast")).split()[1:]
+    ), text
     assert "dd 0" in text, text
     assert int(next(line for line in text if line.startswith("attached")).split()[1]) > 100, text
 
