@@ -23,7 +23,8 @@ RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--minutes", default="1", metavar="N", help="how long the storm blows on each kernel (1)")
+    parser.addoption("--long", action="store_true", help="also the same hazards on further machines")
+    parser.addoption("--minutes", default="2", metavar="N", help="how long the storm blows on each kernel (2)")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
 
 
@@ -34,11 +35,13 @@ _EVERYWHERE = ("test_it_builds_without_a_warning", "test_getppid_takes_no_more_i
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--every-kernel"):
-        return
     for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="one more machine for the same: runs with --long"))
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if parameters.get("lab") in _BETWEEN and getattr(item, "originalname", "") not in _EVERYWHERE:
+        if parameters.get("lab") not in _BETWEEN or config.getoption("--every-kernel"):
+            continue
+        if getattr(item, "originalname", "") not in _EVERYWHERE:
             item.add_marker(pytest.mark.skip(reason=f"{parameters['lab']}: runs with --every-kernel"))
 
 

@@ -136,7 +136,7 @@ kill $pid
     assert "nanosleep" in "\n".join(output.text[-8:]), text
 
 
-@pytest.mark.parametrize("cpus", [1, 4])
+@pytest.mark.parametrize("cpus", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_ordinary_programs(in_guest: RunTask, tools: dict[str, bytes], cpus: int) -> None:
     """coreutils, a shell with pipelines, jobs and here-documents: the same output on both paths."""
     output = in_guest(
