@@ -157,6 +157,7 @@ load() {
 	while [ -e /tmp/go ]; do
 		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so \\
 			/gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=3000 2>/dev/null || echo "callers: lost"
+		sleep 0.1
 	done
 }
 load & load & load & load &
@@ -176,7 +177,7 @@ exit 0
     )  # fmt: skip
     assert not [line for line in output.text if line.startswith("callers")], output.text
     left = next(int(line.split()[1]) for line in output.text if line.startswith("left"))
-    assert left > 5, left
+    assert left > 3, left
     assert "/sys/module/sysenter" not in output.text
 
 
