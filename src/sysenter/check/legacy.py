@@ -461,7 +461,8 @@ class Legacy(Kernel):
             symbols = self.program.symbols
             return not cpu.shadow and not symbols["sysenter_debug"] <= cpu.eip < symbols["sysenter_kernel_debug"]
         if event.kind == "debug":
-            return cpu.eip == self.entry and task.steps == 0
+            on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] <= self.top(task.number)
+            return (cpu.eip == self.entry and task.steps == 0) or (on_task and not cpu.shadow)
         if event.kind == "ldt":
             return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
         return True
@@ -476,7 +477,7 @@ class Legacy(Kernel):
             task.nmis += self.way != "cruel" and low <= cpu.registers[ESP] <= high
             self.vector(cpu, "sysenter_nmi")
         elif event.kind == "debug":
-            self.say(task, cpu, "#DB: a watchpoint that MOV SS held back over SYSENTER")
+            self.say(task, cpu, "#DB: a watchpoint")
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
             self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
