@@ -48,6 +48,9 @@ def examine() -> tuple[Finding, ...]:
     multilib = os.uname().machine != "x86_64" or Path("/usr/lib32/crt1.o").exists()
     findings.append(Finding("32-bit C library", "present" if multilib else "missing", multilib,
                             "apt-get install gcc-multilib"))  # fmt: skip
+    mke2fs = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    findings.append(Finding("mke2fs", "present" if mke2fs else "missing; only 2.2 and 2.4 kernels need it: "
+                            "apt-get install e2fsprogs", True))  # fmt: skip
     kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
     findings.append(Finding("/dev/kvm", "can be opened; `run` probes whether it boots a guest" if kvm
                             else "not usable: guests are emulated (TCG), which is enough", True))  # fmt: skip
