@@ -17,7 +17,7 @@ import pytest
 
 from conftest import RunCli, one_line_error
 from legacy_kernels import KERNELS, on_each_kernel, parameters
-from sysenter.build.legacy import build_legacy_module
+from sysenter.build.legacy import build_legacy_module, legacy_preload
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
 from sysenter.measure.legacy import load_command, still_there
@@ -127,6 +127,31 @@ def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunC
     assert cost["getppid", "fast"] - cost["getppid", "int80"] <= 12
     assert m["module"]["toll_on_stock"] == 0
     assert min(next(d["fast_calls"] for d in m["dd"] if d["path"] == "fast")) >= 240_000
+
+
+def test_ld_preload_gives_an_ordinary_program_the_fast_entry(legacy: LegacyGuest, steps: Steps) -> None:
+    if legacy.target.release.startswith("2.2."):
+        pytest.skip("musl's loader calls mmap2, which 2.2 lacks")
+    dd = "/bin/dd if=/dev/zero of=/dev/null bs=1 count=50000"
+    with_library = f"run LD_PRELOAD=/lib/libsysenter.so {dd}"
+    look = "cat /proc/sysenter"
+    # Before the load and after the unload the library leaves the calls to int 0x80.
+    plan = [with_library, load_command(None), look, f"run {dd}", look, with_library, look, "unload sysenter",
+            with_library]  # fmt: skip
+    out = legacy.run(steps, plan, what="dd with LD_PRELOAD", timeout=90, files=legacy_preload(steps, offline=False))
+    assert [out.result(step) for step in range(1, len(plan) + 1)] == [0] * len(plan)
+    counts = [0, 0, 0]
+    number = -1
+    for r in out.records:
+        number += r.get("event") == "start" and r["command"] == "cat"
+        if r.get("event") == "line" and r["text"].startswith("calls cpu"):
+            counts[number] += int(r["text"].split()[2])
+    assert counts[1] == counts[0]
+    assert counts[2] - counts[1] == 100_000
+    _, stock, fast, _ = (int(r["microseconds"]) for r in out.events("program"))
+    print(f"{legacy.target.name}: int 0x80 {stock} us, LD_PRELOAD {fast} us, {stock / fast:.2f} times as fast")
+    assert fast < stock
+    assert not out.bad_lines()
 
 
 def test_an_unknown_way_is_named(legacy: LegacyGuest, cli: RunCli) -> None:
