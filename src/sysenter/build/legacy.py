@@ -16,7 +16,7 @@ from sysenter.kernels.debian import Apt, unpack
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target
 
-__all__ = ["build_legacy_module", "legacy_image", "legacy_init", "legacy_preload"]
+__all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_init", "legacy_preload"]
 
 # No libc of today runs on 2.2: freestanding, static, and nothing that a
 # Pentium III does not have.
@@ -122,20 +122,25 @@ def _mke2fs() -> str:
 
 
 def legacy_image(steps: Steps, files: Mapping[str, bytes], work: Path) -> bytes:
-    """An ext2 ramdisk with `files` (name to content) as 2.2 reads it: revision 0.
+    """A ramdisk with `files` (name to content).
 
     work: a folder to make it in. Device nodes are the guest's own affair, so
     this takes no root.
     """
-    root, image = work / "root", work / "ramdisk"
+    root = work / "root"
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod(0o755)
+    return legacy_image_of(steps, root, work / "ramdisk")
+
+
+def legacy_image_of(steps: Steps, root: Path, image: Path, *, kib: int = _IMAGE_KIB) -> bytes:
+    """A folder as an ext2 ramdisk of `kib` KiB as 2.2 reads it: revision 0."""
     run_command(
-        steps, [_mke2fs(), "-q", "-F", "-t", "ext2", "-r", "0", "-O", "none", "-b", "1024", "-d", root, image,
-                str(_IMAGE_KIB)],
+        steps, [_mke2fs(), "-q", "-F", "-t", "ext2", "-r", "0", "-O", "none", "-b", "1024", "-N", str(kib // 4),
+                "-d", root, image, str(kib)],
         what="make the guest's ramdisk", timeout=60,
     )  # fmt: skip
     return image.read_bytes()
