@@ -95,14 +95,18 @@ def legacy_preload(steps: Steps, *, offline: bool) -> dict[str, bytes]:
                     steps, [cc, "-print-file-name=include"], what="ask gcc for its headers", timeout=20
                 ).strip()
                 library = root / "usr/lib" / _MUSL
-                common = ["-m32", "-march=i586", "-fcf-protection=none", "-fno-stack-protector", "-O2", "-nostdlib"]
-                dd = [
+                common: list[str | Path] = [
+                    "-m32", "-march=i586", "-fcf-protection=none", "-fno-stack-protector", "-O2", "-nostdlib",
+                ]  # fmt: skip
+                dd: list[str | Path] = [
                     "-fno-pie", "-no-pie", "-U_FORTIFY_SOURCE", "-nostdinc", "-isystem", root / "usr/include" / _MUSL,
                     "-isystem", built_in, f"-Wl,--dynamic-linker=/{_MUSL_LOADER}", "-o", new / "dd", library / "crt1.o",
                     library / "crti.o", NATIVE / "guest/legacy/musl/dd.c", "-L", root / "lib" / _MUSL, "-lc",
                     library / "crtn.o",
                 ]  # fmt: skip
-                preload = ["-shared", "-fPIC", "-o", new / "libsysenter.so", NATIVE / "legacy/preload.c"]
+                preload: list[str | Path] = [
+                    "-shared", "-fPIC", "-o", new / "libsysenter.so", NATIVE / "legacy/preload.c",
+                ]  # fmt: skip
                 for name, options in (("dd", dd), ("libsysenter.so", preload)):
                     run_command(
                         steps, [cc, *common, *options], what=f"compile {name} against musl", timeout=60,
