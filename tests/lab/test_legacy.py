@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,10 @@ def test_every_hostile_caller_gets_what_int80_would_give_it(legacy: LegacyGuest,
 
 
 def test_busy_processes_see_no_wrong_result(legacy: LegacyGuest, steps: Steps) -> None:
+    # The guest's seconds are longer than ours where the host is busy: it loses ticks.
     for way in _ways(legacy.target):
         plan = [load_command(way), f"storm {_SECONDS}", "unload sysenter"]
-        out = legacy.run(steps, plan, what=f"storm, {way}", timeout=3 * _SECONDS + 60)
+        out = legacy.run(steps, plan, what=f"storm, {way}", timeout=6 * _SECONDS + 60)
         assert [out.result(step) for step in (1, 2, 3)] == [0, 0, 0], out.events("storm")
         assert all(r["done"] > 0 and r["wrong"] == 0 for r in out.events("storm"))
         assert not out.bad_lines()
@@ -136,19 +138,19 @@ def test_ld_preload_gives_an_ordinary_program_the_fast_entry(legacy: LegacyGuest
     with_library = f"run LD_PRELOAD=/lib/libsysenter.so {dd}"
     look = "cat /proc/sysenter"
     # Before the load and after the unload the library leaves the calls to int 0x80.
-    plan = [with_library, load_command(None), look, f"run {dd}", look, with_library, look, "unload sysenter",
-            with_library]  # fmt: skip
+    pairs = [f"run {dd}", look, with_library, look] * 3
+    plan = [with_library, load_command(None), look, *pairs, "unload sysenter", with_library]
     out = legacy.run(steps, plan, what="dd with LD_PRELOAD", timeout=90, files=legacy_preload(steps, offline=False))
     assert [out.result(step) for step in range(1, len(plan) + 1)] == [0] * len(plan)
-    counts = [0, 0, 0]
+    counts = [0] * plan.count(look)
     number = -1
     for r in out.records:
         number += r.get("event") == "start" and r["command"] == "cat"
         if r.get("event") == "line" and r["text"].startswith("calls cpu"):
             counts[number] += int(r["text"].split()[2])
-    assert counts[1] == counts[0]
-    assert counts[2] - counts[1] == 100_000
-    _, stock, fast, _ = (int(r["microseconds"]) for r in out.events("program"))
+    assert [b - a for a, b in pairwise(counts)] == [0, 100_000] * 3
+    used = [int(r["microseconds"]) for r in out.events("program")][1:-1]
+    stock, fast = min(used[::2]), min(used[1::2])
     print(f"{legacy.target.name}: int 0x80 {stock} us, LD_PRELOAD {fast} us, {stock / fast:.2f} times as fast")
     assert fast < stock
     assert not out.bad_lines()
