@@ -12,10 +12,11 @@ from sysenter.build.module import Module
 from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
+from sysenter.kernels.debian import Apt, unpack
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target
 
-__all__ = ["build_legacy_module", "legacy_image", "legacy_init"]
+__all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_init", "legacy_preload"]
 
 # No libc of today runs on 2.2: freestanding, static, and nothing that a
 # Pentium III does not have.
@@ -26,6 +27,8 @@ _GUEST_OPTIONS = (
     "-Wl,--build-id=none",
 )  # fmt: skip
 _IMAGE_KIB = 2048
+_MUSL = "i386-linux-musl"  # Debian's name for musl's folders
+_MUSL_LOADER = "lib/ld-musl-i386.so.1"
 
 
 def build_legacy_module(steps: Steps, target: Target) -> Module:
@@ -70,6 +73,51 @@ def legacy_init(steps: Steps) -> Path:
     return folder / "init"
 
 
+def legacy_preload(steps: Steps, *, offline: bool) -> dict[str, bytes]:
+    """A dd that a loader links at run time, and the library to put before it.
+
+    glibc of today refuses 2.4; Debian's musl runs there: it takes modify_ldt
+    where there is no set_thread_area. Returns the guest's files by name.
+    """
+    apt = Apt(steps, "bookworm", "i386", offline=offline)
+    packages = apt.fetch(["musl", "musl-dev"])
+    cc = compiler()
+    key = digest([compiler_version(cc), sources_digest("guest/legacy/musl", "legacy"),
+                  Path(__file__).read_bytes(), *(p.version for p in packages)])  # fmt: skip
+    folder = cache_folder() / "programs" / f"legacy-musl-{key}"
+    with lock("programs"):
+        if not folder.exists():
+            with steps.step("compile dd and the preload library (2.4, musl)"), fill(folder) as new:
+                root = new / "musl"
+                for package in packages:
+                    unpack(steps, package, root, lambda name: not name.startswith("usr/share"))
+                built_in = run_command(
+                    steps, [cc, "-print-file-name=include"], what="ask gcc for its headers", timeout=20
+                ).strip()
+                library = root / "usr/lib" / _MUSL
+                common: list[str | Path] = [
+                    "-m32", "-march=i586", "-fcf-protection=none", "-fno-stack-protector", "-O2", "-nostdlib",
+                ]  # fmt: skip
+                dd: list[str | Path] = [
+                    "-fno-pie", "-no-pie", "-U_FORTIFY_SOURCE", "-nostdinc", "-isystem", root / "usr/include" / _MUSL,
+                    "-isystem", built_in, f"-Wl,--dynamic-linker=/{_MUSL_LOADER}", "-o", new / "dd", library / "crt1.o",
+                    library / "crti.o", NATIVE / "guest/legacy/musl/dd.c", "-L", root / "lib" / _MUSL, "-lc",
+                    library / "crtn.o",
+                ]  # fmt: skip
+                preload: list[str | Path] = [
+                    "-shared", "-fPIC", "-o", new / "libsysenter.so", NATIVE / "legacy/preload.c",
+                ]  # fmt: skip
+                for name, options in (("dd", dd), ("libsysenter.so", preload)):
+                    run_command(
+                        steps, [cc, *common, *options], what=f"compile {name} against musl", timeout=60,
+                        hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
+                    )  # fmt: skip
+    return {
+        _MUSL_LOADER: (folder / "musl/lib" / _MUSL / "libc.so").read_bytes(),
+        "bin/dd": (folder / "dd").read_bytes(), "lib/libsysenter.so": (folder / "libsysenter.so").read_bytes(),
+    }  # fmt: skip
+
+
 def _mke2fs() -> str:
     found = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if not found:
@@ -78,20 +126,25 @@ def _mke2fs() -> str:
 
 
 def legacy_image(steps: Steps, files: Mapping[str, bytes], work: Path) -> bytes:
-    """An ext2 ramdisk with `files` (name to content) as 2.2 reads it: revision 0.
+    """A ramdisk with `files` (name to content).
 
     work: a folder to make it in. Device nodes are the guest's own affair, so
     this takes no root.
     """
-    root, image = work / "root", work / "ramdisk"
+    root = work / "root"
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod(0o755)
+    return legacy_image_of(steps, root, work / "ramdisk")
+
+
+def legacy_image_of(steps: Steps, root: Path, image: Path, *, kib: int = _IMAGE_KIB) -> bytes:
+    """A folder as an ext2 ramdisk of `kib` KiB as 2.2 reads it: revision 0."""
     run_command(
-        steps, [_mke2fs(), "-q", "-F", "-t", "ext2", "-r", "0", "-O", "none", "-b", "1024", "-d", root, image,
-                str(_IMAGE_KIB)],
+        steps, [_mke2fs(), "-q", "-F", "-t", "ext2", "-r", "0", "-O", "none", "-b", "1024", "-N", str(kib // 4),
+                "-d", root, image, str(kib)],
         what="make the guest's ramdisk", timeout=60,
     )  # fmt: skip
     return image.read_bytes()
