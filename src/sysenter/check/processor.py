@@ -180,12 +180,18 @@ class Processor:
     def _halt(self, cpu: Cpu, ins: Instruction) -> None:
         raise Fault(13 if cpu.cpl else 6, ins.address)
 
+    def _stack(self, address: int) -> int:
+        """`address`, where a word of the stack must be: #PF if nothing is there."""
+        if self.memory.at(address) is None or self.memory.at(address + 3 & 0xFFFFFFFF) is None:
+            raise Fault(14, address)
+        return address
+
     def push(self, cpu: Cpu, value: int) -> None:
         cpu.registers[ESP] = (cpu.registers[ESP] - 4) & 0xFFFFFFFF
-        self.memory.write(cpu.registers[ESP], value)
+        self.memory.write(self._stack(cpu.registers[ESP]), value)
 
     def pop(self, cpu: Cpu) -> int:
-        value = self.memory.read(cpu.registers[ESP], 4)
+        value = self.memory.read(self._stack(cpu.registers[ESP]), 4)
         cpu.registers[ESP] = (cpu.registers[ESP] + 4) & 0xFFFFFFFF
         return value
 
