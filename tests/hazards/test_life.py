@@ -204,8 +204,8 @@ rmmod sysenter && echo went
     assert all(record["same"] for record in output.records if "same" in record), output.records
 
 
-# Not in the quick part yet: three runs under pytest did not end in their time, four
-# runs of the same function outside it did, with no wrong answer (docs/hazards.md).
+# Not in the quick part yet: three runs under pytest did not end in their time, one of
+# the same function outside it did, with no wrong answer (docs/hazards.md, "Open").
 @pytest.mark.long
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_storm(steps: Steps, kernel: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
