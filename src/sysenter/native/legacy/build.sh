@@ -88,8 +88,8 @@ $CC $flags -D__ASSEMBLY__ -c "$sources/entry.S" -o "$out/entry.o"
 for name in main switch; do
 	$CC $flags -S "$sources/$name.c" -o "$out/$name.raw.s"
 	# Kernel headers name .modinfo without flags, the compiler with: newer
-	# assemblers want it the same both times. Nor do they take 2.2's
-	# loadsegment, movl from memory to a segment register.
+	# assemblers want it the same both times. Nor do they take the
+	# loadsegment of 2.2, movl from memory to a segment register.
 	sed -e 's/^\([ 	]*\.section[ 	]*\.modinfo\)[ 	]*$/\1,"a"/' \
 		-e 's/movl\([ 	].*),%[fg]s\)$/mov\1/' "$out/$name.raw.s" >"$out/$name.s"
 	$CC -c "$out/$name.s" -o "$out/$name.o"
