@@ -39,10 +39,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="one more machine for the same: runs with --long"))
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if parameters.get("lab") not in _BETWEEN or config.getoption("--every-kernel"):
+        name = parameters.get("lab", parameters.get("kernel"))
+        if name not in _BETWEEN or config.getoption("--every-kernel"):
             continue
         if getattr(item, "originalname", "") not in _EVERYWHERE:
-            item.add_marker(pytest.mark.skip(reason=f"{parameters['lab']}: runs with --every-kernel"))
+            item.add_marker(pytest.mark.skip(reason=f"{name}: runs with --every-kernel"))
 
 
 @pytest.fixture(scope="session")

@@ -20,17 +20,15 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "msr": ("guest/msr.c", ("-static",)),
     "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
     "sleeper": ("guest/sleeper.c", ("-static",)),
-    "hostile": ("guest/hostile_{arch}.c", ("-static",)),
     "vsyscall": ("guest/vsyscall_{arch}.c", ("-static",)),
     "libsysenter.so": ("user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
+    "hazards_arch": ("guest/hazards_arch_{arch}.c", ("-static",)),
     "hazards_calls": ("guest/hazards_calls.c", ("-static",)),
     "hazards_watch": ("guest/hazards_watch.c", ("-static",)),
     "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
     "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
     "hazards_storm": ("guest/hazards_storm.c", ("-static",)),
 }
-# Written in i386's registers; hostile_amd64.c is the other's.
-_I386_ONLY = frozenset({"hazards_calls", "hazards_watch", "hazards_signals", "hazards_unload", "hazards_storm"})
 
 
 def sources_digest(*folders: str) -> str:
@@ -74,7 +72,7 @@ def compile_programs(steps: Steps, arch: str) -> Path:
             with steps.step(f"compile the guest's programs and the preload library ({arch})"), fill(folder) as new:
                 for name, (template, options) in _PROGRAMS.items():
                     source = template.format(arch=arch)
-                    if not (NATIVE / source).exists() or (arch != "i386" and name in _I386_ONLY):
+                    if not (NATIVE / source).exists():
                         continue  # of the other architecture
                     argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source)]
                     run_command(

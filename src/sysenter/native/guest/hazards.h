@@ -16,6 +16,7 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -26,16 +27,17 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/ucontext.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "abi.h"
 
 #define HAZARD_SECONDS	15	/* for one case on one path */
-
-#include "hazards_i386.h"	/* struct call, enter(), enter_raw(), MARK, FLAG_* */
+#define NO_SUCH_CALL	511	/* no kernel has a call of this number: x32 begins above it */
 
 struct hazard {
 	const char	*hazard;
@@ -60,13 +62,20 @@ static __attribute__((format(printf, 1, 2), unused)) void note(const char *forma
 	va_end(arguments);
 }
 
+/* struct call, CALL, enter(), and what registers and flags are called */
+#ifdef __x86_64__
+#include "hazards_amd64.h"
+#else
+#include "hazards_i386.h"
+#endif
+
 /* A call with up to six arguments on this case's path; -errno on failure. */
 static inline __attribute__((unused)) long call6(long nr, long a, long b, long c, long d, long e, long f)
 {
-	struct call call = CALL(nr | mark, a, b, c, d, e, f);
+	struct call call = CALL(nr, a, b, c, d, e, f);
 
 	enter(&call);
-	return RESULT(call);
+	return call.nr;
 }
 #define CALL6_(nr, a, b, c, d, e, f, ...) call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define call(...) CALL6_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
@@ -128,6 +137,43 @@ static __attribute__((unused)) void note_child(pid_t pid)
 		note_status(status);
 	else
 		note("lost child ");
+}
+
+/* A thread, as bare as the kernel makes one: it must not use libc's own data. */
+static __attribute__((unused)) void start_thread(int (*body)(void *))
+{
+	static char stack[65536];
+
+	if (clone(body, stack + sizeof(stack), CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+		  CLONE_SYSVSEM, NULL) < 0)
+		note("no thread ");
+}
+
+/* A child that runs `body` under ptrace, stopped before it. */
+static __attribute__((unused)) pid_t traced(void (*body)(void))
+{
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		ptrace(PTRACE_TRACEME);
+		raise(SIGSTOP);
+		body();
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+	return child;
+}
+
+/* Let it go on by `request`; 1 and its registers at its next stop, 0 at its end. */
+static __attribute__((unused)) int next_stop(pid_t child, int request, struct user_regs_struct *r, int *status)
+{
+	ptrace(request, child, 0, 0);
+	if (waitpid(child, status, 0) != child || !WIFSTOPPED(*status))
+		return 0;
+	ptrace(PTRACE_GETREGS, child, 0, r);
+	return 1;
 }
 
 static __attribute__((unused)) void run_path(const struct hazard *hazard, unsigned long which, char *outcome)
@@ -215,5 +261,11 @@ static __attribute__((unused)) int run_hazards(const struct hazard *cases, size_
 	return differ ? 1 : 0;
 }
 
-#define RUN_HAZARDS(cases, argc, argv) run_hazards(cases, sizeof(cases) / sizeof(*cases), argc, argv)
+/* The end of a program of cases: the table and main(). */
+#define HAZARDS(...)								\
+	static const struct hazard cases[] = { __VA_ARGS__ };			\
+	int main(int argc, char **argv)						\
+	{									\
+		return run_hazards(cases, sizeof(cases) / sizeof(*cases), argc, argv); \
+	}
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A system call with every register as the caller wants it, i386.
+ * i386: a system call with every register as the caller wants it, and what the
+ * registers of a call are called. hazards_amd64.h is the same for the other.
  *
  * enter(): loads registers, flags and segments from a struct call, calls the
  * entry it names (raw_stub, the mapped page, the vDSO), stores what came back.
@@ -17,10 +18,30 @@
 #define FLAG_ID		0x200000u
 /* CF PF AF ZF SF OF: undefined after a fast call */
 #define FLAGS_KEPT	(~0x8d5u)
+#define CALLER_ARCH	AUDIT_ARCH_I386
+#define KERNEL_ADDRESS	0xc0000000u
+#define MMAP_OFFSET(page)	(page)		/* mmap2 counts pages */
+
+/* Where the arguments are: in ucontext_t's gregs, in struct user_regs_struct. */
+static const int context_argument[6] __attribute__((unused)) = { REG_EBX, REG_ECX, REG_EDX, REG_ESI, REG_EDI, REG_EBP };
+#define CONTEXT_RESULT	REG_EAX
+#define CONTEXT_IP	REG_EIP
+#define CONTEXT_SP	REG_ESP
+#define CONTEXT_FLAGS	REG_EFL
+#define user_nr		orig_eax
+#define user_result	eax
+#define user_argument1	ebx
+#define user_ip		eip
+
+/* Null, of the LDT, of the GDT. */
+static const unsigned short selectors_tried[] __attribute__((unused)) = { 0, 1, 3, 7, 0x7b, 0x73, 0x0f };
+#define SEGMENTS_TRIED	4	/* ds, es, fs, gs */
 
 struct call {
-	uint32_t eax, ebx, ecx, edx, esi, edi, ebp, flags;
-	uint32_t ds, es, fs, gs, ss;
+	long nr;		/* after the call: its result */
+	unsigned long arg[6];	/* ebx, ecx, edx, esi, edi, ebp */
+	unsigned long flags;
+	unsigned long ds, es, fs, gs, ss;
 	void *entry;
 };
 
@@ -29,28 +50,151 @@ void enter_raw(struct call *call);
 void raw_stub(void);
 extern const char raw_stub_sysenter[];
 
-static inline uint32_t selector_ds(void)
+static inline unsigned long selector_ds(void)
 {
-	uint32_t selector;
+	unsigned long selector;
 
 	asm("mov %%ds, %0" : "=r"(selector));
 	return selector;
 }
 
-static inline uint32_t selector_gs(void)
+static inline unsigned long selector_gs(void)
 {
-	uint32_t selector;
+	unsigned long selector;
 
 	asm("mov %%gs, %0" : "=r"(selector));
 	return selector;
 }
 
-#define CALL(nr, a, b, c, d, e, f) {						\
-	.eax = (nr), .ebx = (a), .ecx = (b), .edx = (c), .esi = (d), .edi = (e), .ebp = (f), \
+/* A number as this case's path has it: the paths differ in the mark only. */
+static inline long marked(long nr)
+{
+	return nr | mark;
+}
+
+/* nr is taken as it is */
+#define UNMARKED_CALL(number, a, b, c, d, e, f) {				\
+	.nr = (number), .arg = { (unsigned long)(a), (unsigned long)(b), (unsigned long)(c), (unsigned long)(d), \
+				 (unsigned long)(e), (unsigned long)(f) },	\
 	.flags = 0x202, .ds = selector_ds(), .es = selector_ds(), .fs = 0, .gs = selector_gs(), \
 	.entry = raw_stub,							\
 }
-#define RESULT(call)	((long)(call).eax)
+#define CALL(number, ...)	UNMARKED_CALL(marked(number), __VA_ARGS__)
+/* for a number that must not get a mark */
+#define STOCK_ENTRY	((void *)getauxval(AT_SYSINFO))
+
+/* Whether an address is that of the instruction that enters the kernel. */
+static inline __attribute__((unused)) int is_entering(unsigned long ip)
+{
+	return ip == (unsigned long)raw_stub_sysenter;
+}
+
+static inline __attribute__((unused)) int in_vdso(unsigned long address)
+{
+	unsigned long vdso = getauxval(AT_SYSINFO_EHDR);
+
+	return address >= vdso && address < vdso + 8192;
+}
+
+/* Where something was, by a name that does not depend on layout. */
+static __attribute__((unused)) const char *place(unsigned long address)
+{
+	static char name[32];
+
+	if (is_entering(address))
+		return "entering";
+	if (!in_vdso(address))
+		return address < KERNEL_ADDRESS ? "user" : "kernel";
+	snprintf(name, sizeof(name), "vdso+%lx", address - getauxval(AT_SYSINFO_EHDR));
+	return name;
+}
+
+/* The instruction that enters the kernel on this case's path. */
+static inline __attribute__((unused)) unsigned long entering_address(void)
+{
+	return (unsigned long)raw_stub_sysenter;
+}
+
+/* Where a call returns to. */
+static inline __attribute__((unused)) unsigned long return_address(void)
+{
+	static const unsigned char pad[] = { 0xcd, 0x80, 0x5d, 0x5a, 0x59, 0xc3 };
+
+	return (unsigned long)memmem((char *)getauxval(AT_SYSINFO_EHDR), 4096, pad, sizeof(pad)) + 2;
+}
+
+/* Every register of the caller is as it was before the call. */
+static inline __attribute__((unused)) int kept(const struct call *before, const struct call *after)
+{
+	return !memcmp(before->arg, after->arg, sizeof(before->arg)) && (after->flags & FLAGS_KEPT) == 0x202;
+}
+
+static __attribute__((unused)) void note_call(const char *what, const struct call *c)
+{
+	note("%s: eax %lx ebx %lx ecx %lx edx %lx esi %lx edi %lx ebp %lx flags %lx ds %lx es %lx fs %lx gs %lx ss %lx; ",
+	     what, c->nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4], c->arg[5], c->flags & FLAGS_KEPT, c->ds,
+	     c->es, c->fs, c->gs, c->ss);
+}
+
+/* At a stop of a tracer's where the call shows all of its registers. */
+static __attribute__((unused)) void note_user(const char *what, const struct user_regs_struct *r)
+{
+	note("%s: orig %ld eax %ld ebx %lx ecx %lx edx %lx esi %lx edi %lx ebp %lx at %s flags %lx ds %lx es %lx fs %lx cs %lx ss %lx; ",
+	     what, r->orig_eax, r->eax, r->ebx, r->ecx, r->edx, r->esi, r->edi, r->ebp, place(r->eip),
+	     r->eflags & FLAGS_KEPT, r->xds, r->xes, r->xfs, r->xcs, r->xss);
+}
+
+/* The same in the middle of a program, or of a call that sleeps. */
+static __attribute__((unused)) void note_user_briefly(const struct user_regs_struct *r)
+{
+	unsigned long values[] = { r->ecx, r->edx, r->ebp };
+	long eax = r->eax & (long)~MARK;
+
+	/* of the caller or of SYSEXIT's making, as the call happened to end; never the kernel's */
+	note("eax %lx fs %lx orig %ld ", eax >= 0 && eax < SYSENTER_NR ? eax : r->eax, r->xfs & 0xffff, r->orig_eax);
+	for (int i = 0; i < 3; i++)
+		if (values[i] >= KERNEL_ADDRESS && values[i] < -4096ul)
+			note("register %d %lx ", i, values[i]);
+}
+
+static __attribute__((unused)) void note_context(const greg_t *g)
+{
+	note("esi %x edi %x ebp %d flags %x ds %x fs %x ", g[REG_ESI], g[REG_EDI], g[REG_EBP] == 6, g[REG_EFL] & FLAGS_KEPT,
+	     g[REG_DS], g[REG_FS]);
+}
+
+/*
+ * A thread on a stack of its own, made by clone through the entry. It makes the
+ * call thread_calls[0], stores the result and ends by thread_calls[1].
+ */
+static volatile unsigned long thread_result __asm__("thread_result") __attribute__((used));
+static volatile unsigned long thread_calls[2] __asm__("thread_calls") __attribute__((used));
+
+static __attribute__((unused)) long raw_thread(long clone_nr, unsigned long flags, char *top)
+{
+	unsigned long *stack = (unsigned long *)top - 16;
+	long tid;
+
+	/* what the landing pad pops, and where it returns to, for the child as well */
+	asm volatile("	pushl	%%ebp\n"
+		     "	leal	1f, %%edx\n"
+		     "	movl	%%edx, 12(%%ecx)\n"	/* child: ebp, edx, ecx, return address */
+		     "	xorl	%%edx, %%edx\n"
+		     "	xorl	%%esi, %%esi\n"
+		     "	xorl	%%edi, %%edi\n"
+		     "	call	raw_stub\n"
+		     "	jmp	2f\n"
+		     "1:	movl	thread_calls, %%eax\n"
+		     "	call	raw_stub\n"
+		     "	movl	%%eax, thread_result\n"
+		     "	movl	thread_calls + 4, %%eax\n"
+		     "	xorl	%%ebx, %%ebx\n"
+		     "	call	raw_stub\n"
+		     "	ud2\n"
+		     "2:	popl	%%ebp\n"
+		     : "=a"(tid) : "0"(clone_nr), "b"(flags), "c"(stack) : "edx", "esi", "edi", "memory");
+	return tid;
+}
 
 asm(".pushsection .text\n"
     "	.globl raw_stub, raw_stub_sysenter, enter, enter_raw\n"

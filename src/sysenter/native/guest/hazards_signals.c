@@ -21,9 +21,10 @@ static void on_signal(int signal, siginfo_t *info, void *context)
 	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
 
 	(void)info;
-	if (handled++ < 3)
-		note("handler %d eax %d esi %x edi %x ebp %d flags %x ds %x fs %x; ", signal, g[REG_EAX], g[REG_ESI], g[REG_EDI],
-		     g[REG_EBP] == 6, g[REG_EFL] & FLAGS_KEPT, g[REG_DS], g[REG_FS]);
+	if (handled++ < 3) {
+		note("handler %d result %ld ", signal, (long)g[CONTEXT_RESULT]);
+		note_context(g);
+	}
 }
 
 /* A signal for us as soon as we sleep. */
@@ -127,7 +128,7 @@ static void stopped_and_continued(void)
 static void killed_asleep(void)
 {
 	static const long blocking[][4] = {
-		{ SYS_pause }, { SYS_read }, { SYS_poll, 0, 0, -1 }, { SYS_futex }, { SYS_sigsuspend }, { SYS_flock },
+		{ SYS_pause }, { SYS_read }, { SYS_poll, 0, 0, -1 }, { SYS_futex }, { SYS_rt_sigsuspend },
 	};
 	static uint32_t word;
 	sigset_t none;
@@ -187,19 +188,21 @@ static void on_change(int signal, siginfo_t *info, void *context)
 	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
 
 	(void)signal, (void)info;
-	g[REG_EAX] = 1717;
-	g[REG_ESI] = 0x5151;
-	g[REG_EFL] |= FLAG_ID;
+	g[CONTEXT_RESULT] = 1717;
+	g[context_argument[3]] = 0x5151;
+	g[CONTEXT_FLAGS] |= FLAG_ID;
 }
 
 /* The handler changes what its return restores: it must come back whole. */
 static void sigreturn_changes(void)
 {
-	struct call c = CALL(SYS_kill | mark, getpid(), SIGUSR1, 3, 4, 5, 6);
+	struct call c = CALL(SYS_kill, getpid(), SIGUSR1, 3, 4, 5, 6);
 
 	handle(SIGUSR1, on_change, 0);
 	enter(&c);
-	note("eax %x esi %x edi %x ebp %x flags %x ", c.eax, c.esi, c.edi, c.ebp, c.flags & FLAGS_KEPT);
+	c.arg[0] = 0;	/* the pid is another each time */
+	note("4th %lx ", c.arg[3]);
+	note_call("kill", &c);
 }
 
 /* A thousand alarms a second while calls are made and slept in; each result must be right. */
@@ -214,11 +217,10 @@ static void thousand_alarms(void)
 	setitimer(ITIMER_REAL, &often, NULL);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	do {
-		struct call c = CALL(SYS_getpid | mark, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66);
+		struct call before = CALL(SYS_getpid, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66), c = before;
 
 		enter(&c);
-		wrong += RESULT(c) != pid || c.ebx != 0x11 || c.ecx != 0x22 || c.edx != 0x33 || c.esi != 0x44 ||
-			 c.edi != 0x55 || c.ebp != 0x66 || (c.flags & FLAGS_KEPT) != 0x202;
+		wrong += c.nr != pid || !kept(&before, &c);
 		if (!(made++ & 63)) {
 			long slept = call(SYS_nanosleep, &brief, 0);
 
@@ -256,41 +258,6 @@ static void forks(void)
 		call(SYS_exit_group, 45);
 	}
 	note_child(pid);
-}
-
-volatile uint32_t thread_result, thread_calls[2];	/* named in assembly below */
-
-static void raw_thread(void)
-{
-	/* new stack, made by clone through the entry: starts behind the call */
-	static char area[65536];
-	long tid;
-	uint32_t *top = (uint32_t *)(area + sizeof(area)) - 16;
-
-	thread_calls[0] = SYS_getuid32 | mark;
-	thread_calls[1] = SYS_exit | mark;
-	/* what the landing pad pops, and where it returns to, for the child as well */
-	asm volatile("	pushl	%%ebp\n"
-		     "	leal	1f, %%edx\n"
-		     "	movl	%%edx, 12(%%ecx)\n"	/* child: ebp, edx, ecx, return address */
-		     "	xorl	%%edx, %%edx\n"
-		     "	xorl	%%esi, %%esi\n"
-		     "	xorl	%%edi, %%edi\n"
-		     "	call	raw_stub\n"
-		     "	jmp	2f\n"
-		     "1:	movl	thread_calls, %%eax\n"
-		     "	call	raw_stub\n"
-		     "	movl	%%eax, thread_result\n"
-		     "	movl	thread_calls + 4, %%eax\n"
-		     "	xorl	%%ebx, %%ebx\n"
-		     "	call	raw_stub\n"
-		     "	ud2\n"
-		     "2:	popl	%%ebp\n"
-		     : "=a"(tid)
-		     : "0"(SYS_clone | mark),
-		       "b"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM), "c"(top)
-		     : "edx", "esi", "edi", "memory");
-	note("clone %d ", tid > 0);
 }
 
 static void execs(void)
@@ -386,21 +353,6 @@ static void namespaces(void)
 	note_child(pid);
 }
 
-/* The vDSO, and with it the landing pad, moves under a caller. */
-static void vdso_moves(void)
-{
-	char *vdso = (char *)getauxval(AT_SYSINFO_EHDR), *to;
-	long result;
-
-	to = mmap(NULL, 16384, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	call(SYS_getuid32);
-	result = call(SYS_mremap, vdso, 8192, 8192, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	note("%s ", result == (long)to ? "moved" : "not moved");
-	note("%ld ", call(SYS_getuid32));
-	note("%ld ", call(SYS_getuid32));
-	call(SYS_exit_group, 7);	/* libc still has the old place */
-}
-
 static void many_processes(void)
 {
 	long pids[6], wrong = 0;
@@ -421,17 +373,25 @@ static void many_processes(void)
 
 static void raw_threads(void)
 {
+	static char stack[65536];
+
+	thread_calls[0] = marked(SYS_getuid32);
+	thread_calls[1] = marked(SYS_exit);
 	for (int i = 0; i < 20; i++) {
+		long tid;
+
 		thread_result = 0xdead;
-		raw_thread();
+		tid = raw_thread(marked(SYS_clone), CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+				 CLONE_SYSVSEM, stack + sizeof(stack));
+		note("clone %d ", tid > 0);
 		for (int j = 0; j < 100 && thread_result == 0xdead; j++)
 			milliseconds(2);
 		milliseconds(1);
 	}
-	note("thread %x ", thread_result);
+	note("thread %lx ", thread_result);
 }
 
-static const struct hazard cases[] = {
+HAZARDS(
 	{ "interrupted calls with SA_RESTART", "restarts", restarts, 0 },
 	{ "interrupted calls", "fails_with_eintr", fails_with_eintr, 0 },
 	{ "restart_syscall across stop and continue", "stopped_and_continued", stopped_and_continued, 0 },
@@ -445,12 +405,6 @@ static const struct hazard cases[] = {
 	{ "io_uring", "uring_plain", uring_plain, 0 },
 	{ "io_uring with SQPOLL", "uring_sqpoll", uring_sqpoll, 0 },
 	{ "namespaces and chroot", "namespaces", namespaces, 0 },
-	{ "landing pad moves", "vdso_moves", vdso_moves, 0 },
 	{ "many processes", "many_processes", many_processes, 0 },
-	{ "realtime priorities", "priorities", priorities, 1 },
-};
-
-int main(int argc, char **argv)
-{
-	return RUN_HAZARDS(cases, argc, argv);
-}
+	{ "realtime priorities", "priorities", priorities, 1 }
+)

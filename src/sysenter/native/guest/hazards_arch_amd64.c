@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Hostile callers that only amd64 has: the return address and the stack that the
+ * caller names, upper halves, the GS base, and 32-bit code and calls in between.
+ */
+#include "hazards_faults.h"
+#include <asm/prctl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+
+#define LOST	"rcx", "rsi", "rdx", "rdi", "r8", "r9", "r10", "r11", "memory", "cc"
+
+/* A call by the 32-bit ABI, from this program. */
+static long int80(long nr, long a, long b, long c)
+{
+	long result;
+
+	asm volatile("int $0x80" : "=a"(result) : "0"(nr), "b"(a), "c"(b), "d"(c) : "r8", "r9", "r10", "r11", "memory");
+	return (int)result;
+}
+
+/* Stock cannot be told an address to return to; what must come of it is what a jump there gives. */
+static void to(unsigned long address)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		unsigned long rax = marked(SYS_getppid);
+
+		if (mark)
+			asm volatile("movq %%rsp, %%r11\n\tmovq %[to], %%rcx\n\tsysenter" : "+a"(rax) : [to] "r"(address) : LOST);
+		else
+			asm volatile("jmp *%[to]" : : [to] "r"(address));
+		_exit(0);
+	}
+	note("%lx: ", address);
+	note_child(child);
+}
+
+/* SYSRET to an address that is not canonical faults in the kernel. */
+static void return_addresses(void)
+{
+	to(1ul << 47);
+	to((1ul << 47) - 1);
+	to(1ul << 56);
+	to(1ul << 63);
+	to(-4096ul);
+	to(0xffffffff81000000ul);
+	to(0);
+}
+
+static void stack_pointers(void)
+{
+	static const unsigned long stacks[] = { 0, 1, 1ul << 47, 1ul << 63, -1ul, 0xffffffff81000000ul, 0xfffffe0000001000ul };
+
+	for (unsigned int i = 0; i < sizeof(stacks) / sizeof(*stacks); i++) {
+		unsigned long rax = marked(SYS_getuid), after;
+
+		if (mark)
+			asm volatile("movq %%rsp, %%r12\n\tmovq %[stack], %%r11\n\tleaq 1f(%%rip), %%rcx\n\tsysenter\n\tsyscall\n1:\t"
+				     "movq %%rsp, %[after]\n\tmovq %%r12, %%rsp"
+				     : "+a"(rax), [after] "=&b"(after) : [stack] "r"(stacks[i]) : "r12", LOST);
+		else
+			asm volatile("movq %%rsp, %%r12\n\tmovq %[stack], %%rsp\n\tsyscall\n\t"
+				     "movq %%rsp, %[after]\n\tmovq %%r12, %%rsp"
+				     : "+a"(rax), [after] "=&b"(after) : [stack] "r"(stacks[i]) : "r12", LOST);
+		note("%lx: %ld %lx; ", stacks[i], rax, after);
+	}
+}
+
+/* Numbers and 32-bit arguments with something in their upper halves. */
+static void upper_halves(void)
+{
+	static const long numbers[] = { 1l << 32 | SYS_getuid, 1l << 63 | SYS_getuid, (long)(~0ul << 32) | SYS_getuid, 1l << 40 };
+
+	for (unsigned int i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+		struct call c = UNMARKED_CALL(numbers[i], -1, -1, -1, -1, -1, -1);
+
+		c.entry = mark ? stub_page + SYSENTER_STUB_CALL : STOCK_ENTRY;
+		enter(&c);
+		note("%lx: %ld ", numbers[i], c.nr);
+	}
+	note("read %ld ", call(SYS_read, 1l << 32 | 999, 0, 0));
+	note("lseek %ld ", call(SYS_lseek, 1l << 32 | 999, 1l << 40, 1l << 32));
+	note("dup2 %ld ", call(SYS_dup2, 1l << 32 | 1, 1l << 32 | 1));
+}
+
+/* The GS base is the user's after every kind of call: one SWAPGS too many would show. */
+static void gs_base(void)
+{
+	static const unsigned long flags[] = { 0, FLAG_NT, FLAG_AC | FLAG_DF, FLAG_ID };
+	static unsigned long base[2] = { 0x6a5e, 0 };
+	struct timespec brief = { 0, 1000000 };
+
+	note("set %ld ", syscall(SYS_arch_prctl, ARCH_SET_GS, base));
+	for (unsigned int i = 0; i < 12; i++) {
+		static const long numbers[] = { SYS_getuid, SYS_sigaltstack, SYS_nanosleep };
+		unsigned long read, *stored = NULL;
+		struct call c = CALL(numbers[i % 3], i % 3 == 2 ? (long)&brief : 0, 0, 0, 0, 0, 0);
+
+		c.flags |= flags[i / 3];
+		enter(&c);
+		asm volatile("movq %%gs:0, %0" : "=r"(read));
+		call(SYS_arch_prctl, ARCH_GET_GS, &stored);
+		note("%ld %lx %d ", c.nr, read, stored == base);
+	}
+}
+
+/* From 32-bit code, with the mark in the upper half that such code cannot set. */
+static void from_32_bit_code(void)
+{
+	unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	int status = 0;
+	pid_t child;
+
+	code[0] = 0x0f;
+	code[1] = 0x34;		/* sysenter */
+	child = fork();
+	if (!child) {
+		unsigned long rax = marked(SYS_getppid);
+		/* not by lret: QEMU 7.2 pops its operands with the kernel's rights (SMAP) */
+		struct { uint32_t offset; uint16_t selector; } target = { (uintptr_t)code, 0x23 };
+
+		asm volatile("movq %%rsp, %%r11\n\tleaq 1f(%%rip), %%rcx\n\tljmpl *%[target]\n1:"
+			     : "+a"(rax) : [target] "m"(target) : LOST);
+		_exit((pid_t)rax != getppid());
+	}
+	/* it may work or fail, for the processor may lose the upper halves; only not harm */
+	waitpid(child, &status, 0);
+	note("%s ", (WIFEXITED(status) && !WEXITSTATUS(status)) || WIFSIGNALED(status) ? "unharmed" : "odd");
+}
+
+/* Calls by the 32-bit ABI between ours: neither leaves a mark of its ABI on the next. */
+static void other_abi_between(void)
+{
+	struct timespec brief = { 0, 1000000 };
+
+	for (int i = 0; i < 3; i++) {
+		note("%ld ", call(SYS_getuid));
+		note("%ld ", int80(199, 0, 0, 0));		/* i386's getuid32 */
+		note("%ld ", call(SYS_nanosleep, &brief, 0));
+		note("%ld ", int80(600, 0, 0, 0));
+		note("%ld ", call(SYS_lseek, -1, 1l << 40, 0));
+	}
+}
+
+/* A filter sees each call under its own architecture (CVE-2009-0835). */
+static void filter_of_other_abi(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_I386, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 77),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getuid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 78),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(code) / sizeof(*code), code };
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	note("filter %ld ", syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+	note("%ld %ld %ld %ld ", call(SYS_getuid), int80(199, 0, 0, 0), call(SYS_getgid), call(SYS_getuid));
+}
+
+/* Strict seccomp judges by the call's ABI: 1 is i386's exit and amd64's write, 60 the other way round umask and exit. */
+static void strict_of_other_abi(void)
+{
+	for (int i = 0; i < 4; i++) {
+		pid_t child = fork();
+
+		if (!child) {
+			call(SYS_getuid);
+			prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+			if (i == 0)
+				int80(1, 5, 0, 0);
+			else if (i == 1)
+				int80(60, 5, 0, 0);
+			else if (i == 2)
+				call(SYS_exit, 6);
+			call(SYS_getuid);
+		}
+		note_child(child);
+	}
+}
+
+HAZARDS(
+	{ "return address that is not canonical", "return_addresses", return_addresses, 0 },
+	{ "stack pointer", "stack_pointers", stack_pointers, 0 },
+	{ "upper halves of registers", "upper_halves", upper_halves, 0 },
+	{ "GS base", "gs_base", gs_base, 0 },
+	{ "SYSENTER from 32-bit code", "from_32_bit_code", from_32_bit_code, 0 },
+	{ "calls by the 32-bit ABI in between", "other_abi_between", other_abi_between, 0 },
+	{ "seccomp: the other ABI", "filter_of_other_abi", filter_of_other_abi, 0 },
+	{ "seccomp: the other ABI, strict", "strict_of_other_abi", strict_of_other_abi, 0 }
+)

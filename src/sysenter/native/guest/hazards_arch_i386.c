@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Hostile callers that only i386 has: segments that the entry loads, the stack
+ * that %ebp names, the vDSO's landing pad.
+ */
+#include "hazards_faults.h"
+
+/* fs names an LDT entry that another thread takes away while we sleep inside. */
+static int ldt_taker(void *unused)
+{
+	(void)unused;
+	milliseconds(30);
+	set_ldt(0, 0, 0);
+	return 0;
+}
+
+static void fs_taken_away(void)
+{
+	struct timespec sleep = { 0, 120000000 };
+	struct call c;
+
+	note("ldt %d ", set_ldt(0, 0xff, 1));
+	start_thread(ldt_taker);
+	c = (struct call)CALL(SYS_nanosleep, (long)&sleep, 0, 0, 0, 0, 0);
+	c.fs = 7;
+	enter(&c);
+	note("%ld fs %lx gs %s ", c.nr, c.fs, c.gs == selector_gs() ? "kept" : "lost");
+}
+
+/* SYSENTER from a code segment of 16 bits: flat again after it. */
+static void code_segment_16(void)
+{
+	static struct { uint32_t offset; uint16_t selector; } __attribute__((packed)) target = { 0, 7 };
+	unsigned char *code = mmap((void *)0x10000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	struct user_desc d = { .entry_number = 0, .base_addr = 0x10000, .limit = 0xfff, .contents = 2, .useable = 1 };
+	long result;
+
+	note("ldt %ld ", syscall(SYS_modify_ldt, 1, &d, sizeof(d)));
+	code[0] = 0x0f;
+	code[1] = 0x34;
+	asm volatile("call 1f; jmp 2f\n"
+		     "1: pushl %%ecx; pushl %%edx; pushl %%ebp; movl %%esp, %%ebp\n"
+		     "ljmp *%1\n"
+		     "2:\n" : "=a"(result) : "m"(target), "0"(SYS_getuid32 | mark), "c"(0), "d"(0), "b"(0) : "memory");
+	note("%ld ", result);
+}
+
+/* --- the stack that ebp names -------------------------------------------------- */
+
+static void bad_stack(uint32_t ebp, long nr)
+{
+	struct call c = CALL(nr, 0, 0, 0, 0, 0, ebp);
+
+	note("%lx/%ld: ", (unsigned long)ebp, nr);
+	if (!sigsetjmp(back, 1))
+		enter_raw(&c);
+}
+
+static void bad_ebp(void)
+{
+	static const uint32_t values[] = {
+		0, 1, 4, 0xfff, 0xffffffff, 0xfffffffc, 0xfffffff0, 0xc0000000, 0xbfffffff, 0xbffffffc, 0xbffffffd,
+		0xc1000000, 0xc0100000, 0xffffe000, 0x80000000, 0xf8000000, 0xff800000,
+	};
+	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	catch_faults();
+	for (unsigned int i = 0; i < sizeof(values) / sizeof(*values); i++) {
+		bad_stack(values[i], SYS_getuid32);
+		bad_stack(values[i], SYS_mmap2);
+		bad_stack(values[i], SYS_sigaltstack);
+		bad_stack(values[i], NO_SUCH_CALL);
+	}
+	munmap(pages + 4096, 4096);
+	for (int left = 0; left < 16; left += 2) {
+		/* arg6, edx, ecx, return address: cut off by the end of the page */
+		memset(pages + 4096 - 16, 0, 16);
+		bad_stack((uintptr_t)pages + 4096 - left, SYS_getuid32);
+		bad_stack((uintptr_t)pages + 4096 - left, SYS_mmap2);
+	}
+	mprotect(pages, 4096, PROT_NONE);
+	bad_stack((uintptr_t)pages, SYS_mmap2);
+	bad_stack((uintptr_t)pages, SYS_getuid32);
+}
+
+/* What a six-argument call answers when the sixth cannot be had; and is it made? */
+static void on_fault_eax(int signal, siginfo_t *info, void *context)
+{
+	(void)info;
+	note("signal %d eax %x ", signal, ((ucontext_t *)context)->uc_mcontext.gregs[REG_EAX]);
+	siglongjmp(back, 1);
+}
+
+static void sixth_argument_unreadable(void)
+{
+	catch_faults();
+	handle(SIGSEGV, on_fault_eax, SA_ONSTACK | SA_NODEFER);
+	bad_stack(0, SYS_mmap2);
+	bad_stack(0xc0000000, SYS_mmap2);
+	bad_stack(0xbffffffd, SYS_mmap2);
+	bad_stack(0xffffffff, SYS_futex);
+}
+
+/* The stack's page comes in by a fault from inside the fetch: swapped out, or never touched. */
+static void sixth_argument_faults_in(void)
+{
+	uint32_t *area = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	catch_faults();
+	handle(SIGSEGV, on_fault_eax, SA_ONSTACK | SA_NODEFER);
+	bad_stack((uintptr_t)area + 1024, SYS_mmap2);	/* all zero: returns to 0 */
+	note("%x ", area[256]);
+}
+
+static uint32_t watched;
+
+static void mov_ss_then_sysenter(void)
+{
+	uint16_t ss;
+	long result;
+
+	asm volatile("mov %%ss, %0" : "=r"(ss));
+	watched = ss;
+	asm volatile("call 1f; jmp 2f\n"
+		     "1: pushl %%ecx; pushl %%edx; pushl %%ebp; movl %%esp, %%ebp\n"
+		     "mov %1, %%ss; sysenter\n"
+		     "2:\n" : "=a"(result) : "m"(watched), "0"(SYS_getuid32 | mark), "c"(0), "d"(0), "b"(0) : "memory");
+	note("%ld ", result);
+}
+
+static uint32_t own_stack[64];
+
+static void watch_mov_ss(void)
+{
+	under_watch(mov_ss_then_sysenter, (uintptr_t)&watched, 3);
+}
+
+static void six_on_own_stack(void)
+{
+	struct call c = CALL(SYS_mmap2, 0, 0, 0, 0, 0, (uintptr_t)&own_stack[32]);
+
+	/* returns by the pad into raw_stub's ud2, which ends this process */
+	own_stack[35] = (uintptr_t)raw_stub_sysenter + 2;
+	enter_raw(&c);
+}
+
+static void watch_sixth_argument(void)
+{
+	under_watch(six_on_own_stack, (uintptr_t)&own_stack[32], 3);
+}
+
+/* --- the landing pad moves ------------------------------------------------------- */
+
+#define VDSO_SIZE	8192
+
+static char *move_vdso(char *vdso, char *to)
+{
+	return (char *)call(SYS_mremap, vdso, VDSO_SIZE, VDSO_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+}
+
+/* The vDSO, and with it the landing pad, moves under a caller. */
+static void vdso_moves(void)
+{
+	char *vdso = (char *)getauxval(AT_SYSINFO_EHDR), *to;
+
+	to = mmap(NULL, 16384, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	call(SYS_getuid32);
+	note("%s ", move_vdso(vdso, to) == to ? "moved" : "not moved");
+	note("%ld ", call(SYS_getuid32));
+	note("%ld ", call(SYS_getuid32));
+	call(SYS_exit_group, 7);	/* libc still has the old place */
+}
+
+/*
+ * Another thread moves it while this one is in user mode and its last call's
+ * frame, with the old place in it, still stands on its stack.
+ */
+static char *volatile vdso_at, *volatile vdso_to;
+static volatile int moves_wanted, moves_made;
+
+static int mover(void *unused)
+{
+	(void)unused;
+	for (;;) {
+		long result;
+
+		while (moves_made == moves_wanted)
+			;
+		/* by int $0x80: this thread itself has no use for a landing pad */
+		asm volatile("pushl %%ebx; movl %[from], %%ebx; int $0x80; popl %%ebx"
+			     : "=a"(result)
+			     : "0"(SYS_mremap), [from] "r"(vdso_at), "c"(VDSO_SIZE), "d"(VDSO_SIZE),
+			       "S"(MREMAP_MAYMOVE | MREMAP_FIXED), "D"(vdso_to) : "memory");
+		vdso_to = vdso_at;
+		vdso_at = (char *)result;
+		moves_made++;
+	}
+	return 0;
+}
+
+static void vdso_moved_by_thread(void)
+{
+	long wrong = 0, uid = syscall(SYS_getuid32);
+
+	vdso_at = (char *)getauxval(AT_SYSINFO_EHDR);
+	vdso_to = mmap(NULL, VDSO_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	start_thread(mover);
+	for (int i = 0; i < 500; i++) {
+		wrong += call(SYS_getuid32) != uid;	/* leaves its frame */
+		moves_wanted++;
+		while (moves_made != moves_wanted)
+			;				/* in user mode */
+		wrong += call(SYS_getuid32) != uid;
+	}
+	note("moves %d wrong %ld ", moves_made, wrong);
+	call(SYS_exit_group, 7);
+}
+
+HAZARDS(
+	{ "LDT entry gone while inside", "fs_taken_away", fs_taken_away, 0 },
+	{ "16-bit code segment", "code_segment_16", code_segment_16, 0 },
+	{ "bad ebp", "bad_ebp", bad_ebp, 0 },
+	{ "bad ebp", "sixth_argument_unreadable", sixth_argument_unreadable, 0 },
+	{ "sixth argument", "sixth_argument_faults_in", sixth_argument_faults_in, 0 },
+	{ "watchpoint that the entry hits", "watch_sixth_argument", watch_sixth_argument, 0 },
+	{ "MOV SS, then SYSENTER", "watch_mov_ss", watch_mov_ss, 0 },
+	{ "landing pad moves", "vdso_moves", vdso_moves, 0 },
+	{ "landing pad moves", "vdso_moved_by_thread", vdso_moved_by_thread, 0 }
+)
