@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="one more machine for the same: runs with --long"))
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        name = parameters.get("lab", parameters.get("kernel"))
+        name = next((parameters[key] for key in ("lab", "kernel", "target") if key in parameters), None)
         if name not in _BETWEEN or config.getoption("--every-kernel"):
             continue
         if getattr(item, "originalname", "") not in _EVERYWHERE:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sysenter.build.module import build_module
+from sysenter.build.module import build_module, kbuild
+from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output
-from sysenter.steps import Steps, run_command
+from sysenter.steps import Steps
 from sysenter.target.target import Target
 
 RunTask = Callable[..., Output]
@@ -20,16 +21,28 @@ RunTask = Callable[..., Output]
 SLEEPS = ("read", "poll", "epoll", "nanosleep", "futex", "sigtimedwait", "pselect6", "io_uring", "wait4")
 
 
+# The symbols of the entry; on amd64 those that the copy in use has.
+ENTRY = {
+    "i386": "sysenter_entry sysenter_call_body sysenter_body_returns sysenter_call_slow sysenter_call_args5 "
+    "sysenter_call_args6",
+    "amd64": "sysenter_entry sysenter_entry_no_ibt sysenter_entry_pti sysenter_call_slow sysenter_call_args5",
+}
+
+
+@pytest.fixture(
+    scope="session",
+    params=["bookworm-686", "bookworm-amd64", "bookworm-backports-amd64", "trixie-amd64", "trixie-backports-amd64"],
+)
+def target(request: pytest.FixtureRequest, steps: Steps) -> Target:
+    return provide(steps, request.param, offline=False)
+
+
 @pytest.fixture(scope="session")
 def rival(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A module that takes the SYSENTER registers, or probes the entry (tests/native/rival)."""
     folder = tmp_path_factory.mktemp("rival") / "rival"
     shutil.copytree(Path(__file__).resolve().parent.parent / "native/rival", folder)
-    cc = "gcc-12" if shutil.which("gcc-12") else "gcc"
-    argv: list[str | Path] = ["make", "-C", target.headers, f"M={folder}", "ARCH=i386", f"CC={cc}", f"HOSTCC={cc}"]
-    argv.append("modules")
-    run_command(steps, argv, what="build the rival module", timeout=120)
-    run_command(steps, ["objcopy", "--strip-debug", folder / "rival.ko"], what="strip it", timeout=60)
+    kbuild(steps, target, folder)
     return (folder / "rival.ko").read_bytes()
 
 
@@ -63,13 +76,13 @@ def test_a_fast_call_may_remove_the_module(in_guest: RunTask) -> None:
     assert "/sys/module/sysenter" not in output.text
 
 
-def test_no_probe_in_the_entry(in_guest: RunTask, rival: bytes) -> None:
+def test_no_probe_in_the_entry(in_guest: RunTask, rival: bytes, target: Target) -> None:
     """A kprobe there runs kernel code with the caller's segments and stack (the kernel forbids it in its own)."""
     output = in_guest(
-        """
-for symbol in sysenter_entry sysenter_call_body sysenter_body_returns sysenter_call_slow \\
-		sysenter_call_args5 sysenter_call_args6; do
-	insmod /rival.ko probes=sysenter:$symbol 2>/dev/null && { echo "probed $symbol"; rmmod rival; }
+        f"""
+for symbol in {ENTRY[target.arch]}; do
+	grep -q " $symbol[[:space:]]*.sysenter." /proc/kallsyms || echo "no symbol $symbol"
+	insmod /rival.ko probes=sysenter:$symbol 2>/dev/null && {{ echo "probed $symbol"; rmmod rival; }}
 done
 insmod /rival.ko probes=sysenter:sysenter_die_notify && echo "rival works"
 """,

@@ -55,6 +55,30 @@ def common_headers(headers: Path) -> Path:
     raise SysenterError(f"{headers}: no include/linux/syscalls.h", hint="headers must be the kernel's configured tree")
 
 
+def _compiler(target: Target) -> str:
+    cc = target.cc or "gcc-12"
+    return cc if shutil.which(cc) else "gcc"
+
+
+def kbuild(steps: Steps, target: Target, folder: Path, *, options: str = "") -> str:
+    """Build the modules whose Kbuild is in `folder`; returns what the kernel's build said.
+
+    options: for the compiler, more than the kernel's own. Raises SysenterError.
+    """
+    arch, cc = ("i386" if target.arch == "i386" else "x86_64"), _compiler(target)
+    output = run_command(
+        steps,
+        ["make", "-C", target.headers, f"M={folder}", f"ARCH={arch}", f"CC={cc}", f"HOSTCC={cc}",
+         f"KCFLAGS={options}", f"-j{os.cpu_count() or 1}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
+        what=f"build the module for {target.release}", timeout=300,
+        hint="the lines above are the kernel build's own",
+    )  # fmt: skip
+    # A guest loads it several times as fast without its debugging data.
+    for module in folder.glob("*.ko"):
+        run_command(steps, ["objcopy", "--strip-debug", module], what="strip the module", timeout=60)
+    return output
+
+
 def build_module(
     steps: Steps, target: Target, *, guard: Guard | None = None, what: str = "", options: str = ""
 ) -> Module:
@@ -72,9 +96,7 @@ def build_module(
         raise SysenterError(f"{generated} is missing", hint="headers must be the kernel's configured and built tree")
     calls = calls_header(fast_calls(generated, common_headers(target.headers), prefix, target.bits))
     header = _target_header(guard)
-    cc = target.cc or "gcc-12"
-    if not shutil.which(cc):
-        cc = "gcc"
+    cc = _compiler(target)
     parts = [str(target.headers), header, calls, sources_digest("present", "user"), cc, compiler_version(cc), options]
     key = digest(parts)
     folder = cache_folder() / "modules" / f"{target.release}-{key}"
@@ -85,22 +107,12 @@ def build_module(
                     shutil.copytree(source, new, dirs_exist_ok=True)
                 (new / "calls.h").write_text(calls)
                 (new / "target.h").write_text(header)
-                arch = "i386" if target.arch == "i386" else "x86_64"
-                output = run_command(
-                    steps,
-                    ["make", "-C", target.headers, f"M={new}", f"ARCH={arch}", f"CC={cc}", f"HOSTCC={cc}",
-                     f"KCFLAGS={options}", f"-j{os.cpu_count() or 1}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
-                    what=f"build the module for {guard.release}", timeout=300,
-                    hint="the lines above are the kernel build's own",
-                )  # fmt: skip
+                output = kbuild(steps, target, new, options=options)
                 # objtool's among them: it only warns of what a kernel then trips over
                 (new / "build.log").write_text(output)
                 for line in output.splitlines():
                     if "warning: " in line and "pahole" not in line:
                         steps.say(line)
-                # A guest loads it several times as fast without its debugging data.
-                strip = ("objcopy", "--strip-debug", str(new / "sysenter.ko"))
-                run_command(steps, strip, what="strip the module", timeout=60)
     return Module(folder / "sysenter.ko", folder / f"entry_{target.arch}.o", folder / "offsets.h")
 
 

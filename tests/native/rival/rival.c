@@ -24,22 +24,32 @@ void rival_entry(void);
 asm(".pushsection .text\n"
     ".globl rival_entry\n"
     "rival_entry:\n"
+#ifdef CONFIG_X86_64	/* without PTI, and without the kernel's IBT */
+    "	jmp *rival_was(%rip)\n"
+#else
     "	jmp *%cs:rival_was\n"
+#endif
     ".popsection");
 
 static struct kprobe probe;
 
+static void write_entry(unsigned long entry)
+{
+	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)entry, (u64)entry >> 32);
+}
+
 static void take(void *unused)
 {
-	u32 high;
+	u32 low, high;
 
-	rdmsr(MSR_IA32_SYSENTER_EIP, rival_was, high);
-	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)(unsigned long)rival_entry, 0);
+	rdmsr(MSR_IA32_SYSENTER_EIP, low, high);
+	rival_was = low | (u64)high << 32;
+	write_entry((unsigned long)rival_entry);
 }
 
 static void give_back(void *unused)
 {
-	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)rival_was, 0);
+	write_entry(rival_was);
 }
 
 static void each(smp_call_func_t function)
