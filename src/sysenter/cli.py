@@ -24,8 +24,9 @@ from sysenter.kernels.provide import cached_release, provide
 from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest, guest_for
 from sysenter.lab.legacy import legacy_guest_for
+from sysenter.lab.mitigations import MACHINES, mitigations
 from sysenter.lab.prompt import SHELL_TASK, exec_task
-from sysenter.lab.qemu import Machine, qemu_argv
+from sysenter.lab.qemu import GuestLost, Machine, qemu_argv
 from sysenter.lab.selftests import PHASES, selftests
 from sysenter.measure.legacy import WAYS, measure_legacy
 from sysenter.measure.run import measure
@@ -150,6 +151,34 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
     return 0
 
 
+def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
+    guest, module = _prepared(options, steps)
+    machines = [(options.cpu, options.append)] if options.cpu else MACHINES[guest.target.arch]
+    table = Table(
+        "processor", "command line", "the kernel mitigates", "its entry", "the fast entry", "which, or why refused"
+    )
+    differ = []
+    for cpu, append in machines:
+        with steps.step(f"{guest.target.release} on {cpu} {append}"):
+            try:
+                applied = mitigations(steps, guest, module, cpu, append)
+            except GuestLost as error:
+                table.add_row(cpu, append, "-", "-", "-", f"does not boot: {error.message}")
+                continue
+        stock, fast = (", ".join(sorted(which)) or "none" for which in (applied.stock, applied.fast))
+        table.add_row(
+            cpu, append, ", ".join(f"{fault} ({how})" for fault, how in applied.mitigated.items()) or "none",
+            *(("-", "-") if applied.refused else (stock, fast)), applied.refused or applied.copy,
+        )  # fmt: skip
+        if not applied.refused and applied.stock - applied.fast:
+            differ.append(f"{cpu} {append}".strip())
+    _stdout().print(table)
+    if differ:
+        raise SysenterError(f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",
+                            hint="this is a bug: report it")  # fmt: skip
+    return 0
+
+
 def _doctor(options: argparse.Namespace, steps: Steps) -> int:
     findings = examine()
     for finding in findings:
@@ -240,6 +269,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
     command("selftests", _selftests, [kernel, lab], "run the kernel's own entry tests on every path")
+    protect = command("mitigations", _mitigations, [kernel, lab],
+                      "what the kernel's entry and ours do against the processor's faults, as executed")  # fmt: skip
+    protect.add_argument("--cpu", metavar="MODEL", help="only this one of QEMU's processor models")
+    protect.add_argument("--append", default="", help="with --cpu: more of the kernel's command line")
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")

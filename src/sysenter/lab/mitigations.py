@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the kernel and the fast entry do against the processor's faults, from what was executed.
+
+A guest is booted on a processor model with the kernel's own choice of mitigations;
+the module is loaded and calls are made on both paths. QEMU writes down each block of
+the two entries that it ran (-d in_asm), as it stood in memory, so after the kernel's
+and our own patching. From those instructions, not from anybody's word, it is read
+which mitigations each entry has.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+
+from sysenter.build.module import Module
+from sysenter.lab.guest import Guest
+from sysenter.steps import Steps
+
+__all__ = ["MACHINES", "Applied", "Instruction", "mitigations", "read_trace", "seen"]
+
+# Processor models of QEMU's, from before the first of these faults was known to the
+# newest that TCG runs, each with more of the kernel's command line: "" is the kernel's
+# own choice. setcpuid: MSR_SPEC_CTRL and IBRS, which TCG does not have, but lets be written.
+MACHINES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "i386": (
+        ("pentium3", ""), ("core2duo", ""), ("Skylake-Client", ""), ("core2duo", "nopti"),
+        ("core2duo", "mitigations=off"),
+    ),
+    "amd64": (
+        ("Nehalem", ""), ("Haswell", ""), ("Skylake-Client", ""), ("Cascadelake-Server", ""), ("Icelake-Server", ""),
+        ("Snowridge", ""), ("EPYC", ""),
+        ("Icelake-Server", "nopti"), ("Icelake-Server", "mitigations=off"),
+        ("Icelake-Server", "nopti spectre_v2=retpoline,lfence"),
+        ("Skylake-Client", "setcpuid=240,249 spectre_v2=ibrs"),
+        ("Skylake-Client", "retbleed=stuff spectre_v2=retpoline"),
+    ),
+}  # fmt: skip
+# Faults that no entry has to do with: spec_store_bypass, l1tf, itlb_multihit and others
+# are mitigated elsewhere.
+_AT_THE_ENTRY = (
+    "meltdown", "mds", "tsx_async_abort", "mmio_stale_data", "reg_file_data_sampling", "spectre_v2", "retbleed",
+    "spec_rstack_overflow", "indirect_target_selection", "vmscape", "tsa",
+)  # fmt: skip
+# Where a module may be (arch/x86/include/asm/pgtable_*_types.h); i386: above 256 MiB of memory.
+_MODULES = {"i386": (0xD0000000, 0xFF000000), "amd64": (0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000)}
+_LINE = re.compile(r"^0x([0-9a-f]+):\s+(?:[0-9a-f]{2} )+\s*(\S.*)$")
+_TASK = """
+cd /sys/devices/system/cpu/vulnerabilities
+for file in *; do echo "{\\"fault\\": \\"$file\\", \\"kernel\\": \\"$(sed 's/"//g' $file)\\"}"; done
+symbol() { echo "{\\"$1\\": \\"$(grep -m 1 " $1\\$" /proc/kallsyms | cut -d' ' -f1)\\"}"; }
+insmod /sysenter.ko || { dmesg | grep -m 1 'sysenter: refused'; exit 0; }
+symbol __entry_text_start; symbol __entry_text_end; symbol clear_bhb_loop
+cd /sys/module/sysenter/sections
+for name in .text.sysenter .kprobes.text; do [ -e $name ] && echo "{\\"section\\": \\"$(cat $name)\\"}"; done
+[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko && /lib/sysenter/msr
+grep 'sysenter_entry[a-z_]*[[:space:]]*.sysenter.' /proc/kallsyms |
+	sed 's/\\([0-9a-f]*\\) . \\([a-z_]*\\).*/{"copy": "\\2", "at": "\\1"}/'
+/lib/sysenter/calls >/dev/null
+rmmod sysenter
+"""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One that was executed: where it stood and what it was."""
+
+    address: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A kernel on a processor model, with more of its command line.
+
+    kernel: fault -> what the kernel says of it, of those that an entry has to do with.
+    stock, fast: the mitigations that the entries executed. copy: which form of the
+    fast entry was chosen. refused: why the module was not loaded, "" if it was.
+    """
+
+    cpu: str
+    append: str
+    kernel: Mapping[str, str]
+    stock: frozenset[str]
+    fast: frozenset[str]
+    copy: str
+    refused: str
+
+    @property
+    def mitigated(self) -> dict[str, str]:
+        """Fault -> how, of those that the kernel says it does something about."""
+        words = {fault: text.removeprefix("Vulnerable: ") for fault, text in self.kernel.items()}
+        tried = ("Mitigation: ", "Clear CPU buffers")
+        return {
+            fault: re.split("[;,]", text.removeprefix("Mitigation: "))[0]
+            for fault, text in words.items()
+            if text.startswith(tried)
+        }
+
+
+def read_trace(log: str) -> list[Instruction]:
+    """The instructions in a log of QEMU's -d in_asm."""
+    found = (_LINE.match(line) for line in log.splitlines())
+    return [Instruction(int(match[1], 16), match[2].strip()) for match in found if match]
+
+
+def seen(instructions: Iterable[Instruction], clear_bhb_loop: int) -> frozenset[str]:
+    """The mitigations among executed instructions.
+
+    A write to CR3 is page-table isolation, one to an MSR at an entry is IBRS, VERW
+    clears the buffers (MDS and kin), a call of clear_bhb_loop the branch history.
+    "indirect branches" is none: it says that there were some beside returns.
+    """
+    marks = set()
+    for instruction in instructions:
+        operation, _, operands = instruction.text.partition(" ")
+        if operation.startswith("mov") and operands.strip().endswith("%cr3"):
+            marks.add("PTI")
+        elif operation == "wrmsr":
+            marks.add("IBRS")
+        elif operation.startswith("verw"):
+            marks.add("VERW")
+        elif operation.startswith("call") and clear_bhb_loop and operands.strip() == hex(clear_bhb_loop):
+            marks.add("BHB clearing")
+        if operation.startswith(("call", "jmp")) and "*" in operands:
+            marks.add("indirect branches")
+    return frozenset(marks)
+
+
+def _text_size(entry: Path) -> int:
+    """Bytes of code in the entry's object."""
+    with entry.open("rb") as file:
+        sections = ELFFile(file).iter_sections()
+        return max(s.data_size for s in sections if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR)
+
+
+def mitigations(steps: Steps, guest: Guest, module: Module, cpu: str, append: str) -> Applied:
+    """Boot the guest on a processor model and see; append: more of the kernel's command line, "" for its own choice.
+
+    Raises GuestLost if this kernel does not boot on this model.
+    """
+    target = replace(guest.target, append="")  # nothing but the kernel's own choice
+    guest = replace(guest, target=target)
+    with tempfile.TemporaryDirectory(prefix="sysenter-trace-") as folder:
+        log = Path(folder) / "trace"
+        first, last = _MODULES[target.arch]
+        # the kernel's own image is below the modules on amd64, and below 32 MiB on i386
+        text = {"i386": "0xc1000000..0xc3000000", "amd64": "0xffffffff81000000..0xffffffff84000000"}[target.arch]
+        extra = ("-d", "in_asm", "-dfilter", f"{first:#x}..{last:#x},{text}", "-D", str(log))
+        output = guest.run(
+            steps, _TASK, {"sysenter.ko": module.module.read_bytes()}, what=f"mitigations on {cpu}", timeout=120,
+            machine=guest.machine(cpu=cpu, append=append, extra=extra),
+        )  # fmt: skip
+        trace = read_trace(log.read_text(errors="replace"))
+    kernel = {
+        record["fault"]: record["kernel"]
+        for record in output.records
+        if record.get("fault") in _AT_THE_ENTRY and record["kernel"] != "Not affected"
+    }
+    refused = next((line.split("refused: ")[1] for line in output.text if "refused: " in line), "")
+    if refused or not output.of("section"):
+        return Applied(cpu, append, kernel, frozenset(), frozenset(), "", refused or "it did not load")
+
+    def address(name: str) -> int:
+        return int(next(iter(output.of(name)), "") or "0", 16)
+
+    def between(start: int, end: int) -> list[Instruction]:
+        return [instruction for instruction in trace if start <= instruction.address < end]
+
+    ours, bhb = address("section"), address("clear_bhb_loop")
+    chosen = next((int(eip, 16) for eip in output.of("eip")), 0)
+    copy = next((r["copy"] for r in output.records if "copy" in r and int(r["at"], 16) == chosen), "")
+    return Applied(
+        cpu, append, kernel, seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb),
+        seen(between(ours, ours + _text_size(module.entry)), bhb), copy, "",
+    )  # fmt: skip
