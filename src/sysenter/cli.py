@@ -79,9 +79,9 @@ def _print_command_lines(*machines: Machine) -> int:
     return 0
 
 
-def _stdout() -> Console:
+def _stdout(width: int = 120) -> Console:
     """Where results go; into a file or a pipe they are not squeezed to 80 columns."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
 
 
 def _check_writable(path: Path) -> None:
@@ -172,7 +172,7 @@ def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
         )  # fmt: skip
         if not applied.refused and applied.stock - applied.fast:
             differ.append(f"{cpu} {append}".strip())
-    _stdout().print(table)
+    _stdout(220).print(table)
     if differ:
         raise SysenterError(f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",
                             hint="this is a bug: report it")  # fmt: skip

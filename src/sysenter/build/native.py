@@ -19,6 +19,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "calls": ("guest/calls.c", ("-static", "-no-pie")),
     "msr": ("guest/msr.c", ("-static",)),
     "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
+    "kexec": ("guest/kexec_{arch}.c", ("-static",)),
     "sleeper": ("guest/sleeper.c", ("-static",)),
     "vsyscall": ("guest/vsyscall_{arch}.c", ("-static",)),
     "libsysenter.so": ("user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),

@@ -63,27 +63,27 @@ static const char * __init not_honoured(void)
 		return "enters by FRED, which leaves SYSENTER unused (boot with fred=off)";
 #endif
 	if (boot_cpu_has(X86_FEATURE_ENTRY_IBPB))
-		return "has a branch predictor barrier on each entry (retbleed=ibpb)";
+		return "has a branch predictor barrier on each entry (retbleed=ibpb: boot with another)";
 #ifdef X86_FEATURE_CALL_DEPTH
 	if (boot_cpu_has(X86_FEATURE_CALL_DEPTH))
-		return "tracks the depth of calls (retbleed=stuff)";
+		return "tracks the depth of calls (retbleed=stuff: boot with another)";
 #endif
 #ifdef X86_FEATURE_UNRET
 	if (boot_cpu_has(X86_FEATURE_UNRET))
-		return "untrains returns on each entry (retbleed=unret)";
+		return "untrains returns on each entry (retbleed=unret: boot with another)";
 #endif
 #ifdef X86_FEATURE_SRSO
 	if (boot_cpu_has(X86_FEATURE_SRSO) || boot_cpu_has(X86_FEATURE_SRSO_ALIAS))
-		return "untrains returns on each entry (srso)";
+		return "untrains returns on each entry (srso: boot with spec_rstack_overflow=off)";
 #endif
 	if (context_tracking_enabled())
-		return "tracks when a CPU is in user mode (nohz_full)";
+		return "tracks when a CPU is in user mode (nohz_full: boot without it)";
 #if defined(CONFIG_GCC_PLUGIN_STACKLEAK) || defined(CONFIG_KSTACK_ERASE)
-	return "erases its stack on each exit (KSTACK_ERASE)";
+	return "erases its stack on each exit (KSTACK_ERASE: a kernel without it is needed)";
 #endif
 #if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_KMSAN) || \
     defined(CONFIG_DEBUG_RSEQ)
-	return "was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY, KMSAN or DEBUG_RSEQ)";
+	return "was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY, KMSAN or DEBUG_RSEQ: a kernel without them is needed)";
 #endif
 	return NULL;
 }
