@@ -11,7 +11,7 @@ with the instruction before it has been tried at the boundary before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from sysenter.check.case import Call, Case, Event
 from sysenter.check.machine import Kernel, Saved, Tick
@@ -223,11 +223,11 @@ def _wrong_path(kernel: Kernel, depth: int) -> str:
     cpu = kernel.cpus[kernel.tasks[0].cpu]
     for _ in range(depth):
         ins = kernel.program.instruction(cpu.eip)
-        if ins is None or ins.kind in ("lfence", "sysexit", "iretd"):
+        if ins is None or ins.kind in ("lfence", "sysexit", "sysretq", "iretd"):
             return ""
         for access in ins.accesses:
             linear = kernel.processor.linear(cpu, access)
-            if (access.read or access.write) and linear >= kernel.task_size and kernel.memory.at(linear) is None:
+            if (access.read or access.write) and kernel.strays(cpu, access, linear):
                 return f"{ins.text!r} reads {linear:#x}"
         try:
             kernel.processor.step(cpu, ins)
@@ -254,22 +254,21 @@ def _simpler(case: Case) -> Iterator[Case]:
     for i, call in enumerate(case.calls):
         for simple in _simpler_call(call):
             yield replace(case, calls=(*case.calls[:i], simple, *case.calls[i + 1 :]))
-    if case.features:
-        yield replace(case, features=False)
+    if case.variant:
+        yield replace(case, variant="")
 
 
 def _simpler_call(call: Call) -> Iterator[Call]:
-    plain = Call()
-    for name in ("registers", "ebp", "flags", "segments", "result", "work", "pending", "tracing", "sleeps", "before"):
-        if getattr(call, name) != getattr(plain, name):
-            yield replace(call, **{name: getattr(plain, name)})
-    if call.eax & 0x80000000 and call.eax != 0x80000003:
-        yield replace(call, eax=0x80000003)
+    for field in fields(call):
+        if field.name not in ("eax", "vdso", "vm86") and getattr(call, field.name) != field.default:
+            yield replace(call, **{field.name: field.default})  # type: ignore[arg-type]
+    if call.eax >= call.FAST - 3 and call.eax != call.FAST:
+        yield replace(call, eax=call.FAST)
 
 
-def shrink(kernels: dict[bool, Kernel], failure: Failure, limit: int = 400) -> Failure:
+def shrink(kernels: dict[str, Kernel], failure: Failure, limit: int = 400) -> Failure:
     """The simplest case that still breaks the same property, with its course."""
-    best = run(kernels[failure.case.features], failure.case, tell=True)
+    best = run(kernels[failure.case.variant], failure.case, tell=True)
     if best is None or best.key != failure.key:
         return failure  # found on a wrong path: there is no simpler course to tell
     tried = 0
@@ -278,7 +277,7 @@ def shrink(kernels: dict[bool, Kernel], failure: Failure, limit: int = 400) -> F
         progress = False
         for case in _simpler(best.case):
             tried += 1
-            found = run(kernels[case.features], case, tell=True) if case.features in kernels else None
+            found = run(kernels[case.variant], case, tell=True) if case.variant in kernels else None
             if found and found.key == best.key and len(found.ticks) <= len(best.ticks):
                 best, progress = found, True
                 break

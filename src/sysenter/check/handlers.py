@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenter.check import callers, legacy, static
+from sysenter.check import callers_amd64, callers_i386, legacy, static
 from sysenter.check.case import Case, Event
 from sysenter.check.explore import Failure, Tally, interleave, interrupt_everywhere, mispredict, run
 from sysenter.check.machine import Kernel
 from sysenter.check.objectfile import EntryObject, parse_offsets
-from sysenter.check.present import PresentI386
+from sysenter.check.present_amd64 import VARIANTS, PresentAmd64
+from sysenter.check.present_i386 import PresentI386
 from sysenter.errors import SysenterError
 
 __all__ = ["HANDLERS", "Handler", "Job", "Subject", "handler_named", "jobs", "lean_jobs", "perform"]
@@ -29,8 +30,8 @@ _Offsets = dict[str, int]
 class Handler:
     """One entry path.
 
-    kernel: builds the model around an object, for a processor with or without
-    the features that alternatives ask for. lone: cases run as they are;
+    kernel: builds the model around an object, for one of variants: of the
+    processor, the alternatives patched in, or the way in. lone: cases run as they are;
     scattered: random ones; interrupted: each gets every event everywhere, the
     first two of the longer menu; paired: two CPUs. retpolines: indirect
     branches are forbidden. must_fail: the property that this handler is known
@@ -42,13 +43,13 @@ class Handler:
     name: str
     says: str
     section: str
-    kernel: Callable[[EntryObject, _Offsets, bool], Kernel]
+    kernel: Callable[[EntryObject, _Offsets, str], Kernel]
     lone: Callable[[_Offsets], Iterable[Case]]
     scattered: Callable[[random.Random, _Offsets, int], Iterator[Case]]
     interrupted: Callable[[], Iterable[Case]]
     paired: Callable[[], Iterable[Case]]
     events: Callable[[_Offsets], tuple[Event, ...]]
-    features: tuple[bool, ...] = (False, True)
+    variants: tuple[str, ...] = ("",)
     retpolines: bool = True
     must_fail: str = ""
     headers: str = ""
@@ -76,7 +77,7 @@ class Job:
 
     part: str
     index: int = 0
-    features: bool = False
+    variant: str = ""
     seed: int = 0
 
 
@@ -84,7 +85,7 @@ def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
     return Handler(
         f"legacy-{way}", says, ".text", lambda entry, offsets, _: legacy.Legacy(entry, offsets, way),
         legacy.lone_calls, legacy.scattered, legacy.interrupted, legacy.paired, legacy.events,
-        features=(False,), retpolines=False, must_fail=must_fail,
+        retpolines=False, must_fail=must_fail,
         roots=(f"sysenter_entry_{way}", f"sysenter_trapped_{way}", "sysenter_debug", "sysenter_nmi"),
         headers="linux-2.4.22" if way == "tss" else "linux-2.2.26",
     )  # fmt: skip
@@ -95,8 +96,16 @@ HANDLERS: dict[str, Handler] = {
     for h in (
         Handler(
             "present-i386", "Linux 6.x, i386, beside the vDSO's entry", ".text.sysenter", PresentI386,
-            callers.lone_calls, callers.scattered, callers.with_interruptions, callers.paired, callers.events,
+            callers_i386.lone_calls, callers_i386.scattered, callers_i386.with_interruptions, callers_i386.paired, callers_i386.events,
+            variants=("", "smap"),
             roots=("sysenter_entry", "sysenter_call_slow", "sysenter_call_args5", "sysenter_call_args6"),
+        ),
+        Handler(
+            "present-amd64", "Linux 6.x and 7.x, amd64, beside the 32-bit vDSO's entry", ".kprobes.text", PresentAmd64,
+            callers_amd64.lone_calls, callers_amd64.scattered, callers_amd64.with_interruptions, callers_amd64.paired,
+            callers_amd64.events, variants=tuple(VARIANTS),
+            roots=(*(where for where, _ in VARIANTS.values()), "sysenter_call_slow", "sysenter_call_args5",
+                   "sysenter_call_args6"),
         ),
         _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
         _legacy("cruel", "Linux 2.2, __switch_to replaced"),
@@ -117,11 +126,11 @@ def handler_named(name: str) -> Handler:
 
 def jobs(handler: Handler, seed: int) -> list[Job]:
     """The whole check of a handler, the parts that find most first."""
-    cut = [Job("static"), *(Job("lone", s, f) for f in handler.features for s in range(_SLICES))]
+    cut = [Job("static"), *(Job("lone", s, v) for v in handler.variants for s in range(_SLICES))]
     cases = list(handler.interrupted())
-    cut += [Job("interrupted", i, f) for i in range(len(cases)) for f in handler.features]
+    cut += [Job("interrupted", i, v) for i in range(len(cases)) for v in handler.variants]
     cut += [Job("paired", i) for i in range(len(list(handler.paired())))]
-    cut += [Job("mispredicted", 0, f) for f in handler.features if handler.retpolines]
+    cut += [Job("mispredicted", 0, v) for v in handler.variants if handler.retpolines]
     cut += [Job("scattered", s, seed=seed) for s in range(_RANDOM_SLICES)]
     return cut
 
@@ -129,8 +138,8 @@ def jobs(handler: Handler, seed: int) -> list[Job]:
 def lean_jobs(handler: Handler, seed: int) -> list[Job]:
     """A third of the work with nearly all of its power: for mutants, of which the
     harmless ones have to go through all of it."""
-    cut = [Job("static"), *(Job("lone", s, f) for f in handler.features for s in range(_SLICES))]
-    both = handler.features
+    cut = [Job("static"), *(Job("lone", s, v) for v in handler.variants for s in range(_SLICES))]
+    both = handler.variants
     cut += [Job("interrupted", i, both[i % len(both)]) for i in range(len(list(handler.interrupted())))]
     cut += [Job("mispredicted")] if handler.retpolines else []
     return [*cut, Job("scattered", 0, seed=seed), Job("coarsely paired")]
@@ -149,37 +158,35 @@ def _each(kernel: Kernel, cases: Iterable[Case], stop: bool) -> Tally:
     return tally
 
 
-def perform(handler: Handler, kernels: dict[bool, Kernel], offsets: _Offsets, job: Job, stop: bool = False) -> Tally:
+def perform(handler: Handler, kernels: dict[str, Kernel], offsets: _Offsets, job: Job, stop: bool = False) -> Tally:
     """Do one job. stop: at the first failure."""
-    kernel = kernels[job.features]
+    kernel = kernels[job.variant]
     if job.part == "static":
-        wrong = static.indirect_branches(kernels[False].program) if handler.retpolines else ()
+        wrong = static.indirect_branches(kernels[""].program) if handler.retpolines else ()
         return Tally(1, 0, [Failure(handler.name, Case(()), "indirect", w) for w in wrong])
     if job.part == "lone":
         chosen = list(handler.lone(offsets))[job.index :: _SLICES]
-        return _each(kernel, [replace(c, features=job.features) for c in chosen], stop)
+        return _each(kernel, [replace(c, variant=job.variant) for c in chosen], stop)
     if job.part == "interrupted":
         case = list(handler.interrupted())[job.index]
         menu = handler.events(offsets)
         if job.index >= 2:
             menu = tuple({(e.kind, e.value if e.kind == "preempt" else 0): e for e in reversed(menu)}.values())
-        return interrupt_everywhere(kernel, replace(case, features=job.features), menu, stop)
+        return interrupt_everywhere(kernel, replace(case, variant=job.variant), menu, stop)
     if job.part.endswith("paired"):
-        return interleave(kernel, list(handler.paired())[job.index], 5 if job.part == "paired" else 20, stop)
+        case = list(handler.paired())[job.index]
+        return interleave(kernels[case.variant], case, 5 if job.part == "paired" else 20, stop)
     if job.part == "mispredicted":
         tally = Tally()
-        for case in list(handler.lone(offsets))[:: 5 if job.features else 3]:
-            tally.add(mispredict(kernel, replace(case, features=job.features)))
+        for case in list(handler.lone(offsets))[:: 5 if job.variant else 3]:
+            tally.add(mispredict(kernel, replace(case, variant=job.variant)))
             if tally.failures and stop:
                 break
         return tally
     rng = random.Random(f"{job.seed}.{job.index}")
     tally = Tally()
     for case in handler.scattered(rng, offsets, _RANDOM_EACH):
-        chosen_kernel = kernels.get(case.features)
-        if chosen_kernel is None:
-            chosen_kernel, case = kernels[False], replace(case, features=False)
-        tally.add(_each(chosen_kernel, (case,), stop))
+        tally.add(_each(kernels[case.variant], (case,), stop))
         if tally.failures and stop:
             break
     return tally

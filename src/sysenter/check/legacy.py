@@ -81,7 +81,7 @@ class Legacy(Kernel):
             {**_FUNCTIONS, "kernel_sys_call_table": _TABLE, "sysenter_slow_call": _SLOW_CALL,
              "kernel_task": _TASK_ARRAY, "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH,
              "kernel_bh_active": _BH + 4},
-            False, {},
+            frozenset(), {},
         )  # fmt: skip
         self.processor = Processor(memory, self)
         symbols = self.program.symbols

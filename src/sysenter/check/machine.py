@@ -58,6 +58,7 @@ class Task:
     mapped: bool = True  # the stack page that may vanish
     resident: bool = False  # the page that has to be read in first
     offset: int = -1  # stack offset drawn for this call
+    next_offset: int = 0  # what must be kept for the next
     ipi: bool = False  # an interrupt waits for IF
     fast_calls: int = 0  # finished ones
     stood: bool = False  # the frame of the call before stood at SYSENTER
@@ -65,6 +66,8 @@ class Task:
     counts: tuple[int, ...] = ()  # of slow ways, at SYSENTER
     nmis: int = 0  # on the entry stack in this call
     moved: bool = False  # has been on another CPU in this call
+    cleared: bool = False  # branch history
+    flush_due: bool = False  # of the user's PCID
 
     @property
     def call(self) -> Call:
@@ -153,6 +156,7 @@ class Kernel(abc.ABC):
     def wait_for_page(self, task: Task, cpu: Cpu) -> None:
         """Sleep until the page is there."""
 
+    poison_base = POISON
     wraps = False  # a user access may wrap below address 0
     # Events that change only what the kernel keeps of the task: they commute with
     # every instruction that looks at neither that, nor user memory, nor IF.
@@ -242,11 +246,12 @@ class Kernel(abc.ABC):
 
     def check_stack(self, task: Task, cpu: Cpu) -> None:
         esp = cpu.registers[ESP]
+        odd = esp % self.memory.width
         low, high = self.stack_bounds(task, cpu)
-        if low + ROOM <= esp <= high and esp % 4 == 0:
+        if low + ROOM <= esp <= high and not odd:
             return
         low, high = self.entry_bounds(cpu)
-        if low <= esp <= high and esp % 4 == 0:
+        if low <= esp <= high and not odd:
             return
         raise Broken("stack", f"esp = {esp:#x} is neither in the task's stack nor in the entry stack")
 
@@ -274,7 +279,7 @@ class Kernel(abc.ABC):
             cpu.verw = False
             if region.task != cpu.task:
                 raise Broken("ownership", f"{ins.text!r} touches {region.name}, the stack of another task")
-            if not access.implicit and linear < cpu.registers[ESP]:
+            if not access.implicit and linear < cpu.registers[ESP] and self.overwritten_below(cpu):
                 raise Broken("stack top", f"{ins.text!r} touches {linear:#x}, below esp = {cpu.registers[ESP]:#x}")
         elif area is Area.CPU or area is Area.ENTRY_STACK:
             cpu.verw = False
@@ -290,6 +295,14 @@ class Kernel(abc.ABC):
             raise Broken("sharing", f"{ins.text!r} writes {region.name}, {area.value}")
         if self.shared is not None and area not in (Area.TASK_STACK, Area.ENTRY_STACK):
             self.shared.add((cpu.number, linear, access.write))
+
+    def overwritten_below(self, cpu: Cpu) -> bool:
+        """Can something come here that uses the stack below esp?"""
+        return True
+
+    def strays(self, cpu: Cpu, access: Access, linear: int) -> bool:
+        """On a mispredicted path: is this where only the caller could send it?"""
+        return linear >= self.task_size and self.memory.at(linear) is None
 
     def _user_access(self, task: Task, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
         self.looked = True
@@ -322,11 +335,11 @@ class Kernel(abc.ABC):
     # -- interrupts ----------------------------------------------------------------
 
     def next_poison(self) -> int:
-        self.poison = POISON + (self.poison + 0x11) % 0x10000
+        self.poison = self.poison_base + (self.poison + 0x11) % 0x10000
         return self.poison
 
     def clobber(self, start: int, end: int) -> None:
-        self.memory.fill(start, end, self.next_poison().to_bytes(4, "little"))
+        self.memory.fill(start, end, self.next_poison().to_bytes(self.memory.width, "little"))
 
     def clobber_below(self, cpu: Cpu, task: Task, words: int = 3) -> None:
         """An interrupt without a change of stack: everything below esp goes."""

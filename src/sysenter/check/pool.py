@@ -45,15 +45,15 @@ class _Bench:
     handler: Handler
     offsets: dict[str, int]
     entry: EntryObject
-    kernels: dict[bool, Kernel]
+    kernels: dict[str, Kernel]
 
 
 _benches: dict[Subject, _Bench] = {}
 _mutants: dict[Subject, list[Mutant]] = {}
 
 
-def _kernels(handler: Handler, entry: EntryObject, offsets: dict[str, int]) -> dict[bool, Kernel]:
-    return {features: handler.kernel(entry, offsets, features) for features in handler.features}
+def _kernels(handler: Handler, entry: EntryObject, offsets: dict[str, int]) -> dict[str, Kernel]:
+    return {variant: handler.kernel(entry, offsets, variant) for variant in handler.variants}
 
 
 def _bench(subject: Subject) -> _Bench:
@@ -73,7 +73,7 @@ def _check_job(work: tuple[Subject, Job]) -> tuple[Subject, Job, Tally, list[str
     worth = [f for f in tally.failures if not expected or f.key == expected]
     for failure in _different(worth)[:_STORIES]:
         simplest = shrink(bench.kernels, failure) if failure.case.calls else failure
-        kernel = bench.kernels.get(simplest.case.features, bench.kernels[False])
+        kernel = bench.kernels[simplest.case.variant]
         stories.append(tell(kernel, simplest))
     return subject, job, tally, stories
 
