@@ -142,6 +142,8 @@ def _decode(ins: Any, width: int) -> Instruction:
     accesses = [_operand(ins, op, mnemonic, width) for op in ins.operands if op.type == x86.X86_OP_MEM]
     segment = _moved_segment(ins)
     kind = mnemonic if mnemonic in _MODELLED else ""
+    if not kind and any(ins.group(g) for g in (capstone.CS_GRP_PRIVILEGE, capstone.CS_GRP_INT, capstone.CS_GRP_IRET)):
+        kind = "ud2"  # no model of it, and Unicorn's state is no place for it
     condition = -1
     target, register = 0, -1
     if mnemonic.startswith("j") and mnemonic not in ("jmp", "jecxz", "jcxz"):

@@ -190,8 +190,10 @@ class Legacy(Kernel):
         if access.write and region is not None and linear >= TASK_SIZE:
             symbols = self.program.symbols
             if region.area is Area.TEXT:
-                shared = symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0
-                if shared or (self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end):
+                if symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0:
+                    return
+                if self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end:
+                    self.shares = True
                     return
             if region.name == "counts" and (linear - _COUNTS) >> 5 == cpu.number:
                 return
@@ -360,18 +362,13 @@ class Legacy(Kernel):
         self._slots(task, top - self.pt_size, self._user_half(task), where)
         self._flags(task, self.memory.word(top - 12), where)
         self.counted(task, 4 if call.flags & TF else 0)
-        self._kernel_call(task, cpu)
+        self.kernel_takes_over(task, cpu)
         return "system_call: the kernel's int 0x80 entry takes it from here"
 
     def _flags(self, task: Task, found: int, where: str) -> None:
         mask = ~0x8D5
         if found & mask != (task.call.flags | FIXED | IF) & mask:
             raise Broken("pt_regs", f"EFLAGS in pt_regs = {found:#x} at {where}, the caller had {task.call.flags:#x}")
-
-    def _kernel_call(self, task: Task, cpu: Cpu) -> None:
-        self.clobber(self.stack_bounds(task, cpu)[0], self.top(task.number))
-        cpu.flags |= IF
-        task.active = False
 
     def _left(self, task: Task, cpu: Cpu) -> str:
         call, where = task.call, "ret_from_sys_call"
@@ -404,7 +401,7 @@ class Legacy(Kernel):
                 self._slots(task, frame, {"ECX": ecx, "EDX": edx, "EBP": call.ebp}, where)
             trapped = (4,) if call.flags & TF else ()
             self.counted(task, *trapped, 2 if task.path == "efault" else 1)
-        self._kernel_call(task, cpu)
+        self.kernel_takes_over(task, cpu)
         return "ret_from_sys_call: the kernel's exit takes it from here"
 
     def _no_way_on(self, task: Task, frame: int, where: str) -> None:

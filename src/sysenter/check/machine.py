@@ -73,6 +73,12 @@ class Task:
     def call(self) -> Call:
         return self.calls[self.index]
 
+    def over(self) -> None:
+        """The call has ended: forget all that belonged to it."""
+        fresh = Task(self.number, self.calls, self.cpu, self.index + 1, seen=self.seen, fast_calls=self.fast_calls)
+        for name in self.__slots__:
+            setattr(self, name, getattr(fresh, name))
+
 
 @dataclass(slots=True)
 class Saved:
@@ -105,7 +111,8 @@ class Kernel(abc.ABC):
         self.clock = 0
         self.looked = False  # the last instruction looked at the task or at user memory
         self.trace: list[Tick] | None = None
-        self.shared: set[tuple[int, int, bool]] | None = None  # (CPU, address, written)
+        self.shares = False  # something was written that another CPU may use
+        self.covered: set[int] | None = None  # addresses that have been executed, if anybody wants to know
 
     # -- for a subclass to say -----------------------------------------------------
 
@@ -216,6 +223,8 @@ class Kernel(abc.ABC):
         task.steps += 1
         if task.steps > STEP_LIMIT:
             raise Broken("end", f"{STEP_LIMIT} steps and still at {self.program.near(cpu.eip)}")
+        if self.covered is not None:
+            self.covered.add(cpu.eip)
         ins = self.program.instruction(cpu.eip)
         if ins is None:
             if self.program.start <= cpu.eip < self.program.end:
@@ -234,12 +243,9 @@ class Kernel(abc.ABC):
         if cpu.cpl == 3:
             self.returned(task, cpu)
             task.active = False
-            task.index += 1
-            task.steps = 0
-            return False
-        if not task.active:  # the kernel's own exit has been modelled as one step
-            task.index += 1
-            task.steps = 0
+        if not task.active:  # or the kernel's own exit has been modelled as one step
+            task.over()
+            cpu.leave()
             return False
         self.check_stack(task, cpu)
         return True
@@ -293,8 +299,6 @@ class Kernel(abc.ABC):
             raise Broken("stack", f"{ins.text!r} uses the text as a stack")
         if access.write and area not in self.writable:
             raise Broken("sharing", f"{ins.text!r} writes {region.name}, {area.value}")
-        if self.shared is not None and area not in (Area.TASK_STACK, Area.ENTRY_STACK):
-            self.shared.add((cpu.number, linear, access.write))
 
     def overwritten_below(self, cpu: Cpu) -> bool:
         """Can something come here that uses the stack below esp?"""
@@ -353,6 +357,13 @@ class Kernel(abc.ABC):
         for depth, value in ((4, cpu.flags), (8, cpu.segments["cs"]), (12, cpu.eip))[:words]:
             if esp - depth >= low:
                 self.memory.write(esp - depth, value)
+
+    def kernel_takes_over(self, task: Task, cpu: Cpu) -> None:
+        """The kernel does the rest of the call and goes back to user mode: one step here."""
+        self.poison = self.poison_base  # whatever came before, the same is left behind
+        low, high = self.stack_bounds(task, cpu)
+        self.clobber(low, high)
+        task.active = False
 
     def interrupt(self, task: Task, cpu: Cpu) -> None:
         """A maskable interrupt that goes back to where it came."""

@@ -354,13 +354,12 @@ class PresentAmd64(Present):
     def _kernel_call(self, task: Task, cpu: Cpu) -> None:
         """The kernel does the whole call its own way and goes back to user mode."""
         call = self.call_of(task)
-        self.clobber(_STACKS[task.number], self.top(task.number))
+        self.kernel_takes_over(task, cpu)
         self.clobber(_ENTRY_END[cpu.number] - 0x100, _ENTRY_END[cpu.number])
         for name in self.pt:
             self.memory.write(self.frame(task.number) + self.pt[name], 0xBEEF0000 + len(name))
         self.memory.write(self.top(task.number) - 8, USER_DS)
         self.memory.write(self.frame(task.number) + self.pt["RSP"], call.ebp)
-        task.active = False
 
     def _slow(self, task: Task, cpu: Cpu) -> str:
         """As from entry_SYSCALL_64: five words on the stack, all else in registers."""

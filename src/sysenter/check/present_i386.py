@@ -9,7 +9,7 @@ stacks: arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK and asm_exc_nmi.
 from __future__ import annotations
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
+from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP
 from sysenter.check.machine import POISON, Task
 from sysenter.check.memory import PAGE, Area, Memory
 from sysenter.check.objectfile import EntryObject
@@ -293,7 +293,7 @@ class PresentI386(Present):
 
     def _kernel_call(self, task: Task, cpu: Cpu, slots: dict[str, int]) -> None:
         """The kernel does the whole call its own way and goes back to user mode."""
-        self.clobber(_STACKS[task.number], self.top(task.number))
+        self.kernel_takes_over(task, cpu)
         self.clobber(_ENTRY_END[cpu.number] - 0x100, _ENTRY_END[cpu.number])
         call = task.call
         values = {
@@ -302,8 +302,6 @@ class PresentI386(Present):
         }  # fmt: skip
         for name, value in values.items():
             self.memory.write(self.frame(task.number) + self.pt[name], value)
-        cpu.flags |= IF
-        task.active = False
 
     def _handed_over(self, task: Task, cpu: Cpu, where: str) -> None:
         self.c_ready(task, cpu, where)

@@ -76,6 +76,12 @@ class Cpu:
     flushed: bool = False
     spec_ctrl: int = 0
 
+    def leave(self) -> None:
+        """Gone to user mode: nothing of the call is left in it."""
+        self.registers = [0] * len(self.registers)
+        self.eip, self.flags, self.cpl = 0, FIXED | IF, 3
+        self.shadow = self.shielded = self.verw = False
+
     def copy(self) -> Cpu:
         return Cpu(
             self.number, self.registers[:], self.eip, self.flags, self.segments.copy(), self.bases.copy(),
@@ -104,8 +110,10 @@ class Processor:
     _MODE: int = _unicorn.UC_MODE_32
     _VALUE: Any = ctypes.c_uint32
     _BASED = "fs"  # the segment whose base kernel code relies on
-    _IDS: tuple[int, ...] = (x86.UC_X86_REG_EAX, x86.UC_X86_REG_ECX, x86.UC_X86_REG_EDX, x86.UC_X86_REG_EBX, x86.UC_X86_REG_ESP,
-            x86.UC_X86_REG_EBP, x86.UC_X86_REG_ESI, x86.UC_X86_REG_EDI, x86.UC_X86_REG_EFLAGS)  # fmt: skip
+    _IDS: tuple[int, ...] = (
+        x86.UC_X86_REG_EAX, x86.UC_X86_REG_ECX, x86.UC_X86_REG_EDX, x86.UC_X86_REG_EBX, x86.UC_X86_REG_ESP,
+        x86.UC_X86_REG_EBP, x86.UC_X86_REG_ESI, x86.UC_X86_REG_EDI, x86.UC_X86_REG_EFLAGS,
+    )  # fmt: skip
 
     def __init__(self, memory: Memory, watch: Watch) -> None:
         self.memory = memory
