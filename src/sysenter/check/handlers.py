@@ -147,9 +147,9 @@ class Bench:
 
 def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
     return Handler(
-        f"legacy-{way}", says, ".text", lambda entry, offsets, _: legacy.Legacy(entry, offsets, way),
+        f"legacy-{way}", says, ".text", lambda entry, offsets, v: legacy.Legacy(entry, offsets, way, v),
         legacy.lone_calls, legacy.scattered, legacy.interrupted, legacy.paired, legacy.events,
-        retpolines=False, must_fail=must_fail,
+        variants=("", "low"), retpolines=False, must_fail=must_fail,
         roots=(f"sysenter_entry_{way}", f"sysenter_trapped_{way}", "sysenter_debug", "sysenter_nmi"),
         headers="linux-2.4.22" if way == "tss" else "linux-2.2.26",
     )  # fmt: skip

@@ -29,9 +29,10 @@ TASK_SIZE, THREAD_SIZE = 0xC0000000, 8192
 EFAULT = -14 & 0xFFFFFFFF
 
 _TEXT = 0xC4000000  # a copy in the direct mapping
-_TASKS = (0xC5000000, 0xC5004000, 0xC5008000)
-_TSS = (0xC0300000, 0xC0302000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
-_SLOTS = (0xC0310000, 0xC0312000)
+# variant -> tasks above, or below, the entry stacks
+_TASKS_AT = {"": (0xC5000000, 0xC5004000, 0xC5008000), "low": (0xC1000000, 0xC1004000, 0xC1008000)}
+_TSS = (0xC2310000, 0xC2332000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
+_SLOTS = (0xC2510000, 0xC2532000)
 _TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
 _GDT = 0xC0370000
 _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
@@ -50,9 +51,10 @@ class Legacy(Kernel):
     pt_size = 60
     wraps = True
 
-    def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str) -> None:
+    def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
         self.way, self.offsets, self.name = way, offsets, f"legacy-{way}"
+        self.tasks_at = _TASKS_AT[variant]
         self.numbers = offsets["NR_CALLS"]
         self.memory = memory = Memory(64 * PAGE)
         code = entry.sections[".text"].data
@@ -68,10 +70,10 @@ class Legacy(Kernel):
         memory.add("the GDT", Area.GLOBAL, _GDT, 0x100)
         memory.add("bottom-half words", Area.GLOBAL, _BH, 8)
         memory.add("counts", Area.GLOBAL, _COUNTS, 64)
-        for number, start in enumerate(_TASKS):
+        for number, start in enumerate(self.tasks_at):
             memory.add(f"task {number}", Area.TASK, start, PAGE, task=number)
         memory.stacks_follow()
-        for number, start in enumerate(_TASKS):
+        for number, start in enumerate(self.tasks_at):
             memory.add(f"task {number}'s stack", Area.TASK_STACK, start + PAGE, PAGE, task=number)
         for cpu in range(2):
             memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, _TSS[cpu], 256, cpu=cpu)
@@ -99,7 +101,7 @@ class Legacy(Kernel):
         for number in range(self.numbers):
             memory.write(_TABLE + 4 * number, _BODY_AT + 16 * number)
             memory.write(_SLOW_CALL + number, number % 8 == _SLOWNESS, 1)
-        for number, start in enumerate(_TASKS):
+        for number, start in enumerate(self.tasks_at):
             memory.write(_TASK_ARRAY + 4 * number, start)
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
 
@@ -127,13 +129,13 @@ class Legacy(Kernel):
 
     def set_field(self, task: int, field: str, value: int) -> None:
         if field in self.offsets:
-            self.memory.write(_TASKS[task] + self.offsets[field], value)
+            self.memory.write(self.tasks_at[task] + self.offsets[field], value)
 
     def field(self, task: int, field: str) -> int:
-        return self.memory.word(_TASKS[task] + self.offsets[field])
+        return self.memory.word(self.tasks_at[task] + self.offsets[field])
 
     def top(self, task: int) -> int:
-        return _TASKS[task] + THREAD_SIZE
+        return self.tasks_at[task] + THREAD_SIZE
 
     def run_on(self, task: Task, cpu: Cpu) -> None:
         task.cpu, cpu.task = cpu.number, task.number
@@ -147,9 +149,9 @@ class Legacy(Kernel):
             self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
             stack = _TSS[cpu.number] + 88
         else:
-            self.memory.write(_TASKS[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
+            self.memory.write(self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
             cpu.tr = 0x60 + 16 * task.number  # each task's own TSS, inside its task_struct
-            base = _TASKS[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
+            base = self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
             self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
             self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
             if self.way == "cruel":
@@ -159,7 +161,7 @@ class Legacy(Kernel):
     # -- where things are --------------------------------------------------------------
 
     def stack_bounds(self, task: Task, cpu: Cpu) -> tuple[int, int]:
-        return _TASKS[task.number] + PAGE, self.top(task.number)
+        return self.tasks_at[task.number] + PAGE, self.top(task.number)
 
     def entry_bounds(self, cpu: Cpu) -> tuple[int, int]:
         if self.way == "tss":
@@ -201,6 +203,15 @@ class Legacy(Kernel):
 
     # -- a caller comes ------------------------------------------------------------------
 
+    def tick(self, task: Task) -> bool:
+        cpu = self.cpus[task.cpu]
+        ours = self.program.start <= cpu.eip < self.program.end
+        if task.active and ours and cpu.flags & TF:
+            raise Broken("trap", f"TF is set at {self.program.near(cpu.eip)}: a #DB follows that nobody takes out")
+        if task.active and not ours and task.trap and self.functions.get(cpu.eip) != "kernel_debug":
+            raise Broken("trap", "the kernel's handler was not told of a #DB")
+        return super().tick(task)
+
     def fetched(self, task: Task, address: int) -> int | None:
         """A word that the caller could read itself, or None."""
         address &= 0xFFFFFFFF
@@ -226,7 +237,8 @@ class Legacy(Kernel):
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             cpu.segments[name], cpu.bases[name] = selector, self.descriptor(cpu, selector) or 0
         task.ldt, task.resident, task.bodies = True, False, 0
-        task.counts = self.slow_counts()
+        task.counts, task.count = self.slow_counts(), self.entries()
+        task.trap = ""
         task.nmis = 0
         task.exit_required = task.work_seen = task.ipi = False
         task.result = call.result
@@ -238,6 +250,13 @@ class Legacy(Kernel):
             self.say(task, cpu, "#DB before the first instruction: the caller's TF")
             self.vector(cpu, "sysenter_debug")
 
+    def entries(self) -> int:
+        """Calls that came in, as the module's C adds them up for its report (SLOT_COUNT, TSS_COUNT)."""
+        if self.way == "global":
+            return self.memory.word(self.program.symbols["sysenter_global_count"])
+        at = {"tss": [tss + 12 for tss in _TSS], "cruel": [_COUNTS, _COUNTS + 32], "gentle": list(_SLOTS)}[self.way]
+        return sum(self.memory.word(a) for a in at) & 0xFFFFFFFF
+
     def slow_counts(self) -> tuple[int, ...]:
         """declined, exit, fault, vm86, trapped, NMI (native/legacy/legacy.h, SLOW_*)."""
         at = self.program.symbols["sysenter_slow"]
@@ -247,6 +266,10 @@ class Legacy(Kernel):
         """Just these slow ways have been counted in this call (one CPU at work only)."""
         if self.tasks[1].calls:
             return
+        # cruel counts at the frame, where those that go the short ways never come
+        come = int(self.way != "cruel" or (task.path in ("fast", "declined") and not task.call.flags & TF))
+        if self.entries() - task.count & 0xFFFFFFFF != come:
+            raise Broken("count", f"one call counts {self.entries() - task.count}, should be {come}")
         made = tuple(now - then for now, then in zip(self.slow_counts(), task.counts, strict=True))
         wanted = tuple(int(n in slow) for n in range(5))
         if made[:5] != wanted or made[5] != task.nmis:
@@ -278,6 +301,9 @@ class Legacy(Kernel):
             return self._left(task, cpu)
         if name == "sysenter_segv":
             self.c_ready(task, cpu, name)
+            self._interrupts_on(cpu, name)
+            if task.path == "vm86" and (cpu.segments["fs"] or cpu.segments["gs"]):
+                raise Broken("segments", f"fs, gs = {cpu.segments['fs']:#x}, {cpu.segments['gs']:#x} of vm86 mode")
             task.bodies += 100
             self.clobber_below(cpu, task, words=0)
             cpu.eip = self.processor.pop(cpu)
@@ -292,9 +318,18 @@ class Legacy(Kernel):
         low, high = self.stack_bounds(task, cpu)
         if not low + ROOM <= cpu.registers[ESP] <= high:
             raise Broken("stack", f"{name} would take esp & -8192 = {cpu.registers[ESP] & -8192:#x} for current")
+        if name == "kernel_debug":
+            if task.trap != "kernel":
+                raise Broken("trap", "the kernel's handler is told of a #DB that is the entry's own")
+            task.trap = ""
         self.clobber_below(cpu, task, words=0)
         self.processor._iret(cpu, Instruction(cpu.eip, 0, "iret", "iretd", "iretd", ()))
         return f"{name} comes and goes"
+
+    def _interrupts_on(self, cpu: Cpu, where: str) -> None:
+        """int 0x80 is a trap gate: the kernel's own entry, exit and signals have them on."""
+        if not cpu.flags & IF:
+            raise Broken("interrupts", f"interrupts are off at {where}")
 
     def _slots(self, task: Task, at: int, wanted: dict[str, int], where: str, key: str = "pt_regs") -> None:
         for name, value in wanted.items():
@@ -359,6 +394,7 @@ class Legacy(Kernel):
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} at {where}, was {selector:#x}")
         if cpu.flags & (TF | 0x3000 | NT | 0x40000 | 0x400):
             raise Broken("flags", f"EFLAGS = {cpu.flags:#x} at {where}")
+        self._interrupts_on(cpu, where)
         self._slots(task, top - self.pt_size, self._user_half(task), where)
         self._flags(task, self.memory.word(top - 12), where)
         self.counted(task, 4 if call.flags & TF else 0)
@@ -373,8 +409,11 @@ class Legacy(Kernel):
     def _left(self, task: Task, cpu: Cpu) -> str:
         call, where = task.call, "ret_from_sys_call"
         self.c_ready(task, cpu, where)
-        if cpu.registers[EBX] != _TASKS[task.number]:
-            raise Broken("hand-over", f"ebx = {cpu.registers[EBX]:#x} at {where}, current is {_TASKS[task.number]:#x}")
+        self._interrupts_on(cpu, where)
+        if cpu.registers[EBX] != self.tasks_at[task.number]:
+            raise Broken(
+                "hand-over", f"ebx = {cpu.registers[EBX]:#x} at {where}, current is {self.tasks_at[task.number]:#x}"
+            )
         frame = self.top(task.number) - self.pt_size
         if task.path == "vm86":
             frame -= 0x60 + 16
@@ -425,6 +464,8 @@ class Legacy(Kernel):
 
     def returned(self, task: Task, cpu: Cpu) -> None:
         call = task.call
+        if task.trap:
+            raise Broken("trap", "the kernel's handler was not told of a #DB")
         if task.path != "fast" or task.bodies != 1:
             raise Broken("number", f"SYSEXIT of a call that is {task.path}, {task.bodies} bodies have run")
         ebx, _, _, esi, edi = call.registers
@@ -475,6 +516,7 @@ class Legacy(Kernel):
             self.vector(cpu, "sysenter_nmi")
         elif event.kind == "debug":
             self.say(task, cpu, "#DB: a watchpoint")
+            task.trap = "" if cpu.eip == self.entry else "kernel"
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
             self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
@@ -489,8 +531,7 @@ class Legacy(Kernel):
             raise ValueError(f"{event.kind}: no such event")
 
     def switch(self, task: Task, cpu: Cpu, elsewhere: bool) -> None:
-        for region in (self.memory.regions[f"CPU {cpu.number}'s slot"],):
-            self.clobber(region.start, region.end)
+        self.clobber(_SLOTS[cpu.number] + 4, _SLOTS[cpu.number] + 128)  # all but its count
         if self.tasks[1].calls or not elsewhere:
             return
         other = self.cpus[1 - cpu.number]
@@ -537,7 +578,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield twice(replace(_PLAIN, pending=pending))
     yield twice(replace(_PLAIN, tracing=0x10))
     yield twice(replace(_PLAIN, work=1))
-    yield twice(replace(_PLAIN, vm86=True))
+    yield twice(replace(_PLAIN, vm86=True, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
     for sleeps in ("same", "other"):
         yield twice(replace(_PLAIN, sleeps=sleeps))
         yield twice(replace(_PLAIN, sleeps=sleeps, pending=1))
@@ -564,7 +605,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
             Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), 0, rng.randrange(2))
             for _ in range(rng.randrange(3))
         )
-        yield Case(tuple(calls), happenings)
+        yield Case(tuple(calls), happenings, variant=rng.choice(tuple(_TASKS_AT)))
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
@@ -578,7 +619,8 @@ def interrupted() -> Iterator[Case]:
         replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
         replace(_PLAIN, ebp=_ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK),
         replace(_PLAIN, ebp=_ABSENT + 0x1000),
-        replace(_PLAIN, vm86=True), replace(_PLAIN, sleeps="other"), replace(_PLAIN, flags=0x7E02),
+        replace(_PLAIN, vm86=True, segments=(1, 2, 3, 4)), replace(_PLAIN, sleeps="other"), replace(_PLAIN, flags=0x7E02),
+        replace(_PLAIN, flags=0xAD7),
     ):  # fmt: skip
         yield Case((call, replace(_PLAIN, eax=5)))
 

@@ -64,6 +64,7 @@ class Task:
     stood: bool = False  # the frame of the call before stood at SYSENTER
     built: bool = False  # and was written again
     counts: tuple[int, ...] = ()  # of slow ways, at SYSENTER
+    trap: str = ""  # who must still be told of a #DB
     nmis: int = 0  # on the entry stack in this call
     moved: bool = False  # has been on another CPU in this call
     cleared: bool = False  # branch history

@@ -29,6 +29,8 @@ class Mutant:
     places: tuple[int, ...] = ()
 
 
+# opcodes whose ModRM.reg is a part of the opcode (SDM Vol. 2D, A.4)
+_GROUPS = (0x80, 0x81, 0x83, 0x8F, 0xBA, 0xC0, 0xC1, 0xC6, 0xC7, 0xD0, 0xD1, 0xD2, 0xD3, 0xF6, 0xF7, 0xFE, 0xFF)
 _Found = tuple[str, EntryObject, tuple[int, ...]]
 
 
@@ -144,8 +146,8 @@ def _register_changes(text: _Text, at: int, ins: object, raw: bytes) -> Iterator
     modrm = encoding.modrm_offset
     if modrm:
         byte = raw[modrm]
-        if registers and not (raw[modrm - 1] in (0x81, 0x83, 0xF7, 0xFF, 0x8F, 0xC7) and byte >> 6 != 3):
-            shift = 0 if byte >> 6 == 3 and raw[modrm - 1] in (0x81, 0x83, 0xF7, 0xFF, 0xC7) else 3
+        if registers and not (raw[modrm - 1] in _GROUPS and byte >> 6 != 3):
+            shift = 0 if byte >> 6 == 3 and raw[modrm - 1] in _GROUPS else 3
             for step in (1, 5):
                 number = ((byte >> shift & 7) + step) & 7
                 new = byte & ~(7 << shift) | number << shift

@@ -91,12 +91,17 @@ class Present(Kernel):
                 raise Broken(key, f"PT_{name} = {found:#x} at {where}, should be {text}")
 
     def frame_stands(self, task: Task, where: str) -> None:
-        """FRAME_SS is there, and every other slot is something the caller knows."""
+        """FRAME_SS is there, and every other slot holds what its register has held in user mode."""
         if self.slot(task, self.ss) != self.offsets["FRAME_SS"]:
             raise Broken("inside", f"PT_{self.ss} = {self.slot(task, self.ss):#x} at {where}: unload cannot see it")
         for name in self.pt:
-            if name not in (self.ss, "EFLAGS") and self.slot(task, name) not in task.seen:
+            known = self.held(task, name)
+            if name not in (self.ss, "EFLAGS") and self.slot(task, name) not in known:
                 raise Broken("leak", f"PT_{name} = {self.slot(task, name):#x} at {where} was never the caller's")
+
+    @abc.abstractmethod
+    def held(self, task: Task, name: str) -> frozenset[int]:
+        """What the caller has had in this register until now; for other slots, anywhere."""
 
     def flags_slot(self, task: Task, where: str, may_have_if: bool) -> None:
         """System flags in the frame are the caller's; the arithmetic ones do not matter."""

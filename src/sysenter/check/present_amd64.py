@@ -27,7 +27,7 @@ _LAST = (1 << 64) - 1
 MARK = -NR & _LAST  # native/present/abi.h, SYSENTER_MARK_AMD64
 R8, R9, R10, R12 = 8, 9, 10, 12
 ENOSYS = -38 & _LAST
-KERNEL_CS, USER_CS, USER_DS = 0x10, 0x33, 0x2B
+KERNEL_CS, KERNEL_DS, USER_CS, USER_DS = 0x10, 0x18, 0x33, 0x2B
 TASK_SIZE = 1 << 47
 POISON = 0xFFFF8880C0DE0000
 
@@ -39,9 +39,10 @@ _XENPV = 8 * 32 + 16  # entry_amd64.S has it for "this kernel has no such mitiga
 VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
     "": ("sysenter_entry", frozenset()),
     "mitigated": ("sysenter_entry_mitigated", frozenset({_IBRS, _BHB, _VMSCAPE, _BUFFERS})),
+    "ibrs": ("sysenter_entry_mitigated_no_ibt", frozenset({_IBRS})),
     "pti": ("sysenter_entry_pti_no_ibt", frozenset({_PTI})),
+    "pti, pcid, ibrs": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS})),
     "pti, pcid, mitigated": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS, _BHB, _VMSCAPE, _BUFFERS})),
-    "vmscape": ("sysenter_entry_mitigated_no_ibt", frozenset({_VMSCAPE})),
 }
 
 _TEXT = 0xFFFFFFFFC0A01000
@@ -62,7 +63,8 @@ _FUNCTIONS = {
     "clear_bhb_loop": 0xFFFFFFFF81005000,
 }  # fmt: skip
 _BODY_AT = 0xFFFFFFFF81100000
-_SPEC_CTRL = (0x5, 0x1)  # IBRS and more, of each CPU
+_SPEC_CTRL = (0x200000405, 0x401)  # IBRS and more, of each CPU
+_SPEC_CTRL_USER = tuple(value & 0xFFFFFFFE for value in _SPEC_CTRL)  # the kernel's IBRS_EXIT drops the upper half too
 _ARGUMENTS = ("RDI", "RSI", "RDX", "R10", "R8", "R9")
 _KEPT = ("RBX", "RBP", "R12", "R13", "R14", "R15")
 _PT = (*_KEPT, "R11", "R10", "R9", "R8", "RAX", "RCX", "RDX", "RSI", "RDI", "ORIG_RAX", "RIP", "CS", "EFLAGS", "RSP",
@@ -145,13 +147,13 @@ class PresentAmd64(Present):
         for cpu in self.cpus:
             number = cpu.number
             for symbol, value in (
-                ("tss_sp0", _ENTRY_END[number]), ("user_pcid_flush_mask", 0), ("sysenter_count", 100 * number),
+                ("tss_sp0", _ENTRY_END[number]), ("user_pcid_flush_mask", 0), ("sysenter_count", 0xFFFFFFFF - number),
                 ("x86_spec_ctrl_current", _SPEC_CTRL[number]), ("x86_ibpb_exit_to_user", 0),
                 ("sysenter_kstack_offset", 0xDEADBEEF * (number + 1)),
             ):  # fmt: skip
                 memory.write(self.percpu(number, symbol), value)
             cpu.msr = (KERNEL_CS, _ENTRY_END[number], self.entry)
-            cpu.spec_ctrl = _SPEC_CTRL[number] & ~1
+            cpu.spec_ctrl = _SPEC_CTRL_USER[number]
             cpu.bases["gs"], cpu.kernel_gs = 0, _PERCPU_BASE[number]
             self.run_on(self.tasks[number], cpu)
             cpu.cr3 = self.user_cr3(self.tasks[number], cpu)
@@ -179,7 +181,7 @@ class PresentAmd64(Present):
 
     def kernel_cr3(self, task: Task, cpu: Cpu) -> int:
         pcid = 1 + (task.number + 3 * cpu.number) % 6 if self.processor.pcid else 0
-        return 0x10000000 + 0x100000 * task.number | pcid
+        return 0x390000000 + 0x100000 * task.number | pcid
 
     def user_cr3(self, task: Task, cpu: Cpu) -> int:
         if not self.pti:
@@ -201,7 +203,7 @@ class PresentAmd64(Present):
         raise Broken("user memory", "this entry has no use for user memory")
 
     def descriptor(self, cpu: Cpu, selector: int) -> int | None:
-        return None
+        return 0 if selector == KERNEL_DS else None  # VERW asks; nothing here loads a segment
 
     def timestamp(self, cpu: Cpu) -> int:
         self.clock = (self.clock * 6364136223846793005 + 1442695040888963407) & _LAST
@@ -288,7 +290,7 @@ class PresentAmd64(Present):
             cpu.segments[name] = selector
         cpu.bases["gs"], cpu.kernel_gs = _USER_GS[task.number], _PERCPU_BASE[cpu.number]
         cpu.segments["cs"], cpu.segments["ss"] = USER_CS, USER_DS
-        cpu.cpl, cpu.spec_ctrl, cpu.flushed = 3, _SPEC_CTRL[cpu.number] & ~1, False
+        cpu.cpl, cpu.spec_ctrl, cpu.flushed = 3, _SPEC_CTRL_USER[cpu.number], False
         cpu.cr3 = self.user_cr3(task, cpu)
         task.bodies, task.offset, task.moved = 0, -1, False
         task.built, task.stood = False, self.slot(task, "SS") == self.offsets["FRAME_SS"]
@@ -332,6 +334,16 @@ class PresentAmd64(Present):
         for number, name in enumerate(NAMES[64]):
             if number not in but and cpu.registers[number] != wanted[number]:
                 raise Broken(key, f"{name} = {cpu.registers[number]:#x} at {where}, should be {wanted[number]:#x}")
+
+    def held(self, task: Task, name: str) -> frozenset[int]:
+        made = [call for call in task.calls[: task.index + 1] if isinstance(call, Call64)]
+        if name in _ARGUMENTS:
+            return frozenset(call.registers[_ARGUMENTS.index(name)] for call in made)
+        if name in _KEPT:
+            return frozenset(call.kept[_KEPT.index(name)] for call in made)
+        if name == "RCX":
+            return frozenset(call.rip for call in made)
+        return task.seen
 
     def _stock(self, task: Task, cpu: Cpu) -> str:
         call, where = self.call_of(task), "entry_SYSENTER_compat"
@@ -385,6 +397,8 @@ class PresentAmd64(Present):
 
     def _clear_history(self, task: Task, cpu: Cpu) -> str:
         self.c_ready(task, cpu, "clear_bhb_loop")
+        if not self.bhb:
+            raise Broken("fast", "clear_bhb_loop runs where the kernel does not call it")
         task.cleared = True
         cpu.eip = self.processor.pop(cpu)
         cpu.registers[EAX], cpu.registers[ECX] = self.next_poison(), self.next_poison()
@@ -514,7 +528,7 @@ class PresentAmd64(Present):
             if cpu.segments[name] != selector:
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} after SYSRET, was {selector:#x}")
         self.as_in_user_mode(task, cpu, where)
-        if self.ibrs and cpu.spec_ctrl != _SPEC_CTRL[cpu.number] & ~1:
+        if self.ibrs and cpu.spec_ctrl != _SPEC_CTRL_USER[cpu.number]:
             raise Broken("branches", f"SPEC_CTRL = {cpu.spec_ctrl:#x} in user mode")
         self._flushed_if_due(task, cpu)
         self.no_flags_left(task)
@@ -522,6 +536,8 @@ class PresentAmd64(Present):
             raise Broken("work", "a stack trace or a branch barrier waits for the exit, and the call returns by SYSRET")
         if self.verw and not cpu.verw:
             raise Broken("buffers", "no VERW after the last access to kernel data")
+        if cpu.verw and not self.verw:
+            raise Broken("fast", "VERW where the kernel has none")
         if task.stood and task.built:
             raise Broken("fast", "the frame of the call before stood, and was built again")
         if self.slot(task, "SS") == self.offsets["FRAME_SS"]:
@@ -581,7 +597,7 @@ class PresentAmd64(Present):
         other.registers, other.eip, other.flags = cpu.registers[:], cpu.eip, cpu.flags
         other.segments, other.bases = cpu.segments.copy(), cpu.bases.copy()
         other.cpl, other.shadow, other.flushed = cpu.cpl, cpu.shadow, cpu.flushed
-        other.spec_ctrl = _SPEC_CTRL[other.number] & ~(cpu.cpl == 3)
+        other.spec_ctrl = (_SPEC_CTRL_USER if cpu.cpl else _SPEC_CTRL)[other.number]
         self.run_on(self.tasks[2], cpu)
         self.run_on(task, other)
         if cpu.cpl == 3:

@@ -51,6 +51,8 @@ USER_STACK, USER_ABSENT, USER_FRAGILE, USER_TOP = 0xBF800000, 0xBF802000, 0xBF90
 PT = ("EBX", "ECX", "EDX", "ESI", "EDI", "EBP", "EAX", "DS", "ES", "FS", "GS", "ORIG_EAX", "EIP", "CS", "EFLAGS",
       "OLDESP", "OLDSS")  # fmt: skip
 
+_ARGUMENTS = ("EBX", "ECX", "EDX", "ESI", "EDI")
+
 
 class PresentI386(Present):
     """The kernel of one Debian i386 release, with two CPUs and three tasks.
@@ -269,6 +271,12 @@ class PresentI386(Present):
             "ORIG_EAX": call.eax & (NR - 1), "EIP": call.vdso + LANDING_PAD & 0xFFFFFFFF, "CS": USER_CS,
             "OLDESP": call.ebp,
         }  # fmt: skip
+
+    def held(self, task: Task, name: str) -> frozenset[int]:
+        made = task.calls[: task.index + 1]
+        if name in _ARGUMENTS:
+            return frozenset(c.registers[_ARGUMENTS.index(name)] for c in made)
+        return task.seen
 
     def _stock(self, task: Task, cpu: Cpu) -> str:
         call = task.call

@@ -314,8 +314,9 @@ class Processor:
         cpu.eip = ins.address + ins.size
 
     def _verw(self, cpu: Cpu, ins: Instruction) -> None:
-        cpu.flags |= ZF  # the selectors in use are writable
-        cpu.verw = True
+        selector = self.memory.read(self.linear(cpu, ins.accesses[0]), 2) if ins.accesses else 0
+        cpu.verw = self.watch.descriptor(cpu, selector) is not None
+        cpu.flags = cpu.flags & ~ZF | (ZF if cpu.verw else 0)
         cpu.eip = ins.address + ins.size
 
     def sysenter(self, cpu: Cpu) -> None:
