@@ -619,8 +619,8 @@ def interrupted() -> Iterator[Case]:
         replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
         replace(_PLAIN, ebp=_ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK),
         replace(_PLAIN, ebp=_ABSENT + 0x1000),
-        replace(_PLAIN, vm86=True, segments=(1, 2, 3, 4)), replace(_PLAIN, sleeps="other"), replace(_PLAIN, flags=0x7E02),
-        replace(_PLAIN, flags=0xAD7),
+        replace(_PLAIN, vm86=True, segments=(1, 2, 3, 4)), replace(_PLAIN, sleeps="other"),
+        replace(_PLAIN, flags=0x7E02), replace(_PLAIN, flags=0xAD7),
     ):  # fmt: skip
         yield Case((call, replace(_PLAIN, eax=5)))
 
