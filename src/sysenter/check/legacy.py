@@ -18,7 +18,7 @@ from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, 
 from sysenter.check.machine import POISON, ROOM, Kernel, Task
 from sysenter.check.memory import PAGE, Area, Memory
 from sysenter.check.objectfile import EntryObject
-from sysenter.check.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Processor
+from sysenter.check.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Fault, Processor
 from sysenter.check.program import lay_out
 from sysenter.check.properties import Broken
 
@@ -227,6 +227,8 @@ class Legacy(Kernel):
         top = self.top(task.number)
         if call.before:
             self.clobber(top - 0x800, top)
+        if "debug" in call.before:
+            self._trapped_in_user_mode(task, cpu)
         self.set_field(task.number, "TASK_TRACE", 2 if call.work else 0)
         self.set_field(task.number, "TASK_NEED_RESCHED", 0)
         self.set_field(task.number, "TASK_SIGPENDING", 0)
@@ -249,6 +251,24 @@ class Legacy(Kernel):
         if cpu.flags & TF:
             self.say(task, cpu, "#DB before the first instruction: the caller's TF")
             self.vector(cpu, "sysenter_debug")
+
+    def _trapped_in_user_mode(self, task: Task, cpu: Cpu) -> None:
+        """TF in a code segment of the LDT, whose EIP happens to be the entry's: a debugger's affair."""
+        self.say(task, cpu, "in user mode: #DB in an LDT segment, at the entry's EIP")
+        cpu.registers = [0, 0, 0, 0, self.top(task.number), 0, 0, 0]
+        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = KERNEL_CS, KERNEL_DS, 0
+        pushed = (self.entry, 0x0F, TF | IF | FIXED, 0xBF800000, USER_DS)
+        for value in reversed(pushed):
+            self.processor.push(cpu, value)
+        cpu.flags, cpu.eip = FIXED | IF, self.program.symbols["sysenter_debug"]
+        for _ in range(20):
+            ins = self.program.instruction(cpu.eip)
+            if ins is None:
+                break
+            self.processor.step(cpu, ins)
+        frame = tuple(self.memory.word(self.top(task.number) - 20 + 4 * n) for n in range(5))
+        if self.functions.get(cpu.eip) != "kernel_debug" or frame != pushed:
+            raise Broken("trap", f"a #DB of user mode ends at {cpu.eip:#x} with {[hex(word) for word in frame]}")
 
     def entries(self) -> int:
         """Calls that came in, as the module's C adds them up for its report (SLOT_COUNT, TSS_COUNT)."""
@@ -276,8 +296,11 @@ class Legacy(Kernel):
             raise Broken("count", f"slow ways are counted {made}, should be {(*wanted, task.nmis)}")
 
     def vector(self, cpu: Cpu, handler: str) -> None:
-        for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
-            self.processor.push(cpu, value)
+        try:
+            for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
+                self.processor.push(cpu, value)
+        except Fault as fault:
+            raise Broken("stack", f"the processor cannot push at {fault.address:#x}") from fault
         cpu.flags &= ~(TF | NT | IF)
         cpu.eip = self.program.symbols[handler]
 
@@ -579,6 +602,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     yield twice(replace(_PLAIN, tracing=0x10))
     yield twice(replace(_PLAIN, work=1))
     yield twice(replace(_PLAIN, vm86=True, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
+    yield twice(replace(_PLAIN, before=("debug",)))
     for sleeps in ("same", "other"):
         yield twice(replace(_PLAIN, sleeps=sleeps))
         yield twice(replace(_PLAIN, sleeps=sleeps, pending=1))

@@ -230,7 +230,11 @@ class Kernel(abc.ABC):
         if ins is None:
             if self.program.start <= cpu.eip < self.program.end:
                 raise Broken("fault", f"no instruction at {self.program.near(cpu.eip)}")
-            words = self.arrive(task, cpu)
+            at = cpu.eip
+            try:
+                words = self.arrive(task, cpu)
+            except Fault as fault:
+                raise Broken("fault", f"the kernel's own code at {at:#x} faults (vector {fault.vector})") from fault
             self.say(task, cpu, words)
             cpu = self.cpus[task.cpu]
         else:
