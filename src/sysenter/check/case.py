@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
-__all__ = ["Call", "Case", "Event"]
+__all__ = ["Call", "Call64", "Case", "Event"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,14 @@ class Call:
     vm86: the caller is in virtual-8086 mode.
     """
 
+    FAST: ClassVar[int] = 0x80000003  # the plainest fast call
+    NAMES: ClassVar[dict[str, str]] = {"registers": "ebx, ecx, edx, esi, edi"}
+
     eax: int = 3
-    registers: tuple[int, int, int, int, int] = (1, 2, 3, 4, 5)
+    registers: tuple[int, ...] = (1, 2, 3, 4, 5)
     ebp: int = 0xBF800100
     flags: int = 0x202
-    segments: tuple[int, int, int, int] = (0x7B, 0x7B, 0, 0x33)
+    segments: tuple[int, ...] = (0x7B, 0x7B, 0, 0x33)
     result: int = 0
     work: int = 0
     pending: int = 0
@@ -34,6 +39,64 @@ class Call:
     before: tuple[str, ...] = ()
     vdso: int = 0xB7F00000
     vm86: bool = False
+
+    def words(self) -> str:
+        """What is not plain about it, as a person would tell it."""
+        return ", ".join(self._parts())
+
+    def _parts(self) -> Iterator[str]:
+        names = {"ebp": "ebp", "flags": "EFLAGS", "segments": "ds, es, fs, gs", **self.NAMES}
+        yield f"{names.get('eax', 'eax')} = {self.eax:#x}"
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in names and field.name != "eax" and value != field.default:
+                values = value if isinstance(value, tuple) else (value,)
+                yield f"{names[field.name]} = " + ", ".join(f"{v:#x}" for v in values)
+        if self.work:
+            yield f"the task traced ({self.work:#x})"
+        if self.pending:
+            yield f"work {self.pending:#x} comes up in the body"
+        if self.tracing:
+            yield f"tracing {self.tracing:#x} comes up in the body"
+        if self.sleeps:
+            yield f"the body sleeps and wakes on {'another' if self.sleeps == 'other' else 'the same'} CPU"
+        if not self.vdso:
+            yield "no vDSO"
+        if self.vm86:
+            yield "in vm86 mode"
+
+
+@dataclass(frozen=True)
+class Call64(Call):
+    """The same from 64-bit code.
+
+    eax: rax. registers: rdi, rsi, rdx, r10, r8, r9. ebp: r11, the user's stack.
+    rip: rcx, the return address. kept: rbx, rbp, r12 to r15. tracing: of a deferred
+    stack trace (unwind_mask). flush: the user's PCID is to be flushed when it next
+    returns. guest: a virtual machine runs on the CPU during the body.
+    """
+
+    FAST: ClassVar[int] = (1 << 64) - 512 + 3
+    NAMES: ClassVar[dict[str, str]] = {
+        "eax": "rax", "registers": "rdi, rsi, rdx, r10, r8, r9", "ebp": "r11", "rip": "rcx",
+        "kept": "rbx, rbp, r12, r13, r14, r15",
+    }  # fmt: skip
+
+    eax: int = 3
+    registers: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    ebp: int = 0x7FFC00001000
+    segments: tuple[int, ...] = (0, 0, 0, 0)
+    rip: int = 0x55550000102A
+    kept: tuple[int, ...] = (7, 8, 9, 10, 11, 12)
+    flush: bool = False
+    guest: bool = False
+
+    def _parts(self) -> Iterator[str]:
+        yield from super()._parts()
+        if self.flush:
+            yield "its PCID to be flushed"
+        if self.guest:
+            yield "a virtual machine runs on the CPU during the body"
 
 
 @dataclass(frozen=True)
@@ -56,11 +119,11 @@ class Case:
 
     turns: how many steps each CPU makes before the other has its turn,
     beginning with CPU 0; then CPU 0 runs to its end, then CPU 1.
-    features: patched in for a processor with SMAP and a need to clear buffers.
+    variant: of the handler's processor or way in (Handler.variants).
     """
 
     calls: tuple[Call, ...]
     events: tuple[Event, ...] = ()
     others: tuple[Call, ...] = ()
     turns: tuple[int, ...] = ()
-    features: bool = False
+    variant: str = ""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sysenter.check.explore import Tally
-from sysenter.check.handlers import HANDLERS, Subject, handler_named, jobs
+from sysenter.check.handlers import HANDLERS, Subject, handler_named
 from sysenter.check.mutants import mutants
 from sysenter.check.pool import Caught, checked, mutants_checked
 from sysenter.check.survivors import harmless
@@ -79,11 +79,14 @@ def _progress(console: Console) -> Progress:
 def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Report]:
     """The whole check of each subject, with progress on `console`."""
     reports = {s.handler: Report(s.handler) for s in subjects}
-    total = sum(len(jobs(handler_named(s.handler), seed)) for s in subjects)
     started = time.monotonic()
     with _progress(console) as progress:
-        bar = progress.add_task("checking", total=total)
-        for subject, _, tally, stories in checked(subjects, seed):
+        bar = progress.add_task("checking", total=None)
+        for done in checked(subjects, seed):
+            if isinstance(done, int):
+                progress.update(bar, total=done)
+                continue
+            subject, _, tally, stories = done
             report = reports[subject.handler]
             report.tally.add(tally)
             report.stories += stories

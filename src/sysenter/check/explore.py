@@ -10,8 +10,8 @@ with the instruction before it has been tried at the boundary before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 
 from sysenter.check.case import Call, Case, Event
 from sysenter.check.machine import Kernel, Saved, Tick
@@ -92,24 +92,47 @@ def run(kernel: Kernel, case: Case, tell: bool = False) -> Failure | None:
     return None
 
 
-def _finish(kernel: Kernel, known: dict[tuple[int, int], Saved]) -> None:
+class _Ends:
+    """States from which the end of the case is known to be good.
+
+    at: by call and EIP, those of the undisturbed run. starts: by call, those between
+    two calls; much of what happens in one call is over by the next.
+    """
+
+    def __init__(self) -> None:
+        self.at: dict[tuple[int, int], Saved] = {}
+        self.starts: dict[int, list[Saved]] = {}
+
+    def know(self, kernel: Kernel) -> bool:
+        """Is this one of those between two calls?"""
+        return any(kernel.same(saved) for saved in self.starts.get(kernel.tasks[0].index, ()))
+
+
+def _finish(kernel: Kernel, known: _Ends) -> None:
     """Run to the end, or to a state from which `known` has seen the end."""
     task = kernel.tasks[0]
     ticks = 0
+    passed: list[tuple[int, Saved]] = []
     while task.index < len(task.calls):
+        if not task.active and ticks:
+            if known.know(kernel):
+                break
+            passed.append((task.index, kernel.save()))
         kernel.tick(task)
         ticks += 1
         if task.active and (ticks < 6 or task.steps < 4):
-            saved = known.get((task.index, kernel.cpus[task.cpu].eip))
+            saved = known.at.get((task.index, kernel.cpus[task.cpu].eip))
             if saved is not None and kernel.same(saved):
-                return
+                break
+    for index, state in passed:
+        known.starts.setdefault(index, []).append(state)
 
 
 def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], stop: bool) -> Tally:
     """Every event of `menu` at every boundary of `case`. stop: at the first failure."""
     tally = Tally()
     saved: list[tuple[int, int, bool, Saved]] = []
-    known: dict[tuple[int, int], Saved] = {}
+    known = _Ends()
     kernel.begin(case)
     commutes = False
     try:
@@ -119,7 +142,7 @@ def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], st
             if task.active:
                 state = kernel.save()
                 saved.append((task.index, task.steps, commutes, state))
-                known[task.index, cpu.eip] = state
+                known.at[task.index, cpu.eip] = state
             ins = kernel.program.instruction(cpu.eip) if task.active else None
             off = not cpu.flags & IF
             kernel.looked = False
@@ -153,14 +176,20 @@ def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], st
     return tally
 
 
-def interleave(kernel: Kernel, case: Case, stride: int, stop: bool) -> Tally:
-    """Two CPUs: CPU 0 stops after each number of steps, CPU 1 does each number
-    of steps, CPU 0 goes on. stride: try every stride-th number on CPU 1.
+def interleave(kernel: Kernel, case: Case, stop: bool) -> Tally:
+    """Two CPUs: CPU 0 stops after each number of steps, CPU 1 does a number of steps,
+    CPU 0 goes on.
 
-    With two changes of turn all orders of two accesses each come up; more are
-    needed only where the CPUs share something, which `sharing` forbids.
+    First one after the other: where neither writes what the other uses, all orders
+    come to the same, and a few numbers of steps on CPU 1 are tried only to see that
+    it is so. Where something is shared, every fifth number.
     """
     tally = Tally()
+    kernel.shares = False
+    alone = run(kernel, case)
+    if alone is not None:
+        return Tally(1, 0, [alone])
+    stride = 5 if kernel.shares else 40
     kernel.begin(case)
     first = 0
     try:
@@ -170,7 +199,7 @@ def interleave(kernel: Kernel, case: Case, stride: int, stop: bool) -> Tally:
             second = 0
             while kernel.tick(kernel.tasks[1]):
                 second += 1
-                if second % stride:
+                if (second + first) % stride:
                     continue
                 tally.cases += 1
                 middle = kernel.save()
@@ -222,12 +251,14 @@ def mispredict(kernel: Kernel, case: Case, depth: int = 30) -> Tally:
 def _wrong_path(kernel: Kernel, depth: int) -> str:
     cpu = kernel.cpus[kernel.tasks[0].cpu]
     for _ in range(depth):
+        if kernel.covered is not None:
+            kernel.covered.add(cpu.eip)
         ins = kernel.program.instruction(cpu.eip)
-        if ins is None or ins.kind in ("lfence", "sysexit", "iretd"):
+        if ins is None or ins.kind in ("lfence", "sysexit", "sysretq", "iretd"):
             return ""
         for access in ins.accesses:
             linear = kernel.processor.linear(cpu, access)
-            if (access.read or access.write) and linear >= kernel.task_size and kernel.memory.at(linear) is None:
+            if (access.read or access.write) and kernel.strays(cpu, access, linear):
                 return f"{ins.text!r} reads {linear:#x}"
         try:
             kernel.processor.step(cpu, ins)
@@ -254,22 +285,21 @@ def _simpler(case: Case) -> Iterator[Case]:
     for i, call in enumerate(case.calls):
         for simple in _simpler_call(call):
             yield replace(case, calls=(*case.calls[:i], simple, *case.calls[i + 1 :]))
-    if case.features:
-        yield replace(case, features=False)
+    if case.variant:
+        yield replace(case, variant="")
 
 
 def _simpler_call(call: Call) -> Iterator[Call]:
-    plain = Call()
-    for name in ("registers", "ebp", "flags", "segments", "result", "work", "pending", "tracing", "sleeps", "before"):
-        if getattr(call, name) != getattr(plain, name):
-            yield replace(call, **{name: getattr(plain, name)})
-    if call.eax & 0x80000000 and call.eax != 0x80000003:
-        yield replace(call, eax=0x80000003)
+    for part in fields(call):
+        if part.name not in ("eax", "vdso", "vm86") and getattr(call, part.name) != part.default:
+            yield replace(call, **{part.name: part.default})  # type: ignore[arg-type]
+    if call.eax >= call.FAST - 3 and call.eax != call.FAST:
+        yield replace(call, eax=call.FAST)
 
 
-def shrink(kernels: dict[bool, Kernel], failure: Failure, limit: int = 400) -> Failure:
+def shrink(kernel_of: Callable[[str], Kernel], failure: Failure, limit: int = 400) -> Failure:
     """The simplest case that still breaks the same property, with its course."""
-    best = run(kernels[failure.case.features], failure.case, tell=True)
+    best = run(kernel_of(failure.case.variant), failure.case, tell=True)
     if best is None or best.key != failure.key:
         return failure  # found on a wrong path: there is no simpler course to tell
     tried = 0
@@ -278,7 +308,7 @@ def shrink(kernels: dict[bool, Kernel], failure: Failure, limit: int = 400) -> F
         progress = False
         for case in _simpler(best.case):
             tried += 1
-            found = run(kernels[case.features], case, tell=True) if case.features in kernels else None
+            found = run(kernel_of(case.variant), case, tell=True)
             if found and found.key == best.key and len(found.ticks) <= len(best.ticks):
                 best, progress = found, True
                 break

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenter.check import callers, legacy, static
+from sysenter.check import callers_amd64, callers_i386, legacy, static
 from sysenter.check.case import Case, Event
 from sysenter.check.explore import Failure, Tally, interleave, interrupt_everywhere, mispredict, run
 from sysenter.check.machine import Kernel
 from sysenter.check.objectfile import EntryObject, parse_offsets
-from sysenter.check.present import PresentI386
+from sysenter.check.present_amd64 import VARIANTS, PresentAmd64
+from sysenter.check.present_i386 import PresentI386
 from sysenter.errors import SysenterError
 
-__all__ = ["HANDLERS", "Handler", "Job", "Subject", "handler_named", "jobs", "lean_jobs", "perform"]
+__all__ = ["HANDLERS", "Bench", "Handler", "Job", "Subject", "handler_named", "jobs", "lean_jobs"]
 
 _Offsets = dict[str, int]
 
@@ -29,29 +31,31 @@ _Offsets = dict[str, int]
 class Handler:
     """One entry path.
 
-    kernel: builds the model around an object, for a processor with or without
-    the features that alternatives ask for. lone: cases run as they are;
+    kernel: builds the model around an object, for one of variants: of the
+    processor, the alternatives patched in, or the way in. lone: cases run as they are;
     scattered: random ones; interrupted: each gets every event everywhere, the
     first two of the longer menu; paired: two CPUs. retpolines: indirect
     branches are forbidden. must_fail: the property that this handler is known
     to break, "" for a sound one. headers: the folder of recorded constants that it
-    is assembled with, "" if a kernel's build makes its object. roots: symbols
+    is assembled with, "" if a kernel's build makes its object: default_kernel then
+    is the catalogue's name of one, for where the user names none that fits. roots: symbols
     where it begins, if its section holds other handlers too.
     """
 
     name: str
     says: str
     section: str
-    kernel: Callable[[EntryObject, _Offsets, bool], Kernel]
+    kernel: Callable[[EntryObject, _Offsets, str], Kernel]
     lone: Callable[[_Offsets], Iterable[Case]]
     scattered: Callable[[random.Random, _Offsets, int], Iterator[Case]]
     interrupted: Callable[[], Iterable[Case]]
     paired: Callable[[], Iterable[Case]]
     events: Callable[[_Offsets], tuple[Event, ...]]
-    features: tuple[bool, ...] = (False, True)
+    variants: tuple[str, ...] = ("",)
     retpolines: bool = True
     must_fail: str = ""
     headers: str = ""
+    default_kernel: str = ""
     roots: tuple[str, ...] = ()
 
 
@@ -66,25 +70,86 @@ class Subject:
     def load(self) -> tuple[EntryObject, _Offsets]:
         return EntryObject.load(self.object), parse_offsets(self.offsets)
 
+    def bench(self, seed: int) -> Bench:
+        return Bench(HANDLERS[self.handler], *self.load(), seed)
+
 
 @dataclass(frozen=True)
 class Job:
-    """A part of the work, small enough to share it out evenly.
-
-    part: what is done; index: which case or slice; seed: of random ones.
-    """
+    """A part of the work: every step-th case of `part`, from number `first` on."""
 
     part: str
-    index: int = 0
-    features: bool = False
-    seed: int = 0
+    first: int = 0
+    step: int = 1
+    variant: str = ""
+
+
+class Bench:
+    """A handler with what it takes to check it: cases, and a kernel for each variant.
+
+    Kernels are built when they are first wanted: a mutant that is caught soon needs one.
+    """
+
+    def __init__(self, handler: Handler, entry: EntryObject, offsets: _Offsets, seed: int) -> None:
+        self.handler, self.entry, self.offsets = handler, entry, offsets
+        self.kernels: dict[str, Kernel] = {}
+        self.menu = handler.events(offsets)
+        lone = tuple(handler.lone(offsets))
+        self.cases: dict[str, tuple[Case, ...]] = {
+            "static": (Case(()),),
+            "lone": lone,
+            "interrupted": tuple(handler.interrupted()),
+            "paired": tuple(handler.paired()),
+            "mispredicted": lone[::4] if handler.retpolines else (),
+            "scattered": tuple(handler.scattered(random.Random(seed), offsets, _RANDOM)),
+        }
+
+    def with_object(self, entry: EntryObject) -> Bench:
+        """The same work on another object."""
+        other = copy(self)
+        other.entry, other.kernels = entry, {}
+        return other
+
+    def kernel(self, variant: str) -> Kernel:
+        if variant not in self.kernels:
+            self.kernels[variant] = self.handler.kernel(self.entry, self.offsets, variant)
+        return self.kernels[variant]
+
+    def perform(self, job: Job, stop: bool = False) -> Tally:
+        """Do one job. stop: at the first failure."""
+        tally = Tally()
+        for number in range(job.first, len(self.cases[job.part]), job.step):
+            case = self.cases[job.part][number]
+            if job.part in _OF_ALL_VARIANTS:
+                case = replace(case, variant=job.variant)
+            tally.add(self._one(job.part, number, case, stop))
+            if tally.failures and stop:
+                break
+        return tally
+
+    def _one(self, part: str, number: int, case: Case, stop: bool) -> Tally:
+        kernel = self.kernel(case.variant)
+        if part == "static":
+            wrong = static.indirect_branches(kernel.program) if self.handler.retpolines else ()
+            return Tally(1, 0, [Failure(self.handler.name, case, "indirect", w) for w in wrong])
+        if part == "interrupted":
+            menu = self.menu
+            if number >= 2:
+                menu = tuple({(e.kind, e.value if e.kind == "preempt" else 0): e for e in reversed(menu)}.values())
+            return interrupt_everywhere(kernel, case, menu, stop)
+        if part == "paired":
+            return interleave(kernel, case, stop)
+        if part == "mispredicted":
+            return mispredict(kernel, case)
+        failure = run(kernel, case)
+        return Tally(1, len(case.events), [failure] if failure else [])
 
 
 def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
     return Handler(
-        f"legacy-{way}", says, ".text", lambda entry, offsets, _: legacy.Legacy(entry, offsets, way),
+        f"legacy-{way}", says, ".text", lambda entry, offsets, v: legacy.Legacy(entry, offsets, way, v),
         legacy.lone_calls, legacy.scattered, legacy.interrupted, legacy.paired, legacy.events,
-        features=(False,), retpolines=False, must_fail=must_fail,
+        variants=("", "low"), retpolines=False, must_fail=must_fail,
         roots=(f"sysenter_entry_{way}", f"sysenter_trapped_{way}", "sysenter_debug", "sysenter_nmi"),
         headers="linux-2.4.22" if way == "tss" else "linux-2.2.26",
     )  # fmt: skip
@@ -95,8 +160,17 @@ HANDLERS: dict[str, Handler] = {
     for h in (
         Handler(
             "present-i386", "Linux 6.x, i386, beside the vDSO's entry", ".text.sysenter", PresentI386,
-            callers.lone_calls, callers.scattered, callers.with_interruptions, callers.paired, callers.events,
+            callers_i386.lone_calls, callers_i386.scattered, callers_i386.with_interruptions, callers_i386.paired,
+            callers_i386.events,
+            variants=("", "smap"), default_kernel="bookworm-686",
             roots=("sysenter_entry", "sysenter_call_slow", "sysenter_call_args5", "sysenter_call_args6"),
+        ),
+        Handler(
+            "present-amd64", "Linux 6.x and 7.x, amd64, beside the 32-bit vDSO's entry", ".kprobes.text", PresentAmd64,
+            callers_amd64.lone_calls, callers_amd64.scattered, callers_amd64.with_interruptions, callers_amd64.paired,
+            callers_amd64.events, variants=tuple(VARIANTS), default_kernel="bookworm-amd64",
+            roots=(*(where for where, _ in VARIANTS.values()), "sysenter_call_slow", "sysenter_call_args5",
+                   "sysenter_call_args6"),
         ),
         _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
         _legacy("cruel", "Linux 2.2, __switch_to replaced"),
@@ -105,7 +179,8 @@ HANDLERS: dict[str, Handler] = {
     )
 }  # fmt: skip
 
-_SLICES, _RANDOM_SLICES, _RANDOM_EACH = 2, 4, 500
+_RANDOM = 2000
+_OF_ALL_VARIANTS = ("static", "lone", "interrupted", "mispredicted")  # the others choose theirs
 
 
 def handler_named(name: str) -> Handler:
@@ -115,71 +190,33 @@ def handler_named(name: str) -> Handler:
     return HANDLERS[name]
 
 
-def jobs(handler: Handler, seed: int) -> list[Job]:
-    """The whole check of a handler, the parts that find most first."""
-    cut = [Job("static"), *(Job("lone", s, f) for f in handler.features for s in range(_SLICES))]
-    cases = list(handler.interrupted())
-    cut += [Job("interrupted", i, f) for i in range(len(cases)) for f in handler.features]
-    cut += [Job("paired", i) for i in range(len(list(handler.paired())))]
-    cut += [Job("mispredicted", 0, f) for f in handler.features if handler.retpolines]
-    cut += [Job("scattered", s, seed=seed) for s in range(_RANDOM_SLICES)]
-    return cut
+def jobs(bench: Bench) -> list[Job]:
+    """The whole check of a handler, cut small enough to share it out evenly; the
+    parts that find most first."""
+    cut = [Job("static")]
+    for part, pieces in (("lone", 2), ("interrupted", 0), ("mispredicted", 1)):
+        step = pieces or len(bench.cases[part])
+        cut += [Job(part, first, step, v) for first in range(step) for v in bench.handler.variants]
+    cut += [Job("paired", first, len(bench.cases["paired"])) for first in range(len(bench.cases["paired"]))]
+    return cut + [Job("scattered", first, 4) for first in range(4)]
 
 
-def lean_jobs(handler: Handler, seed: int) -> list[Job]:
-    """A third of the work with nearly all of its power: for mutants, of which the
-    harmless ones have to go through all of it."""
-    cut = [Job("static"), *(Job("lone", s, f) for f in handler.features for s in range(_SLICES))]
-    both = handler.features
-    cut += [Job("interrupted", i, both[i % len(both)]) for i in range(len(list(handler.interrupted())))]
-    cut += [Job("mispredicted")] if handler.retpolines else []
-    return [*cut, Job("scattered", 0, seed=seed), Job("coarsely paired")]
+def lean_jobs(bench: Bench) -> list[Job]:
+    """A part of the work with nearly all of its power, case by case, for mutants: a case
+    that never comes to the mutated instruction can be left out, and the harmless ones
+    have to go through all of the rest."""
+    variants, rng = bench.handler.variants, random.Random(1)
 
+    def each(part: str, every: int = 1) -> list[Job]:
+        found = [
+            Job(part, n, len(bench.cases[part]), v)
+            for n in range(0, len(bench.cases[part]), every)
+            for v in (variants if part == "lone" else (variants[n % len(variants)],))
+        ]  # fmt: skip
+        rng.shuffle(found)  # what is unlike comes early
+        return found
 
-def _each(kernel: Kernel, cases: Iterable[Case], stop: bool) -> Tally:
-    tally = Tally()
-    for case in cases:
-        tally.cases += 1
-        tally.events += len(case.events)
-        failure = run(kernel, case)
-        if failure:
-            tally.failures.append(failure)
-            if stop:
-                break
-    return tally
-
-
-def perform(handler: Handler, kernels: dict[bool, Kernel], offsets: _Offsets, job: Job, stop: bool = False) -> Tally:
-    """Do one job. stop: at the first failure."""
-    kernel = kernels[job.features]
-    if job.part == "static":
-        wrong = static.indirect_branches(kernels[False].program) if handler.retpolines else ()
-        return Tally(1, 0, [Failure(handler.name, Case(()), "indirect", w) for w in wrong])
-    if job.part == "lone":
-        chosen = list(handler.lone(offsets))[job.index :: _SLICES]
-        return _each(kernel, [replace(c, features=job.features) for c in chosen], stop)
-    if job.part == "interrupted":
-        case = list(handler.interrupted())[job.index]
-        menu = handler.events(offsets)
-        if job.index >= 2:
-            menu = tuple({(e.kind, e.value if e.kind == "preempt" else 0): e for e in reversed(menu)}.values())
-        return interrupt_everywhere(kernel, replace(case, features=job.features), menu, stop)
-    if job.part.endswith("paired"):
-        return interleave(kernel, list(handler.paired())[job.index], 5 if job.part == "paired" else 20, stop)
-    if job.part == "mispredicted":
-        tally = Tally()
-        for case in list(handler.lone(offsets))[:: 5 if job.features else 3]:
-            tally.add(mispredict(kernel, replace(case, features=job.features)))
-            if tally.failures and stop:
-                break
-        return tally
-    rng = random.Random(f"{job.seed}.{job.index}")
-    tally = Tally()
-    for case in handler.scattered(rng, offsets, _RANDOM_EACH):
-        chosen_kernel = kernels.get(case.features)
-        if chosen_kernel is None:
-            chosen_kernel, case = kernels[False], replace(case, features=False)
-        tally.add(_each(chosen_kernel, (case,), stop))
-        if tally.failures and stop:
-            break
-    return tally
+    return [
+        Job("static"), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted", 2),
+        Job("paired", 0, len(bench.cases["paired"])),
+    ]  # fmt: skip

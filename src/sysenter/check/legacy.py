@@ -18,7 +18,7 @@ from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, 
 from sysenter.check.machine import POISON, ROOM, Kernel, Task
 from sysenter.check.memory import PAGE, Area, Memory
 from sysenter.check.objectfile import EntryObject
-from sysenter.check.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Processor
+from sysenter.check.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Fault, Processor
 from sysenter.check.program import lay_out
 from sysenter.check.properties import Broken
 
@@ -29,9 +29,10 @@ TASK_SIZE, THREAD_SIZE = 0xC0000000, 8192
 EFAULT = -14 & 0xFFFFFFFF
 
 _TEXT = 0xC4000000  # a copy in the direct mapping
-_TASKS = (0xC5000000, 0xC5004000, 0xC5008000)
-_TSS = (0xC0300000, 0xC0302000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
-_SLOTS = (0xC0310000, 0xC0312000)
+# variant -> tasks above, or below, the entry stacks
+_TASKS_AT = {"": (0xC5000000, 0xC5004000, 0xC5008000), "low": (0xC1000000, 0xC1004000, 0xC1008000)}
+_TSS = (0xC2310000, 0xC2332000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
+_SLOTS = (0xC2510000, 0xC2532000)
 _TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
 _GDT = 0xC0370000
 _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
@@ -50,9 +51,10 @@ class Legacy(Kernel):
     pt_size = 60
     wraps = True
 
-    def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str) -> None:
+    def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
         self.way, self.offsets, self.name = way, offsets, f"legacy-{way}"
+        self.tasks_at = _TASKS_AT[variant]
         self.numbers = offsets["NR_CALLS"]
         self.memory = memory = Memory(64 * PAGE)
         code = entry.sections[".text"].data
@@ -68,10 +70,10 @@ class Legacy(Kernel):
         memory.add("the GDT", Area.GLOBAL, _GDT, 0x100)
         memory.add("bottom-half words", Area.GLOBAL, _BH, 8)
         memory.add("counts", Area.GLOBAL, _COUNTS, 64)
-        for number, start in enumerate(_TASKS):
+        for number, start in enumerate(self.tasks_at):
             memory.add(f"task {number}", Area.TASK, start, PAGE, task=number)
         memory.stacks_follow()
-        for number, start in enumerate(_TASKS):
+        for number, start in enumerate(self.tasks_at):
             memory.add(f"task {number}'s stack", Area.TASK_STACK, start + PAGE, PAGE, task=number)
         for cpu in range(2):
             memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, _TSS[cpu], 256, cpu=cpu)
@@ -81,7 +83,7 @@ class Legacy(Kernel):
             {**_FUNCTIONS, "kernel_sys_call_table": _TABLE, "sysenter_slow_call": _SLOW_CALL,
              "kernel_task": _TASK_ARRAY, "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH,
              "kernel_bh_active": _BH + 4},
-            False, {},
+            frozenset(), {},
         )  # fmt: skip
         self.processor = Processor(memory, self)
         symbols = self.program.symbols
@@ -99,7 +101,7 @@ class Legacy(Kernel):
         for number in range(self.numbers):
             memory.write(_TABLE + 4 * number, _BODY_AT + 16 * number)
             memory.write(_SLOW_CALL + number, number % 8 == _SLOWNESS, 1)
-        for number, start in enumerate(_TASKS):
+        for number, start in enumerate(self.tasks_at):
             memory.write(_TASK_ARRAY + 4 * number, start)
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
 
@@ -127,13 +129,13 @@ class Legacy(Kernel):
 
     def set_field(self, task: int, field: str, value: int) -> None:
         if field in self.offsets:
-            self.memory.write(_TASKS[task] + self.offsets[field], value)
+            self.memory.write(self.tasks_at[task] + self.offsets[field], value)
 
     def field(self, task: int, field: str) -> int:
-        return self.memory.word(_TASKS[task] + self.offsets[field])
+        return self.memory.word(self.tasks_at[task] + self.offsets[field])
 
     def top(self, task: int) -> int:
-        return _TASKS[task] + THREAD_SIZE
+        return self.tasks_at[task] + THREAD_SIZE
 
     def run_on(self, task: Task, cpu: Cpu) -> None:
         task.cpu, cpu.task = cpu.number, task.number
@@ -147,9 +149,9 @@ class Legacy(Kernel):
             self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
             stack = _TSS[cpu.number] + 88
         else:
-            self.memory.write(_TASKS[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
+            self.memory.write(self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
             cpu.tr = 0x60 + 16 * task.number  # each task's own TSS, inside its task_struct
-            base = _TASKS[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
+            base = self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
             self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
             self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
             if self.way == "cruel":
@@ -159,7 +161,7 @@ class Legacy(Kernel):
     # -- where things are --------------------------------------------------------------
 
     def stack_bounds(self, task: Task, cpu: Cpu) -> tuple[int, int]:
-        return _TASKS[task.number] + PAGE, self.top(task.number)
+        return self.tasks_at[task.number] + PAGE, self.top(task.number)
 
     def entry_bounds(self, cpu: Cpu) -> tuple[int, int]:
         if self.way == "tss":
@@ -190,14 +192,25 @@ class Legacy(Kernel):
         if access.write and region is not None and linear >= TASK_SIZE:
             symbols = self.program.symbols
             if region.area is Area.TEXT:
-                shared = symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0
-                if shared or (self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end):
+                if symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0:
+                    return
+                if self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end:
+                    self.shares = True
                     return
             if region.name == "counts" and (linear - _COUNTS) >> 5 == cpu.number:
                 return
         super().access(cpu, ins, access, linear)
 
     # -- a caller comes ------------------------------------------------------------------
+
+    def tick(self, task: Task) -> bool:
+        cpu = self.cpus[task.cpu]
+        ours = self.program.start <= cpu.eip < self.program.end
+        if task.active and ours and cpu.flags & TF:
+            raise Broken("trap", f"TF is set at {self.program.near(cpu.eip)}: a #DB follows that nobody takes out")
+        if task.active and not ours and task.trap and self.functions.get(cpu.eip) != "kernel_debug":
+            raise Broken("trap", "the kernel's handler was not told of a #DB")
+        return super().tick(task)
 
     def fetched(self, task: Task, address: int) -> int | None:
         """A word that the caller could read itself, or None."""
@@ -214,6 +227,8 @@ class Legacy(Kernel):
         top = self.top(task.number)
         if call.before:
             self.clobber(top - 0x800, top)
+        if "debug" in call.before:
+            self._trapped_in_user_mode(task, cpu)
         self.set_field(task.number, "TASK_TRACE", 2 if call.work else 0)
         self.set_field(task.number, "TASK_NEED_RESCHED", 0)
         self.set_field(task.number, "TASK_SIGPENDING", 0)
@@ -224,7 +239,8 @@ class Legacy(Kernel):
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             cpu.segments[name], cpu.bases[name] = selector, self.descriptor(cpu, selector) or 0
         task.ldt, task.resident, task.bodies = True, False, 0
-        task.counts = self.slow_counts()
+        task.counts, task.count = self.slow_counts(), self.entries()
+        task.trap = ""
         task.nmis = 0
         task.exit_required = task.work_seen = task.ipi = False
         task.result = call.result
@@ -236,6 +252,31 @@ class Legacy(Kernel):
             self.say(task, cpu, "#DB before the first instruction: the caller's TF")
             self.vector(cpu, "sysenter_debug")
 
+    def _trapped_in_user_mode(self, task: Task, cpu: Cpu) -> None:
+        """TF in a code segment of the LDT, whose EIP happens to be the entry's: a debugger's affair."""
+        self.say(task, cpu, "in user mode: #DB in an LDT segment, at the entry's EIP")
+        cpu.registers = [0, 0, 0, 0, self.top(task.number), 0, 0, 0]
+        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = KERNEL_CS, KERNEL_DS, 0
+        pushed = (self.entry, 0x0F, TF | IF | FIXED, 0xBF800000, USER_DS)
+        for value in reversed(pushed):
+            self.processor.push(cpu, value)
+        cpu.flags, cpu.eip = FIXED | IF, self.program.symbols["sysenter_debug"]
+        for _ in range(20):
+            ins = self.program.instruction(cpu.eip)
+            if ins is None:
+                break
+            self.processor.step(cpu, ins)
+        frame = tuple(self.memory.word(self.top(task.number) - 20 + 4 * n) for n in range(5))
+        if self.functions.get(cpu.eip) != "kernel_debug" or frame != pushed:
+            raise Broken("trap", f"a #DB of user mode ends at {cpu.eip:#x} with {[hex(word) for word in frame]}")
+
+    def entries(self) -> int:
+        """Calls that came in, as the module's C adds them up for its report (SLOT_COUNT, TSS_COUNT)."""
+        if self.way == "global":
+            return self.memory.word(self.program.symbols["sysenter_global_count"])
+        at = {"tss": [tss + 12 for tss in _TSS], "cruel": [_COUNTS, _COUNTS + 32], "gentle": list(_SLOTS)}[self.way]
+        return sum(self.memory.word(a) for a in at) & 0xFFFFFFFF
+
     def slow_counts(self) -> tuple[int, ...]:
         """declined, exit, fault, vm86, trapped, NMI (native/legacy/legacy.h, SLOW_*)."""
         at = self.program.symbols["sysenter_slow"]
@@ -245,14 +286,21 @@ class Legacy(Kernel):
         """Just these slow ways have been counted in this call (one CPU at work only)."""
         if self.tasks[1].calls:
             return
+        # cruel counts at the frame, where those that go the short ways never come
+        come = int(self.way != "cruel" or (task.path in ("fast", "declined") and not task.call.flags & TF))
+        if self.entries() - task.count & 0xFFFFFFFF != come:
+            raise Broken("count", f"one call counts {self.entries() - task.count}, should be {come}")
         made = tuple(now - then for now, then in zip(self.slow_counts(), task.counts, strict=True))
         wanted = tuple(int(n in slow) for n in range(5))
         if made[:5] != wanted or made[5] != task.nmis:
             raise Broken("count", f"slow ways are counted {made}, should be {(*wanted, task.nmis)}")
 
     def vector(self, cpu: Cpu, handler: str) -> None:
-        for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
-            self.processor.push(cpu, value)
+        try:
+            for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
+                self.processor.push(cpu, value)
+        except Fault as fault:
+            raise Broken("stack", f"the processor cannot push at {fault.address:#x}") from fault
         cpu.flags &= ~(TF | NT | IF)
         cpu.eip = self.program.symbols[handler]
 
@@ -276,6 +324,9 @@ class Legacy(Kernel):
             return self._left(task, cpu)
         if name == "sysenter_segv":
             self.c_ready(task, cpu, name)
+            self._interrupts_on(cpu, name)
+            if task.path == "vm86" and (cpu.segments["fs"] or cpu.segments["gs"]):
+                raise Broken("segments", f"fs, gs = {cpu.segments['fs']:#x}, {cpu.segments['gs']:#x} of vm86 mode")
             task.bodies += 100
             self.clobber_below(cpu, task, words=0)
             cpu.eip = self.processor.pop(cpu)
@@ -290,9 +341,18 @@ class Legacy(Kernel):
         low, high = self.stack_bounds(task, cpu)
         if not low + ROOM <= cpu.registers[ESP] <= high:
             raise Broken("stack", f"{name} would take esp & -8192 = {cpu.registers[ESP] & -8192:#x} for current")
+        if name == "kernel_debug":
+            if task.trap != "kernel":
+                raise Broken("trap", "the kernel's handler is told of a #DB that is the entry's own")
+            task.trap = ""
         self.clobber_below(cpu, task, words=0)
         self.processor._iret(cpu, Instruction(cpu.eip, 0, "iret", "iretd", "iretd", ()))
         return f"{name} comes and goes"
+
+    def _interrupts_on(self, cpu: Cpu, where: str) -> None:
+        """int 0x80 is a trap gate: the kernel's own entry, exit and signals have them on."""
+        if not cpu.flags & IF:
+            raise Broken("interrupts", f"interrupts are off at {where}")
 
     def _slots(self, task: Task, at: int, wanted: dict[str, int], where: str, key: str = "pt_regs") -> None:
         for name, value in wanted.items():
@@ -357,10 +417,11 @@ class Legacy(Kernel):
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} at {where}, was {selector:#x}")
         if cpu.flags & (TF | 0x3000 | NT | 0x40000 | 0x400):
             raise Broken("flags", f"EFLAGS = {cpu.flags:#x} at {where}")
+        self._interrupts_on(cpu, where)
         self._slots(task, top - self.pt_size, self._user_half(task), where)
         self._flags(task, self.memory.word(top - 12), where)
         self.counted(task, 4 if call.flags & TF else 0)
-        self._kernel_call(task, cpu)
+        self.kernel_takes_over(task, cpu)
         return "system_call: the kernel's int 0x80 entry takes it from here"
 
     def _flags(self, task: Task, found: int, where: str) -> None:
@@ -368,16 +429,14 @@ class Legacy(Kernel):
         if found & mask != (task.call.flags | FIXED | IF) & mask:
             raise Broken("pt_regs", f"EFLAGS in pt_regs = {found:#x} at {where}, the caller had {task.call.flags:#x}")
 
-    def _kernel_call(self, task: Task, cpu: Cpu) -> None:
-        self.clobber(self.stack_bounds(task, cpu)[0], self.top(task.number))
-        cpu.flags |= IF
-        task.active = False
-
     def _left(self, task: Task, cpu: Cpu) -> str:
         call, where = task.call, "ret_from_sys_call"
         self.c_ready(task, cpu, where)
-        if cpu.registers[EBX] != _TASKS[task.number]:
-            raise Broken("hand-over", f"ebx = {cpu.registers[EBX]:#x} at {where}, current is {_TASKS[task.number]:#x}")
+        self._interrupts_on(cpu, where)
+        if cpu.registers[EBX] != self.tasks_at[task.number]:
+            raise Broken(
+                "hand-over", f"ebx = {cpu.registers[EBX]:#x} at {where}, current is {self.tasks_at[task.number]:#x}"
+            )
         frame = self.top(task.number) - self.pt_size
         if task.path == "vm86":
             frame -= 0x60 + 16
@@ -404,7 +463,7 @@ class Legacy(Kernel):
                 self._slots(task, frame, {"ECX": ecx, "EDX": edx, "EBP": call.ebp}, where)
             trapped = (4,) if call.flags & TF else ()
             self.counted(task, *trapped, 2 if task.path == "efault" else 1)
-        self._kernel_call(task, cpu)
+        self.kernel_takes_over(task, cpu)
         return "ret_from_sys_call: the kernel's exit takes it from here"
 
     def _no_way_on(self, task: Task, frame: int, where: str) -> None:
@@ -428,6 +487,8 @@ class Legacy(Kernel):
 
     def returned(self, task: Task, cpu: Cpu) -> None:
         call = task.call
+        if task.trap:
+            raise Broken("trap", "the kernel's handler was not told of a #DB")
         if task.path != "fast" or task.bodies != 1:
             raise Broken("number", f"SYSEXIT of a call that is {task.path}, {task.bodies} bodies have run")
         ebx, _, _, esi, edi = call.registers
@@ -478,6 +539,7 @@ class Legacy(Kernel):
             self.vector(cpu, "sysenter_nmi")
         elif event.kind == "debug":
             self.say(task, cpu, "#DB: a watchpoint")
+            task.trap = "" if cpu.eip == self.entry else "kernel"
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
             self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
@@ -492,8 +554,7 @@ class Legacy(Kernel):
             raise ValueError(f"{event.kind}: no such event")
 
     def switch(self, task: Task, cpu: Cpu, elsewhere: bool) -> None:
-        for region in (self.memory.regions[f"CPU {cpu.number}'s slot"],):
-            self.clobber(region.start, region.end)
+        self.clobber(_SLOTS[cpu.number] + 4, _SLOTS[cpu.number] + 128)  # all but its count
         if self.tasks[1].calls or not elsewhere:
             return
         other = self.cpus[1 - cpu.number]
@@ -540,7 +601,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield twice(replace(_PLAIN, pending=pending))
     yield twice(replace(_PLAIN, tracing=0x10))
     yield twice(replace(_PLAIN, work=1))
-    yield twice(replace(_PLAIN, vm86=True))
+    yield twice(replace(_PLAIN, vm86=True, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
+    yield twice(replace(_PLAIN, before=("debug",)))
     for sleeps in ("same", "other"):
         yield twice(replace(_PLAIN, sleeps=sleeps))
         yield twice(replace(_PLAIN, sleeps=sleeps, pending=1))
@@ -567,7 +629,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
             Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), 0, rng.randrange(2))
             for _ in range(rng.randrange(3))
         )
-        yield Case(tuple(calls), happenings)
+        yield Case(tuple(calls), happenings, variant=rng.choice(tuple(_TASKS_AT)))
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
@@ -581,7 +643,8 @@ def interrupted() -> Iterator[Case]:
         replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
         replace(_PLAIN, ebp=_ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK),
         replace(_PLAIN, ebp=_ABSENT + 0x1000),
-        replace(_PLAIN, vm86=True), replace(_PLAIN, sleeps="other"), replace(_PLAIN, flags=0x7E02),
+        replace(_PLAIN, vm86=True, segments=(1, 2, 3, 4)), replace(_PLAIN, sleeps="other"),
+        replace(_PLAIN, flags=0x7E02), replace(_PLAIN, flags=0xAD7),
     ):  # fmt: skip
         yield Case((call, replace(_PLAIN, eax=5)))
 

@@ -58,17 +58,27 @@ class Task:
     mapped: bool = True  # the stack page that may vanish
     resident: bool = False  # the page that has to be read in first
     offset: int = -1  # stack offset drawn for this call
+    next_offset: int = 0  # what must be kept for the next
     ipi: bool = False  # an interrupt waits for IF
     fast_calls: int = 0  # finished ones
     stood: bool = False  # the frame of the call before stood at SYSENTER
     built: bool = False  # and was written again
     counts: tuple[int, ...] = ()  # of slow ways, at SYSENTER
+    trap: str = ""  # who must still be told of a #DB
     nmis: int = 0  # on the entry stack in this call
     moved: bool = False  # has been on another CPU in this call
+    cleared: bool = False  # branch history
+    flush_due: bool = False  # of the user's PCID
 
     @property
     def call(self) -> Call:
         return self.calls[self.index]
+
+    def over(self) -> None:
+        """The call has ended: forget all that belonged to it."""
+        fresh = Task(self.number, self.calls, self.cpu, self.index + 1, seen=self.seen, fast_calls=self.fast_calls)
+        for name in self.__slots__:
+            setattr(self, name, getattr(fresh, name))
 
 
 @dataclass(slots=True)
@@ -102,7 +112,8 @@ class Kernel(abc.ABC):
         self.clock = 0
         self.looked = False  # the last instruction looked at the task or at user memory
         self.trace: list[Tick] | None = None
-        self.shared: set[tuple[int, int, bool]] | None = None  # (CPU, address, written)
+        self.shares = False  # something was written that another CPU may use
+        self.covered: set[int] | None = None  # addresses that have been executed, if anybody wants to know
 
     # -- for a subclass to say -----------------------------------------------------
 
@@ -153,6 +164,7 @@ class Kernel(abc.ABC):
     def wait_for_page(self, task: Task, cpu: Cpu) -> None:
         """Sleep until the page is there."""
 
+    poison_base = POISON
     wraps = False  # a user access may wrap below address 0
     # Events that change only what the kernel keeps of the task: they commute with
     # every instruction that looks at neither that, nor user memory, nor IF.
@@ -212,11 +224,17 @@ class Kernel(abc.ABC):
         task.steps += 1
         if task.steps > STEP_LIMIT:
             raise Broken("end", f"{STEP_LIMIT} steps and still at {self.program.near(cpu.eip)}")
+        if self.covered is not None:
+            self.covered.add(cpu.eip)
         ins = self.program.instruction(cpu.eip)
         if ins is None:
             if self.program.start <= cpu.eip < self.program.end:
                 raise Broken("fault", f"no instruction at {self.program.near(cpu.eip)}")
-            words = self.arrive(task, cpu)
+            at = cpu.eip
+            try:
+                words = self.arrive(task, cpu)
+            except Fault as fault:
+                raise Broken("fault", f"the kernel's own code at {at:#x} faults (vector {fault.vector})") from fault
             self.say(task, cpu, words)
             cpu = self.cpus[task.cpu]
         else:
@@ -230,23 +248,21 @@ class Kernel(abc.ABC):
         if cpu.cpl == 3:
             self.returned(task, cpu)
             task.active = False
-            task.index += 1
-            task.steps = 0
-            return False
-        if not task.active:  # the kernel's own exit has been modelled as one step
-            task.index += 1
-            task.steps = 0
+        if not task.active:  # or the kernel's own exit has been modelled as one step
+            task.over()
+            cpu.leave()
             return False
         self.check_stack(task, cpu)
         return True
 
     def check_stack(self, task: Task, cpu: Cpu) -> None:
         esp = cpu.registers[ESP]
+        odd = esp % self.memory.width
         low, high = self.stack_bounds(task, cpu)
-        if low + ROOM <= esp <= high and esp % 4 == 0:
+        if low + ROOM <= esp <= high and not odd:
             return
         low, high = self.entry_bounds(cpu)
-        if low <= esp <= high and esp % 4 == 0:
+        if low <= esp <= high and not odd:
             return
         raise Broken("stack", f"esp = {esp:#x} is neither in the task's stack nor in the entry stack")
 
@@ -274,7 +290,7 @@ class Kernel(abc.ABC):
             cpu.verw = False
             if region.task != cpu.task:
                 raise Broken("ownership", f"{ins.text!r} touches {region.name}, the stack of another task")
-            if not access.implicit and linear < cpu.registers[ESP]:
+            if not access.implicit and linear < cpu.registers[ESP] and self.overwritten_below(cpu):
                 raise Broken("stack top", f"{ins.text!r} touches {linear:#x}, below esp = {cpu.registers[ESP]:#x}")
         elif area is Area.CPU or area is Area.ENTRY_STACK:
             cpu.verw = False
@@ -288,8 +304,14 @@ class Kernel(abc.ABC):
             raise Broken("stack", f"{ins.text!r} uses the text as a stack")
         if access.write and area not in self.writable:
             raise Broken("sharing", f"{ins.text!r} writes {region.name}, {area.value}")
-        if self.shared is not None and area not in (Area.TASK_STACK, Area.ENTRY_STACK):
-            self.shared.add((cpu.number, linear, access.write))
+
+    def overwritten_below(self, cpu: Cpu) -> bool:
+        """Can something come here that uses the stack below esp?"""
+        return True
+
+    def strays(self, cpu: Cpu, access: Access, linear: int) -> bool:
+        """On a mispredicted path: is this where only the caller could send it?"""
+        return linear >= self.task_size and self.memory.at(linear) is None
 
     def _user_access(self, task: Task, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
         self.looked = True
@@ -322,11 +344,11 @@ class Kernel(abc.ABC):
     # -- interrupts ----------------------------------------------------------------
 
     def next_poison(self) -> int:
-        self.poison = POISON + (self.poison + 0x11) % 0x10000
+        self.poison = self.poison_base + (self.poison + 0x11) % 0x10000
         return self.poison
 
     def clobber(self, start: int, end: int) -> None:
-        self.memory.fill(start, end, self.next_poison().to_bytes(4, "little"))
+        self.memory.fill(start, end, self.next_poison().to_bytes(self.memory.width, "little"))
 
     def clobber_below(self, cpu: Cpu, task: Task, words: int = 3) -> None:
         """An interrupt without a change of stack: everything below esp goes."""
@@ -340,6 +362,13 @@ class Kernel(abc.ABC):
         for depth, value in ((4, cpu.flags), (8, cpu.segments["cs"]), (12, cpu.eip))[:words]:
             if esp - depth >= low:
                 self.memory.write(esp - depth, value)
+
+    def kernel_takes_over(self, task: Task, cpu: Cpu) -> None:
+        """The kernel does the rest of the call and goes back to user mode: one step here."""
+        self.poison = self.poison_base  # whatever came before, the same is left behind
+        low, high = self.stack_bounds(task, cpu)
+        self.clobber(low, high)
+        task.active = False
 
     def interrupt(self, task: Task, cpu: Cpu) -> None:
         """A maskable interrupt that goes back to where it came."""

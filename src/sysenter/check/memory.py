@@ -15,7 +15,6 @@ from enum import Enum
 __all__ = ["PAGE", "Area", "Memory", "Region"]
 
 PAGE = 4096
-_WORD = struct.Struct("<I")
 
 
 class Area(Enum):
@@ -48,14 +47,17 @@ class Region:
 
 
 class Memory:
-    """Pages of a 32-bit address space.
+    """Pages of an address space.
 
     A page holds at most one region; a region may end inside its last page, and
-    what follows there belongs to nobody. `size`: bytes of the arena.
+    what follows there belongs to nobody. `size`: bytes of the arena; width: of a
+    word and an address.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, width: int = 4) -> None:
+        self.size, self.width = size, width
+        self._last = (1 << 8 * width) - 1
+        self._word = struct.Struct("<I" if width == 4 else "<Q")
         self._raw = ctypes.create_string_buffer(size + PAGE)
         self.address = (ctypes.addressof(self._raw) + PAGE - 1) & -PAGE
         skip = self.address - ctypes.addressof(self._raw)
@@ -95,28 +97,30 @@ class Memory:
         return sum(self._byte(address + i) << (8 * i) for i in range(size))
 
     def _byte(self, address: int) -> int:
-        region = self.pages.get((address & 0xFFFFFFFF) >> 12)
+        region = self.pages.get((address & self._last) >> 12)
         if region is None:
             raise KeyError(f"{address:#x} is not mapped")
-        return self.bytes[region.offset + (address & 0xFFFFFFFF) - region.start]
+        return self.bytes[region.offset + (address & self._last) - region.start]
 
     def word(self, address: int) -> int:
-        """32 bits at `address`, which must not cross its region's end."""
+        """The word at `address`, which must not cross its region's end."""
         region = self.pages[address >> 12]
-        return int(_WORD.unpack_from(self.bytes, region.offset + address - region.start)[0])
+        return int(self._word.unpack_from(self.bytes, region.offset + address - region.start)[0])
 
-    def write(self, address: int, value: int, size: int = 4) -> None:
+    def write(self, address: int, value: int, size: int = 0) -> None:
+        """The low `size` bytes of `value`, a word if it is not given."""
         region = self.pages[address >> 12]
+        size = size or self.width
         at = region.offset + address - region.start
         self.bytes[at : at + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
 
     def fill(self, start: int, end: int, pattern: bytes) -> None:
-        """Repeat `pattern` (4 bytes) over start .. end of one region."""
+        """Repeat `pattern` over start .. end of one region."""
         if end > start:
             region = self.pages[start >> 12]
             at = region.offset + start - region.start
             count = end - start
-            self.bytes[at : at + count] = (pattern * (count // 4 + 1))[:count]
+            self.bytes[at : at + count] = (pattern * (count // len(pattern) + 1))[:count]
 
     def seal(self) -> None:
         """What has been added until now never changes: leave it out of save()."""

@@ -14,17 +14,24 @@ from dataclasses import dataclass, replace
 from capstone import x86
 
 from sysenter.check.instructions import decode, details
-from sysenter.check.objectfile import EntryObject, Section
+from sysenter.check.objectfile import EntryObject, Hole, Section
 
 __all__ = ["Mutant", "mutants"]
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """key: stable words, `instruction: change`. object: the handler with it."""
+    """key: stable words, `instruction: change`. object: the handler with it. places: in
+    the text; whoever comes to none of them does not notice. Empty: who knows."""
 
     key: str
     object: EntryObject
+    places: tuple[int, ...] = ()
+
+
+# opcodes whose ModRM.reg is a part of the opcode (SDM Vol. 2D, A.4)
+_GROUPS = (0x80, 0x81, 0x83, 0x8F, 0xBA, 0xC0, 0xC1, 0xC6, 0xC7, 0xD0, 0xD1, 0xD2, 0xD3, 0xF6, 0xF7, 0xFE, 0xFF)
+_Found = tuple[str, EntryObject, tuple[int, ...]]
 
 
 class _Text:
@@ -33,12 +40,12 @@ class _Text:
     def __init__(self, entry: EntryObject, name: str, reachable: frozenset[int] | None = None) -> None:
         self.entry, self.name, self.reachable = entry, name, reachable
         self.section = entry.sections[name]
-        self.skip = {a.at: a.at + a.length for a in entry.alternatives()} if name != ".altinstr_replacement" else {}
+        self.holes = entry.holes() if name != ".altinstr_replacement" else ()
 
     def walk(self) -> Iterator[tuple[int, object]]:
         at, data = 0, self.section.data
         while at < len(data):
-            ins = details(data[at : at + 15], at)
+            ins = details(data[at : at + 15], at, self.entry.bits)
             if ins is None:
                 at += 1
                 continue
@@ -54,12 +61,14 @@ class _Text:
         for r in self.section.relocations:
             if at <= r.offset < at + size:
                 text += f" [{r.symbol}]"
-        for at_hole, symbol in _holes(self.entry).items():
-            if self.name != ".altinstr_replacement" and at <= at_hole < at + size:
-                return f"{ins.mnemonic} {symbol}"  # type: ignore[attr-defined]
+        for hole in self.holes:
+            if at <= hole.at < at + size:
+                variable = "0x7fffffff" in text  # PERCPU_HOLE in entry_amd64.S
+                name = ins.mnemonic  # type: ignore[attr-defined]
+                return text.replace("0x7fffffff", hole.symbol) if variable else f"{name} {hole.symbol}"
         if ins.mnemonic.startswith("j") or ins.mnemonic == "call":  # type: ignore[attr-defined]
             target = ins.operands[0].imm  # type: ignore[attr-defined]
-            behind = details(self.section.data[target : target + 15], target)
+            behind = details(self.section.data[target : target + 15], target, self.entry.bits)
             text = f"{ins.mnemonic} to {{{behind.mnemonic} {behind.op_str}}}" if behind else text  # type: ignore[attr-defined]
         return text
 
@@ -72,25 +81,16 @@ class _Text:
         return replace(self.entry, sections={**self.entry.sections, self.name: section})
 
 
-def _holes(entry: EntryObject) -> dict[int, str]:
-    records = entry.sections.get(".rodata.sysenter_holes")
-    if records is None:
-        return {}
-    names = {r.offset: r.symbol for r in records.relocations}
-    return {int.from_bytes(records.data[b : b + 4], "little"): names[b + 4] for b in range(0, len(records.data), 12)}
-
-
-def _drop_hole(entry: EntryObject, at: int) -> EntryObject:
+def _drop_hole(entry: EntryObject, hole: Hole) -> EntryObject:
     """Without its record: a removed instruction must not be filled in again."""
     records = entry.sections[".rodata.sysenter_holes"]
-    data, moved = b"", []
-    for base in range(0, len(records.data), 12):
-        if int.from_bytes(records.data[base : base + 4], "little") == at:
-            continue
-        shift = base - len(data)
-        moved += [replace(r, offset=r.offset - shift) for r in records.relocations if base <= r.offset < base + 12]
-        data += records.data[base : base + 12]
-    section = replace(records, data=data, relocations=tuple(moved))
+    end = hole.record + hole.size
+    moved = [
+        replace(r, offset=r.offset - hole.size * (r.offset >= end))
+        for r in records.relocations
+        if not hole.record <= r.offset < end
+    ]  # fmt: skip
+    section = replace(records, data=records.data[: hole.record] + records.data[end:], relocations=tuple(moved))
     return replace(entry, sections={**entry.sections, ".rodata.sysenter_holes": section})
 
 
@@ -99,14 +99,14 @@ def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObje
     size: int = ins.size  # type: ignore[attr-defined]
     raw = text.section.data[at : at + size]
     removed = text.changed(at, b"\x90" * size, keep_relocations=False)
-    for hole in _holes(text.entry):
-        if text.name != ".altinstr_replacement" and at <= hole < at + size:
-            removed = _drop_hole(removed, hole)
+    for hole in text.holes:
+        if at <= hole.at < at + size:
+            removed = _drop_hole(text.changed(at, b"\x90" * size, keep_relocations=False), hole)
     if raw != b"\xcc" and raw != b"\x90" * size:
         yield "removed", removed
     encoding = ins.encoding  # type: ignore[attr-defined]
     relocated = {r.offset for r in text.section.relocations}
-    holes = set(_holes(text.entry))
+    holes = {hole.at for hole in text.holes}
     branch = ins.mnemonic.startswith("j") or ins.mnemonic == "call"  # type: ignore[attr-defined]
     for what, offset, width in (("constant", encoding.imm_offset, encoding.imm_size),
                                 ("displacement", encoding.disp_offset, encoding.disp_size)):  # fmt: skip
@@ -123,6 +123,9 @@ def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObje
         for name, bits in (("condition inverted", 1), ("condition's neighbour", 2), ("condition's other neighbour", 4)):
             yield name, text.changed(at, raw[:place] + bytes([raw[place] ^ bits]) + raw[place + 1 :])
     yield from _register_changes(text, at, ins, raw)
+    rex = len(raw) - len(raw.lstrip(b"\x64\x65\x66\xf2\xf3\xf0\x2e\x3e"))
+    if text.entry.bits == 64 and raw[rex] & 0xF8 == 0x48:
+        yield "64 bits cut to 32", text.changed(at, raw[:rex] + bytes([raw[rex] & ~8]) + raw[rex + 1 :])
     for position, byte in enumerate(raw[:3]):
         if byte in b"\x2e\x36\x64\x65\x3e\xf0":
             yield (
@@ -143,8 +146,8 @@ def _register_changes(text: _Text, at: int, ins: object, raw: bytes) -> Iterator
     modrm = encoding.modrm_offset
     if modrm:
         byte = raw[modrm]
-        if registers and not (raw[modrm - 1] in (0x81, 0x83, 0xF7, 0xFF, 0x8F, 0xC7) and byte >> 6 != 3):
-            shift = 0 if byte >> 6 == 3 and raw[modrm - 1] in (0x81, 0x83, 0xF7, 0xFF, 0xC7) else 3
+        if registers and not (raw[modrm - 1] in _GROUPS and byte >> 6 != 3):
+            shift = 0 if byte >> 6 == 3 and raw[modrm - 1] in _GROUPS else 3
             for step in (1, 5):
                 number = ((byte >> shift & 7) + step) & 7
                 new = byte & ~(7 << shift) | number << shift
@@ -159,43 +162,51 @@ def _register_changes(text: _Text, at: int, ins: object, raw: bytes) -> Iterator
         yield "register +1", text.changed(at, bytes([raw[0] & 0xF8 | (raw[0] + 1 & 7)]) + raw[1:])
 
 
-def _numbered(found: Iterator[tuple[str, EntryObject]]) -> Iterator[Mutant]:
+def _numbered(found: Iterator[_Found]) -> Iterator[Mutant]:
     seen: dict[str, int] = {}
-    for key, entry in found:
+    for key, entry, places in found:
         seen[key] = seen.get(key, 0) + 1
-        yield Mutant(key if seen[key] == 1 else f"{key} ({seen[key]})", entry)
+        yield Mutant(key if seen[key] == 1 else f"{key} ({seen[key]})", entry, places)
 
 
 def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozenset[int]:
     """Offsets of the instructions that can be reached from `roots` and their fix-ups."""
     data = entry.sections[name].data
     fixups = dict(entry.exceptions())
+    behind = {a.at: a.at + a.length for a in entry.alternatives()}
     todo, found = [entry.symbols[root][1] for root in roots], set[int]()
     while todo:
         at = todo.pop()
-        ins = decode(data[at : at + 15], at) if 0 <= at < len(data) and at not in found else None
+        ins = decode(data[at : at + 15], at, entry.bits) if 0 <= at < len(data) and at not in found else None
         if ins is None:
             continue
         found.add(at)
         if at in fixups:
             todo.append(fixups[at])
+        if at in behind:
+            todo.append(behind[at])
         if ins.kind in ("jmp", "jcc", "call") and ins.target:
             todo.append(ins.target)
-        if ins.kind not in ("jmp", "ret", "iretd", "sysexit", "ud2", "int3"):
+        if ins.kind not in ("jmp", "ret", "iretd", "sysexit", "sysretq", "ud2", "int3"):
             todo.append(at + ins.size)
     return frozenset(found)
 
 
-def _in_text(
-    entry: EntryObject, name: str, reachable: frozenset[int] | None = None
-) -> Iterator[tuple[str, EntryObject]]:
+def _in_text(entry: EntryObject, name: str, reachable: frozenset[int] | None = None) -> Iterator[_Found]:
     text = _Text(entry, name, reachable)
     for at, ins in text.walk():
+        places: tuple[int, ...] = (at,)
+        if name == ".altinstr_replacement":
+            # the site's start, or inside it: wherever it has been patched in
+            places = tuple(
+                a.at + at - a.replacement for a in entry.alternatives()
+                if a.replacement <= at < a.replacement + a.replacement_length
+            )  # fmt: skip
         for what, changed in _changes(text, at, ins):
-            yield f"{text.words(ins)}: {what}", changed
+            yield f"{text.words(ins)}: {what}", changed, places
 
 
-def _around(entry: EntryObject, name: str, reachable: frozenset[int] | None) -> Iterator[tuple[str, EntryObject]]:
+def _around(entry: EntryObject, name: str, reachable: frozenset[int] | None) -> Iterator[_Found]:
     """Fix-ups, alternatives, jumps into the kernel and constants in memory."""
     pairs = entry.sections.get("__ex_table")
     count = len(entry.exceptions())
@@ -204,26 +215,32 @@ def _around(entry: EntryObject, name: str, reachable: frozenset[int] | None) -> 
         assert pairs is not None
         if reachable is not None and fault not in reachable:
             continue
-        words = text.words(details(text.section.data[fault : fault + 15], fault))
+        words = text.words(details(text.section.data[fault : fault + 15], fault, entry.bits))
         size = len(pairs.data) // count
         # a fault address in no text: as good as no entry, and the relocations stay in place
         cut = pairs.data[: index * size] + b"\xff\xff\xff\x3f" + pairs.data[index * size + 4 :]
-        yield f"fix-up of {words}: removed", _with(entry, replace(pairs, data=cut))
+        yield f"fix-up of {words}: removed", _with(entry, replace(pairs, data=cut)), (fault,)
         for other in (fault, entry.exceptions()[(index + 1) % count][1]):
             if other == fixup:
                 continue
             data = bytearray(pairs.data)
             data[index * size + 4 : index * size + 8] = other.to_bytes(4, "little")
             kind = "to itself" if other == fault else "to the next one's"
-            yield f"fix-up of {words}: {kind}", _with(entry, replace(pairs, data=bytes(data)))
+            yield f"fix-up of {words}: {kind}", _with(entry, replace(pairs, data=bytes(data))), (fault,)
     records = entry.sections.get(".rodata.sysenter_holes")
     if records is not None:
         names = sorted({r.symbol for r in records.relocations if r.symbol.startswith("kernel_")})
+        word = entry.bits // 8
+        starts = [at for at, _ in text.walk()]
+        instructions = {
+            hole.record + word: max((at for at in starts if at <= hole.at), default=0) for hole in entry.holes()
+        }  # fmt: skip
         for r in records.relocations:
             if r.symbol in names:
                 other_name = names[(names.index(r.symbol) + 1) % len(names)]
                 changed = tuple(replace(x, symbol=other_name) if x is r else x for x in records.relocations)
-                yield f"hole for {r.symbol}: {other_name}", _with(entry, replace(records, relocations=changed))
+                whole = _with(entry, replace(records, relocations=changed))
+                yield f"hole for {r.symbol}: {other_name}", whole, (instructions[r.offset],)
     rodata = entry.sections.get(".rodata")
     if rodata is not None and "sysenter_user_ds" in entry.symbols:
         for symbol, (where, offset) in entry.symbols.items():
@@ -231,7 +248,7 @@ def _around(entry: EntryObject, name: str, reachable: frozenset[int] | None) -> 
                 for step in (1, -8, 8):
                     data = bytearray(rodata.data)
                     data[offset] = (data[offset] + step) & 0xFF
-                    yield f"{symbol}: constant {step:+d}", _with(entry, replace(rodata, data=bytes(data)))
+                    yield f"{symbol}: constant {step:+d}", _with(entry, replace(rodata, data=bytes(data))), ()
 
 
 def _with(entry: EntryObject, section: Section) -> EntryObject:
@@ -245,7 +262,7 @@ def mutants(entry: EntryObject, section: str, roots: tuple[str, ...] = ()) -> It
     """
     reachable = _reachable(entry, section, roots) if roots else None
 
-    def found() -> Iterator[tuple[str, EntryObject]]:
+    def found() -> Iterator[_Found]:
         yield from _in_text(entry, section, reachable)
         if ".altinstr_replacement" in entry.sections:
             yield from _in_text(entry, ".altinstr_replacement")

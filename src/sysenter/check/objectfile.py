@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The assembled entry code: what the compiler left, laid out as a module loader would.
 
-Sections are placed, relocations applied (i386 psABI: R_386_32, R_386_PC32), the
+Sections are placed, relocations applied (i386 psABI: R_386_32, R_386_PC32; x86-64
+psABI: R_X86_64_64, _32, _32S, _PC32, _PLT32, their addends put in place), the
 kernel's alternatives patched in (arch/x86/kernel/alternative.c) and the
 exception table read (arch/x86/include/asm/extable_fixup_types.h).
 """
@@ -20,19 +21,23 @@ from elftools.elf.elffile import ELFFile
 
 from sysenter.errors import SysenterError
 
-__all__ = ["Alternative", "EntryObject", "Relocation", "Section", "parse_offsets"]
+__all__ = ["Alternative", "EntryObject", "Hole", "Relocation", "Section", "parse_offsets"]
 
-_ABSOLUTE, _RELATIVE = 1, 2  # R_386_32, R_386_PC32
-_PLT = 4  # R_386_PLT32: as _RELATIVE in a static link
+# relocation type -> (bytes, relative), by the psABI's numbers; PLT32 as PC32 in a static link
+_TYPES = {
+    "EM_386": {1: (4, False), 2: (4, True), 4: (4, True)},
+    "EM_X86_64": {1: (8, False), 2: (4, True), 4: (4, True), 10: (4, False), 11: (4, False)},
+}
 
 
 @dataclass(frozen=True)
 class Relocation:
-    """At `offset` of its section: `symbol` (a section's name for a local one)."""
+    """At `offset` of its section, `size` bytes: `symbol` (a section's name for a local one)."""
 
     offset: int
     symbol: str
     relative: bool
+    size: int = 4
 
 
 @dataclass(frozen=True)
@@ -56,27 +61,40 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Hole:
+    """Bytes at `at` of the text that the module fills with the address of the kernel's
+    `symbol` (native/present/kernel.c). record: where that is written down; size: of a record."""
+
+    at: int
+    symbol: str
+    relative: bool
+    record: int
+    size: int
+
+
+@dataclass(frozen=True)
 class EntryObject:
     """An object file with entry code in it.
 
-    symbols: name -> (section, offset). lines: offset in the code section ->
+    bits: 32 or 64. symbols: name -> (section, offset). lines: offset in the code section ->
     (file, line), where the assembler left debug information.
     """
 
     path: Path
     sections: Mapping[str, Section]
     symbols: Mapping[str, tuple[str, int]]
+    bits: int = 32
     lines: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> EntryObject:
-        """Read `path`. Raises SysenterError if it is no 32-bit x86 object."""
+        """Read `path`. Raises SysenterError if it is no x86 object."""
         try:
             with path.open("rb") as file:
                 elf = ELFFile(file)
-                if elf["e_machine"] != "EM_386" or elf["e_type"] != "ET_REL":
-                    raise SysenterError(f"{path}: not a relocatable i386 object", hint="give the handler's .o file")
-                return cls(path, _sections(elf), _symbols(elf), _lines(elf))
+                if elf["e_machine"] not in _TYPES or elf["e_type"] != "ET_REL":
+                    raise SysenterError(f"{path}: not a relocatable x86 object", hint="give the handler's .o file")
+                return cls(path, _sections(elf), _symbols(elf), elf.elfclass, _lines(elf))
         except (OSError, ELFError) as error:
             raise SysenterError(f"{path}: {error}", hint="give the handler's .o file") from error
 
@@ -103,6 +121,19 @@ class EntryObject:
             found.append(Alternative(instr, length, replacement, replaced, feature & 0xFFFF))
         return tuple(found)
 
+    def holes(self) -> tuple[Hole, ...]:
+        """Records of .rodata.sysenter_holes: place, address of kernel_SYMBOL, relative; a word each."""
+        section = self.sections.get(".rodata.sysenter_holes")
+        if section is None:
+            return ()
+        word = self.bits // 8
+        names = {r.offset: r.symbol.removeprefix("kernel_") for r in section.relocations}
+        found = []
+        for base in range(0, len(section.data), 3 * word):
+            at, _, relative = struct.unpack_from("<III" if word == 4 else "<QQQ", section.data, base)
+            found.append(Hole(at, names[base + word], bool(relative), base, 3 * word))
+        return tuple(found)
+
     def exceptions(self) -> tuple[tuple[int, int], ...]:
         """(faulting, fix-up) offsets in the text section.
 
@@ -124,27 +155,32 @@ class EntryObject:
 def _sections(elf: Any) -> dict[str, Section]:
     names = {i: s.name for i, s in enumerate(elf.iter_sections())}
     table = elf.get_section_by_name(".symtab")
+    types = _TYPES[elf["e_machine"]]
     relocations: dict[int, list[Relocation]] = {}
+    addends: dict[int, list[tuple[int, int, int]]] = {}
     for section in elf.iter_sections():
-        if section["sh_type"] != "SHT_REL":
+        if section["sh_type"] not in ("SHT_REL", "SHT_RELA"):
             continue
         for entry in section.iter_relocations():
             symbol = table.get_symbol(entry["r_info_sym"])
             name = symbol.name
             if symbol["st_info"]["type"] == "STT_SECTION":
                 name = names[symbol["st_shndx"]]
-            if entry["r_info_type"] not in (_ABSOLUTE, _RELATIVE, _PLT):
+            if entry["r_info_type"] not in types:
                 continue  # debug sections may hold others
-            relocations.setdefault(section["sh_info"], []).append(
-                Relocation(entry["r_offset"], name, entry["r_info_type"] != _ABSOLUTE)
-            )
+            size, relative = types[entry["r_info_type"]]
+            relocations.setdefault(section["sh_info"], []).append(Relocation(entry["r_offset"], name, relative, size))
+            if entry.is_RELA():
+                addends.setdefault(section["sh_info"], []).append((entry["r_offset"], entry["r_addend"], size))
     found = {}
     for index, section in enumerate(elf.iter_sections()):
         if not section["sh_flags"] & 2:  # SHF_ALLOC
             continue
-        data = bytes(section["sh_size"]) if section["sh_type"] == "SHT_NOBITS" else section.data()
+        data = bytearray(section["sh_size"] if section["sh_type"] == "SHT_NOBITS" else section.data())
+        for at, addend, size in addends.get(index, ()):
+            data[at : at + size] = (addend % (1 << 8 * size)).to_bytes(size, "little")
         found[section.name] = Section(
-            section.name, data, tuple(relocations.get(index, ())),
+            section.name, bytes(data), tuple(relocations.get(index, ())),
             bool(section["sh_flags"] & 1), bool(section["sh_flags"] & 4),
         )  # fmt: skip
     return found

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sysenter.check.explore import Failure, Tally, shrink
-from sysenter.check.handlers import HANDLERS, Handler, Job, Subject, jobs, lean_jobs, perform
-from sysenter.check.machine import Kernel
+from sysenter.check.handlers import Bench, Job, Subject, jobs, lean_jobs
 from sysenter.check.mutants import Mutant, mutants
-from sysenter.check.objectfile import EntryObject
 from sysenter.check.story import tell
 
 __all__ = ["Caught", "checked", "mutants_checked"]
@@ -38,43 +36,28 @@ class Caught:
     part: str
 
 
-@dataclass
-class _Bench:
-    """What a worker keeps between jobs."""
-
-    handler: Handler
-    offsets: dict[str, int]
-    entry: EntryObject
-    kernels: dict[bool, Kernel]
-
-
-_benches: dict[Subject, _Bench] = {}
+# what a worker keeps between jobs, or inherits when it is forked
+_benches: dict[tuple[Subject, int], Bench] = {}
 _mutants: dict[Subject, list[Mutant]] = {}
+_coverage: dict[Subject, dict[Job, frozenset[int]]] = {}
 
 
-def _kernels(handler: Handler, entry: EntryObject, offsets: dict[str, int]) -> dict[bool, Kernel]:
-    return {features: handler.kernel(entry, offsets, features) for features in handler.features}
+def _bench(subject: Subject, seed: int) -> Bench:
+    if (subject, seed) not in _benches:
+        _benches[subject, seed] = subject.bench(seed)
+    return _benches[subject, seed]
 
 
-def _bench(subject: Subject) -> _Bench:
-    if subject not in _benches:
-        handler = HANDLERS[subject.handler]
-        entry, offsets = subject.load()
-        _benches[subject] = _Bench(handler, offsets, entry, _kernels(handler, entry, offsets))
-    return _benches[subject]
-
-
-def _check_job(work: tuple[Subject, Job]) -> tuple[Subject, Job, Tally, list[str]]:
-    subject, job = work
-    bench = _bench(subject)
-    tally = perform(bench.handler, bench.kernels, bench.offsets, job, stop=bool(bench.handler.must_fail))
+def _check_job(work: tuple[Subject, int, Job]) -> tuple[Subject, Job, Tally, list[str]]:
+    subject, seed, job = work
+    bench = _bench(subject, seed)
+    expected = bench.handler.must_fail
+    tally = bench.perform(job, stop=bool(expected))
     stories = []
-    expected = bench.handler.must_fail  # the rest follows from that one: not worth a story
-    worth = [f for f in tally.failures if not expected or f.key == expected]
+    worth = [f for f in tally.failures if not expected or f.key == expected]  # the rest follows from that one
     for failure in _different(worth)[:_STORIES]:
-        simplest = shrink(bench.kernels, failure) if failure.case.calls else failure
-        kernel = bench.kernels.get(simplest.case.features, bench.kernels[False])
-        stories.append(tell(kernel, simplest))
+        simplest = shrink(bench.kernel, failure) if failure.case.calls else failure
+        stories.append(tell(bench.kernel(simplest.case.variant), simplest))
     return subject, job, tally, stories
 
 
@@ -85,37 +68,56 @@ def _different(failures: list[Failure]) -> list[Failure]:
     return list(found.values())
 
 
+def _covered_by(work: tuple[Subject, int, Job]) -> tuple[Job, frozenset[int]]:
+    """Where in the text a job comes, from the text's start."""
+    subject, seed, job = work
+    bench = _bench(subject, seed)
+    found: set[int] = set()
+    start = 0
+    for variant in bench.handler.variants:
+        kernel = bench.kernel(variant)
+        kernel.covered, start = found, kernel.program.start
+    bench.perform(job)
+    return job, frozenset(address - start for address in found)
+
+
 def _mutant_job(work: tuple[Subject, int, int]) -> Caught:
-    subject, index, seed = work
-    handler = HANDLERS[subject.handler]
-    if subject not in _mutants:
-        entry, _ = subject.load()
-        _mutants[subject] = list(mutants(entry, handler.section, handler.roots))
+    subject, seed, index = work
     mutant = _mutants[subject][index]
-    offsets = _bench(subject).offsets
-    models = _kernels(handler, mutant.object, offsets)
-    for job in lean_jobs(handler, seed):
-        failures = perform(handler, models, offsets, job, stop=True).failures
+    bench = _bench(subject, seed).with_object(mutant.object)
+    for job, covered in _coverage[subject].items():
+        if mutant.places and job.part != "static" and covered.isdisjoint(mutant.places):
+            continue  # it goes as with the handler itself
+        failures = bench.perform(job, stop=True).failures
         if failures:
             return Caught(mutant.key, failures[0].key, job.part)
     return Caught(mutant.key, "", "")
 
 
-def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work]) -> Iterator[_Done]:
+def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work], chunk: int = 1) -> Iterator[_Done]:
     processes = min(len(os.sched_getaffinity(0)), max(len(work), 1))
     if processes == 1:
         yield from map(function, work)
         return
     with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap_unordered(function, work)
+        yield from pool.imap_unordered(function, work, chunk)
 
 
-def checked(subjects: Sequence[Subject], seed: int) -> Iterator[tuple[Subject, Job, Tally, list[str]]]:
-    """Every job of every subject, as it gets done, with the stories of what failed."""
-    work = [(s, job) for s in subjects for job in jobs(HANDLERS[s.handler], seed)]
+def checked(subjects: Sequence[Subject], seed: int) -> Iterator[tuple[Subject, Job, Tally, list[str]] | int]:
+    """Every job of every subject, as it gets done, with the stories of what failed.
+
+    First of all their number.
+    """
+    work = [(s, seed, job) for s in subjects for job in jobs(_bench(s, seed))]
+    yield len(work)
     yield from _spread(_check_job, work)
 
 
 def mutants_checked(subject: Subject, chosen: Sequence[int], seed: int) -> Iterator[Caught]:
     """The fate of the mutants with these indices, as it becomes known."""
-    yield from _spread(_mutant_job, [(subject, index, seed) for index in chosen])
+    bench = _bench(subject, seed)
+    _mutants[subject] = list(mutants(bench.entry, bench.handler.section, bench.handler.roots))
+    plan = lean_jobs(bench)
+    found = dict(_spread(_covered_by, [(subject, seed, job) for job in plan], chunk=20))
+    _coverage[subject] = {job: found[job] for job in plan}
+    yield from _spread(_mutant_job, [(subject, seed, index) for index in chosen])

@@ -18,6 +18,7 @@ what this model says of each against a real machine.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,7 +52,11 @@ class Fault(Exception):
 
 @dataclass(slots=True)
 class Cpu:
-    """One processor. registers: ModRM order; msr: SYSENTER_CS, _ESP, _EIP."""
+    """One processor. registers: ModRM order; msr: SYSENTER_CS, _ESP, _EIP.
+
+    Only with 64 bits: kernel_gs: MSR KERNEL_GS_BASE; cr3 without its bit 63; flushed:
+    the last write to CR3 flushed what it loaded; spec_ctrl: MSR SPEC_CTRL.
+    """
 
     number: int
     registers: list[int] = field(default_factory=lambda: [0] * 8)
@@ -66,11 +71,22 @@ class Cpu:
     tr: int = 0  # task register
     shielded: bool = False  # the last instruction ran in that shadow
     verw: bool = False  # buffers overwritten and no kernel data read since
+    kernel_gs: int = 0
+    cr3: int = 0
+    flushed: bool = False
+    spec_ctrl: int = 0
+
+    def leave(self) -> None:
+        """Gone to user mode: nothing of the call is left in it."""
+        self.registers = [0] * len(self.registers)
+        self.eip, self.flags, self.cpl = 0, FIXED | IF, 3
+        self.shadow = self.shielded = self.verw = False
 
     def copy(self) -> Cpu:
         return Cpu(
             self.number, self.registers[:], self.eip, self.flags, self.segments.copy(), self.bases.copy(),
             self.cpl, self.shadow, self.msr, self.task, self.tr, self.shielded, self.verw,
+            self.kernel_gs, self.cr3, self.flushed, self.spec_ctrl,
         )  # fmt: skip
 
 
@@ -90,14 +106,22 @@ class Watch(Protocol):
 class Processor:
     """Runs instructions of `memory`'s text on any number of CPUs, one at a time."""
 
-    _IDS = (x86.UC_X86_REG_EAX, x86.UC_X86_REG_ECX, x86.UC_X86_REG_EDX, x86.UC_X86_REG_EBX, x86.UC_X86_REG_ESP,
-            x86.UC_X86_REG_EBP, x86.UC_X86_REG_ESI, x86.UC_X86_REG_EDI, x86.UC_X86_REG_EFLAGS)  # fmt: skip
+    bits = 32
+    _MODE: int = _unicorn.UC_MODE_32
+    _VALUE: Any = ctypes.c_uint32
+    _BASED = "fs"  # the segment whose base kernel code relies on
+    _IDS: tuple[int, ...] = (
+        x86.UC_X86_REG_EAX, x86.UC_X86_REG_ECX, x86.UC_X86_REG_EDX, x86.UC_X86_REG_EBX, x86.UC_X86_REG_ESP,
+        x86.UC_X86_REG_EBP, x86.UC_X86_REG_ESI, x86.UC_X86_REG_EDI, x86.UC_X86_REG_EFLAGS,
+    )  # fmt: skip
 
     def __init__(self, memory: Memory, watch: Watch) -> None:
         self.memory = memory
         self.watch = watch
         self.smap = False
-        self._uc: Any = _unicorn.Uc(_unicorn.UC_ARCH_X86, _unicorn.UC_MODE_32)
+        self._uc: Any = _unicorn.Uc(_unicorn.UC_ARCH_X86, self._MODE)
+        # linear addresses as they are: Unicorn's own paging knows no canonical ones
+        self._uc.ctl_set_tlb_mode(_unicorn.UC_TLB_VIRTUAL)
         for page, region in memory.pages.items():
             offset = region.offset + (page * PAGE - region.start)
             self._uc.mem_map_ptr(page * PAGE, PAGE, _unicorn.UC_PROT_ALL, memory.address + offset)
@@ -112,11 +136,13 @@ class Processor:
         count = len(self._IDS)
         self._count = count
         self._ids = (ctypes.c_int * count)(*self._IDS)
-        self._values: Any = (ctypes.c_uint32 * count)()
+        self.width = self.bits // 8
+        self.mask = (1 << self.bits) - 1
+        self._values: Any = (self._VALUE * count)()
         first = ctypes.addressof(self._values)
-        self._pointers = (ctypes.c_void_p * count)(*[first + 4 * i for i in range(count)])
-        self._fs_base = 0
-        self._models = {
+        self._pointers = (ctypes.c_void_p * count)(*[first + self.width * i for i in range(count)])
+        self._base = 0
+        self._models: dict[str, Callable[[Cpu, Instruction], None]] = {
             "sti": self._sti, "cli": self._cli, "pushfd": self._pushf, "popfd": self._popf, "sysexit": self._sysexit,
             "sysenter": self._sysenter, "iretd": self._iret, "rdtsc": self._rdtsc, "stac": self._stac,
             "clac": self._clac, "verw": self._verw, "jmp": self._jmp, "call": self._call, "ret": self._ret,
@@ -136,7 +162,11 @@ class Processor:
                 address += access.depth
         if access.index >= 0:
             address += cpu.registers[access.index] * access.scale
-        return (address + cpu.bases[access.segment]) & 0xFFFFFFFF
+        if access.bits >= 0:  # SDM Vol. 2A, 3.1.1.9: a signed number of bits
+            size = 8 * access.size
+            count = (cpu.registers[access.bits] & ((1 << size) - 1) ^ 1 << size - 1) - (1 << size - 1)
+            address += count // size * access.size
+        return (address + cpu.bases[access.segment]) & self.mask
 
     def step(self, cpu: Cpu, ins: Instruction) -> None:
         """Run `ins` on `cpu`. Raises Fault with everything as it was before."""
@@ -151,12 +181,12 @@ class Processor:
 
     def _native(self, cpu: Cpu, ins: Instruction) -> None:
         values = self._values
-        values[0:8] = cpu.registers
-        values[8] = cpu.flags & _ARITHMETIC | FIXED
+        values[0:-1] = cpu.registers
+        values[-1] = cpu.flags & _ARITHMETIC | FIXED
         self._write(self._handle, self._ids, self._pointers, self._count)
-        if cpu.bases["fs"] != self._fs_base:
-            self._fs_base = cpu.bases["fs"]
-            self._uc.msr_write(_FS_BASE, self._fs_base)
+        if cpu.bases[self._BASED] != self._base:
+            self._base = cpu.bases[self._BASED]
+            self._write_base(self._base)
         end = ins.address + ins.size
         if self._start(self._handle, ins.address, end, 0, 0):
             raise Fault(6, ins.address)  # what is left are instructions that it cannot do
@@ -165,6 +195,9 @@ class Processor:
         cpu.flags = cpu.flags & ~_ARITHMETIC | registers.pop() & _ARITHMETIC
         cpu.registers = registers
         cpu.eip = end
+
+    def _write_base(self, base: int) -> None:
+        self._uc.msr_write(_FS_BASE, base)
 
     # -- the model's own instructions --------------------------------------------
 
@@ -182,17 +215,17 @@ class Processor:
 
     def _stack(self, address: int) -> int:
         """`address`, where a word of the stack must be: #PF if nothing is there."""
-        if self.memory.at(address) is None or self.memory.at(address + 3 & 0xFFFFFFFF) is None:
+        if self.memory.at(address) is None or self.memory.at(address + self.width - 1 & self.mask) is None:
             raise Fault(14, address)
         return address
 
     def push(self, cpu: Cpu, value: int) -> None:
-        cpu.registers[ESP] = (cpu.registers[ESP] - 4) & 0xFFFFFFFF
+        cpu.registers[ESP] = (cpu.registers[ESP] - self.width) & self.mask
         self.memory.write(self._stack(cpu.registers[ESP]), value)
 
     def pop(self, cpu: Cpu) -> int:
-        value = self.memory.read(self._stack(cpu.registers[ESP]), 4)
-        cpu.registers[ESP] = (cpu.registers[ESP] + 4) & 0xFFFFFFFF
+        value = self.memory.read(self._stack(cpu.registers[ESP]), self.width)
+        cpu.registers[ESP] = (cpu.registers[ESP] + self.width) & self.mask
         return value
 
     def taken(self, cpu: Cpu, condition: int) -> bool:
@@ -212,7 +245,7 @@ class Processor:
         if ins.register >= 0:
             return cpu.registers[ins.register]
         operand = next(a for a in ins.accesses if not a.implicit)
-        return self.memory.read(self.linear(cpu, operand), 4)
+        return self.memory.read(self.linear(cpu, operand), self.width)
 
     def _jmp(self, cpu: Cpu, ins: Instruction) -> None:
         cpu.eip = self._branch_target(cpu, ins)
@@ -281,8 +314,9 @@ class Processor:
         cpu.eip = ins.address + ins.size
 
     def _verw(self, cpu: Cpu, ins: Instruction) -> None:
-        cpu.flags |= ZF  # the selectors in use are writable
-        cpu.verw = True
+        selector = self.memory.read(self.linear(cpu, ins.accesses[0]), 2) if ins.accesses else 0
+        cpu.verw = self.watch.descriptor(cpu, selector) is not None
+        cpu.flags = cpu.flags & ~ZF | (ZF if cpu.verw else 0)
         cpu.eip = ins.address + ins.size
 
     def sysenter(self, cpu: Cpu) -> None:

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sysenter.check.instructions import Instruction, decode
 from sysenter.check.memory import Memory
-from sysenter.check.objectfile import EntryObject, Section
+from sysenter.check.objectfile import Alternative, EntryObject, Section
 from sysenter.errors import SysenterError
 
 __all__ = ["Program", "lay_out"]
@@ -40,7 +39,7 @@ class Program:
             region = self.memory.pages[address >> 12]
             at = region.offset + address - region.start
             size = min(15, self.end - address)
-            ins = decode(bytes(self.memory.bytes[at : at + size]), address)
+            ins = decode(bytes(self.memory.bytes[at : at + size]), address, self.object.bits)
         self._decoded[address] = ins
         return ins
 
@@ -61,27 +60,26 @@ class Program:
 
 def lay_out(
     entry: EntryObject, section: str, memory: Memory, places: Mapping[str, int], externals: Mapping[str, int],
-    features: bool, holes: Mapping[str, int], nops: bytes = b"\x90",
+    features: frozenset[int], holes: Mapping[str, int],
 ) -> Program:  # fmt: skip
     """Write `entry`'s sections into `memory` at `places` and relocate them.
 
     places: section -> address of a region that is there already. externals:
     symbol -> address. holes: kernel symbol -> address, for the records in
-    .rodata.sysenter_holes. features: patch the alternatives in.
+    .rodata.sysenter_holes. features: of the processor, those alternatives are patched in.
     """
     symbols = {
         name: places[where] + offset for name, (where, offset) in entry.symbols.items() if where in places
     }  # fmt: skip
     code = bytearray(entry.sections[section].data)
-    if features:
-        _patch_alternatives(entry, section, code)
+    chosen = [a for a in entry.alternatives() if a.feature in features]
+    _patch_alternatives(entry, chosen, code)
     for name, address in places.items():
         data = code if name == section else bytearray(entry.sections[name].data)
         _relocate(entry.sections[name], data, address, {**externals, **symbols, **places})
         if name == section:
-            if features:
-                _relocate_replacements(entry, data, {**externals, **symbols, **places})
-            _fill_holes(entry, section, data, address, holes)
+            _relocate_replacements(entry, chosen, data, {**externals, **symbols, **places})
+            _fill_holes(entry, data, address, holes)
         region = memory.pages[address >> 12]
         at = region.offset + address - region.start
         memory.bytes[at : at + len(data)] = bytes(data)
@@ -90,23 +88,29 @@ def lay_out(
     return Program(entry, section, base, base + len(code), pairs, symbols, memory)
 
 
-def _patch_alternatives(entry: EntryObject, section: str, code: bytearray) -> None:
-    for alternative in entry.alternatives():
+def _patch_alternatives(entry: EntryObject, chosen: list[Alternative], code: bytearray) -> None:
+    for alternative in chosen:
         replacement = entry.sections[".altinstr_replacement"].data
         new = replacement[alternative.replacement : alternative.replacement + alternative.replacement_length]
         code[alternative.at : alternative.at + alternative.length] = new.ljust(alternative.length, b"\x90")
 
 
-def _relocate_replacements(entry: EntryObject, code: bytearray, symbols: Mapping[str, int]) -> None:
+def _put(data: bytearray, at: int, size: int, value: int) -> None:
+    """Add `value` to what is in place."""
+    value += int.from_bytes(data[at : at + size], "little")
+    data[at : at + size] = (value % (1 << 8 * size)).to_bytes(size, "little")
+
+
+def _relocate_replacements(
+    entry: EntryObject, chosen: list[Alternative], code: bytearray, symbols: Mapping[str, int]
+) -> None:
     """Absolute references inside patched-in instructions (apply_relocation() came later)."""
     section = entry.sections.get(".altinstr_replacement")
-    for alternative in entry.alternatives():
+    for alternative in chosen:
         for r in section.relocations if section else ():
             at = r.offset - alternative.replacement
             if 0 <= at < alternative.replacement_length:
-                at += alternative.at
-                (addend,) = struct.unpack_from("<I", code, at)
-                struct.pack_into("<I", code, at, (addend + symbols[r.symbol]) & 0xFFFFFFFF)
+                _put(code, at + alternative.at, r.size, symbols[r.symbol])
 
 
 def _relocate(section: Section, data: bytearray, address: int, symbols: Mapping[str, int]) -> None:
@@ -116,24 +120,16 @@ def _relocate(section: Section, data: bytearray, address: int, symbols: Mapping[
                 f"{r.symbol}: the handler refers to it and the checker's kernel has no such symbol",
                 hint="add it to the handler's description in sysenter/check",
             )
-        (addend,) = struct.unpack_from("<I", data, r.offset)
-        value = addend + symbols[r.symbol] - (address + r.offset if r.relative else 0)
-        struct.pack_into("<I", data, r.offset, value & 0xFFFFFFFF)
+        _put(data, r.offset, r.size, symbols[r.symbol] - (address + r.offset if r.relative else 0))
 
 
-def _fill_holes(entry: EntryObject, section: str, code: bytearray, address: int, holes: Mapping[str, int]) -> None:
+def _fill_holes(entry: EntryObject, code: bytearray, address: int, holes: Mapping[str, int]) -> None:
     """As sysenter_fill_holes() does at load (native/present/kernel.c)."""
-    records = entry.sections.get(".rodata.sysenter_holes")
-    if records is None:
-        return
-    targets = {r.offset: r.symbol for r in records.relocations}
-    for base in range(0, len(records.data), 12):
-        at, _, relative = struct.unpack_from("<III", records.data, base)
-        name = targets[base + 4].removeprefix("kernel_")
-        if name not in holes:
+    for hole in entry.holes():
+        if hole.symbol not in holes:
             raise SysenterError(
-                f"{name}: the handler jumps to it and the checker has no model of it",
+                f"{hole.symbol}: the handler refers to it and the checker has no model of it",
                 hint="write one in the handler's description in sysenter/check",
             )
-        value = holes[name] - (address + at + 4 if relative else 0)
-        struct.pack_into("<I", code, at, value & 0xFFFFFFFF)
+        value = holes[hole.symbol] - (address + hole.at + 4 if hole.relative else 0)
+        code[hole.at : hole.at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "little")

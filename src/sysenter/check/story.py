@@ -16,35 +16,13 @@ _SHOWN = 14  # instructions before the end that are told one by one
 
 
 def _caller(task: int, call: Call) -> str:
-    plain = Call()
-    parts = [f"eax = {call.eax:#x}"]
-    if call.ebp != plain.ebp:
-        parts.append(f"ebp = {call.ebp:#x}")
-    if call.registers != plain.registers:
-        parts.append("ebx, ecx, edx, esi, edi = " + ", ".join(f"{r:#x}" for r in call.registers))
-    if call.flags != plain.flags:
-        parts.append(f"EFLAGS = {call.flags:#x}")
-    if call.segments != plain.segments:
-        parts.append("ds, es, fs, gs = " + ", ".join(f"{s:#x}" for s in call.segments))
-    if call.work:
-        parts.append(f"the task traced ({call.work:#x})")
-    if call.pending:
-        parts.append(f"work {call.pending:#x} comes up in the body")
-    if call.tracing:
-        parts.append(f"tracing {call.tracing:#x} comes up in the body")
-    if call.sleeps:
-        parts.append(f"the body sleeps and wakes on {'another' if call.sleeps == 'other' else 'the same'} CPU")
-    if not call.vdso:
-        parts.append("no vDSO")
-    if call.vm86:
-        parts.append("in vm86 mode")
-    return f"Task {task} executes SYSENTER with " + ", ".join(parts) + "."
+    return f"Task {task} executes SYSENTER with {call.words()}."
 
 
 def _names_memory(kernel: Kernel, tick: Tick) -> bool:
     """Does the instruction touch memory at a fixed address? Then other CPUs may."""
     ins = kernel.program.instruction(tick.eip)
-    return ins is not None and any(a.base < 0 and a.index < 0 and a.segment != "fs" for a in ins.accesses)
+    return ins is not None and any(a.base < 0 and a.index < 0 and a.segment not in ("fs", "gs") for a in ins.accesses)
 
 
 def _line(kernel: Kernel, tick: Tick, many: bool) -> str:

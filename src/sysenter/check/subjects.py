@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the objects come from that are checked.
 
-The present handler's object is the one of the build room, for a real kernel.
+A present handler's object is the one of the build room, for a real kernel.
 The legacy ones are assembled here, from the same source with the constants that
 the kernels' headers gave once (headers/): so they can be checked, and held to
 account in CI, where no such kernel is.
@@ -14,7 +14,9 @@ from pathlib import Path
 from sysenter.build.module import build_module
 from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
-from sysenter.check.handlers import Subject, handler_named
+from sysenter.check.handlers import Handler, Subject, handler_named
+from sysenter.kernels.catalogue import CATALOGUE
+from sysenter.kernels.description import read_description
 from sysenter.kernels.provide import provide
 from sysenter.steps import Steps, run_command
 
@@ -23,14 +25,21 @@ __all__ = ["subject"]
 _HEADERS = Path(__file__).with_name("headers")
 
 
+def _kernel(handler: Handler, chosen: str) -> str:
+    """`chosen` if its processor is the handler's, else the handler's default."""
+    arches = {entry.name: entry.arch for entry in CATALOGUE}
+    arch = read_description(Path(chosen)).arch if chosen.endswith(".toml") else arches.get(chosen, "")
+    return chosen if arch in ("", arches[handler.default_kernel]) else handler.default_kernel
+
+
 def subject(steps: Steps, name: str, kernel: str, offline: bool) -> Subject:
-    """The files of handler `name`; `kernel` names the target of the present one.
+    """The files of handler `name`; `kernel` names the target of the present one that it fits.
 
     Raises SysenterError if there is no such handler or it cannot be built.
     """
     handler = handler_named(name)
     if not handler.headers:
-        built = build_module(steps, provide(steps, kernel, offline=offline))
+        built = build_module(steps, provide(steps, _kernel(handler, kernel), offline=offline))
         return Subject(name, built.entry, built.offsets)
     headers = _HEADERS / handler.headers
     recorded = [path.read_bytes() for path in sorted(headers.rglob("*.h"))]

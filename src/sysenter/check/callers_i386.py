@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.present import MARK, NR, USER_ABSENT, USER_FRAGILE, USER_STACK, USER_TOP
+from sysenter.check.present import NR
+from sysenter.check.present import bits as _bits
+from sysenter.check.present_i386 import MARK, USER_ABSENT, USER_FRAGILE, USER_STACK, USER_TOP
 
 __all__ = ["events", "lone_calls", "paired", "scattered", "with_interruptions"]
 
@@ -29,10 +31,6 @@ _NUMBERS = (0, 1, 2, 3, 4, 5, 6, 7, 255, 256, NR - 1, NR - 2)
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, 0x100, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
 _TLS, _LDT, _LDT_LATE = 0x33, 0x0F, 0x1F
 _SEGMENTS = (0, 3, 0x33, 0x3B, 0x43, 0x73, 0x7B, 0x07, 0x0F, 0x17, 0x1F)
-
-
-def _bits(mask: int) -> list[int]:
-    return [1 << n for n in range(32) if mask >> n & 1]
 
 
 def _fast(number: int = 3, **more: object) -> Call:
@@ -139,7 +137,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
     for _ in range(count):
         calls = tuple(_random_call(rng, offsets) for _ in range(3))
         happenings = tuple(_random_event(rng, offsets, 3) for _ in range(rng.choice((0, 0, 1, 2, 3))))
-        yield Case(calls, happenings, features=rng.random() < 0.5)
+        yield Case(calls, happenings, variant=rng.choice(("", "smap")))
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:

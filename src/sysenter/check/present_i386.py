@@ -1,0 +1,573 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Linux 6.x on i386, around native/present/entry_i386.S.
+
+Layouts: arch/x86/include/asm/segment.h (GDT), cpu_entry_area.h, processor.h
+(TSS, padding at the top of a stack for vm86). What an interrupt does to the
+stacks: arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK and asm_exc_nmi.
+"""
+
+from __future__ import annotations
+
+from sysenter.check.case import Call, Case, Event
+from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP
+from sysenter.check.machine import POISON, Task
+from sysenter.check.memory import PAGE, Area, Memory
+from sysenter.check.objectfile import EntryObject
+from sysenter.check.present import ARITHMETIC, NR, Present, Slots, arity
+from sysenter.check.processor import CF, FIXED, ID, IF, ZF, Cpu, Processor
+from sysenter.check.program import Program, lay_out
+from sysenter.check.properties import Broken
+
+__all__ = ["MARK", "PresentI386"]
+
+MARK = 0x80000000  # native/present/abi.h, SYSENTER_MARK_I386
+
+KERNEL_CS, KERNEL_DS, USER_CS, USER_DS, PERCPU = 0x60, 0x68, 0x73, 0x7B, 0xD8
+_TLS = (0x33, 0x3B, 0x43)
+_LDT_ENTRIES = 4  # of the task's LDT, while it has one
+TASK_SIZE = 0xC0000000
+THREAD_SIZE, _PADDING = 8192, 16  # TOP_OF_KERNEL_STACK_PADDING with CONFIG_VM86
+ENOSYS, EFAULT = -38 & 0xFFFFFFFF, -14 & 0xFFFFFFFF
+CLEAR_CPU_BUF = {11 * 32 + 18, 3 * 32 + 18}  # its number in 6.1, and later (asm/cpufeatures.h)
+
+_TEXT, _RODATA = 0xF8A01000, 0xF8A04000
+_PERCPU_BASE = (0x2E400000, 0x2E480000)
+_PERCPU_AT = {"current_task": 0xC1C00010, "sysenter_count": 0xC1C00080, "sysenter_kstack_offset": 0xC1C000C4}
+_ENTRY_END = (0xFFC03000, 0xFFC43000)  # end of each CPU's entry stack
+_TASKS = (0xC2000000, 0xC2001000, 0xC2002000)
+_STACKS = (0xC3000000, 0xC3004000, 0xC3008000)
+_MM = 0xC2100000
+_CALLS, _BODIES, _LANDING = 0xF8A08000, 0xF8A09000, 0xF8A0A000
+LANDING_PAD = 0x589
+_FUNCTIONS = {
+    "entry_SYSENTER_32": 0xC1001000, "do_SYSENTER_32": 0xC1002000,
+    "syscall_exit_to_user_mode": 0xC1003000, "restore_all_switch_stack": 0xC1004000,
+}  # fmt: skip
+_BODY_AT = 0xC1100000
+# User memory: page 0 (vm.mmap_min_addr may be 0); two stack pages that are there, one that must be read in, one that
+# another thread may unmap; and the last page below the kernel.
+USER_STACK, USER_ABSENT, USER_FRAGILE, USER_TOP = 0xBF800000, 0xBF802000, 0xBF900000, 0xBFFFF000
+
+PT = ("EBX", "ECX", "EDX", "ESI", "EDI", "EBP", "EAX", "DS", "ES", "FS", "GS", "ORIG_EAX", "EIP", "CS", "EFLAGS",
+      "OLDESP", "OLDSS")  # fmt: skip
+
+_ARGUMENTS = ("EBX", "ECX", "EDX", "ESI", "EDI")
+
+
+class PresentI386(Present):
+    """The kernel of one Debian i386 release, with two CPUs and three tasks.
+
+    variant: "" for a processor with nothing to patch in, "smap" for one with SMAP and a
+    need to clear buffers.
+    """
+
+    task_size = TASK_SIZE
+    name = "present-i386"
+    tasks_at, stacks_at = _TASKS, _STACKS
+    tops_at = tuple(start + THREAD_SIZE - _PADDING for start in _STACKS)
+    calls_at, bodies_at, body_at = _CALLS, _BODIES, _BODY_AT
+    percpu_at, percpu_base = _PERCPU_AT, _PERCPU_BASE
+    ss = "OLDSS"
+
+    def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "") -> None:
+        super().__init__()
+        self.offsets = offsets
+        self.pt = {name: offsets["PT_" + name] for name in PT}
+        self.pt_size = offsets["PT_SIZE"]
+        self.memory = memory = Memory(64 * PAGE)
+        text = entry.sections[".text.sysenter"]
+        memory.add("the text", Area.TEXT, _TEXT, max(len(text.data), 1))
+        rodata = entry.sections.get(".rodata")
+        if rodata is not None and rodata.data:
+            memory.add("read-only data", Area.CONSTANT, _RODATA, len(rodata.data))
+        for name, at, size in (("sysenter_calls", _CALLS, 4 * NR), ("sysenter_bodies", _BODIES, 4 * NR),
+                               ("sysenter_landing_pad", _LANDING, 4)):  # fmt: skip
+            memory.add(name, Area.CONSTANT, at, size)
+        for start in (0, USER_STACK, USER_STACK + PAGE, USER_ABSENT, USER_FRAGILE, USER_TOP):
+            memory.add(f"user page {start:#x}", Area.USER, start, PAGE)
+            for at in range(start, start + PAGE, 4):
+                memory.write(at, at ^ 0x5A000000)
+        memory.seal()
+        self._kernel_memory()
+        patched = {a.feature for a in entry.alternatives()}
+        places = {".text.sysenter": _TEXT}
+        if "read-only data" in memory.regions:
+            places[".rodata"] = _RODATA
+        self.program: Program = lay_out(
+            entry, ".text.sysenter", memory, places,
+            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES, "sysenter_landing_pad": _LANDING},
+            frozenset(patched) if variant else frozenset(), _FUNCTIONS,
+        )  # fmt: skip
+        self.processor = Processor(memory, self)
+        self.processor.smap = bool(variant)
+        self.verw = bool(variant) and bool(patched & CLEAR_CPU_BUF)
+        self.entry = self.program.symbols["sysenter_entry"]
+        self.has_offset = any(
+            r.symbol == "sysenter_kstack_offset" for r in text.relocations
+        )  # CONFIG_RANDOMIZE_KSTACK_OFFSET
+        self.functions = {address: name for name, address in _FUNCTIONS.items()}
+        self.write_tables()
+        self.memory.write(_LANDING, LANDING_PAD)
+
+    def _kernel_memory(self) -> None:
+        memory = self.memory
+        for number, start in enumerate(_TASKS):
+            memory.add(f"task {number}", Area.TASK, start, PAGE, task=number)
+        memory.add("mm", Area.TASK, _MM, PAGE)
+        for cpu, end in enumerate(_ENTRY_END):
+            sp1 = end + self.offsets["ENTRY_STACK_TO_SP1"]
+            memory.add(f"CPU {cpu}'s TSS", Area.CPU, sp1 & -PAGE, 104, cpu=cpu)
+            linear = (_PERCPU_BASE[cpu] + min(_PERCPU_AT.values())) & -PAGE & 0xFFFFFFFF
+            memory.add(f"CPU {cpu}'s per-CPU data", Area.CPU, linear, PAGE, cpu=cpu)
+        memory.stacks_follow()
+        for number, start in enumerate(_STACKS):
+            memory.add(f"task {number}'s stack", Area.TASK_STACK, start, THREAD_SIZE - _PADDING, task=number)
+        for cpu, end in enumerate(_ENTRY_END):
+            memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
+
+    # -- the first state -------------------------------------------------------------
+
+    def begin(self, case: Case) -> None:
+        memory = self.memory
+        self.poison, self.clock = POISON, 0x1234567
+        for region in memory.regions.values():
+            if region.area not in (Area.TEXT, Area.CONSTANT, Area.USER):
+                self.clobber(region.start, region.end)
+        self.cpus = [Cpu(number) for number in range(2)]
+        self.tasks = [Task(0, case.calls, 0), Task(1, case.others, 1), Task(2, (), -1)]
+        for cpu in self.cpus:
+            memory.write(self.percpu(cpu.number, "sysenter_count"), 100 * cpu.number)
+            memory.write(self.percpu(cpu.number, "sysenter_kstack_offset"), 0xDEADBEEF * (cpu.number + 1))
+            cpu.msr = (KERNEL_CS, _ENTRY_END[cpu.number], self.entry)
+            self.run_on(self.tasks[cpu.number], cpu)
+        for number in range(3):
+            for field, value in (("TASK_ti_flags", self.harmless_flags()), ("TASK_syscall_work", 0), ("TASK_mm", _MM)):
+                memory.write(_TASKS[number] + self.offsets[field], value)
+        memory.write(_MM + self.offsets["MM_vdso"], 0)
+        self.counted_before = self.counted()
+
+    def run_on(self, task: Task, cpu: Cpu) -> None:
+        """What __switch_to() writes for the task that comes."""
+        task.cpu = cpu.number
+        cpu.task = task.number
+        self.memory.write(_ENTRY_END[cpu.number] + self.offsets["ENTRY_STACK_TO_SP1"], self.top(task.number))
+        self.memory.write(self.percpu(cpu.number, "current_task"), _TASKS[task.number])
+
+    # -- where things are --------------------------------------------------------------
+
+    def entry_bounds(self, cpu: Cpu) -> tuple[int, int]:
+        end = _ENTRY_END[cpu.number]
+        return end - PAGE + 0x200, end
+
+    def on_entry_stack(self, cpu: Cpu) -> bool:
+        end = _ENTRY_END[cpu.number]
+        return end - PAGE < cpu.registers[ESP] <= end
+
+    def descriptor(self, cpu: Cpu, selector: int) -> int | None:
+        if selector & 4:
+            task = self.tasks[cpu.task]
+            return 0x10000000 if task.ldt and selector >> 3 < _LDT_ENTRIES else None
+        if selector | 3 in _TLS:
+            return 0xB7E00000
+        if selector == PERCPU:
+            return _PERCPU_BASE[cpu.number]
+        if selector in (USER_DS, USER_DS & ~3, USER_CS, KERNEL_DS, KERNEL_CS):
+            return 0
+        return None
+
+    def segment_usable(self, cpu: Cpu, name: str) -> bool:
+        if name == "fs":
+            return cpu.segments["fs"] == PERCPU and cpu.bases["fs"] == _PERCPU_BASE[cpu.number]
+        return name in ("ds", "es") and cpu.segments[name] == USER_DS
+
+    def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
+        page = linear & -PAGE
+        if page in (0, USER_STACK, USER_STACK + PAGE, USER_TOP):
+            return ""
+        if page == USER_ABSENT:
+            return "" if task.resident else "absent"
+        if page == USER_FRAGILE:
+            return "" if task.mapped else "invalid"
+        return "invalid"
+
+    def timestamp(self, cpu: Cpu) -> int:
+        self.clock = (self.clock * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
+        old = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
+        self.tasks[cpu.task].offset = ((old >> 5 | old << 27) & 0xFFFFFFFF) ^ self.clock & 0xFF
+        return self.clock
+
+    # -- a caller comes ------------------------------------------------------------------
+
+    def sixth(self, task: Task, call: Call) -> int | None:
+        """The word at (%ebp), or None if user mode could not read it either."""
+        if call.ebp > TASK_SIZE - 4:
+            return None
+        if any("invalid" in self.user_page(task, self.cpus[task.cpu], call.ebp + i) for i in (0, 3)):
+            return None
+        return self.memory.read(call.ebp, 4)
+
+    def enter(self, task: Task) -> None:
+        call = task.call
+        cpu = self.cpus[task.cpu]
+        for what in call.before:
+            self.in_user_mode(task, what)
+            cpu = self.cpus[task.cpu]
+        self.memory.write(_MM + self.offsets["MM_vdso"], call.vdso)
+        self.memory.write(_TASKS[task.number] + self.offsets["TASK_ti_flags"], self.harmless_flags())
+        self.memory.write(_TASKS[task.number] + self.offsets["TASK_syscall_work"], call.work)
+        ebx, ecx, edx, esi, edi = call.registers
+        cpu.registers = [call.eax, ecx, edx, ebx, call.ebp, call.ebp, esi, edi]
+        cpu.flags = call.flags | FIXED | IF
+        for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
+            cpu.segments[name], cpu.bases[name] = selector, self.descriptor(cpu, selector) or 0
+        cpu.segments["cs"], cpu.segments["ss"] = USER_CS, USER_DS
+        cpu.cpl = 3
+        task.ldt = task.mapped = True
+        task.resident = False
+        task.bodies, task.offset, task.moved = 0, -1, False
+        task.built, task.stood = False, self.slot(task, "OLDSS") == self.offsets["FRAME_SS"]
+        task.ipi = task.slow_allowed = task.exit_required = task.work_seen = False
+        task.sixths = frozenset({self.sixth(task, call)})
+        task.seen = task.seen | {
+            *call.registers, call.ebp, *call.segments, call.result, call.flags, 0, ENOSYS, EFAULT,
+            USER_CS, USER_DS, IF | FIXED, call.vdso + LANDING_PAD & 0xFFFFFFFF, call.eax & (NR - 1),
+        }  # fmt: skip
+        if None not in task.sixths:
+            task.seen |= {s for s in task.sixths if s is not None}
+        task.count = self.counted()
+        task.result = call.result
+        task.path = self.specified(call)
+        self.processor.sysenter(cpu)
+        self.say(task, cpu, "SYSENTER")
+
+    def specified(self, call: Call) -> str:
+        """Which way a call must go (native/present/entry_i386.S, native/present/abi.h)."""
+        if not MARK <= call.eax < MARK + NR:
+            return "stock"
+        if call.flags & self.offsets["ODD_FLAGS"]:
+            return "odd"
+        if call.work or not call.vdso or arity(call.eax & (NR - 1)) < 0:
+            return "slow"
+        return "fast"
+
+    # -- the kernel's functions ------------------------------------------------------------
+
+    def arrive(self, task: Task, cpu: Cpu) -> str:
+        name = self.functions.get(cpu.eip)
+        if name == "entry_SYSENTER_32":
+            return self._stock(task, cpu)
+        if name == "do_SYSENTER_32":
+            return self._slow(task, cpu)
+        if name == "syscall_exit_to_user_mode":
+            return self._exit(task, cpu)
+        if name is None and _BODY_AT <= cpu.eip < _BODY_AT + 16 * NR and cpu.eip % 16 == 0:
+            return self._body(task, cpu, (cpu.eip - _BODY_AT) // 16)
+        raise Broken("fault", f"execution goes to {cpu.eip:#x}, where nothing is that it may call")
+
+    def _constant_slots(self, task: Task) -> Slots:
+        call = task.call
+        return {
+            "DS": USER_DS, "ES": USER_DS, "FS": call.segments[2], "GS": 0,
+            "ORIG_EAX": call.eax & (NR - 1), "EIP": call.vdso + LANDING_PAD & 0xFFFFFFFF, "CS": USER_CS,
+            "OLDESP": call.ebp,
+        }  # fmt: skip
+
+    def held(self, task: Task, name: str) -> frozenset[int]:
+        made = task.calls[: task.index + 1]
+        if name in _ARGUMENTS:
+            return frozenset(c.registers[_ARGUMENTS.index(name)] for c in made)
+        return task.seen
+
+    def _stock(self, task: Task, cpu: Cpu) -> str:
+        call = task.call
+        if task.path not in ("stock", "odd"):
+            raise Broken("fast", f"eax = {call.eax:#x} went to entry_SYSENTER_32")
+        key = "stock" if task.path == "stock" else "odd flags"
+        eax = call.eax if task.path == "stock" else call.eax & (NR - 1)
+        ebx, ecx, edx, esi, edi = call.registers
+        wanted = [eax, ecx, edx, ebx, _ENTRY_END[cpu.number], call.ebp, esi, edi]
+        for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
+            if cpu.registers[number] != wanted[number]:
+                raise Broken(key, f"{name} = {cpu.registers[number]:#x}, was {wanted[number]:#x}")
+        if cpu.flags != (call.flags | FIXED) & ~IF:
+            raise Broken(key, f"EFLAGS = {cpu.flags:#x}, was {(call.flags | FIXED) & ~IF:#x}")
+        for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
+            if cpu.segments[name] != selector:
+                raise Broken(key, f"{name} = {cpu.segments[name]:#x}, was {selector:#x}")
+        if not self.tasks[1].calls and self.counted() != task.count:
+            raise Broken("count", "a stock call was counted as fast")
+        self._kernel_call(task, cpu, {"ORIG_EAX": eax, "FS": call.segments[2], "EFLAGS": call.flags | IF})
+        return "entry_SYSENTER_32: the kernel takes it from here"
+
+    def _kernel_call(self, task: Task, cpu: Cpu, slots: dict[str, int]) -> None:
+        """The kernel does the whole call its own way and goes back to user mode."""
+        self.kernel_takes_over(task, cpu)
+        self.clobber(_ENTRY_END[cpu.number] - 0x100, _ENTRY_END[cpu.number])
+        call = task.call
+        values = {
+            "OLDSS": USER_DS, "OLDESP": call.ebp, "CS": USER_CS, "DS": USER_DS, "ES": USER_DS, "GS": 0,
+            "EIP": 0xB7F00000 + LANDING_PAD, **slots,
+        }  # fmt: skip
+        for name, value in values.items():
+            self.memory.write(self.frame(task.number) + self.pt[name], value)
+
+    def _handed_over(self, task: Task, cpu: Cpu, where: str) -> None:
+        self.c_ready(task, cpu, where)
+        frame, esp = self.frame(task.number), cpu.registers[ESP]
+        if cpu.registers[EAX] != frame:
+            raise Broken("hand-over", f"eax = {cpu.registers[EAX]:#x} at {where}, pt_regs is at {frame:#x}")
+        if esp != frame - 4:
+            raise Broken("hand-over", f"esp = {esp:#x} at {where}, should be {frame - 4:#x}")
+        if self.memory.word(esp) != _FUNCTIONS["restore_all_switch_stack"]:
+            raise Broken("hand-over", f"{where} would return to {self.memory.word(esp):#x}")
+        if cpu.registers[EAX] and cpu.segments["gs"] != task.call.segments[3]:
+            raise Broken("back", f"gs = {cpu.segments['gs']:#x}, was {task.call.segments[3]:#x}")
+        self.no_way_back(task, cpu, where)
+
+    def _slow(self, task: Task, cpu: Cpu) -> str:
+        where = "do_SYSENTER_32"
+        call = task.call
+        if task.path != "slow" and not task.slow_allowed:
+            raise Broken("fast", f"call {call.eax & (NR - 1)} went to {where}")
+        if task.bodies:
+            raise Broken("number", f"the body has run and {where} would run it again")
+        self._handed_over(task, cpu, where)
+        if cpu.flags & IF:
+            raise Broken("hand-over", f"interrupts are on at {where}")
+        ebx, ecx, edx, esi, edi = call.registers
+        slots = self._constant_slots(task)
+        del slots["EIP"]  # it writes that itself
+        del slots["OLDESP"]
+        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp, "EAX": ENOSYS,
+                  "OLDSS": USER_DS}  # fmt: skip
+        self.expect("pt_regs", task, slots, where)
+        self.flags_slot(task, where, may_have_if=True)
+        if not self.tasks[1].calls and self.counted() != task.count:
+            raise Broken("count", "a call by the slow path was counted as fast")
+        self._kernel_call(task, cpu, {"ORIG_EAX": call.eax & (NR - 1)})
+        return f"{where}: the kernel takes it from here"
+
+    def _body(self, task: Task, cpu: Cpu, number: int) -> str:
+        call = task.call
+        where = f"body {number}"
+        if task.path != "fast" or number != call.eax & (NR - 1) or task.bodies:
+            raise Broken("number", f"eax = {call.eax:#x} ({task.path}) runs {where}, for the {task.bodies + 1}. time")
+        self.c_ready(task, cpu, where)
+        if not cpu.flags & IF:
+            raise Broken("interrupts", f"{where} runs with interrupts off")
+        frame = self.frame(task.number)
+        if cpu.registers[EAX] != frame:
+            raise Broken("arguments", f"eax = {cpu.registers[EAX]:#x} at {where}, pt_regs is at {frame:#x}")
+        self._arguments(task, number)
+        slots = self._constant_slots(task)
+        self.expect("pt_regs", task, slots, where)
+        if self.slot(task, "EFLAGS") & ~(ARITHMETIC | ID) != IF | FIXED:
+            raise Broken("pt_regs", f"PT_EFLAGS = {self.slot(task, 'EFLAGS'):#x} at {where}")
+        self.frame_stands(task, where)
+        if cpu.registers[EBP] != frame - self.offsets["LAST_FRAME"]:
+            raise Broken("unwind", f"ebp = {cpu.registers[EBP]:#x} at {where}, the last frame is at {frame - 8:#x}")
+        for register, index in ((EBX, 0), (ESI, 3), (EDI, 4)):
+            if cpu.registers[register] != call.registers[index]:
+                raise Broken(
+                    "back", f"the body keeps {cpu.registers[register]:#x}, the caller had {call.registers[index]:#x}"
+                )
+        self._offset_drawn(task, cpu, where)
+        task.bodies += 1
+        words = f"{where} runs"
+        self.clobber(max(_STACKS[task.number], cpu.registers[ESP] - 0x300), cpu.registers[ESP])
+        if call.sleeps:
+            words += f", sleeps and wakes on {'another' if call.sleeps == 'other' else 'the same'} CPU"
+            self.switch(task, cpu, call.sleeps == "other")
+            cpu = self.cpus[task.cpu]
+        self.raise_work(task, call.pending, call.tracing)
+        self.processor.pop(cpu)
+        cpu.eip = self.memory.word(cpu.registers[ESP] - 4)
+        cpu.registers[EAX], cpu.registers[ECX], cpu.registers[EDX] = call.result, self.next_poison(), self.next_poison()
+        cpu.flags ^= CF | ZF
+        return words
+
+    def _arguments(self, task: Task, number: int) -> None:
+        takes, call = arity(number), task.call
+        ebx, ecx, edx, esi, edi = call.registers
+        for index, (name, value) in enumerate((("EBX", ebx), ("ECX", ecx), ("EDX", edx), ("ESI", esi), ("EDI", edi))):
+            if index < max(takes, 3):
+                self.expect("arguments", task, {name: value}, f"body {number}")
+        if takes == 6 and self.slot(task, "EBP") not in task.sixths:
+            raise Broken("arguments", f"the 6th is {self.slot(task, 'EBP'):#x}, the caller's was {task.sixths}")
+
+    def _offset_drawn(self, task: Task, cpu: Cpu, where: str) -> None:
+        if not self.has_offset or task.number != 0:
+            return
+        drawn = task.offset
+        esp = self.frame(task.number) - (drawn & 0x3FC) - 4
+        number = task.call.eax & (NR - 1)
+        if drawn < 0 or cpu.registers[ESP] != esp:
+            raise Broken("offset", f"esp = {cpu.registers[ESP]:#x} at {where} ({number}), drawn was {drawn:#x}")
+        stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
+        if not task.moved and stored != drawn:
+            raise Broken("offset", f"{stored:#x} is kept for the next call, drawn was {drawn:#x}")
+
+    def note_work(self, task: Task) -> None:
+        if self.task_field(task, "TASK_syscall_work") & self.offsets["EXIT_SYSCALL_WORK"]:
+            task.work_seen = True
+            cpu = self.cpus[task.cpu]
+            refused = None in task.sixths and arity(task.call.eax & (NR - 1)) == 6
+            if (not task.bodies and not refused) or (cpu.flags & IF and not cpu.shadow):
+                task.exit_required = True
+        if self.task_field(task, "TASK_ti_flags") & self.offsets["EXIT_WORK"]:
+            task.work_seen = True
+
+    def _exit(self, task: Task, cpu: Cpu) -> str:
+        where = "syscall_exit_to_user_mode"
+        call = task.call
+        self._done_once(task, where)
+        if not task.work_seen:
+            raise Broken("fast", f"nothing is pending and the call leaves by {where}")
+        self._handed_over(task, cpu, where)
+        if not cpu.flags & IF:
+            raise Broken("hand-over", f"interrupts are off at {where}")
+        ebx, ecx, edx, esi, edi = call.registers
+        slots = self._constant_slots(task)
+        fetched = frozenset(call.ebp if s is None else s for s in task.sixths)
+        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EAX": task.result, "EBP": fetched,
+                  "OLDSS": USER_DS}  # fmt: skip
+        self.expect("pt_regs", task, slots, where)
+        self.flags_slot(task, where, may_have_if=False)
+        self._kernel_call(task, cpu, {})
+        return f"{where}: the kernel takes it from here"
+
+    def _done_once(self, task: Task, where: str) -> None:
+        call = task.call
+        refused = arity(call.eax & (NR - 1)) == 6 and None in task.sixths and not task.bodies
+        if task.path != "fast" or task.bodies != (0 if refused else 1):
+            raise Broken("number", f"{where} is reached and {task.bodies} bodies have run ({task.path})")
+        if refused:
+            task.result = EFAULT
+        task.fast_calls += 1
+        if not self.tasks[1].calls and self.counted() != (task.count + 1) & 0xFFFFFFFF:
+            raise Broken("count", f"one fast call counts {self.counted() - task.count}")
+
+    def returned(self, task: Task, cpu: Cpu) -> None:
+        call = task.call
+        self._done_once(task, "SYSEXIT")
+        ebx, _, _, esi, edi = call.registers
+        landing = call.vdso + LANDING_PAD & 0xFFFFFFFF
+        wanted = [task.result, call.ebp, landing, ebx, call.ebp, call.ebp, esi, edi]
+        for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
+            if cpu.registers[number] != wanted[number]:
+                key = "leak" if cpu.registers[number] not in task.seen else "back"
+                raise Broken(key, f"{name} = {cpu.registers[number]:#x} after SYSEXIT, should be {wanted[number]:#x}")
+        if cpu.eip != landing:
+            raise Broken("back", f"eip = {cpu.eip:#x} after SYSEXIT, should be {landing:#x}")
+        if not cpu.flags & IF:
+            raise Broken("interrupts", "interrupts are off in user mode")
+        if not cpu.shielded:
+            raise Broken("interrupts", "an interrupt could come between STI and SYSEXIT")
+        mask = ~(ARITHMETIC | IF)
+        if cpu.flags & mask != (call.flags | FIXED) & mask:
+            raise Broken("back", f"EFLAGS = {cpu.flags:#x} after SYSEXIT, was {call.flags:#x}")
+        gone = not task.ldt and cpu.segments["fs"] == 0
+        fs = 0 if gone else call.segments[2]
+        for name, selector in (("ds", USER_DS), ("es", USER_DS), ("fs", fs), ("gs", call.segments[3])):
+            if cpu.segments[name] != selector:
+                raise Broken("back", f"{name} = {cpu.segments[name]:#x} after SYSEXIT, should be {selector:#x}")
+        self.no_flags_left(task)
+        if task.exit_required:
+            raise Broken("work", "the tracer that came during the call is not told of its end")
+        if self.verw and not cpu.verw:
+            raise Broken("buffers", "no VERW after the last access to kernel data")
+        if task.stood and task.built:
+            raise Broken("fast", "the frame of the call before stood, and was built again")
+        self._frame_for_next(task)
+
+    def _frame_for_next(self, task: Task) -> None:
+        """FRAME_SS stays: everything the next call takes for granted must be so."""
+        if self.slot(task, "OLDSS") == self.offsets["FRAME_SS"]:
+            slots = self._constant_slots(task)
+            if not task.ldt:
+                del slots["FS"]
+            self.expect("frame", task, slots, "the return")
+
+    # -- what may happen -------------------------------------------------------------------
+
+    def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
+        if event.kind in ("irq", "preempt"):
+            return bool(cpu.flags & IF) and not cpu.shadow
+        if event.kind == "ldt":
+            return task.ldt and bool(task.call.segments[2] & 4)
+        if event.kind == "unmap":
+            return task.mapped and USER_FRAGILE - 4 < task.call.ebp < USER_FRAGILE + PAGE
+        return True
+
+    def happen(self, task: Task, cpu: Cpu, event: Event) -> None:
+        if event.kind == "unmap":
+            self.say(task, cpu, "another thread unmaps the stack page")
+            task.mapped = False
+            task.sixths = task.sixths | {None}
+        elif event.kind == "ldt":
+            self.say(task, cpu, "another thread takes the LDT entry of fs away")
+            task.ldt = False
+        else:
+            super().happen(task, cpu, event)
+
+    def nmi(self, task: Task, cpu: Cpu) -> None:
+        """asm_exc_nmi: pushes at esp; from the entry stack it goes on at the task stack's top."""
+        self.clobber_below(cpu, task)
+        task.stood = False
+        if self.on_entry_stack(cpu):
+            top = self.top(task.number)
+            self.clobber(top - 0x800, top)
+            self.memory.write(top - 4, 0xC1005E77)  # where `call exc_nmi` returns to
+
+    def debug(self, task: Task, cpu: Cpu) -> None:
+        """An exception: from the entry stack, its part of that stack is copied to the task's top."""
+        self.clobber_below(cpu, task)
+        task.stood = False
+        if self.on_entry_stack(cpu):
+            top = self.top(task.number)
+            self.clobber(top - 0x800, top)
+            self.memory.write(top - 4, self.memory.word(_ENTRY_END[cpu.number] - 4))
+
+    def switch(self, task: Task, cpu: Cpu, elsewhere: bool) -> None:
+        """schedule(): other tasks run here; the task comes back, perhaps elsewhere."""
+        self.seen_by_unload(task, cpu)
+        number = cpu.number
+        self.clobber(_ENTRY_END[number] - 0x100, _ENTRY_END[number])
+        at = self.percpu(number, "sysenter_kstack_offset")
+        self.memory.write(at, self.memory.word(at) ^ 0x5A5A5A5A)
+        task.moved = True
+        if not elsewhere or self.tasks[1].calls:
+            return
+        other = self.cpus[1 - number]
+        other.registers, other.eip, other.flags = cpu.registers[:], cpu.eip, cpu.flags
+        other.segments, other.cpl, other.shadow = cpu.segments.copy(), cpu.cpl, cpu.shadow
+        other.bases = cpu.bases.copy()
+        if other.segments["fs"] == PERCPU:
+            other.bases["fs"] = _PERCPU_BASE[other.number]
+        self.run_on(self.tasks[2], cpu)
+        self.run_on(task, other)
+
+    def wait_for_page(self, task: Task, cpu: Cpu) -> None:
+        task.resident = True
+        self.switch(task, cpu, True)
+
+    def in_user_mode(self, task: Task, what: str) -> None:
+        """Something happens between two calls, in user mode."""
+        cpu = self.cpus[task.cpu]
+        end, top = _ENTRY_END[cpu.number], self.top(task.number)
+        self.say(task, cpu, f"in user mode: {what}")
+        if what == "nmi":
+            self.clobber(end - 0x100, end)
+            self.clobber(top - 0x800, top)
+            self.memory.write(top - 4, 0xC1005E77)
+            return
+        # the processor pushes ss; newer ones write its 16 bits only
+        old = self.memory.word(end - 4) if what == "irq16" else 0
+        self.clobber(end - 0x100, end)
+        self.memory.write(end - 4, old & 0xFFFF0000 | USER_DS)
+        self.clobber(top - 0x800, top)
+        self.memory.write(top - 4, self.memory.word(end - 4))
+        for slot in PT[:-1]:  # pt_regs of the interrupt: the caller's own
+            self.memory.write(self.frame(task.number) + self.pt[slot], 0xBEEF0000 + len(slot))
+        if what == "switch":
+            self.switch(task, cpu, True)
