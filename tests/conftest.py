@@ -24,7 +24,7 @@ RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also the same hazards on further machines")
-    parser.addoption("--minutes", default="0.67", metavar="N", help="how long the storm blows on each kernel (0.67)")
+    parser.addoption("--minutes", default="0.5", metavar="N", help="how long the storm blows on each kernel (0.5)")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
 
 

@@ -16,7 +16,7 @@ from sysenter.steps import Steps
 # The machines that each case is run on: kernel, CPUs, more of the command line. With
 # preempt=full a task may lose the CPU anywhere inside that has interrupts on.
 MACHINES = [
-    pytest.param("bookworm-686", 1, "", id="686-1"),
+    pytest.param("bookworm-686", 1, "", id="686-1", marks=pytest.mark.long),
     pytest.param("bookworm-686", 4, "", id="686-4", marks=pytest.mark.long),
     pytest.param("bookworm-686", 4, "preempt=full", id="686-4-preempt"),
     pytest.param("bookworm-686-pae", 4, "", id="pae-4", marks=pytest.mark.long),

@@ -31,7 +31,13 @@ ENTRY = {
 
 @pytest.fixture(
     scope="session",
-    params=["bookworm-686", "bookworm-amd64", "bookworm-backports-amd64", "trixie-amd64", "trixie-backports-amd64"],
+    params=[
+        "bookworm-686",
+        pytest.param("bookworm-amd64", marks=pytest.mark.long),
+        "bookworm-backports-amd64",
+        "trixie-amd64",
+        "trixie-backports-amd64",
+    ],
 )
 def target(request: pytest.FixtureRequest, steps: Steps) -> Target:
     return provide(steps, request.param, offline=False)
