@@ -18,7 +18,7 @@ from sysenter.check.explore import run
 from sysenter.check.handlers import HANDLERS
 from sysenter.check.mutants import mutants
 from sysenter.check.objectfile import EntryObject, parse_offsets
-from sysenter.check.present import MARK, PresentI386
+from sysenter.check.present_i386 import MARK, PresentI386
 from sysenter.check.story import tell
 from sysenter.check.survivors import harmless
 from sysenter.lab.guest import Output

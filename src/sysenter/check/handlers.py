@@ -100,7 +100,7 @@ class Bench:
             "lone": lone,
             "interrupted": tuple(handler.interrupted()),
             "paired": tuple(handler.paired()),
-            "mispredicted": lone[::4] if handler.retpolines else (),
+            "mispredicted": lone[::3] if handler.retpolines else (),
             "scattered": tuple(handler.scattered(random.Random(seed), offsets, _RANDOM)),
         }
 
@@ -219,6 +219,6 @@ def lean_jobs(bench: Bench) -> list[Job]:
         return found
 
     return [
-        Job("static"), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted", 2),
+        Job("static"), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted"),
         Job("paired", 0, len(bench.cases["paired"])),
     ]  # fmt: skip
