@@ -162,6 +162,7 @@ def with_interruptions() -> Iterator[Case]:
     yield Case((_fast(3, flags=0x302), Call(eax=3, flags=0x4302), follow))
     yield Case((_fast(6, ebp=USER_ABSENT + 0x40), _fast(6, ebp=USER_ABSENT + 0x40, pending=4), follow))
     yield Case((_fast(6, ebp=0xFFFFFFFF), _fast(3, ebp=0xFFFFFFFF, pending=2), follow))
+    yield Case((_fast(3, ebp=USER_FRAGILE + 0xFFE, pending=2), follow))
     yield Case((_fast(6, ebp=0), _fast(3, ebp=0, pending=2), follow))
     yield Case((_fast(3, sleeps="other"), _fast(3, sleeps="same", pending=8), follow))
     yield Case((_fast(3, vdso=0), follow))

@@ -39,6 +39,7 @@ _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0
               "kernel_nmi": 0xC0104000, "kernel_debug": 0xC0105000}  # fmt: skip
 _BODY_AT = 0xC0110000
 _STACK, _ABSENT, _TOP = 0xBF800000, 0xBF802000, 0xBFFFF000
+_MASKED = 0x20  # a bottom half that is switched off (bh_mask)
 _SLOWNESS = 7  # number % 8 for calls that take pt_regs
 _PT = {"EBX": 0, "ECX": 4, "EDX": 8, "ESI": 12, "EDI": 16, "EBP": 20, "EAX": 24, "DS": 28, "ES": 32, "ORIG_EAX": 36,
        "EIP": 40, "CS": 44, "EFLAGS": 48, "OLDESP": 52, "OLDSS": 56}  # fmt: skip
@@ -100,7 +101,7 @@ class Legacy(Kernel):
         self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
         for number in range(self.numbers):
             memory.write(_TABLE + 4 * number, _BODY_AT + 16 * number)
-            memory.write(_SLOW_CALL + number, number % 8 == _SLOWNESS, 1)
+            memory.write(_SLOW_CALL + number, self.slow(number), 1)
         for number, start in enumerate(self.tasks_at):
             memory.write(_TASK_ARRAY + 4 * number, start)
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
@@ -116,7 +117,7 @@ class Legacy(Kernel):
         at = memory.regions["the text"].offset
         memory.bytes[at : at + len(self.text)] = self.text
         memory.fill(_GDT, _GDT + 0x100, bytes(4))
-        memory.write(_BH, 0xFFFFFFFF)
+        memory.write(_BH, ~_MASKED)
         memory.write(_BH + 4, 0)
         self.cpus = [Cpu(number) for number in range(2)]
         self.tasks = [Task(0, case.calls, 0), Task(1, case.others, 1), Task(2, (), -1)]
@@ -262,6 +263,8 @@ class Legacy(Kernel):
             self.processor.push(cpu, value)
         cpu.flags, cpu.eip = FIXED | IF, self.program.symbols["sysenter_debug"]
         for _ in range(20):
+            if self.covered is not None:
+                self.covered.add(cpu.eip)
             ins = self.program.instruction(cpu.eip)
             if ins is None:
                 break
@@ -304,6 +307,10 @@ class Legacy(Kernel):
         cpu.flags &= ~(TF | NT | IF)
         cpu.eip = self.program.symbols[handler]
 
+    def slow(self, number: int) -> bool:
+        """Does the call take pt_regs? The last one does not: it marks the table's end."""
+        return number % 8 == _SLOWNESS and number != self.numbers - 1
+
     def specified(self, task: Task, call: Call) -> str:
         if call.vm86:
             return "vm86"
@@ -311,7 +318,7 @@ class Legacy(Kernel):
             return "segv"
         if self.fetched(task, call.ebp) is None:
             return "efault"
-        slow = call.eax >= self.numbers or call.eax % 8 == _SLOWNESS
+        slow = call.eax >= self.numbers or self.slow(call.eax)
         return "declined" if call.flags & TF or slow or call.work else "fast"
 
     # -- the kernel's functions ------------------------------------------------------------
@@ -394,7 +401,7 @@ class Legacy(Kernel):
             task.exit_required = True
         if call.tracing and self.way != "tss":  # a bottom half that was held back
             self.memory.write(_BH + 4, call.tracing)
-            task.exit_required = True
+            task.exit_required |= bool(call.tracing & ~_MASKED)
         self.clobber(max(self.stack_bounds(task, cpu)[0], cpu.registers[ESP] - 0x300), cpu.registers[ESP])
         self.clobber(frame, frame + 24)  # C owns its arguments
         cpu.eip = self.processor.pop(cpu)
@@ -600,6 +607,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     for pending in (1, 2):
         yield twice(replace(_PLAIN, pending=pending))
     yield twice(replace(_PLAIN, tracing=0x10))
+    yield twice(replace(_PLAIN, tracing=_MASKED))
     yield twice(replace(_PLAIN, work=1))
     yield twice(replace(_PLAIN, vm86=True, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
     yield twice(replace(_PLAIN, before=("debug",)))

@@ -72,6 +72,10 @@ class _Text:
             text = f"{ins.mnemonic} to {{{behind.mnemonic} {behind.op_str}}}" if behind else text  # type: ignore[attr-defined]
         return text
 
+    def carry_is_clear(self, at: int) -> bool:
+        """Is the instruction before `at` one that clears CF? (SDM Vol. 2, AND, OR, TEST, XOR)"""
+        return any(i.mnemonic in ("test", "and", "or", "xor") for before, i in self.walk() if before + i.size == at)  # type: ignore[attr-defined]
+
     def changed(self, at: int, new: bytes, keep_relocations: bool = True) -> EntryObject:
         data = self.section.data[:at] + new + self.section.data[at + len(new) :]
         kept = tuple(
@@ -106,21 +110,28 @@ def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObje
         yield "removed", removed
     encoding = ins.encoding  # type: ignore[attr-defined]
     relocated = {r.offset for r in text.section.relocations}
-    holes = {hole.at for hole in text.holes}
+    # what the module's C writes at load is no constant: holes, and what these stand behind
+    behind = ("sysenter_debug_entry", "sysenter_debug_distance")
+    holes = {hole.at for hole in text.holes} | {text.entry.symbols[s][1] - 4 for s in behind if s in text.entry.symbols}
     branch = ins.mnemonic.startswith("j") or ins.mnemonic == "call"  # type: ignore[attr-defined]
     for what, offset, width in (("constant", encoding.imm_offset, encoding.imm_size),
                                 ("displacement", encoding.disp_offset, encoding.disp_size)):  # fmt: skip
         if not offset or branch or at + offset in holes:
             continue
         value = int.from_bytes(raw[offset : offset + width], "little")
-        steps = (4, -4) if what == "displacement" or at + offset in relocated else (1, -1, 1 << (8 * width - 1))
-        for step in steps:
-            new = ((value + step) % (1 << 8 * width)).to_bytes(width, "little")
-            name = f"{what} {step:+#x}"
+        top = 1 << (value.bit_length() or 8 * width) - 1
+        changes = {f"{what} {step:+#x}": value + step for step in (1, -1)}
+        changes[f"{what} without its highest bit" if value else f"{what} {top:+#x}"] = value ^ top
+        if what == "displacement" or at + offset in relocated:
+            changes = {f"{what} {step:+#x}": value + step for step in (4, -4)}
+        for name, changed in changes.items():
+            new = (changed % (1 << 8 * width)).to_bytes(width, "little")
             yield name, text.changed(at, raw[:offset] + new + raw[offset + width :])
     if ins.mnemonic.startswith("j") and ins.mnemonic != "jmp":  # type: ignore[attr-defined]
         place = 1 if raw[0] == 0x0F else 0
         for name, bits in (("condition inverted", 1), ("condition's neighbour", 2), ("condition's other neighbour", 4)):
+            if bits == 2 and text.carry_is_clear(at) and raw[place] & 12 == 4:
+                continue  # je and jbe, jne and ja: the same when CF is 0
             yield name, text.changed(at, raw[:place] + bytes([raw[place] ^ bits]) + raw[place + 1 :])
     yield from _register_changes(text, at, ins, raw)
     rex = len(raw) - len(raw.lstrip(b"\x64\x65\x66\xf2\xf3\xf0\x2e\x3e"))

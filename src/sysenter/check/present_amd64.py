@@ -39,6 +39,7 @@ _XENPV = 8 * 32 + 16  # entry_amd64.S has it for "this kernel has no such mitiga
 VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
     "": ("sysenter_entry", frozenset()),
     "mitigated": ("sysenter_entry_mitigated", frozenset({_IBRS, _BHB, _VMSCAPE, _BUFFERS})),
+    "history": ("sysenter_entry_mitigated_no_ibt", frozenset({_BHB})),
     "ibrs": ("sysenter_entry_mitigated_no_ibt", frozenset({_IBRS})),
     "pti": ("sysenter_entry_pti_no_ibt", frozenset({_PTI})),
     "pti, pcid, ibrs": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS})),
@@ -226,6 +227,8 @@ class PresentAmd64(Present):
             raise Broken("gs", f"at {where} gs has the base {cpu.bases['gs']:#x}, and {cpu.kernel_gs:#x} waits")
         if cpu.cr3 != self.kernel_cr3(task, cpu):
             raise Broken("page table", f"CR3 = {cpu.cr3:#x} at {where}")
+        if self.processor.pcid and cpu.flushed:
+            raise Broken("fast", "the kernel's own PCID has been flushed on the way in")
 
     def as_in_user_mode(self, task: Task, cpu: Cpu, where: str) -> None:
         """GS and CR3 are the user's."""
