@@ -14,9 +14,10 @@ from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.steps import Steps, run_command
+from sysenter.target.symbols import parse_system_map
 from sysenter.target.target import Target
 
-__all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_init", "legacy_preload"]
+__all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_init", "legacy_preload", "why_no_preload"]
 
 # No libc of today runs on 2.2: freestanding, static, and nothing that a
 # Pentium III does not have.
@@ -71,6 +72,13 @@ def legacy_init(steps: Steps) -> Path:
                     hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
                 )  # fmt: skip
     return folder / "init"
+
+
+def why_no_preload(target: Target) -> str:
+    """Why the loader that legacy_preload() brings cannot run on this kernel; "" if it can."""
+    assert target.system_map is not None
+    symbols = parse_system_map(target.system_map.read_text(errors="replace"), str(target.system_map))
+    return "" if "sys_mmap2" in symbols else f"{target.release} has no mmap2, which musl's loader calls"
 
 
 def legacy_preload(steps: Steps, *, offline: bool) -> dict[str, bytes]:

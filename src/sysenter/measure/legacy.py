@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -116,11 +116,13 @@ def _switches(timed: LegacyOutput) -> tuple[SwitchCost, ...]:
 
 
 def measure_legacy(
-    steps: Steps, guest: LegacyGuest, *, way: str | None, rounds: int, count: int, block: int = 1
-) -> Measurement:
+    steps: Steps, guest: LegacyGuest, *, way: str | None, rounds: int, count: int, block: int = 1,
+    preload: Mapping[str, bytes] | None = None, no_preload: str = "",
+) -> Measurement:  # fmt: skip
     """Do the main job in a guest with 2.2 or 2.4.
 
-    way: the module's option. rounds, count, block: as in measure(). Raises
+    way: the module's option. rounds, count, block: as in measure(). preload:
+    legacy_preload()'s files; without them no_preload says why not. Raises
     SysenterError if the module is refused or a step of the guest's plan fails.
     """
     look = f"cat {_PROC}"
@@ -129,13 +131,19 @@ def measure_legacy(
     for _ in range(rounds):
         for path in PATHS:
             timing += [f"dd {path} {block} {count}", look]
+    if preload:
+        dd = f"/bin/dd if=/dev/zero of=/dev/null bs={block} count={count}"
+        timing += [f"run {dd}", look, f"run LD_PRELOAD=/lib/libsysenter.so {dd}", look] * rounds
     timing += [*[f"pingpong int80 {_PINGPONG}", f"pingpong fast {_PINGPONG}"] * 3, "unload sysenter", *restored,
                "count int80"]  # fmt: skip
     counting = ["count int80", load_command(way), "count both", "unload sysenter"]
 
     def job(plan: list[str], what: str, *, icount: bool) -> Callable[[], LegacyOutput]:
         def run() -> LegacyOutput:
-            output = guest.run(steps, plan, what=what, timeout=60 + 10 * rounds, machine=guest.machine(icount=icount))
+            output = guest.run(
+                steps, plan, what=what, timeout=60 + 15 * rounds, machine=guest.machine(icount=icount),
+                files=None if icount else preload,
+            )  # fmt: skip
             return _check(output, plan, what)
 
         return run
@@ -149,6 +157,8 @@ def measure_legacy(
             counted = counted_later.result()
 
     looks = _fast_calls(timed)
+    programs = [int(r["microseconds"]) / 1e6 for r in timed.events("program")]
+    after_dd = rounds * len(PATHS)
     target = guest.target
     peeks = [str(r["bytes"]) for r in timed.events("peek")]
     half = len(peeks) // 2
@@ -168,4 +178,12 @@ def measure_legacy(
         stock_after_unload=bool(_calls(timed, timing, "count int80")),
         log=tuple(timed.bad_lines() + counted.bad_lines()),
         way=_proc_value(timed, "way"), switches=_switches(timed),
+        preload=tuple(
+            DdRuns(
+                path, block, count, tuple(programs[index::2]),
+                tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
+            )
+            for index, path in enumerate(("int80", "fast"))
+        ) if preload else (),
+        no_preload=no_preload,
     )  # fmt: skip

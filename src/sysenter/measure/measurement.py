@@ -76,7 +76,9 @@ class Measurement:
     what they held before load. toll: guest instructions that a stock call costs
     more while the module is loaded. log: suspicious lines of the kernel's log. way: how the
     module finds the kernel stack, where it has a choice (2.2, 2.4). switches: what
-    context switches cost, where they were measured."""
+    context switches cost, where they were measured. preload: a dd linked at run time,
+    without and with LD_PRELOAD (2.2, 2.4, where `dd` is static); no_preload: why
+    there is none."""
 
     release: str
     arch: str
@@ -94,6 +96,8 @@ class Measurement:
     log: tuple[str, ...]
     way: str = ""
     switches: tuple[SwitchCost, ...] = ()
+    preload: tuple[DdRuns, ...] = ()
+    no_preload: str = ""
 
     def seconds(self, path: str) -> tuple[float, ...]:
         """dd's times by one path."""
@@ -108,3 +112,9 @@ class Measurement:
     def fast_over_int80(self) -> float:
         """How many times as fast dd is on the fast path as by int $0x80."""
         return paired_ratio(self.seconds("int80"), self.seconds("fast"))
+
+    @property
+    def preload_over_int80(self) -> float:
+        """How many times as fast the dynamically linked dd is with LD_PRELOAD as without."""
+        without, with_library = self.preload
+        return paired_ratio(without.seconds, with_library.seconds)

@@ -5,9 +5,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysenter.measure.measurement import Measurement
+from sysenter.measure.measurement import DdRuns, Measurement
 
 __all__ = ["to_json"]
+
+
+def _dd(d: DdRuns) -> dict[str, Any]:
+    return {
+        "path": d.path, "block": d.block, "count": d.count,
+        "seconds": list(d.seconds), "fast_calls": list(d.fast_calls),
+    }  # fmt: skip
+
+
+def _preload(m: Measurement) -> dict[str, Any]:
+    if m.preload:
+        return {"preload": {"dd": [_dd(d) for d in m.preload], "fast_over_int80": round(m.preload_over_int80, 3)}}
+    return {"preload": {"dd": [], "why_not": m.no_preload}} if m.no_preload else {}
 
 
 def to_json(m: Measurement) -> dict[str, Any]:
@@ -23,17 +36,14 @@ def to_json(m: Measurement) -> dict[str, Any]:
              **({} if c.cycles is None else {"cycles": c.cycles})}
             for c in m.calls
         ],
-        "dd": [
-            {"path": d.path, "block": d.block, "count": d.count, "seconds": list(d.seconds),
-             "fast_calls": list(d.fast_calls)}
-            for d in m.dd
-        ],
+        "dd": [_dd(d) for d in m.dd],
         "speedup": {
             "dd_fast_over_stock": round(m.fast_over_stock, 3), "dd_fast_over_int80": round(m.fast_over_int80, 3),
         },
         "module": {"fast_table": m.fast_table, "toll_on_stock": m.toll, **({"way": m.way} if m.way else {})},
         **({"context_switches": [{"path": s.path, "loaded": s.loaded, "ns": round(s.ns)} for s in m.switches]}
            if m.switches else {}),
+        **_preload(m),
         "after_unload": {"registers_restored": m.registers_restored, "stock_calls_work": m.stock_after_unload},
         "kernel_log": list(m.log),
     }  # fmt: skip

@@ -59,6 +59,13 @@ def _switch_lines(m: Measurement) -> list[Text]:
     return [Text(f"a byte to and fro between two processes (2 context switches, 4 calls; way {m.way}): {costs}")]
 
 
+def _preload_lines(m: Measurement) -> list[Text]:
+    if m.preload:
+        return [Text(f"a dd linked at run time: with LD_PRELOAD {m.preload_over_int80:.2f} times the speed "
+                     f"of without, {min(m.preload[1].fast_calls)} fast calls")]  # fmt: skip
+    return [Text(f"dd is linked statically, and LD_PRELOAD not shown: {m.no_preload}")] if m.no_preload else []
+
+
 def print_table(m: Measurement, console: Console) -> None:
     """Print a measurement for a person."""
     how = "on KVM" if m.accelerator == "kvm" else "emulated (TCG): the times are the emulator's, the counts exact"
@@ -70,6 +77,7 @@ def print_table(m: Measurement, console: Console) -> None:
         _dd_table(m), Text(""), _call_table(m),
         Text(f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, "
              f"{m.fast_over_int80:.2f} times int80's"),
+        *_preload_lines(m),
         *_switch_lines(m),
         Text(f"while the module is loaded, a stock call takes {m.toll} instructions more"),
         Text(f"after unload: SYSENTER registers as before: {yes[m.registers_restored]}; "

@@ -189,9 +189,10 @@ sysenter_text:
 	.endm
 
 	.macro	LOAD_KERNEL_SEGMENTS
-	movl	$KERNEL_DS_SEL,%edx
-	movl	%edx,%ds
-	movl	%edx,%es
+	mov	%ss:sysenter_kernel_ds,%ds
+	SELF_REFERENCE
+	mov	%ss:sysenter_kernel_ds,%es
+	SELF_REFERENCE
 	.endm
 
 /* ------------------------------------------------------------------------
@@ -504,8 +505,10 @@ sysenter_nmi:
 50:	jmp	*%ss:sysenter_kernel_nmi
 	SELF_REFERENCE
 
-/* Written through the copy; here so that no page fault can come of them. */
+/* Written through the copy, but for the first; here so that no page fault can
+   come of them. */
 	.align	4
+sysenter_kernel_ds:		.long KERNEL_DS_SEL
 	.globl	sysenter_kernel_debug, sysenter_kernel_nmi, sysenter_gdt
 	.globl	sysenter_entry_stack_low, sysenter_entry_stack_high
 sysenter_kernel_debug:		.long 0
