@@ -58,9 +58,7 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         legacy = legacy_guest_for(steps, target)
         if options.dry_run:
             return _print_command_lines(legacy.machine(), legacy.machine(icount=True))
-        measurement = measure_legacy(
-            steps, legacy, way=way or None, rounds=options.rounds, count=options.count
-        )
+        measurement = measure_legacy(steps, legacy, way=way or None, rounds=options.rounds, count=options.count)
     else:
         guest, module = _prepared(options, steps)
         if options.dry_run:

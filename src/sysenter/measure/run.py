@@ -76,8 +76,9 @@ def measure(
     """Do the main job in a guest.
 
     rounds: how often each path's dd runs. count: reads and writes of each, of
-    `block` bytes. options: the module's parameters, as entry=syscall. Raises SysenterError if the module is refused, a call gives a
-    wrong result, or the fast path was not really taken.
+    `block` bytes. options: the module's parameters, as entry=syscall. Raises
+    SysenterError if the module is refused, a call gives a wrong result, or the fast
+    path was not really taken.
     """
     files = {_MODULE: module.module.read_bytes()}
     timing_task = _task("time.sh", rounds=rounds, count=count, block=block, paths=" ".join(PATHS),
@@ -85,7 +86,8 @@ def measure(
     stop = threading.Event()
 
     def count_instructions() -> Output:
-        return guest.run(steps, _task("count.sh", options=" ".join(options)), files, what="counting instructions", timeout=120,
+        task = _task("count.sh", options=" ".join(options))
+        return guest.run(steps, task, files, what="counting instructions", timeout=120,
                          machine=guest.machine(icount=True, cpus=1), stop=stop)  # fmt: skip
 
     def time_it() -> Output:
