@@ -76,7 +76,6 @@ int __init sysenter_choose(void)
 	}
 	if (!sysenter_by_syscall)
 		return 0;
-	/* not from the branch above: the answer may differ from CPUID's */
 	if (!has_syscall()) {
 		pr_err("refused: this processor has no %sSYSCALL for 32-bit kernels\n",
 		       sep ? "" : "SYSENTER and no ");
