@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -42,13 +43,16 @@ def _prepared(options: argparse.Namespace, steps: Steps) -> tuple[Guest, Module]
     if target.legacy:
         raise SysenterError(f"{target.release} has no shell here", hint="`run` and `build` take 2.2 and 2.4")
     module = build_module(steps, target)
+    if getattr(options, "cpu", None):
+        target = replace(target, cpu=options.cpu)
     return guest_for(steps, target, choose_accelerator(steps, target, options.accelerator)), module
 
 
 def _run(options: argparse.Namespace, steps: Steps) -> int:
     target = provide(steps, options.kernel, offline=options.offline)
-    if options.module_option and not target.legacy:
-        raise SysenterError(f"{target.release} has no --module-option", hint="it is for 2.2 and 2.4: leave it out")
+    way = " ".join(options.module_option)
+    if target.legacy and way not in ("", *WAYS):
+        raise SysenterError(f"{target.release} has no --module-option {way}", hint=f"it has {', '.join(WAYS)}")
     if options.json:
         _check_writable(options.json)
     if target.legacy:
@@ -63,14 +67,16 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
             except SysenterError as error:
                 reason = str(error)
         measurement = measure_legacy(
-            steps, legacy, way=options.module_option, rounds=options.rounds, count=options.count,
+            steps, legacy, way=way or None, rounds=options.rounds, count=options.count,
             preload=files, no_preload=reason,
         )  # fmt: skip
     else:
         guest, module = _prepared(options, steps)
         if options.dry_run:
             return _print_command_lines(guest.machine(), guest.machine(icount=True))
-        measurement = measure(steps, guest, module, rounds=options.rounds, count=options.count)
+        measurement = measure(
+            steps, guest, module, rounds=options.rounds, count=options.count, options=options.module_option
+        )
     print_table(measurement, _stdout())
     if options.json:
         options.json.write_text(json.dumps(to_json(measurement), indent=1) + "\n")
@@ -259,8 +265,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--count", type=_positive, default=120_000,
                      help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
-    run.add_argument("--module-option", choices=WAYS, metavar="WAY",
-                     help="2.2: how the module finds the kernel stack: cruel, gentle or gentle-global")  # fmt: skip
+    run.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
+    run.add_argument("--module-option", action="append", default=[], metavar="OPTION",
+                     help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
     command("kernels", _kernels, [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", _doctor, [], "look at what this machine has of what sysenter needs")

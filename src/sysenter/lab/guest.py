@@ -71,11 +71,14 @@ class Guest:
     ) -> Machine:  # fmt: skip
         """The machine for it; keyword arguments change it from the target's own."""
         target = self.target
+        model = cpu or target.cpu
         return Machine(
-            arch=target.arch, cpu=cpu or target.cpu, kernel=self.kernel,
+            arch=target.arch, cpu=model, kernel=self.kernel,
             append=" ".join(filter(None, (_APPEND, target.append, append))),
             accelerator="tcg" if icount else self.accelerator, icount=icount, memory=memory,
             cpus=cpus or target.cpus, extra=(*target.qemu_args, *extra),
+            # qemu-system-i386 keeps EFER.SCE off, whatever the model has
+            binary="qemu-system-x86_64" if "+syscall" in model.split(",") else "",
         )  # fmt: skip
 
     def initrd(self, task: str, files: Mapping[str, bytes], *, interactive: bool = False) -> bytes:

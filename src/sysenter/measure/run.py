@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -69,19 +70,24 @@ def _toll(counted: Output) -> int:
     return max(after[key] - before[key] for key in before if key[1] == "stock")
 
 
-def measure(steps: Steps, guest: Guest, module: Module, *, rounds: int, count: int, block: int = 1) -> Measurement:
+def measure(
+    steps: Steps, guest: Guest, module: Module, *, rounds: int, count: int, block: int = 1, options: Sequence[str] = ()
+) -> Measurement:
     """Do the main job in a guest.
 
     rounds: how often each path's dd runs. count: reads and writes of each, of
-    `block` bytes. Raises SysenterError if the module is refused, a call gives a
-    wrong result, or the fast path was not really taken.
+    `block` bytes. options: the module's parameters, as entry=syscall. Raises
+    SysenterError if the module is refused, a call gives a wrong result, or the fast
+    path was not really taken.
     """
     files = {_MODULE: module.module.read_bytes()}
-    timing_task = _task("time.sh", rounds=rounds, count=count, block=block, paths=" ".join(PATHS))
+    timing_task = _task("time.sh", rounds=rounds, count=count, block=block, paths=" ".join(PATHS),
+                        options=" ".join(options))  # fmt: skip
     stop = threading.Event()
 
     def count_instructions() -> Output:
-        return guest.run(steps, _task("count.sh"), files, what="counting instructions", timeout=120,
+        task = _task("count.sh", options=" ".join(options))
+        return guest.run(steps, task, files, what="counting instructions", timeout=120,
                          machine=guest.machine(icount=True, cpus=1), stop=stop)  # fmt: skip
 
     def time_it() -> Output:

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Prints what each CPU's SYSENTER registers hold, a JSON object a line, by the
- * kernel's msr driver (/dev/cpu/N/msr; SDM Vol. 4: 174H, 175H, 176H).
+ * kernel's msr driver (/dev/cpu/N/msr; SDM Vol. 4: 174H, 175H, 176H), and the
+ * SYSCALL registers EFER and STAR (AMD APM Vol. 2); all ones if there is none.
  */
+#define _FILE_OFFSET_BITS	64	/* those two are at C0000080H and above */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,9 +27,11 @@ int main(void)
 		fd = open(name, O_RDONLY);
 		if (fd < 0)
 			break;
-		printf("{\"cpu\": %d, \"cs\": \"0x%llx\", \"esp\": \"0x%llx\", \"eip\": \"0x%llx\"}\n", cpu,
+		printf("{\"cpu\": %d, \"cs\": \"0x%llx\", \"esp\": \"0x%llx\", \"eip\": \"0x%llx\", "
+		       "\"efer\": \"0x%llx\", \"star\": \"0x%llx\"}\n", cpu,
 		       (unsigned long long)msr(fd, 0x174), (unsigned long long)msr(fd, 0x175),
-		       (unsigned long long)msr(fd, 0x176));
+		       (unsigned long long)msr(fd, 0x176), (unsigned long long)msr(fd, 0xc0000080),
+		       (unsigned long long)msr(fd, 0xc0000081));
 		close(fd);
 	}
 	return 0;

@@ -42,10 +42,6 @@ static int __init find_landing_pad(void)
 /* Can this processor, as this kernel drives it, be entered here at all? */
 static int __init check_processor(void)
 {
-	if (!boot_cpu_has(X86_FEATURE_SEP)) {
-		pr_err("refused: this processor has no SYSENTER\n");
-		return -ENODEV;
-	}
 	if (boot_cpu_has(X86_FEATURE_XENPV)) {
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;
@@ -68,10 +64,8 @@ int sysenter_arch_find_kernel(void)
 
 int __init sysenter_arch_check(void)
 {
-	int error = check_processor();
-
 	sysenter_entry_point = (unsigned long)sysenter_entry;
-	return error ? error : find_landing_pad();
+	return check_processor() ?: sysenter_choose() ?: find_landing_pad();
 }
 
 bool sysenter_arch_check_cpu(void)
@@ -81,7 +75,7 @@ bool sysenter_arch_check_cpu(void)
 
 int __init sysenter_arch_prepare(void)
 {
-	return 0;
+	return sysenter_by_syscall ? sysenter_syscall_prepare() : 0;
 }
 
 void sysenter_arch_undo(void)

@@ -15,6 +15,7 @@
 
 /* stub.S: what stands in the page */
 extern const char sysenter_stub[], sysenter_stub_end[];
+extern const char sysenter_stub_syscall[], sysenter_stub_syscall_end[];	/* i386 */
 
 static struct page *stub_page;
 
@@ -62,7 +63,11 @@ int sysenter_device_register(void)
 	stub_page = sysenter_fault() ? NULL : alloc_page(GFP_KERNEL | __GFP_ZERO);
 	if (!stub_page)
 		return -ENOMEM;
-	memcpy(page_address(stub_page), sysenter_stub, sysenter_stub_end - sysenter_stub);
+	if (sysenter_by_syscall)
+		memcpy(page_address(stub_page), sysenter_stub_syscall,
+		       sysenter_stub_syscall_end - sysenter_stub_syscall);
+	else
+		memcpy(page_address(stub_page), sysenter_stub, sysenter_stub_end - sysenter_stub);
 	error = sysenter_fault() ?: misc_register(&sysenter_misc);
 	if (error)
 		__free_page(stub_page);

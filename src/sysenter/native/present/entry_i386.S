@@ -190,6 +190,7 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	testl	$EXIT_SYSCALL_WORK, TASK_syscall_work(%edx)
 	jnz	.Lexit_work
 
+.Lleave:					/* sysenter_leave_syscall replaces the rest */
 	movl	PT_OLDESP(%esp), %ecx		/* SYSEXIT: ESP */
 	movl	%ecx, %ebp			/* nothing of the kernel's in it */
 	movl	PT_EIP(%esp), %edx		/* SYSEXIT: EIP, the landing pad */
@@ -201,6 +202,7 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 #endif
 	sti					/* effective after the next instruction */
 	sysexit
+.Lleft:
 
 .Lbad_fs:
 	movl	$0, PT_FS(%esp)
@@ -369,6 +371,8 @@ SYM_CODE_START(sysenter_call_args5)
 	movl	sysenter_bodies(, %ecx, 4), %ecx
 	RETPOLINE_JMP %ecx
 SYM_CODE_END(sysenter_call_args5)
+
+#include "syscall_i386.S"
 
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
 

@@ -13,4 +13,7 @@
  * CPU with it is inside a fast call (then the module must not go).
  */
 #define FRAME_MAGIC	0x5359
+
+/* AMD's SYSCALL: one CPU's entry and the two holes in it, syscall_i386.S */
+#define SYSENTER_HEAD_SIZE	64
 #endif

@@ -32,6 +32,7 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 	X(do_SYSENTER_32)		\
 	X(syscall_exit_to_user_mode)	\
 	X(restore_all_switch_stack)	\
+	X(get_cpu_entry_area)		\
 	X(text_poke_copy)		\
 	X(put_task_stack)		\
 	X(wake_up_state)
@@ -85,19 +86,27 @@ int sysenter_find_kernel(void)
  * Module text is read-only by now. text_poke_copy() writes it through a mapping
  * of its own, as for the kernel's own patching; nothing runs the code yet.
  */
-int sysenter_fill_holes(void)
+int sysenter_poke(unsigned long at, const void *bytes, size_t size)
 {
 	void *(*poke)(void *, const void *, size_t) = (void *)kernel_text_poke_copy;
+
+	if (!sysenter_fault() && poke((void *)at, bytes, size))
+		return 0;
+	pr_err("refused: cannot write to module text\n");
+	return -EFAULT;
+}
+
+int sysenter_fill_holes(void)
+{
 	const struct kernel_hole *hole;
 
 	for (hole = sysenter_holes; hole < sysenter_holes_end; hole++) {
 		unsigned long at = hole->at + (IS_ENABLED(CONFIG_X86_64) ? (unsigned long)sysenter_entry : 0);
 		u32 value = *hole->target - (hole->relative ? at + sizeof(value) : 0);
+		int error = sysenter_poke(at, &value, sizeof(value));
 
-		if (sysenter_fault() || !poke((void *)at, &value, sizeof(value))) {
-			pr_err("refused: cannot write to module text\n");
-			return -EFAULT;
-		}
+		if (error)
+			return error;
 	}
 	return 0;
 }

@@ -25,13 +25,18 @@ static unsigned long read_entry(void)
 {
 	u32 low, high;
 
+	if (sysenter_by_syscall)
+		return sysenter_syscall_read();
 	rdmsr(MSR_IA32_SYSENTER_EIP, low, high);
 	return low | (u64)high << 32;
 }
 
 static void write_entry(unsigned long entry)
 {
-	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)entry, (u64)entry >> 32);
+	if (sysenter_by_syscall)
+		sysenter_syscall_write(entry);
+	else
+		wrmsr(MSR_IA32_SYSENTER_EIP, (u32)entry, (u64)entry >> 32);
 }
 
 #ifdef SYSENTER_FAULT_INJECTION
@@ -54,7 +59,7 @@ static int sysenter_cpu_online(unsigned int cpu)
 	if (entry == sysenter_entry_point)
 		return 0;
 	if (entry != kernel_stock_entry || !sysenter_arch_check_cpu()) {
-		pr_err("refused: CPU %u's SYSENTER entry is not the kernel's; another module has it\n", cpu);
+		pr_err("refused: CPU %u's entry is not the kernel's; another module has it\n", cpu);
 		return -EBUSY;
 	}
 	write_entry(sysenter_entry_point);
@@ -68,14 +73,29 @@ static int sysenter_cpu_offline(unsigned int cpu)
 	return 0;
 }
 
-/* S3: the kernel writes its own value into the boot CPU's registers. */
+/*
+ * S3: the kernel writes its own value into the boot CPU's SYSENTER registers. Of
+ * SYSCALL's it brings back EFER and not STAR: take both away before.
+ */
+static int sysenter_suspend_cpu(void)
+{
+	return sysenter_by_syscall ? sysenter_cpu_offline(smp_processor_id()) : 0;
+}
+
 #ifdef HAVE_SYSCORE	/* since 6.19 the operations are const, with data beside them */
 static void sysenter_resume(void *data)
 {
 	sysenter_cpu_online(smp_processor_id());
 }
 
-static const struct syscore_ops sysenter_syscore_ops = { .resume = sysenter_resume };
+static int sysenter_suspend(void *data)
+{
+	return sysenter_suspend_cpu();
+}
+
+static const struct syscore_ops sysenter_syscore_ops = {
+	.suspend = sysenter_suspend, .resume = sysenter_resume,
+};
 static struct syscore sysenter_syscore = { .ops = &sysenter_syscore_ops };
 #else
 #define register_syscore	register_syscore_ops
@@ -85,7 +105,9 @@ static void sysenter_resume(void)
 	sysenter_cpu_online(smp_processor_id());
 }
 
-static struct syscore_ops sysenter_syscore = { .resume = sysenter_resume };
+static struct syscore_ops sysenter_syscore = {
+	.suspend = sysenter_suspend_cpu, .resume = sysenter_resume,
+};
 #endif
 
 /*

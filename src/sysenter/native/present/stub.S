@@ -2,7 +2,7 @@
 /* The page behind /dev/sysenter: native/user/stub_*.S as data. */
 	.section .rodata
 	.globl sysenter_stub, sysenter_stub_end
-	.balign 16
+	.balign 64			/* the stubs align their parts by it */
 sysenter_stub:
 #ifdef CONFIG_X86_64
 #include "stub_amd64.S"
@@ -10,3 +10,10 @@ sysenter_stub:
 #include "stub_i386.S"
 #endif
 sysenter_stub_end:
+#ifdef CONFIG_X86_32
+	.globl sysenter_stub_syscall, sysenter_stub_syscall_end
+	.balign 64			/* the stubs align their parts by it */
+sysenter_stub_syscall:
+#include "stub_syscall_i386.S"
+sysenter_stub_syscall_end:
+#endif

@@ -35,6 +35,23 @@ int sysenter_arch_prepare(void);	/* before the first CPU is entered here */
 void sysenter_arch_undo(void);		/* after the last */
 extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
 
+#ifdef CONFIG_X86_32
+/*
+ * syscall_i386.c: entry by AMD's SYSCALL. EFER.SCE off counts as the kernel's
+ * entry, STAR with this CPU's head as ours.
+ */
+extern bool sysenter_by_syscall;
+int sysenter_choose(void);		/* the parameter entry=, and what the processor has */
+int sysenter_syscall_prepare(void);	/* writes the heads and the exit */
+unsigned long sysenter_syscall_read(void);
+void sysenter_syscall_write(unsigned long entry);
+#else
+#define sysenter_by_syscall	false
+static inline unsigned long sysenter_syscall_read(void) { return 0; }
+static inline void sysenter_syscall_write(unsigned long entry) { }
+#endif
+int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
+
 /* calls.c: fills sysenter_calls[] from the rule in calls.h (made at build time). */
 int sysenter_fill_calls(void);
 extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */

@@ -9,9 +9,10 @@ under() { # key
 	sed "s/^/{\"$1\": /; s/\$/}/"
 }
 
-# Load the module, or end the task with what the kernel had to say.
+# Load the module with $options, or end the task with what the kernel had to say.
 load_module() {
-	if ! insmod /sysenter.ko 2>/tmp/error; then
+	# shellcheck disable=SC2086 # several options are several words
+	if ! insmod /sysenter.ko ${options-} 2>/tmp/error; then
 		cat /tmp/error
 		dmesg | grep sysenter: | tail -n 3
 		exit 3

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The head and the tail of the fast entry for AMD's SYSCALL, around the body in
+ * entry_i386.S, which includes this.
+ *
+ * What SYSCALL does in legacy mode (AMD APM Vol. 3, SYSCALL): ECX = return
+ * address, EIP = STAR[31:0], CS = STAR[47:32], SS that + 8, both flat, CPL 0,
+ * VM = IF = RF = 0. It leaves ESP, TF, NT, AC, DF, IOPL and the data segments
+ * as the caller had them.
+ *
+ * Registers on entry (native/user/stub_syscall_i386.S):
+ *	eax	system-call number; the bits from SYSENTER_NR on do not count
+ *	ebx	1st argument
+ *	ecx	return address, not used: the vDSO's landing pad is
+ *	edx	3rd argument	(user code has pushed it)
+ *	esi	4th argument
+ *	edi	5th argument
+ *	ebp	2nd argument	(user code has pushed ecx, which is the same)
+ *	esp	user stack: (esp) 6th argument, 4 edx, 8 ecx, 12 return address
+ *
+ * On return by SYSRET: as entry_i386.S has it, but ecx = edx = the landing pad.
+ */
+
+/*
+ * One entry for each CPU, since no register and no segment leads to this CPU's
+ * data. SYSENTER_HEAD_SIZE apart; syscall_i386.c writes the two holes.
+ *
+ * HAZARD: an NMI, #DB or #MC before either of the first two instructions pushes
+ * its frame where the caller's ESP points, at CPL 0. A caller brings about #DB
+ * by TF whenever it wants. Hence allow=syscall-window, docs/amd.md.
+ */
+	.section .rodata.sysenter_head_holes, "a"
+	.globl	sysenter_head_holes
+sysenter_head_holes:
+	.previous
+
+	.p2align 6
+SYM_CODE_START(sysenter_syscall_heads)
+.rept CONFIG_NR_CPUS
+	.balign	SYSENTER_HEAD_SIZE
+	movl	%esp, %ecx
+	.byte	0x2e, 0x8b, 0x25		/* movl %cs:this CPU's TSS.sp1, %esp */
+1:	.long	0
+	/* HAZARD: NMI between these two: as at sysenter_entry */
+	subl	$(PT_SIZE - 4), %esp
+	pushfl					/* into pt_regs->bx: overwritten below */
+	testl	$ODD_FLAGS, (%esp)
+	jz	.Lsyscall_even_flags
+	popfl
+	.byte	0xbc				/* movl end of this CPU's entry stack, %esp */
+2:	.long	0
+	jmp	.Lsyscall_odd_flags
+	.pushsection .rodata.sysenter_head_holes, "a"
+	.long	1b, 2b
+	.popsection
+.endr
+SYM_CODE_END(sysenter_syscall_heads)
+
+SYM_CODE_START(sysenter_syscall)
+.Lsyscall_even_flags:				/* esp = frame */
+	/* mask: no number is out of range, nor speculated to be (CVE-2017-5753) */
+	andl	$(SYSENTER_NR - 1), %eax
+	movl	%ecx, PT_OLDESP(%esp)
+	movl	%eax, PT_ORIG_EAX(%esp)
+	mov	%fs, PT_FS(%esp)
+	movl	%edx, PT_EDX(%esp)
+	movl	%ebp, PT_ECX(%esp)
+	movl	%ebx, PT_EBX(%esp)
+	/* HAZARD: the caller's ds and es may be null or the LDT's */
+	mov	%cs:sysenter_user_ds, %ds
+	mov	%ds:sysenter_user_ds, %es
+	mov	%ds:sysenter_percpu, %fs
+	cmpl	$FRAME_SS, PT_OLDSS(%esp)
+	je	.Lframe_built
+	mov	%ss:PT_FS(%esp), %fs		/* .Lbuild_frame saves it again */
+	xchgl	%ebp, %ecx
+	jmp	.Lbuild_frame
+
+/* As the vDSO's SYSENTER would come: the kernel's own entry cleans the flags. */
+.Lsyscall_odd_flags:
+	pushfl
+	andl	$(SYSENTER_NR - 1), %eax
+	popfl
+	xchgl	%ebp, %ecx
+	KERNEL_JMP entry_SYSENTER_32
+
+/*
+ * Written over .Lleave at load time. The load of fs stands at the same distance
+ * in both, so that its fix-up serves both. No VERW: AMD's processors have no
+ * MDS; syscall_i386.c refuses where the kernel thinks otherwise.
+ */
+SYM_INNER_LABEL(sysenter_leave_syscall, SYM_L_GLOBAL)
+	movl	PT_OLDESP(%esp), %ebp
+	movl	PT_EIP(%esp), %ecx		/* SYSRET: EIP, the landing pad */
+	movl	%ecx, %edx			/* nothing of the kernel's in it */
+.Lleave_syscall_fs:
+	mov	PT_FS(%esp), %fs
+	movl	%ebp, %esp
+	/* HAZARD: NMI, #MC here push at the caller's ESP; SYSRET sets IF */
+	sysret
+SYM_INNER_LABEL(sysenter_leave_syscall_end, SYM_L_GLOBAL)
+SYM_CODE_END(sysenter_syscall)
+
+_ASM_NOKPROBE(sysenter_syscall_heads)
+_ASM_NOKPROBE(sysenter_syscall)
+
+	.pushsection .rodata
+	.globl	sysenter_leave
+	.balign	4
+sysenter_leave:	.long	.Lleave, .Lleft, .Lload_fs - .Lleave, .Lleave_syscall_fs - sysenter_leave_syscall
+	.popsection

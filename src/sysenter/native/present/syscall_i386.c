@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Entry by AMD's SYSCALL (syscall_i386.S): who gets it, and its registers.
+ *
+ * A 32-bit kernel leaves EFER.SCE off: SYSCALL does not set ESP. What that
+ * costs here is in docs/amd.md, and asked for by allow=syscall-window.
+ */
+#include "sysenter.h"
+#include "frame.h"
+#include <linux/cpumask.h>
+#include <linux/module.h>
+#include <linux/smp.h>
+#include <asm/cpu_entry_area.h>
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+#include <asm/segment.h>
+
+static char *entry = "auto", *allow = "";
+module_param(entry, charp, 0444);
+MODULE_PARM_DESC(entry, "auto (SYSENTER where there is one), sysenter or syscall");
+module_param(allow, charp, 0444);
+MODULE_PARM_DESC(allow, "syscall-window: enter by SYSCALL although it is open to every user's TF");
+
+bool sysenter_by_syscall;
+
+/* syscall_i386.S */
+extern const char sysenter_syscall_heads[];
+extern const char sysenter_leave_syscall[], sysenter_leave_syscall_end[];
+extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either exit */
+
+/* In each head: where two addresses of this CPU's go. */
+extern const struct {
+	unsigned long sp1, entry_stack;
+} sysenter_head_holes[NR_CPUS];
+
+extern unsigned long kernel_get_cpu_entry_area;
+static DEFINE_PER_CPU(u64, stock_star);
+
+static unsigned long head(unsigned int cpu)
+{
+	return (unsigned long)sysenter_syscall_heads + cpu * SYSENTER_HEAD_SIZE;
+}
+
+/*
+ * Intel's processors have the instruction in 64-bit mode only, whatever CPUID
+ * says here; an emulator may keep EFER.SCE off in a 32-bit machine.
+ */
+static bool __init has_syscall(void)
+{
+	u64 efer, now = 0;
+
+	if (!boot_cpu_has(X86_FEATURE_SYSCALL) ||
+	    (boot_cpu_data.x86_vendor != X86_VENDOR_AMD && boot_cpu_data.x86_vendor != X86_VENDOR_HYGON))
+		return false;
+	preempt_disable();
+	if (!rdmsrl_safe(MSR_EFER, &efer) && !wrmsrl_safe(MSR_EFER, efer | EFER_SCE)) {
+		rdmsrl_safe(MSR_EFER, &now);
+		wrmsrl_safe(MSR_EFER, efer);
+	}
+	preempt_enable();
+	return now & EFER_SCE;
+}
+
+int __init sysenter_choose(void)
+{
+	bool sep = boot_cpu_has(X86_FEATURE_SEP), automatic = !strcmp(entry, "auto");
+
+	sysenter_by_syscall = !strcmp(entry, "syscall") || (automatic && !sep);
+	if (!automatic && !sysenter_by_syscall && strcmp(entry, "sysenter")) {
+		pr_err("refused: entry=%s; it can be auto, sysenter or syscall\n", entry);
+		return -EINVAL;
+	}
+	if (!sysenter_by_syscall && !sep) {
+		pr_err("refused: this processor has no SYSENTER; leave out entry=sysenter\n");
+		return -ENODEV;
+	}
+	if (!sysenter_by_syscall)
+		return 0;
+	if (!has_syscall()) {
+		pr_err("refused: this processor has no %sSYSCALL for 32-bit kernels\n",
+		       sep ? "" : "SYSENTER and no ");
+		return -ENODEV;
+	}
+#if defined(CONFIG_VM86)
+	pr_err("refused: SYSCALL works from vm86 mode, and this kernel has it (CONFIG_X86_LEGACY_VM86)\n");
+	return -EOPNOTSUPP;
+#endif
+#ifdef X86_FEATURE_CLEAR_CPU_BUF
+	if (boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF)) {
+		pr_err("refused: the kernel clears CPU buffers on each exit and the SYSRET exit does not; boot with mds=off\n");
+		return -EOPNOTSUPP;
+	}
+#endif
+	if (strcmp(allow, "syscall-window")) {
+		pr_err("refused: SYSCALL enters on the caller's stack pointer, so that NMI, machine check and, for any user who sets TF, #DB write where it points; allow=syscall-window accepts that, on machines without users to fear\n");
+		return -EPERM;
+	}
+	return 0;
+}
+
+/* Nothing runs this code yet. */
+int __init sysenter_syscall_prepare(void)
+{
+	struct cpu_entry_area *(*area_of)(int) = (void *)kernel_get_cpu_entry_area;
+	size_t size = sysenter_leave_syscall_end - sysenter_leave_syscall;
+	unsigned int cpu;
+	int error;
+
+	if (sysenter_leave[2] != sysenter_leave[3] || size > sysenter_leave[1] - sysenter_leave[0]) {
+		pr_err("refused: the SYSRET exit does not fit over the SYSEXIT exit; this build is broken\n");
+		return -ENOEXEC;
+	}
+	for_each_possible_cpu(cpu) {
+		struct cpu_entry_area *area = area_of(cpu);
+		u32 sp1 = (u32)&area->tss.x86_tss.sp1;
+		u32 entry_stack = (u32)(&area->entry_stack_page.stack + 1);
+
+		error = sysenter_poke(sysenter_head_holes[cpu].sp1, &sp1, sizeof(sp1)) ?:
+			sysenter_poke(sysenter_head_holes[cpu].entry_stack, &entry_stack,
+				      sizeof(entry_stack));
+		if (error)
+			return error;
+	}
+	pr_warn("entry by SYSCALL with its window open (allow=syscall-window): a user who sets TF can write to kernel memory\n");
+	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
+	return sysenter_poke(sysenter_leave[0], sysenter_leave_syscall, size);
+}
+
+unsigned long sysenter_syscall_read(void)
+{
+	u64 efer, star;
+
+	rdmsrl(MSR_EFER, efer);
+	if (!(efer & EFER_SCE))
+		return kernel_stock_entry;
+	rdmsrl(MSR_STAR, star);
+	return (u32)star == head(smp_processor_id()) ? sysenter_entry_point : 0;
+}
+
+/* SYSRET in legacy mode: CS = STAR[63:48], SS that + 8; both as SYSEXIT's */
+void sysenter_syscall_write(unsigned long target)
+{
+	u64 efer;
+
+	rdmsrl(MSR_EFER, efer);
+	if (target == kernel_stock_entry) {
+		wrmsrl(MSR_EFER, efer & ~EFER_SCE);
+		wrmsrl(MSR_STAR, this_cpu_read(stock_star));
+	} else {
+		u64 star;
+
+		rdmsrl(MSR_STAR, star);
+		this_cpu_write(stock_star, star);
+		wrmsrl(MSR_STAR, (u64)__USER_CS << 48 | (u64)__KERNEL_CS << 32 | head(smp_processor_id()));
+		wrmsrl(MSR_EFER, efer | EFER_SCE);
+	}
+}
