@@ -88,7 +88,7 @@ static const char * __init not_honoured(void)
 	return NULL;
 }
 
-/* Whether the kernel applies anything that stands in an ALTERNATIVE of the entry's. */
+/* Whether the kernel applies any of ENTRY_MITIGATIONS and EXIT_MITIGATIONS. */
 static bool __init has_mitigations(void)
 {
 #ifdef X86_FEATURE_CLEAR_BHB_LOOP
@@ -97,10 +97,6 @@ static bool __init has_mitigations(void)
 #endif
 #ifdef X86_FEATURE_IBPB_EXIT_TO_USER
 	if (boot_cpu_has(X86_FEATURE_IBPB_EXIT_TO_USER))
-		return true;
-#endif
-#ifdef X86_FEATURE_CLEAR_CPU_BUF
-	if (boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF))
 		return true;
 #endif
 	return boot_cpu_has(X86_FEATURE_KERNEL_IBRS);

@@ -262,7 +262,7 @@
 /*
  * The way in and out again.
  *
- * mitigations: 0 where the kernel applies none of those that stand here, so that
+ * mitigations: 0 where the kernel applies none of ENTRY_ and EXIT_MITIGATIONS, so that
  * nothing is left of them; 1 where it applies some: each is an ALTERNATIVE on the
  * feature bit that the kernel sets when it applies it. pti: likewise, page-table
  * isolation.
@@ -375,14 +375,14 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	.endif
 	movl	$USER_FLAGS, %r11d		/* SYSRET: flags */
 	swapgs
-	.if \mitigations
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
-	/* MDS and its kin: any memory operand that is mapped will do */
-	ALTERNATIVE "jmp .Lbuffers_done_\@", "", X86_FEATURE_CLEAR_CPU_BUF
-	verw	.Lverw_selector(%rip)
-.Lbuffers_done_\@:
+	/*
+	 * MDS and its kin: any memory operand that is mapped will do. Its address
+	 * is absolute: 6.1 puts an alternative in place without mending what is
+	 * relative to RIP (apply_alternatives()).
+	 */
+	ALTERNATIVE "", "verw .Lverw_selector", X86_FEATURE_CLEAR_CPU_BUF
 #endif
-	.endif
 	sysretq
 	int3
 
