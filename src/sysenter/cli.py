@@ -34,8 +34,15 @@ from sysenter.measure.run import measure
 from sysenter.report.json import to_json
 from sysenter.report.table import print_table
 from sysenter.steps import Steps
+from sysenter.target.target import Target
 
 __all__ = ["main"]
+
+
+def _on_machine(target: Target, options: argparse.Namespace) -> Target:
+    """The target on the processor and with the command line that the user asked for."""
+    append = " ".join(filter(None, (target.append, options.append)))
+    return replace(target, cpu=options.cpu or target.cpu, append=append)
 
 
 def _prepared(options: argparse.Namespace, steps: Steps) -> tuple[Guest, Module]:
@@ -43,8 +50,7 @@ def _prepared(options: argparse.Namespace, steps: Steps) -> tuple[Guest, Module]
     if target.legacy:
         raise SysenterError(f"{target.release} has no shell here", hint="`run` and `build` take 2.2 and 2.4")
     module = build_module(steps, target)
-    if getattr(options, "cpu", None):
-        target = replace(target, cpu=options.cpu)
+    target = _on_machine(target, options)
     return guest_for(steps, target, choose_accelerator(steps, target, options.accelerator)), module
 
 
@@ -56,7 +62,7 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
     if options.json:
         _check_writable(options.json)
     if target.legacy:
-        legacy = legacy_guest_for(steps, target)
+        legacy = legacy_guest_for(steps, _on_machine(target, options))
         if options.dry_run:
             return _print_command_lines(legacy.machine(), legacy.machine(icount=True))
         files: dict[str, bytes] = {}
@@ -167,7 +173,8 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
 
 def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
     guest, module = _prepared(options, steps)
-    machines = [(options.cpu, options.append)] if options.cpu else MACHINES[guest.target.arch]
+    chosen = options.cpu or options.append
+    machines = [(guest.target.cpu, options.append)] if chosen else MACHINES[guest.target.arch]
     table = Table(
         "processor", "command line", "the kernel mitigates", "its entry", "the fast entry", "which, or why refused"
     )
@@ -244,6 +251,8 @@ def _parser() -> argparse.ArgumentParser:
     lab = argparse.ArgumentParser(add_help=False)
     lab.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto",
                      help="auto takes KVM if a probe shows that it boots a guest")  # fmt: skip
+    lab.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
+    lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
 
     parser = argparse.ArgumentParser(prog="sysenter", description="A faster way into the Linux kernel.")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
@@ -265,7 +274,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--count", type=_positive, default=120_000,
                      help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
-    run.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
     run.add_argument("--module-option", action="append", default=[], metavar="OPTION",
                      help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
@@ -284,10 +292,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", _shell, [kernel, lab], "a prompt in the guest, module and library at hand")
     command("selftests", _selftests, [kernel, lab], "run the kernel's own entry tests on every path")
-    protect = command("mitigations", _mitigations, [kernel, lab],
-                      "what the kernel's entry and ours do against the processor's faults, as executed")  # fmt: skip
-    protect.add_argument("--cpu", metavar="MODEL", help="only this one of QEMU's processor models")
-    protect.add_argument("--append", default="", help="with --cpu: more of the kernel's command line")
+    command("mitigations", _mitigations, [kernel, lab],
+            "what the kernel's entry and ours do against the processor's faults, as executed")  # fmt: skip
     execute = command("exec", _exec, [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
