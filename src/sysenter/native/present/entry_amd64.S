@@ -376,12 +376,10 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	movl	$USER_FLAGS, %r11d		/* SYSRET: flags */
 	swapgs
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
-	/*
-	 * MDS and its kin: any memory operand that is mapped will do. Its address
-	 * is absolute: 6.1 puts an alternative in place without mending what is
-	 * relative to RIP (apply_alternatives()).
-	 */
-	ALTERNATIVE "", "verw .Lverw_selector", X86_FEATURE_CLEAR_CPU_BUF
+	/* MDS and its kin: any memory operand that is mapped will do */
+	ALTERNATIVE "jmp .Lbuffers_done_\@", "", X86_FEATURE_CLEAR_CPU_BUF
+	verw	.Lverw_selector(%rip)
+.Lbuffers_done_\@:
 #endif
 	sysretq
 	int3
