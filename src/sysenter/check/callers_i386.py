@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.present import NR
+from sysenter.check.present import NR, random_cases
 from sysenter.check.present import bits as _bits
 from sysenter.check.present_i386 import MARK, USER_ABSENT, USER_FRAGILE, USER_STACK, USER_TOP
 
@@ -120,24 +120,10 @@ def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call:
     )
 
 
-def _random_event(rng: random.Random, offsets: dict[str, int], calls: int) -> Event:
-    kind = rng.choice(("nmi", "debug", "irq", "preempt", "work", "trace", "unmap", "ldt"))
-    value = 0
-    if kind == "preempt":
-        value = rng.randrange(2)
-    elif kind == "work":
-        value = rng.choice(_bits(offsets["EXIT_WORK"]))
-    elif kind == "trace":
-        value = 1 << rng.randrange(7)
-    return Event(rng.randrange(1, 75), kind, value, rng.randrange(calls))
-
-
 def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterator[Case]:
     """Random callers, three calls each, with none to three events at random places."""
-    for _ in range(count):
-        calls = tuple(_random_call(rng, offsets) for _ in range(3))
-        happenings = tuple(_random_event(rng, offsets, 3) for _ in range(rng.choice((0, 0, 1, 2, 3))))
-        yield Case(calls, happenings, variant=rng.choice(("", "smap")))
+    kinds = ("nmi", "debug", "irq", "preempt", "work", "trace", "unmap", "ldt")
+    return random_cases(rng, offsets, count, _random_call, kinds, ("", "smap"))
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:

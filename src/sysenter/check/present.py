@@ -8,15 +8,16 @@ of the kernel's functions, and what an interrupt does to its stacks.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sysenter.check.case import Event
+from sysenter.check.case import Call, Case, Event
 from sysenter.check.instructions import ESP, Access, Instruction
 from sysenter.check.machine import Kernel, Task
 from sysenter.check.processor import FIXED, IF, Cpu
 from sysenter.check.properties import Broken
 
-__all__ = ["ARITHMETIC", "NR", "Present", "Slots", "arity", "bits"]
+__all__ = ["ARITHMETIC", "NR", "Present", "Slots", "arity", "bits", "random_cases"]
 
 NR = 512  # native/present/abi.h, SYSENTER_NR
 ARITHMETIC = 0x8D5  # CF, PF, AF, ZF, SF, OF
@@ -32,6 +33,36 @@ def arity(number: int) -> int:
 def bits(mask: int) -> list[int]:
     """The single bits of `mask`."""
     return [1 << n for n in range(32) if mask >> n & 1]
+
+
+def random_cases(
+    rng: random.Random,
+    offsets: dict[str, int],
+    count: int,
+    random_call: Callable[[random.Random, dict[str, int]], Call],
+    kinds: Sequence[str],
+    variants: Sequence[str],
+) -> Iterator[Case]:
+    """Random callers, three calls each, with none to three events at random places.
+
+    kinds: of events. variants: of the processor.
+    """
+
+    def random_event() -> Event:
+        kind = rng.choice(kinds)
+        value = 0
+        if kind == "preempt":
+            value = rng.randrange(2)
+        elif kind == "work":
+            value = rng.choice(bits(offsets["EXIT_WORK"]))
+        elif kind == "trace":
+            value = 1 << rng.randrange(7)
+        return Event(rng.randrange(1, 75), kind, value, rng.randrange(3))
+
+    for _ in range(count):
+        calls = tuple(random_call(rng, offsets) for _ in range(3))
+        happenings = tuple(random_event() for _ in range(rng.choice((0, 0, 1, 2, 3))))
+        yield Case(calls, happenings, variant=rng.choice(variants))
 
 
 class Present(Kernel):
