@@ -52,9 +52,9 @@ def steps() -> Steps:
 
 
 @pytest.fixture(scope="session")
-def target(steps: Steps) -> Target:
-    """The default target, bookworm-686."""
-    return provide(steps, "bookworm-686", offline=False)
+def target(request: pytest.FixtureRequest, steps: Steps) -> Target:
+    """bookworm-686, or the one that a test's indirect parameter names; guest and module follow."""
+    return provide(steps, getattr(request, "param", "bookworm-686"), offline=False)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sysenter.build.module import Module, build_module, kbuild
-from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest, Output, guest_for
+from sysenter.build.module import build_module, kbuild
+from sysenter.lab.guest import Output
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -29,29 +28,18 @@ ENTRY = {
 }
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
+pytestmark = pytest.mark.parametrize(
+    "target",
+    [
         "bookworm-686",
         pytest.param("bookworm-amd64", marks=pytest.mark.long),
         "bookworm-backports-amd64",
         "trixie-amd64",
         "trixie-backports-amd64",
     ],
+    indirect=True,
+    scope="session",
 )
-def target(request: pytest.FixtureRequest, steps: Steps) -> Target:
-    return provide(steps, request.param, offline=False)
-
-
-# Of their own: those of conftest.py are made once a session, for its own target.
-@pytest.fixture(scope="session")
-def module(steps: Steps, target: Target) -> Module:
-    return build_module(steps, target)
-
-
-@pytest.fixture(scope="session")
-def guest(steps: Steps, target: Target) -> Guest:
-    return guest_for(steps, target, "tcg")
 
 
 @pytest.fixture(scope="session")
