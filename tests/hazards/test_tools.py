@@ -6,7 +6,8 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,13 @@ _PACKAGES = (
     "strace", "libunwind8", "gdb-minimal", "libexpat1", "libgcc-s1", "libgmp10", "libipt2", "liblzma5",
     "libreadline8", "libstdc++6", "libtinfo6", "libxxhash0", "libzstd1", "zlib1g",
     "libselinux1", "libpcre2-8-0", "bash", "libacl1", "libattr1",
+)  # fmt: skip
+_TRACERS = (
+    "linux-perf", "libbabeltrace1", "libcap2", "libcrypt1", "libdw1", "libelf1", "libglib2.0-0", "libnuma1",
+    "libopencsd1", "libperl5.36", "libpython3.11", "libslang2", "libunwind8", "libuuid1", "libpcre2-8-0",
+    "bpftrace", "libbpf1", "libbpfcc", "libclang-cpp14", "libclang1-14", "libllvm14", "libicu72", "libxml2", "libz3-4",
+    "libedit2", "libbsd0", "libmd0", "libffi8", "libbz2-1.0", "libstdc++6", "libgcc-s1", "liblzma5", "libtinfo6",
+    "libzstd1", "zlib1g", "libexpat1",
 )  # fmt: skip
 _DEBUGINFOD = (
     "begin", "end", "find_debuginfo", "find_source", "find_executable", "find_section", "set_progressfn",
@@ -39,19 +47,15 @@ _CAUGHT = {"i386": (64, 267), "amd64": (110, 8)}
 _FAST = "SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so"
 
 
-@pytest.fixture(scope="session")
-def tools(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """strace, gdb, bash and coreutils with their libraries, as one archive that a task unpacks."""
-    assert target.userland is not None
-    root = tmp_path_factory.mktemp("tools")
-    for package in Apt(steps, "bookworm", target.arch, offline=False).fetch(_PACKAGES):
+def _unpacked(steps: Steps, target: Target, packages: Sequence[str], root: Path) -> None:
+    """Bookworm's packages without what is not run."""
+    for package in Apt(steps, "bookworm", target.arch, offline=False).fetch(packages):
         unpack(steps, package, root, lambda name: name.split("/")[-1] != "" and "share" not in name.split("/"))
-    # gdb wants this one for fetching debugging data, and it wants half a network stack.
-    source = root / "debuginfod.c"
-    source.write_text("".join(f"void *debuginfod_{name}(void) {{ return 0; }}\n" for name in _DEBUGINFOD))
-    bits = f"-m{target.bits}"
-    argv = [compiler(), bits, "-shared", "-fPIC", "-Wl,-soname,libdebuginfod.so.1", "-o"]
-    run_command(steps, [*argv, root / "lib/libdebuginfod.so.1", source], what="build a stand-in", timeout=60)
+
+
+def _archive(target: Target, root: Path) -> dict[str, bytes]:
+    """Programs and libraries below root, and those of the guest's userland, as one archive that a task unpacks."""
+    assert target.userland is not None
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in (root, target.userland):
@@ -61,6 +65,27 @@ def tools(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory
                 if wanted and not path.is_dir() and path.name != "busybox":
                     archive.add(path, arcname=f"tools/{name}", recursive=False)
     return {"tools.tar.gz": gzip.compress(buffer.getvalue(), 1)}
+
+
+@pytest.fixture(scope="session")
+def tools(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """strace, gdb, bash and coreutils with their libraries."""
+    root = tmp_path_factory.mktemp("tools")
+    _unpacked(steps, target, _PACKAGES, root)
+    # gdb wants this one for fetching debugging data, and it wants half a network stack.
+    source = root / "debuginfod.c"
+    source.write_text("".join(f"void *debuginfod_{name}(void) {{ return 0; }}\n" for name in _DEBUGINFOD))
+    argv = [compiler(), f"-m{target.bits}", "-shared", "-fPIC", "-Wl,-soname,libdebuginfod.so.1", "-o"]
+    run_command(steps, [*argv, root / "lib/libdebuginfod.so.1", source], what="build a stand-in", timeout=60)
+    return _archive(target, root)
+
+
+@pytest.fixture(scope="session")
+def tracers(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """perf and bpftrace, with their libraries: 100 MB of LLVM."""
+    root = tmp_path_factory.mktemp("tracers")
+    _unpacked(steps, target, _TRACERS, root)
+    return _archive(target, root)
 
 
 _UNPACK = """
@@ -189,3 +214,56 @@ diff /tmp/stock /tmp/fast && echo same
     numbers = next(line for line in output.text if line.startswith("calls")).split()
     assert int(numbers[1]) > 3000, output.text
     assert int(numbers[3]) > 20, output.text
+
+
+_TRACING = """
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t debugfs debugfs /sys/kernel/debug
+DD="/gnu/bin/dd if=/dev/zero of=/dev/null bs=1 status=none"
+calls() { cat /sys/module/sysenter/parameters/calls; }
+both="-e raw_syscalls:sys_enter -e raw_syscalls:sys_exit"
+mkfifo /tmp/fifo
+for path in stock fast; do
+	on="/bin/env SYSENTER_PATH=$path LD_PRELOAD=/lib/sysenter/libsysenter.so"
+	perf trace -s -o /tmp/summary $on $DD count=300 2>/dev/null
+	echo "$path trace $(awk '$1 == "read" || $1 == "write" { print $1, $2 }' /tmp/summary | sort | tr '\\n' ' ')"
+	bpftrace -e '
+		tracepoint:raw_syscalls:sys_enter /comm == "dd" && args->id < 2/ { @enter[args->id] = count(); }
+		tracepoint:raw_syscalls:sys_exit /comm == "dd" && args->id < 2/ { @exit[args->id, args->ret] = count(); }
+		' -c "$on $DD count=300" 2>/dev/null | grep '^@' | sort | tr '\n' ' ' | sed "s/^/$path bpftrace /"; echo
+	# on while it sleeps in a read, whose end is seen
+	sleep 100 >/tmp/fifo & held=$!
+	$on $(which cat) /tmp/fifo >/tmp/copy & pid=$!
+	sleep 0.5
+	perf stat -x, $both -o /tmp/stat -p $pid & stat=$!
+	sleep 2; echo x >/tmp/fifo; kill $held; wait $pid $stat
+	echo "$path asleep $(awk -F, '/raw_sys/ { printf "%s %s ", $1, $3 }' /tmp/stat) $(cat /tmp/copy)"
+done
+# while it runs: on, and off again
+$on ${DD% status=none} count=2000000 2>/tmp/said & pid=$!
+sleep 0.3
+timeout -s INT 6 perf trace -o /tmp/attached -p $pid 2>/dev/null
+before=$(calls); sleep 0.2; [ $(calls) -gt $((before + 100)) ] && echo "fast after it"
+wait $pid; echo "dd $?"; grep out /tmp/said
+echo "attached $(grep -c ' read(.* = 1$' /tmp/attached)"
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", ["bookworm-amd64", "trixie-backports-amd64"], indirect=True, scope="session")
+def test_perf_and_bpftrace_see_every_call(in_guest: RunTask, tracers: dict[str, bytes]) -> None:
+    """The same counts on both paths: on from the start, on while asleep inside, on and off while running."""
+    output = in_guest(_UNPACK + _TRACING, files=tracers, timeout=250, memory=1500)
+    text = "\n".join(output.text)
+    said = {line.split()[1]: line.split(" ", 2)[2] for line in output.text if line.startswith("stock ")}
+    assert set(said) == {"trace", "bpftrace", "asleep"}, text
+    for what, counts in said.items():
+        assert f"fast {what} {counts}" in output.text, text
+    assert "@enter[0]: 30" in said["bpftrace"], text
+    assert "@exit[1, 1]: 300" in said["bpftrace"], text
+    assert "read 30" in said["trace"], text
+    assert said["asleep"].endswith(" x"), text
+    assert "fast after it" in output.text, text
+    assert "dd 0" in output.text, text
+    assert "2000000+0 records out" in output.text, text
+    assert int(next(line for line in output.text if line.startswith("attached")).split()[1]) > 100, text
