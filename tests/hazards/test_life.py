@@ -250,7 +250,7 @@ exit 0
     assert min(depths) >= 3, output.text
 
 
-@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64"])
+@pytest.mark.parametrize("kernel", ["bookworm-686", pytest.param("bookworm-amd64", marks=pytest.mark.long)])
 def test_kexec_with_the_module_in(steps: Steps, kernel: str) -> None:
     """The next kernel finds the registers as ours left them, and has its own entry in the end."""
     target = provide(steps, kernel, offline=False)

@@ -186,6 +186,32 @@ static __attribute__((unused)) void start_thread(int (*body)(void *))
 		note("no thread ");
 }
 
+static int pipes[2] __attribute__((unused));
+
+/* A child asleep in a call that reads one byte; it exits with the call's result. */
+static __attribute__((unused)) pid_t asleep_in_read(void)
+{
+	pid_t child;
+
+	if (pipe(pipes))
+		return -1;
+	child = fork();
+	if (!child) {
+		char byte;
+
+		_exit(call(SYS_read, pipes[0], &byte, 1));
+	}
+	wait_asleep(child, "S");
+	return child;
+}
+
+static __attribute__((unused)) void wake(pid_t child)
+{
+	if (write(pipes[1], "x", 1) != 1)
+		note("no write ");
+	note_child(child);
+}
+
 /* A child that runs `body` under ptrace, stopped before it. */
 static __attribute__((unused)) pid_t traced(void (*body)(void))
 {

@@ -14,7 +14,6 @@
 #include <sys/time.h>
 
 static volatile int handled;
-static int pipes[2];
 
 static void on_signal(int signal, siginfo_t *info, void *context)
 {

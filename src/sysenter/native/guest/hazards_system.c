@@ -1,45 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * What the rest of the kernel does to a task that is inside a fast call: shows it
- * to others, dumps its core, freezes it, takes its memory, its stub or its
- * process away, moves it to another CPU, lets it have or not have an instruction.
+ * to others, dumps its core, takes its stub or its process away, moves it to
+ * another CPU, lets it have or not have an instruction.
  */
 #include "hazards_faults.h"
 #include <link.h>
 #include <linux/futex.h>
-#include <sys/mount.h>
 #include <sys/procfs.h>
 #include <sys/resource.h>
 #include <sys/rseq.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
-
-static int pipes[2];
-
-/* A child asleep in a call that reads one byte; it exits with the call's result. */
-static pid_t asleep_in_read(void)
-{
-	pid_t child;
-
-	if (pipe(pipes))
-		return -1;
-	child = fork();
-	if (!child) {
-		char byte;
-
-		_exit(call(SYS_read, pipes[0], &byte, 1));
-	}
-	wait_asleep(child, "S");
-	return child;
-}
-
-static void wake(pid_t child)
-{
-	if (write(pipes[1], "x", 1) != 1)
-		note("no write ");
-	note_child(child);
-}
 
 static char *file_of(pid_t pid, const char *name)
 {
@@ -285,78 +257,6 @@ static void ends_with_sleepers(void)
 	}
 }
 
-#define CGROUPS "/tmp/cgroups"
-
-/* A cgroup (version 2) with the child in it. */
-static void confine(pid_t child)
-{
-	char text[16];
-
-	mkdir(CGROUPS, 0755);
-	note("mount %d ", mount("none", CGROUPS, "cgroup2", 0, NULL));
-	put_text(CGROUPS "/cgroup.subtree_control", "+memory");
-	note("group %d ", mkdir(CGROUPS "/group", 0755));
-	snprintf(text, sizeof(text), "%d", child);
-	put_text(CGROUPS "/group/cgroup.procs", text);
-}
-
-static void release(void)
-{
-	for (int i = 0; i < 100 && rmdir(CGROUPS "/group"); i++)
-		milliseconds(10);
-	umount(CGROUPS);
-}
-
-/* The freezer stops it asleep inside; it does not go on, is woken meanwhile, and thaws. */
-static void frozen(void)
-{
-	char events[128] = "";
-	pid_t child = asleep_in_read();
-	int fd;
-
-	confine(child);
-	put_text(CGROUPS "/group/cgroup.freeze", "1");
-	for (int i = 0; i < 200 && !strstr(events, "frozen 1"); i++) {
-		milliseconds(10);
-		fd = open(CGROUPS "/group/cgroup.events", O_RDONLY);
-		note("%s", read(fd, events, sizeof(events) - 1) > 0 ? "" : "no events ");
-		close(fd);
-	}
-	note("%s ", strstr(events, "frozen 1") ? "frozen" : "not frozen");
-	if (write(pipes[1], "x", 1) != 1)
-		note("no write ");
-	milliseconds(100);
-	note("ended %d ", waitpid(child, NULL, WNOHANG));
-	put_text(CGROUPS "/group/cgroup.freeze", "0");
-	note_child(child);
-	release();
-}
-
-/* Killed for its memory by a fault that the call's own copy makes. */
-static void killed_for_memory(void)
-{
-	size_t size = 64 << 20;
-	pid_t child;
-
-	if (pipe(pipes))
-		return;
-	child = fork();
-	if (!child) {
-		char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), byte;
-
-		call(SYS_read, pipes[0], &byte, 1);
-		for (;;)
-			note("%ld ", call(SYS_read, open("/dev/zero", O_RDONLY), memory, size));
-	}
-	wait_asleep(child, "S");
-	confine(child);
-	put_text(CGROUPS "/group/memory.max", "4194304");
-	put_text("/proc/sys/kernel/printk", "1");	/* what the kernel then prints has a call trace in it */
-	wake(child);
-	put_text("/proc/sys/kernel/printk", "5");
-	release();
-}
-
 /* --- instructions that a task may have, or not ------------------------------------- */
 
 /* The entry reads the time-stamp counter, with CR4.TSD set. */
@@ -498,8 +398,6 @@ HAZARDS(
 	{ "stub's page taken away", "stub_goes_under_callers", stub_goes_under_callers, 0 },
 	{ "stub's page taken away", "stub_goes_under_sleeper", stub_goes_under_sleeper, 0 },
 	{ "exec, exit, SIGKILL with threads inside", "ends_with_sleepers", ends_with_sleepers, 0 },
-	{ "cgroup freezer", "frozen", frozen, 1 },
-	{ "killed for memory by a copy", "killed_for_memory", killed_for_memory, 1 },
 	{ "RDTSC forbidden", "rdtsc_forbidden", rdtsc_forbidden, 0 },
 	{ "I/O ports", "io_ports", io_ports, 1 },
 	{ "rseq: the CPU's number", "rseq_after_migration", rseq_after_migration, 0 },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Watchers that must not be bypassed: ptrace, seccomp, syscall user dispatch and,
- * as root, audit and the syscall tracepoints; turned on before, during and after
+ * as root, audit (tracepoints are in hazards_patched.c); turned on before, during and after
  * a fast call.
  */
 #include "hazards.h"
@@ -423,40 +423,7 @@ static void user_dispatch_blocks(void)
 	dispatch_selector = 0;
 }
 
-/* --- as root: audit, tracepoints ------------------------------------------------------- */
-
-static void tracepoints(void)
-{
-	pid_t child;
-
-	if (pipe(quiet_pipe))
-		return;
-	put_text(TRACING "trace", "");
-	child = fork();
-	if (!child) {
-		char byte;
-
-		call(SYS_getuid32);			/* before */
-		call(SYS_read, quiet_pipe[0], &byte, 1);	/* during: asleep when they go on */
-		for (int i = 0; i < 7; i++)
-			call(SYS_getuid32, 1, 2, 3, 4, 5, 6);
-		call(SYS_mmap2, 0, 0, 0x33, 0x44, 0x55, 0x66);
-		call(NO_SUCH_CALL);
-		_exit(0);
-	}
-	wait_asleep(child, "S");
-	put_text(TRACING "events/raw_syscalls/enable", "1");
-	if (write(quiet_pipe[1], "x", 1) != 1)
-		note("no write ");
-	note_child(child);
-	put_text(TRACING "events/raw_syscalls/enable", "0");
-	note("enter %d exit %d mmap2 %d none %d read's exit %d ", count_in_trace("sys_enter: NR %ld (1, 2, 3, 4, 5, 6)", SYS_getuid32, child),
-	     count_in_trace("sys_exit: NR %ld = 0", SYS_getuid32, child),
-	     count_in_trace("sys_enter: NR %ld (0, 0, 33, 44, 55, 66)", SYS_mmap2, child),
-	     count_in_trace("sys_exit: NR %ld = -38", NO_SUCH_CALL, child),
-	     count_in_trace("sys_exit: NR %ld = 1", SYS_read, child));
-	note("after %ld ", call(SYS_getuid32));
-}
+/* --- as root: audit ------------------------------------------------------- */
 
 static int audit_send(int fd, int type, void *data, size_t size)
 {
@@ -538,6 +505,5 @@ HAZARDS(
 	{ "seccomp: TSYNC from another thread", "seccomp_tsync_asleep", seccomp_tsync_asleep, 0 },
 	{ "seccomp: TSYNC from another thread", "seccomp_tsync_running", seccomp_tsync_running, 0 },
 	{ "syscall user dispatch", "user_dispatch_blocks", user_dispatch_blocks, 0 },
-	{ "syscall tracepoints", "tracepoints", tracepoints, 1 },
 	{ "audit", "audit", audit, 1 }
 )
