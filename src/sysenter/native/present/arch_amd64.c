@@ -4,12 +4,12 @@
  * mitigations this entry can honour, and its page in the user's page table.
  */
 #include "sysenter.h"
+#include "frame.h"
 #include <linux/context_tracking_state.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/vmalloc.h>
-#include <linux/random.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -22,6 +22,10 @@ extern const char sysenter_entry_mitigated[], sysenter_entry_mitigated_no_ibt[];
 extern const char sysenter_entry_pti[], sysenter_entry_pti_no_ibt[];
 
 unsigned long sysenter_entry_point;
+
+/* Bodies, and what the entry must find for one to run at once (entry_amd64.S). */
+unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;
+unsigned long sysenter_proofs[SYSENTER_NR] __ro_after_init;
 
 /* Where kernels differ in a symbol's name or place. */
 unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stack;
@@ -113,11 +117,21 @@ static unsigned long __init choose_entry(void)
 	return ibt ? (unsigned long)sysenter_entry : (unsigned long)sysenter_entry_no_ibt;
 }
 
+void __init sysenter_arch_slow_call(unsigned int nr)
+{
+	sysenter_proofs[nr] = (unsigned long)NUMBER_SLOW << 32;
+}
+
+void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body)
+{
+	sysenter_calls[nr] = body;
+	sysenter_proofs[nr] = arguments <= 3 ? FRAME_SS : (unsigned long)NUMBER_SLOW << 32 | NUMBER_WIDE;
+}
+
 int __init sysenter_arch_check(void)
 {
 	const char *reason = not_honoured();
 	u32 cs, high;
-	int cpu;
 
 	if (boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
 		pr_err("refused: this processor's vendor is %s; in 64-bit mode only Intel's have SYSENTER\n",
@@ -138,8 +152,6 @@ int __init sysenter_arch_check(void)
 		return -EOPNOTSUPP;
 	}
 	sysenter_entry_point = choose_entry();
-	for_each_possible_cpu(cpu)
-		per_cpu(sysenter_kstack_offset, cpu) = get_random_u32();
 	return 0;
 }
 

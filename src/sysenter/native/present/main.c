@@ -11,13 +11,14 @@
 #include <linux/kdebug.h>
 #include <linux/module.h>
 #include <linux/ptrace.h>
+#include <linux/random.h>
 #include <linux/smp.h>
 #include <linux/syscore_ops.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 
 DEFINE_PER_CPU(unsigned long, sysenter_count);
-DEFINE_PER_CPU(u32, sysenter_kstack_offset);
+DEFINE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 static enum cpuhp_state hotplug_state;
 
@@ -153,8 +154,10 @@ MODULE_PARM_DESC(fast_table, "how many system calls take the fast path");
 
 static int __init sysenter_init(void)
 {
-	int error;
+	int error, cpu;
 
+	for_each_possible_cpu(cpu)
+		per_cpu(sysenter_kstack_offset, cpu) = get_random_long() | 1;
 	if ((error = sysenter_find_kernel()) || (error = sysenter_guard()) ||
 	    (error = sysenter_arch_check()) || (error = sysenter_fill_calls()) ||
 	    (error = sysenter_fill_holes()))

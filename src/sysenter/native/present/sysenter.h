@@ -33,6 +33,8 @@ int sysenter_arch_check(void);		/* 0 if this processor, as the kernel drives it,
 bool sysenter_arch_check_cpu(void);	/* the same of the CPU that this runs on */
 int sysenter_arch_prepare(void);	/* before the first CPU is entered here */
 void sysenter_arch_undo(void);		/* after the last */
+void sysenter_arch_slow_call(unsigned int nr);	/* fill the entry's tables */
+void sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body);
 extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
 
 #ifdef CONFIG_X86_32
@@ -52,7 +54,7 @@ static inline void sysenter_syscall_write(unsigned long entry) { }
 #endif
 int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
 
-/* calls.c: fills sysenter_calls[] from the rule in calls.h (made at build time). */
+/* calls.c: fills the tables from the rule in calls.h (made at build time). */
 int sysenter_fill_calls(void);
 extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */
 
@@ -79,6 +81,6 @@ asmlinkage void sysenter_entry(void);
 extern const char sysenter_entry_end[];
 extern unsigned long sysenter_landing_pad;	/* i386: offset in the vDSO */
 DECLARE_PER_CPU(unsigned long, sysenter_count);	/* fast calls made */
-DECLARE_PER_CPU(u32, sysenter_kstack_offset);
+DECLARE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 #endif
