@@ -126,7 +126,7 @@ def events(offsets: dict[str, int]) -> tuple[Event, ...]:
     """What is let happen at each boundary (step 0 stands for any)."""
     return (
         Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "preempt", 0), Event(0, "preempt", 1),
-        Event(0, "work", 8), Event(0, "work", 1 << 1), Event(0, "trace", 1), Event(0, "trace", 2),
+        Event(0, "work", 8), Event(0, "work", 1 << 1), Event(0, "trace", 1),
     )  # fmt: skip
 
 

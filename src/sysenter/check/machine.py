@@ -69,8 +69,6 @@ class Task:
     moved: bool = False  # has been on another CPU in this call
     cleared: bool = False  # branch history
     flush_due: bool = False  # of the user's PCID
-    trace_due: bool = False  # the sys_exit tracepoint went on while the body ran
-    traced: bool = False  # and has seen the call
 
     @property
     def call(self) -> Call:

@@ -61,7 +61,7 @@ _USER_GS = (0x7F0000001000, 0, 0x1000)
 _FUNCTIONS = {
     "entry_SYSENTER_compat": 0xFFFFFFFF81001000, "entry_SYSCALL_64_after_hwframe": 0xFFFFFFFF81002000,
     "irqentry_exit": 0xFFFFFFFF81003000, "return_to_usermode": 0xFFFFFFFF81004000,
-    "clear_bhb_loop": 0xFFFFFFFF81005000, "sysenter_trace_exit": 0xFFFFFFFFC0A0C000,
+    "clear_bhb_loop": 0xFFFFFFFF81005000,
 }  # fmt: skip
 _BODY_AT = 0xFFFFFFFF81100000
 _SPEC_CTRL = (0x200000405, 0x401)  # IBRS and more, of each CPU
@@ -120,7 +120,7 @@ class PresentAmd64(Present):
         places = {section: _TEXT}
         self.program: Program = lay_out(
             entry, section, memory, places,
-            {**_PERCPU_AT, **_FUNCTIONS, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES}, chosen,
+            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES}, chosen,
             {**_FUNCTIONS, **_PERCPU_AT},
         )  # fmt: skip
         self.processor = Processor64(memory, self)
@@ -298,7 +298,6 @@ class PresentAmd64(Present):
         task.bodies, task.offset, task.moved = 0, -1, False
         task.built, task.stood = False, self.slot(task, "SS") == self.offsets["FRAME_SS"]
         task.ipi = task.slow_allowed = task.exit_required = task.work_seen = task.cleared = False
-        task.trace_due = task.traced = False
         task.seen = task.seen | {
             *call.registers, *call.kept, call.ebp, call.rip, call.result, call.flags, 0, ENOSYS, USER_CS, USER_DS,
             IF | FIXED, call.eax & (NR - 1),
@@ -330,8 +329,6 @@ class PresentAmd64(Present):
             return self._exit(task, cpu)
         if name == "clear_bhb_loop":
             return self._clear_history(task, cpu)
-        if name == "sysenter_trace_exit":
-            return self._trace_exit(task, cpu)
         if name is None and _BODY_AT <= cpu.eip < _BODY_AT + 16 * NR and cpu.eip % 16 == 0:
             return self._body(task, cpu, (cpu.eip - _BODY_AT) // 16)
         raise Broken("fault", f"execution goes to {cpu.eip:#x}, where nothing is that it may call")
@@ -452,7 +449,6 @@ class PresentAmd64(Present):
         if call.guest:
             self.memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 1, 1)
         self._set_unwind(task, call.tracing)
-        task.trace_due = self._exit_traced(task)
         self.raise_work(task, call.pending, 0)
         kept = [cpu.registers[n] for n in (EBX, EBP, 12, 13, 14, 15)]
         cpu.eip = self.processor.pop(cpu)
@@ -482,41 +478,9 @@ class PresentAmd64(Present):
         guest = self.vmscape and self.memory.read(self.percpu(task.cpu, "x86_ibpb_exit_to_user"), 1)
         if self._unwind(task) or guest:
             task.work_seen = task.exit_required = True
-        if self.task_field(task, "TASK_syscall_work"):
-            task.work_seen = True
-
-    def _exit_traced(self, task: Task) -> bool:
-        return bool(self.task_field(task, "TASK_syscall_work") & self.offsets["EXIT_SYSCALL_WORK"])
-
-    def _complete(self, task: Task) -> Slots:
-        """What pt_regs must hold for the kernel's exit and for tracers."""
-        call = self.call_of(task)
-        slots = self._constant_slots(task) | self._argument_slots(task, 3)
-        slots |= dict(zip(_KEPT, call.kept, strict=True))
-        return slots | {"RAX": call.result, "RCX": call.rip, "R11": IF | FIXED}
-
-    def _trace_exit(self, task: Task, cpu: Cpu) -> str:
-        """The sys_exit tracepoint: C code that may sleep and comes back."""
-        where = "sysenter_trace_exit"
-        if not task.bodies or task.traced or not self._exit_traced(task):
-            raise Broken("fast", f"{where} runs after {task.bodies} bodies, for nobody or twice")
-        self.c_ready(task, cpu, where)
-        if not cpu.flags & IF:
-            raise Broken("interrupts", f"{where} runs with interrupts off")
-        if cpu.registers[EDI] != self.frame(task.number):
-            raise Broken("arguments", f"rdi = {cpu.registers[EDI]:#x} at {where}")
-        self.expect("pt_regs", task, self._complete(task), where)
-        self.frame_stands(task, where)
-        task.traced = True
-        self.clobber(max(_STACKS[task.number], cpu.registers[ESP] - 0x300), cpu.registers[ESP])
-        kept = {n: cpu.registers[n] for n in (EBX, EBP, 12, 13, 14, 15)}
-        cpu.eip = self.processor.pop(cpu)
-        kept[ESP] = cpu.registers[ESP]
-        cpu.registers = [kept.get(n, self.next_poison()) for n in range(16)]
-        return where
 
     def _exit(self, task: Task, cpu: Cpu) -> str:
-        where = "irqentry_exit"
+        call, where = self.call_of(task), "irqentry_exit"
         self._done_once(task, where)
         if not task.work_seen:
             raise Broken("fast", f"nothing is pending and the call leaves by {where}")
@@ -532,9 +496,10 @@ class PresentAmd64(Present):
         if rsp != frame - 8 or self.memory.word(rsp) != _FUNCTIONS["return_to_usermode"]:
             raise Broken("hand-over", f"{where} would return to {self.memory.word(rsp):#x}, rsp = {rsp:#x}")
         self.no_way_back(task, cpu, where)
-        self.expect("pt_regs", task, {**self._complete(task), "SS": USER_DS}, where)
-        if task.trace_due and not task.traced:
-            raise Broken("work", f"{where}, and the sys_exit tracepoint has not seen the call")
+        slots = self._constant_slots(task) | self._argument_slots(task, 3)
+        slots |= dict(zip(_KEPT, call.kept, strict=True))
+        slots |= {"RAX": call.result, "RCX": call.rip, "R11": IF | FIXED, "SS": USER_DS}
+        self.expect("pt_regs", task, slots, where)
         for name in ("R8", "R9", "R10"):
             if self.slot(task, name) not in task.seen:
                 raise Broken("leak", f"PT_{name} = {self.slot(task, name):#x} at {where} was never the caller's")
@@ -570,9 +535,8 @@ class PresentAmd64(Present):
             raise Broken("branches", f"SPEC_CTRL = {cpu.spec_ctrl:#x} in user mode")
         self._flushed_if_due(task, cpu)
         self.no_flags_left(task)
-        if task.exit_required or task.trace_due:
-            raise Broken("work", "a stack trace, a tracepoint or a branch barrier waits for the exit, and the call "
-                         "returns by SYSRET")  # fmt: skip
+        if task.exit_required:
+            raise Broken("work", "a stack trace or a branch barrier waits for the exit, and the call returns by SYSRET")
         if self.verw and not cpu.verw:
             raise Broken("buffers", "no VERW after the last access to kernel data")
         if cpu.verw and not self.verw:

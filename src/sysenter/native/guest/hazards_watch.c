@@ -440,11 +440,14 @@ static void tracepoints(void)
 		note("no write ");
 	note_child(child);
 	put_text(TRACING "events/raw_syscalls/enable", "0");
-	note("enter %d exit %d mmap2 %d none %d read's exit %d ", count_in_trace("sys_enter: NR %ld (1, 2, 3, 4, 5, 6)", SYS_getuid32, child),
+	note("enter %d exit %d mmap2 %d none %d ", count_in_trace("sys_enter: NR %ld (1, 2, 3, 4, 5, 6)", SYS_getuid32, child),
 	     count_in_trace("sys_exit: NR %ld = 0", SYS_getuid32, child),
 	     count_in_trace("sys_enter: NR %ld (0, 0, 33, 44, 55, 66)", SYS_mmap2, child),
-	     count_in_trace("sys_exit: NR %ld = -38", NO_SUCH_CALL, child),
-	     count_in_trace("sys_exit: NR %ld = 1", SYS_read, child));
+	     count_in_trace("sys_exit: NR %ld = -38", NO_SUCH_CALL, child));
+#ifdef __i386__
+	/* amd64's exit leaves the tracepoint out if it was off at the entry (entry_amd64.S) */
+	note("read's exit %d ", count_in_trace("sys_exit: NR %ld = 1", SYS_read, child));
+#endif
 	note("after %ld ", call(SYS_getuid32));
 }
 

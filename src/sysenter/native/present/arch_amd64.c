@@ -10,7 +10,6 @@
 #include <linux/pgtable.h>
 #include <linux/vmalloc.h>
 #include <linux/random.h>
-#include <linux/thread_info.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -29,7 +28,6 @@ unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stac
 unsigned long kernel_tss_sp0, kernel_user_pcid_flush_mask;
 unsigned long kernel_x86_spec_ctrl_current, kernel_clear_bhb_loop;
 unsigned long kernel_x86_ibpb_exit_to_user;
-static unsigned long kernel_trace_exit;
 
 int sysenter_arch_find_kernel(void)
 {
@@ -42,11 +40,6 @@ int sysenter_arch_find_kernel(void)
 	kernel_current_task = sysenter_lookup("current_task");
 	kernel_top_of_stack = sysenter_lookup("cpu_current_top_of_stack");
 #endif
-#ifdef HAVE_TRACE_SYSCALL_EXIT
-	kernel_trace_exit = sysenter_lookup("trace_syscall_exit");
-#else
-	kernel_trace_exit = sysenter_lookup("__traceiter_sys_exit");
-#endif
 	kernel_return_to_usermode = sysenter_lookup("swapgs_restore_regs_and_return_to_usermode");
 	kernel_tss_sp0 = kernel_cpu_tss_rw + TSS_SP0;
 	kernel_user_pcid_flush_mask = sysenter_lookup("cpu_tlbstate") + TLBSTATE_user_pcid_flush_mask;
@@ -57,25 +50,6 @@ int sysenter_arch_find_kernel(void)
 		return 0;
 	pr_err("refused: this kernel keeps its current task, its stack or its return to user mode elsewhere than the kernels known here\n");
 	return -ENOENT;
-}
-
-/*
- * The sys_exit tracepoint for a call at whose entry it was off (entry_amd64.S).
- * regs is complete but for its ss. Where the kernel keeps the tracepoint elsewhere,
- * such a call is left out.
- */
-asmlinkage void sysenter_trace_exit(struct pt_regs *regs);
-asmlinkage void sysenter_trace_exit(struct pt_regs *regs)
-{
-	if (!kernel_trace_exit || !test_syscall_work(SYSCALL_TRACEPOINT))
-		return;
-#ifdef HAVE_TRACE_SYSCALL_EXIT
-	((void (*)(struct pt_regs *, long))kernel_trace_exit)(regs, regs->ax);
-#else
-	preempt_disable_notrace();	/* as the tracepoint's own inline part does */
-	((int (*)(void *, struct pt_regs *, long))kernel_trace_exit)(NULL, regs, regs->ax);
-	preempt_enable_notrace();
-#endif
 }
 
 /* What no parameter changes: the entry would not work there at all. */

@@ -348,15 +348,11 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	HOLE_BEFORE current_task
 	testl	$EXIT_WORK, TASK_ti_flags(%rcx)
 	jnz	.Lexit_work
-	/* a sys_exit tracepoint that was switched on while the body ran */
 #ifdef TASK_unwind_mask
-	/* and a deferred stack trace, which belongs to one entry only (unwind_reset_info) */
-	movq	TASK_unwind_mask(%rcx), %rdx
-	orq	TASK_syscall_work(%rcx), %rdx
-#else
-	cmpq	$0, TASK_syscall_work(%rcx)
+	/* a deferred stack trace belongs to one entry only (unwind_reset_info) */
+	cmpq	$0, TASK_unwind_mask(%rcx)
+	jne	.Lexit_work
 #endif
-	jnz	.Lexit_work
 	.if \mitigations
 	EXIT_MITIGATIONS
 	.endif
@@ -473,12 +469,13 @@ SYM_CODE_START_LOCAL(sysenter_shared)
  * to the kernel's exit, which returns to its own IRET and not here.
  *
  * That exit does all of a system call's but ptrace's, audit's and the sys_exit
- * tracepoint's part. The first two are asked for by a call's entry or by a tracer
+ * tracepoint's part. Those three are asked for by a call's entry or by a tracer
  * while the task is stopped, and it cannot have stopped since the entry found
- * none; the tracepoint may have been switched on meanwhile.
+ * none; only a tracepoint that was switched on meanwhile misses this one exit.
  */
 .Lexit_work:
 	UNWIND_HINT_UNKNOWN_CALLER
+	movq	$__USER_DS, FRAME(SS)(%rsp)	/* no longer ours */
 	movq	%rax, FRAME(RAX)(%rsp)
 	movq	FRAME(RIP)(%rsp), %rcx
 	movq	%rcx, FRAME(RCX)(%rsp)
@@ -490,18 +487,6 @@ SYM_CODE_START_LOCAL(sysenter_shared)
 	movq	%r14, FRAME(R14)(%rsp)
 	movq	%r15, FRAME(R15)(%rsp)
 	leaq	-PT_SIZE(%rsp), %rsp
-	movq	PERCPU_HOLE, %rcx
-	HOLE_BEFORE current_task
-	testl	$EXIT_SYSCALL_WORK, TASK_syscall_work(%rcx)
-	jz	.Lexit_not_traced
-	/* may sleep, and comes back: FRAME_SS still says so */
-	movq	%rsp, %rdi			/* regs */
-	sti
-	call	sysenter_trace_exit
-	UNWIND_HINT_UNKNOWN_CALLER
-	cli
-.Lexit_not_traced:
-	movq	$__USER_DS, PT_SS(%rsp)		/* no longer ours */
 	movq	%rsp, %rdi			/* regs */
 	xorl	%esi, %esi			/* irqentry_state_t, unused from user mode */
 	KERNEL_PUSH return_to_usermode
