@@ -59,10 +59,10 @@ static int __init check_processor(void)
 		return -EOPNOTSUPP;
 	}
 #ifdef CONFIG_GCC_PLUGIN_STACKLEAK
-	pr_err("refused: the kernel erases its stack on each exit (STACKLEAK) and this entry does not\n");
-	return -EOPNOTSUPP;
-#endif
+	return sysenter_lacks("erases its stack on each exit (STACKLEAK: a kernel without it is needed)");
+#else
 	return 0;
+#endif
 }
 
 void __init sysenter_arch_slow_call(unsigned int nr)

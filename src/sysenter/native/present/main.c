@@ -50,6 +50,22 @@ int sysenter_fault(void)
 }
 #endif
 
+static bool unsafe;
+module_param(unsafe, bool, 0444);
+MODULE_PARM_DESC(unsafe, "load although the kernel applies a mitigation that this entry has not; taints the kernel");
+
+int __init sysenter_lacks(const char *mitigation)
+{
+	if (!unsafe) {
+		pr_err("refused: the kernel %s and this entry does not; unsafe=1 loads it without\n", mitigation);
+		return -EOPNOTSUPP;
+	}
+	pr_warn("unsafe=1: the kernel %s and this entry does not: calls on the fast path are not protected by it\n",
+		mitigation);
+	add_taint(TAINT_USER, LOCKDEP_STILL_OK);	/* an unsafe operation that the user asked for */
+	return 0;
+}
+
 /* Runs on `cpu`; a CPU whose entry is neither the kernel's nor ours is another's. */
 static int sysenter_cpu_online(unsigned int cpu)
 {

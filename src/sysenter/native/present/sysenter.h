@@ -27,6 +27,12 @@ extern unsigned long kernel_entry_SYSENTER_32;
 unsigned long sysenter_lookup(const char *symbol);	/* 0 if there is none */
 int sysenter_fill_holes(void);		/* writes them into the entry code */
 
+/*
+ * main.c: the kernel applies a mitigation that this entry has not; `mitigation` goes on
+ * from "the kernel". -EOPNOTSUPP, logged as a refusal; with unsafe=1 a warning, a taint, 0.
+ */
+int sysenter_lacks(const char *mitigation);
+
 /* arch_*.c */
 int sysenter_arch_find_kernel(void);	/* those of kernel_* that have several names */
 int sysenter_arch_check(void);		/* 0 if this processor, as the kernel drives it, can be entered here */
