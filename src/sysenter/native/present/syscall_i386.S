@@ -49,11 +49,12 @@ SYM_CODE_START(sysenter_syscall_heads)
 	popfl
 	.byte	0xbc				/* movl end of this CPU's entry stack, %esp */
 2:	.long	0
-	jmp	.Lsyscall_odd_flags
+	jmp	sysenter_syscall_odd_flags
 	.pushsection .rodata.sysenter_head_holes, "a"
 	.long	1b, 2b
 	.popsection
 .endr
+SYM_INNER_LABEL(sysenter_syscall_heads_end, SYM_L_GLOBAL)
 SYM_CODE_END(sysenter_syscall_heads)
 
 SYM_CODE_START(sysenter_syscall)
@@ -77,7 +78,7 @@ SYM_CODE_START(sysenter_syscall)
 	jmp	.Lbuild_frame
 
 /* As the vDSO's SYSENTER would come: the kernel's own entry cleans the flags. */
-.Lsyscall_odd_flags:
+SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
 	pushfl
 	andl	$(SYSENTER_NR - 1), %eax
 	popfl
@@ -97,6 +98,7 @@ SYM_INNER_LABEL(sysenter_leave_syscall, SYM_L_GLOBAL)
 	mov	PT_FS(%esp), %fs
 	movl	%ebp, %esp
 	/* HAZARD: NMI, #MC here push at the caller's ESP; SYSRET sets IF */
+SYM_INNER_LABEL(sysenter_leave_syscall_sysret, SYM_L_GLOBAL)
 	sysret
 SYM_INNER_LABEL(sysenter_leave_syscall_end, SYM_L_GLOBAL)
 SYM_CODE_END(sysenter_syscall)

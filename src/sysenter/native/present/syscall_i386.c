@@ -23,17 +23,11 @@ MODULE_PARM_DESC(allow, "syscall-window: enter by SYSCALL although it is open to
 
 bool sysenter_by_syscall;
 
-/* syscall_i386.S */
-extern const char sysenter_syscall_heads[];
-extern const char sysenter_leave_syscall[], sysenter_leave_syscall_end[];
-extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either exit */
-
 /* In each head: where two addresses of this CPU's go. */
 extern const struct {
 	unsigned long sp1, entry_stack;
 } sysenter_head_holes[NR_CPUS];
 
-extern unsigned long kernel_get_cpu_entry_area;
 static DEFINE_PER_CPU(u64, stock_star);
 
 static unsigned long head(unsigned int cpu)
@@ -123,7 +117,7 @@ int __init sysenter_syscall_prepare(void)
 	}
 	pr_warn("entry by SYSCALL with its window open (allow=syscall-window): a user who sets TF can write to kernel memory\n");
 	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
-	return sysenter_poke(sysenter_leave[0], sysenter_leave_syscall, size);
+	return sysenter_poke(sysenter_leave[0], sysenter_leave_syscall, size) ?: sysenter_gates_open();
 }
 
 unsigned long sysenter_syscall_read(void)
