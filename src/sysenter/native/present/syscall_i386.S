@@ -86,7 +86,7 @@ SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
- * Written over .Lleave at load time. The load of fs stands at the same distance
+ * Written over sysenter_leaves at load time. The load of fs stands at the same distance
  * in both, so that its fix-up serves both. No VERW: AMD's processors have no
  * MDS; syscall_i386.c refuses where the kernel thinks otherwise.
  */
@@ -105,9 +105,12 @@ SYM_CODE_END(sysenter_syscall)
 
 _ASM_NOKPROBE(sysenter_syscall_heads)
 _ASM_NOKPROBE(sysenter_syscall)
+_ASM_NOKPROBE(sysenter_syscall_odd_flags)
+_ASM_NOKPROBE(sysenter_leave_syscall)
+_ASM_NOKPROBE(sysenter_leave_syscall_sysret)
 
 	.pushsection .rodata
 	.globl	sysenter_leave
 	.balign	4
-sysenter_leave:	.long	.Lleave, .Lleft, .Lload_fs - .Lleave, .Lleave_syscall_fs - sysenter_leave_syscall
+sysenter_leave:	.long	sysenter_leaves, .Lleft, .Lload_fs - sysenter_leaves, .Lleave_syscall_fs - sysenter_leave_syscall
 	.popsection

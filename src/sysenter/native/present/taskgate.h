@@ -8,6 +8,7 @@
 /* One CPU's task behind one gate, at the start of its pages; its stack ends with them. */
 struct sysenter_task {
 	struct x86_hw_tss tss;		/* first, so that it crosses no page */
+	struct x86_hw_tss start;	/* as it is to be on entry, but for the back link */
 	struct desc_struct *gdt;	/* this CPU's */
 	unsigned long entry_stack, *sp1;	/* its end; where the task's stack is told */
 	unsigned int slot;		/* this TSS in the GDT */

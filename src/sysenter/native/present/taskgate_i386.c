@@ -54,6 +54,7 @@ void sysenter_task_debug(void);
 void sysenter_task_nmi(void);
 void sysenter_task_machine_check(void);
 extern const unsigned long sysenter_task_handlers[];
+extern const char sysenter_tasks[], sysenter_tasks_end[];
 
 static struct {
 	unsigned int vector;
@@ -123,8 +124,11 @@ static __always_inline void find_mm(struct sysenter_task *this, struct x86_hw_ts
 	if (mm == (struct mm_struct *)MM_SWITCHING) {
 		resume->cr3 = this->tss.__cr3;
 		resume->ldt = 0;
-		old->flags |= X86_EFLAGS_TF;
-		__this_cpu_write(stepping, true);
+		/* an NMI at the end of a task for #DB: that has seen to the step, and may be busy yet */
+		if (old->ip - (unsigned long)sysenter_tasks >= sysenter_tasks_end - sysenter_tasks) {
+			old->flags |= X86_EFLAGS_TF;
+			__this_cpu_write(stepping, true);
+		}
 	} else {
 		resume->cr3 = __pa(mm->pgd);
 		resume->ldt = ldt_selector(this, GDT_ENTRY_LDT, mm);
@@ -152,6 +156,15 @@ static __always_inline void leave_window(struct sysenter_task *this, struct x86_
 		old->sp = *this->sp1 - sizeof(struct pt_regs);
 		old->ip = sysenter_leave[0];
 	}
+}
+
+/* A task within a task: the processor has saved what it interrupted over its first state. */
+static __always_inline void start_afresh(struct x86_hw_tss *old)
+{
+	struct sysenter_task *task = container_of(old, struct sysenter_task, tss);
+
+	task->start.back_link = old->back_link;
+	*old = task->start;
 }
 
 /*
@@ -191,6 +204,8 @@ noinstr __visible struct sysenter_resume *sysenter_task_body(struct sysenter_tas
 		.sp = (unsigned long)&resume->ip - base, .ss = ss,
 		.ip = old->ip, .cs = old->cs, .flags = old->flags,
 	};
+	if (this->tss.back_link != GDT_ENTRY_TSS * 8)
+		start_afresh(old);
 	return resume;
 }
 
@@ -295,6 +310,7 @@ static int __init make_task(unsigned int cpu, unsigned int i)
 		.slot = free_slots[i],
 		.debug = gates[i].vector == X86_TRAP_DB,
 	};
+	task->start = task->tss;
 	per_cpu(tasks, cpu)[i] = task;
 	set_tssldt_descriptor(&task->gdt[task->slot], pages, DESC_TSS, sizeof(task->tss) - 1);
 	return 0;

@@ -89,8 +89,13 @@ SYM_CODE_START(sysenter_task_\name)
 SYM_CODE_END(sysenter_task_\name)
 .endm
 
+SYM_CODE_START(sysenter_tasks)
 TASK debug
 TASK nmi
 #ifdef CONFIG_X86_MCE
 TASK machine_check
 #endif
+SYM_CODE_END(sysenter_tasks)
+	.subsection 1
+	.globl	sysenter_tasks_end
+sysenter_tasks_end:
