@@ -25,9 +25,11 @@
  * One entry for each CPU, since no register and no segment leads to this CPU's
  * data. SYSENTER_HEAD_SIZE apart; syscall_i386.c writes the two holes.
  *
- * HAZARD: an NMI, #DB or #MC before either of the first two instructions pushes
- * its frame where the caller's ESP points, at CPL 0. A caller brings about #DB
- * by TF whenever it wants. Hence allow=syscall-window, docs/amd.md.
+ * HAZARD: an NMI, #DB or #MC before either of the first two instructions finds
+ * the caller's ESP at CPL 0, and a caller brings about #DB by TF whenever it
+ * wants. Through an interrupt gate its frame would go where that ESP points. So
+ * these three go through task gates, which send the call to
+ * sysenter_syscall_odd_flags (taskgate_i386.c).
  */
 	.section .rodata.sysenter_head_holes, "a"
 	.globl	sysenter_head_holes
@@ -97,7 +99,7 @@ SYM_INNER_LABEL(sysenter_leave_syscall, SYM_L_GLOBAL)
 .Lleave_syscall_fs:
 	mov	PT_FS(%esp), %fs
 	movl	%ebp, %esp
-	/* HAZARD: NMI, #MC here push at the caller's ESP; SYSRET sets IF */
+	/* HAZARD: NMI, #MC here: the caller's ESP again; from the gates back to sysenter_leaves */
 SYM_INNER_LABEL(sysenter_leave_syscall_sysret, SYM_L_GLOBAL)
 	sysret
 SYM_INNER_LABEL(sysenter_leave_syscall_end, SYM_L_GLOBAL)
