@@ -100,4 +100,6 @@ int __init sysenter_arch_prepare(void)
 
 void sysenter_arch_undo(void)
 {
+	if (sysenter_by_syscall)
+		sysenter_gates_close();
 }

@@ -23,4 +23,5 @@
 
 /* AMD's SYSCALL: one CPU's entry and the two holes in it, syscall_i386.S */
 #define SYSENTER_HEAD_SIZE	64
+#define SYSENTER_HEAD_STACK	9	/* offset in it at which ESP is no longer the caller's */
 #endif

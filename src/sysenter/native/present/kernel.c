@@ -32,8 +32,17 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 	X(put_task_stack)			\
 	X(wake_up_state)
 #else
+#ifdef CONFIG_X86_MCE
+#define KERNEL_MACHINE_CHECK(X)	X(asm_exc_machine_check)
+#else
+#define KERNEL_MACHINE_CHECK(X)
+#endif
 #define KERNEL_SYMBOLS(X)		\
 	X(entry_SYSENTER_32)		\
+	X(asm_exc_debug)		\
+	X(asm_exc_nmi)			\
+	KERNEL_MACHINE_CHECK(X)		\
+	X(switch_mm_irqs_off)		\
 	X(do_SYSENTER_32)		\
 	X(syscall_exit_to_user_mode)	\
 	X(restore_all_switch_stack)	\

@@ -92,17 +92,29 @@ static int sysenter_cpu_offline(unsigned int cpu)
 
 /*
  * S3: the kernel writes its own value into the boot CPU's SYSENTER registers. Of
- * SYSCALL's it brings back EFER and not STAR: take both away before.
+ * SYSCALL's it brings back EFER and not STAR: take both away before. So the gates
+ * with them, which need TR: the kernel loads it some way after the IDT.
  */
 static int sysenter_suspend_cpu(void)
 {
-	return sysenter_by_syscall ? sysenter_cpu_offline(smp_processor_id()) : 0;
+	if (sysenter_by_syscall) {
+		sysenter_cpu_offline(smp_processor_id());
+		sysenter_gates_write(false);
+	}
+	return 0;
+}
+
+static void sysenter_resume_cpu(void)
+{
+	if (sysenter_by_syscall)
+		sysenter_gates_write(true);
+	sysenter_cpu_online(smp_processor_id());
 }
 
 #ifdef HAVE_SYSCORE	/* since 6.19 the operations are const, with data beside them */
 static void sysenter_resume(void *data)
 {
-	sysenter_cpu_online(smp_processor_id());
+	sysenter_resume_cpu();
 }
 
 static int sysenter_suspend(void *data)
@@ -117,13 +129,8 @@ static struct syscore sysenter_syscore = { .ops = &sysenter_syscore_ops };
 #else
 #define register_syscore	register_syscore_ops
 #define unregister_syscore	unregister_syscore_ops
-static void sysenter_resume(void)
-{
-	sysenter_cpu_online(smp_processor_id());
-}
-
 static struct syscore_ops sysenter_syscore = {
-	.suspend = sysenter_suspend_cpu, .resume = sysenter_resume,
+	.suspend = sysenter_suspend_cpu, .resume = sysenter_resume_cpu,
 };
 #endif
 

@@ -16,6 +16,9 @@
 #include <asm/tlbflush.h>
 #include <uapi/asm/processor-flags.h>
 #include "frame.h"
+#ifdef CONFIG_X86_32
+#include "taskgate.h"
+#endif
 
 int main(void)
 {
@@ -65,6 +68,12 @@ int main(void)
 	DEFINE(ENTRY_STACK_TO_SP1,
 	       offsetof(struct cpu_entry_area, tss.x86_tss.sp1) -
 	       offsetofend(struct cpu_entry_area, entry_stack_page.stack));
+
+	OFFSET(GATE_swallow, sysenter_task, swallow);
+	DEFINE(MM_SWITCHING, (unsigned long)LOADED_MM_SWITCHING);
+	/* in a descriptor of a TSS (SDM Vol. 3, "TSS Descriptor") */
+	DEFINE(TSS_TYPE, 5);
+	DEFINE(TSS_BUSY, 2);
 #endif
 #ifdef CONFIG_X86_64
 	/*
