@@ -4,13 +4,12 @@
  * mitigations this entry can honour, and its page in the user's page table.
  */
 #include "sysenter.h"
+#include "frame.h"
 #include <linux/context_tracking_state.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/vmalloc.h>
-#include <linux/random.h>
-#include <linux/thread_info.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -24,12 +23,15 @@ extern const char sysenter_entry_pti[], sysenter_entry_pti_no_ibt[];
 
 unsigned long sysenter_entry_point;
 
+/* Bodies, and what the entry must find for one to run at once (entry_amd64.S). */
+unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;
+unsigned long sysenter_proofs[SYSENTER_NR] __ro_after_init;
+
 /* Where kernels differ in a symbol's name or place. */
 unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stack;
 unsigned long kernel_tss_sp0, kernel_user_pcid_flush_mask;
 unsigned long kernel_x86_spec_ctrl_current, kernel_clear_bhb_loop;
 unsigned long kernel_x86_ibpb_exit_to_user;
-static unsigned long kernel_trace_exit;
 
 int sysenter_arch_find_kernel(void)
 {
@@ -42,11 +44,6 @@ int sysenter_arch_find_kernel(void)
 	kernel_current_task = sysenter_lookup("current_task");
 	kernel_top_of_stack = sysenter_lookup("cpu_current_top_of_stack");
 #endif
-#ifdef HAVE_TRACE_SYSCALL_EXIT
-	kernel_trace_exit = sysenter_lookup("trace_syscall_exit");
-#else
-	kernel_trace_exit = sysenter_lookup("__traceiter_sys_exit");
-#endif
 	kernel_return_to_usermode = sysenter_lookup("swapgs_restore_regs_and_return_to_usermode");
 	kernel_tss_sp0 = kernel_cpu_tss_rw + TSS_SP0;
 	kernel_user_pcid_flush_mask = sysenter_lookup("cpu_tlbstate") + TLBSTATE_user_pcid_flush_mask;
@@ -57,25 +54,6 @@ int sysenter_arch_find_kernel(void)
 		return 0;
 	pr_err("refused: this kernel keeps its current task, its stack or its return to user mode elsewhere than the kernels known here\n");
 	return -ENOENT;
-}
-
-/*
- * The sys_exit tracepoint for a call at whose entry it was off (entry_amd64.S).
- * regs is complete but for its ss. Where the kernel keeps the tracepoint elsewhere,
- * such a call is left out.
- */
-asmlinkage void sysenter_trace_exit(struct pt_regs *regs);
-asmlinkage void sysenter_trace_exit(struct pt_regs *regs)
-{
-	if (!kernel_trace_exit || !test_syscall_work(SYSCALL_TRACEPOINT))
-		return;
-#ifdef HAVE_TRACE_SYSCALL_EXIT
-	((void (*)(struct pt_regs *, long))kernel_trace_exit)(regs, regs->ax);
-#else
-	preempt_disable_notrace();	/* as the tracepoint's own inline part does */
-	((int (*)(void *, struct pt_regs *, long))kernel_trace_exit)(NULL, regs, regs->ax);
-	preempt_enable_notrace();
-#endif
 }
 
 /* What no parameter changes: the entry would not work there at all. */
@@ -144,11 +122,22 @@ static unsigned long __init choose_entry(void)
 	return ibt ? (unsigned long)sysenter_entry : (unsigned long)sysenter_entry_no_ibt;
 }
 
+void __init sysenter_arch_slow_call(unsigned int nr)
+{
+	sysenter_proofs[nr] = (unsigned long)NUMBER_SLOW << 32;
+}
+
+void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body)
+{
+	sysenter_calls[nr] = body;
+	sysenter_proofs[nr] = arguments <= 3 ? FRAME_SS : (unsigned long)NUMBER_SLOW << 32 | NUMBER_WIDE;
+}
+
 int __init sysenter_arch_check(void)
 {
 	const char *reason = not_workable();
 	u32 cs, high;
-	int cpu, error;
+	int error;
 
 	if (boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
 		pr_err("refused: this processor's vendor is %s; in 64-bit mode only Intel's have SYSENTER\n",
@@ -172,8 +161,6 @@ int __init sysenter_arch_check(void)
 	if (error)
 		return error;
 	sysenter_entry_point = choose_entry();
-	for_each_possible_cpu(cpu)
-		per_cpu(sysenter_kstack_offset, cpu) = get_random_u32();
 	return 0;
 }
 
