@@ -64,17 +64,17 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
 
     def run(
         task: str, *, cpu: str = K6_STYLE, cpus: int = 1, files: dict[str, bytes] | None = None, timeout: float = 120,
-        extra: Sequence[str] = (), real_boot: bool = False, wake: float = 0,
+        extra: Sequence[str] = (), real_boot: bool = False, wake: float = 0, memory: int = 256,
         beside: Callable[[dict[str, Any], Command], None] = lambda record, send: None,
     ) -> Output:  # fmt: skip
         with monitor(tmp_path) as (options, send):
             smp = ("-smp", f"{cpus},sockets={cpus}")  # test_life.py says why
-            machine = guest.machine(cpu=cpu, cpus=cpus, extra=(*smp, *options, *extra))
+            machine = guest.machine(cpu=cpu, cpus=cpus, extra=(*smp, *options, *extra), memory=memory)
             if real_boot:
                 machine = replace(machine, kernel=guest.target.image)
             with again_and_again(wake or 3600, lambda: send("system_wakeup")):
                 output = guest.run(
-                    steps, AT + LOAD + "insmod /lib/sysenter/msr.ko\n"
+                    steps, AT + LOAD + "[ -e /first ] && { sh /first || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
                     "insmod /sysenter.ko entry=syscall || exit 99\n" + task,
                     {"sysenter.ko": module.module.read_bytes(), **(files or {})}, what="SYSCALL", timeout=timeout,
                     machine=machine, on_record=lambda record: beside(record, send),
@@ -238,6 +238,28 @@ rmmod sysenter && echo went
     assert output.of("changed") == [0] * 15
     assert len({r["star"] for r in output.records if "star" in r}) == cpus
     assert all(int(efer, 16) & 1 for efer in output.of("efer"))
+
+
+# In the second kernel: the registers are shown, and nothing is loaded.
+SECOND = b"""
+grep -q second /proc/cmdline || exit 0
+insmod /lib/sysenter/msr.ko
+/lib/sysenter/msr
+exit 1
+"""
+
+
+def test_the_next_kernel_by_kexec_has_it_off(run: Run, target: Target) -> None:
+    """It does not know of EFER.SCE: a call would enter at an address of the kernel that has gone."""
+    output = run(
+        """
+cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
+/lib/sysenter/msr
+/lib/sysenter/kexec /image /tmp/initrd "$(cat /proc/cmdline) second"
+""",
+        files={"image": target.image.read_bytes(), "first": SECOND}, memory=512,
+    )  # fmt: skip
+    assert [int(efer, 16) & 1 for efer in output.of("efer")] == [1, 0]
 
 
 def test_loads_and_leaves_a_hundred_times(run: Run) -> None:
