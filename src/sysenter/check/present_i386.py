@@ -65,7 +65,7 @@ class PresentI386(Present):
     name = "present-i386"
     tasks_at, stacks_at = _TASKS, _STACKS
     tops_at = tuple(start + THREAD_SIZE - _PADDING for start in _STACKS)
-    calls_at, bodies_at, body_at = _CALLS, _BODIES, _BODY_AT
+    body_at = _BODY_AT
     percpu_at, percpu_base = _PERCPU_AT, _PERCPU_BASE
     ss = "OLDSS"
 
@@ -106,7 +106,7 @@ class PresentI386(Present):
             r.symbol == "sysenter_kstack_offset" for r in text.relocations
         )  # CONFIG_RANDOMIZE_KSTACK_OFFSET
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
-        self.write_tables()
+        self._write_tables()
         self.memory.write(_LANDING, LANDING_PAD)
 
     def _kernel_memory(self) -> None:
@@ -124,6 +124,15 @@ class PresentI386(Present):
             memory.add(f"task {number}'s stack", Area.TASK_STACK, start, THREAD_SIZE - _PADDING, task=number)
         for cpu, end in enumerate(_ENTRY_END):
             memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
+
+    def _write_tables(self) -> None:
+        """As native/present/arch_i386.c fills them."""
+        slow, five, six = (self.program.symbols[f"sysenter_call_{n}"] for n in ("slow", "args5", "args6"))
+        for number in range(NR):
+            takes, body = arity(number), _BODY_AT + 16 * number
+            entry = slow if takes < 0 else body if takes <= 3 else five if takes <= 5 else six
+            self.memory.write(_CALLS + 4 * number, entry)
+            self.memory.write(_BODIES + 4 * number, 0 if takes < 0 else body)
 
     # -- the first state -------------------------------------------------------------
 
@@ -193,7 +202,7 @@ class PresentI386(Present):
     def timestamp(self, cpu: Cpu) -> int:
         self.clock = (self.clock * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
         old = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
-        self.tasks[cpu.task].offset = ((old >> 5 | old << 27) & 0xFFFFFFFF) ^ self.clock & 0xFF
+        self.tasks[cpu.task].offset = (old >> 5 | old << 27) & 0xFFFFFFFF ^ self.clock & 0xFFFFFFFF
         return self.clock
 
     # -- a caller comes ------------------------------------------------------------------
@@ -399,7 +408,7 @@ class PresentI386(Present):
         if not self.has_offset or task.number != 0:
             return
         drawn = task.offset
-        esp = self.frame(task.number) - (drawn & 0x3FC) - 4
+        esp = self.frame(task.number) - 4 * (255 - (drawn & 0xFF)) - 4  # and the return address
         number = task.call.eax & (NR - 1)
         if drawn < 0 or cpu.registers[ESP] != esp:
             raise Broken("offset", f"esp = {cpu.registers[ESP]:#x} at {where} ({number}), drawn was {drawn:#x}")

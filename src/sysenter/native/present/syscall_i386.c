@@ -80,8 +80,10 @@ int __init sysenter_choose(void)
 #endif
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
 	if (boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF)) {
-		pr_err("refused: the kernel clears CPU buffers on each exit and the SYSRET exit does not; boot with mds=off\n");
-		return -EOPNOTSUPP;
+		int error = sysenter_lacks("clears CPU buffers on each exit (mds: boot with mds=off)");
+
+		if (error)
+			return error;
 	}
 #endif
 	return 0;

@@ -29,12 +29,20 @@ extern unsigned long kernel_switch_mm_irqs_off;
 unsigned long sysenter_lookup(const char *symbol);	/* 0 if there is none */
 int sysenter_fill_holes(void);		/* writes them into the entry code */
 
+/*
+ * main.c: the kernel applies a mitigation that this entry has not; `mitigation` goes on
+ * from "the kernel". -EOPNOTSUPP, logged as a refusal; with unsafe=1 a warning, a taint, 0.
+ */
+int sysenter_lacks(const char *mitigation);
+
 /* arch_*.c */
 int sysenter_arch_find_kernel(void);	/* those of kernel_* that have several names */
 int sysenter_arch_check(void);		/* 0 if this processor, as the kernel drives it, can be entered here */
 bool sysenter_arch_check_cpu(void);	/* the same of the CPU that this runs on */
 int sysenter_arch_prepare(void);	/* before the first CPU is entered here */
 void sysenter_arch_undo(void);		/* after the last */
+void sysenter_arch_slow_call(unsigned int nr);	/* fill the entry's tables */
+void sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body);
 extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
 
 #ifdef CONFIG_X86_32
@@ -66,7 +74,7 @@ static inline void sysenter_gates_write(bool ours) { }
 #endif
 int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
 
-/* calls.c: fills sysenter_calls[] from the rule in calls.h (made at build time). */
+/* calls.c: fills the tables from the rule in calls.h (made at build time). */
 int sysenter_fill_calls(void);
 extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */
 
@@ -93,6 +101,6 @@ asmlinkage void sysenter_entry(void);
 extern const char sysenter_entry_end[];
 extern unsigned long sysenter_landing_pad;	/* i386: offset in the vDSO */
 DECLARE_PER_CPU(unsigned long, sysenter_count);	/* fast calls made */
-DECLARE_PER_CPU(u32, sysenter_kstack_offset);
+DECLARE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 #endif
