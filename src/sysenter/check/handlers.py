@@ -159,9 +159,10 @@ def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
 
 def _syscall(name: str, says: str, gates: bool) -> Handler:
     return Handler(
-        name, says, ".text.sysenter", lambda entry, offsets, v: present_syscall.PresentSyscall(entry, offsets, v, gates),
-        present_syscall.lone_calls, present_syscall.scattered, present_syscall.with_interruptions, present_syscall.paired,
-        callers_i386.events,
+        name, says, ".text.sysenter",
+        lambda entry, offsets, v: present_syscall.PresentSyscall(entry, offsets, v, gates),
+        present_syscall.lone_calls, present_syscall.scattered, present_syscall.with_interruptions,
+        present_syscall.paired, callers_i386.events,
         variants=("", "smap"), default_kernel="bookworm-686", must_fail="" if gates else "stack",
         roots=("sysenter_syscall_heads", "sysenter_syscall"),
     )  # fmt: skip

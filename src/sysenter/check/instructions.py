@@ -30,8 +30,8 @@ CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", 
 _MODELLED = frozenset(
     (
         "sti", "cli", "pushfd", "popfd", "sysenter", "sysexit", "iretd", "rdtsc", "stac", "clac", "verw", "str", "jmp",
-        "call", "ret", "int3", "ud2", "lfence", "pause", "nop", "hlt", "swapgs", "sysret", "sysretq", "wrmsr", "pushfq", "popfq",
-        "endbr64",
+        "call", "ret", "int3", "ud2", "lfence", "pause", "nop", "hlt", "swapgs", "sysretq", "wrmsr", "pushfq", "popfq",
+        "endbr64", "sysret",
     )
 )  # fmt: skip
 
