@@ -31,6 +31,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "hazards_system": ("guest/hazards_system.c", ("-static",)),
     "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
     "hazards_storm": ("guest/hazards_storm.c", ("-static",)),
+    "ldt": ("guest/ldt_{arch}.c", ("-static", "-no-pie")),
     "window": ("guest/window_{arch}.c", ("-static", "-no-pie")),
 }
 
