@@ -21,13 +21,26 @@ config=$headers/include/linux/autoconf.h
 for file in "$config" "$headers/include/linux/version.h" "$map"; do
 	[ -f "$file" ] || fail "$file is missing: the kernel's configured tree and its System.map are needed"
 done
+for tool in "$CC -dumpversion" "$LD -v"; do
+	$tool >/dev/null 2>&1 || fail "${tool% *} does not run: the compiler and the linker are needed (set CC, LD)"
+done
 [ -d "$out" ] || mkdir "$out"
 
-# What the kernel was configured for.
+# What the kernel was configured for: asked of the preprocessor, since vendors
+# choose among several configurations in there.
 flags="-D__KERNEL__ -DMODULE -I$out -I$sources -I$headers/include -O2"
 flags="$flags -fno-strict-aliasing -fomit-frame-pointer"
+configured() {
+	{
+		echo '#include <linux/config.h>'
+		echo "#ifdef $1"
+		echo 'sysenter is_configured'
+		echo '#endif'
+	} >"$out/try.c"
+	$CC $flags -E "$out/try.c" 2>/dev/null | grep 'sysenter is_configured' >/dev/null
+}
 smp=
-if grep '^#define CONFIG_SMP 1' "$config" >/dev/null; then
+if configured CONFIG_SMP; then
 	smp=1
 elif grep '^SMP *= *1' "$headers/Makefile" >/dev/null 2>&1; then
 	smp=1				# 2.2 before it was an option
@@ -40,7 +53,7 @@ fi
 if [ "$smp" ] && grep 'UTS_RELEASE "2\.2\.' "$headers/include/linux/version.h" >/dev/null; then
 	flags="$flags -D__SMP__"
 fi
-if grep '^#define CONFIG_MODVERSIONS 1' "$config" >/dev/null; then
+if configured CONFIG_MODVERSIONS; then
 	flags="$flags -DMODVERSIONS -include $headers/include/linux/modversions.h"
 fi
 
