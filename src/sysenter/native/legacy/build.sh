@@ -94,7 +94,7 @@ done
 
 # Offsets by way of compiled assembly.
 $CC $flags -S "$sources/offsets.c" -o "$out/offsets.s" ||
-	fail "offsets.c does not compile: either $CC is too new for these headers (2.95 to 3.4 are right), or this kernel's task_struct is none that the module knows"
+	fail "offsets.c does not compile: either $CC is too new for these headers (2.95 is right for 2.2, up to 3.4 for 2.4), or this kernel's task_struct is none that the module knows"
 sed -n 's/.*->\([A-Z0-9_]*\) [$]*\(-*[0-9]*\).*$/#define \1 \2/p' "$out/offsets.s" >"$out/offsets.h"
 
 $CC $flags -D__ASSEMBLY__ -c "$sources/entry.S" -o "$out/entry.o"
