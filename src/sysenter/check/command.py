@@ -101,7 +101,7 @@ def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Repo
             f"{len(report.tally.failures)} failures", markup=False,
         )  # fmt: skip
         for story in sorted(report.stories, key=len)[: 1 if expected else 3]:
-            console.print(story, markup=False, highlight=False)
+            console.print(story, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s, seed {seed}", markup=False)
     return list(reports.values())
 
@@ -120,11 +120,12 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
         for fate in mutants_checked(subject, chosen, seed):
             fates.append(fate)
             progress.advance(bar)
-    reasons = harmless(subject.handler)
-    survivors = sorted(f.key for f in fates if not f.by)
+    listed = harmless(subject.handler)
+    reasons = {f.key: listed.get(f.key, listed.get(f.plain)) for f in fates if not f.by}
+    survivors = sorted(reasons)
     report = MutantReport(
         subject.handler, len(chosen), [f for f in fates if f.by], survivors,
-        [key for key in survivors if key not in reasons], total,
+        [key for key in survivors if not reasons[key]], total,
     )  # fmt: skip
     console.print(
         f"{subject.handler}: {len(report.caught)} of {report.tried} mutants caught"
@@ -133,7 +134,7 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
     )  # fmt: skip
     for key in survivors:
         console.print(
-            f"  {key}\n    {reasons.get(key, 'NOT EXPLAINED in survivors.toml')}", markup=False, highlight=False
+            f"  {key}\n    {reasons[key] or 'NOT EXPLAINED in survivors.toml'}", markup=False, highlight=False
         )
     return report
 
