@@ -19,6 +19,8 @@ class SysenterError(Exception):
         self.message = message
         self.hint = hint
         self.detail = detail
+        if detail:
+            self.add_note(detail)  # for tracebacks: a test's report shows it
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -193,7 +193,7 @@ class PresentI386(Present):
     def timestamp(self, cpu: Cpu) -> int:
         self.clock = (self.clock * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
         old = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
-        self.tasks[cpu.task].offset = ((old >> 5 | old << 27) & 0xFFFFFFFF) ^ self.clock & 0xFF
+        self.tasks[cpu.task].offset = (old >> 5 | old << 27) & 0xFFFFFFFF ^ self.clock & 0xFFFFFFFF
         return self.clock
 
     # -- a caller comes ------------------------------------------------------------------
@@ -399,7 +399,7 @@ class PresentI386(Present):
         if not self.has_offset or task.number != 0:
             return
         drawn = task.offset
-        esp = self.frame(task.number) - (drawn & 0x3FC) - 4
+        esp = self.frame(task.number) - 4 * (255 - (drawn & 0xFF)) - 4  # and the return address
         number = task.call.eax & (NR - 1)
         if drawn < 0 or cpu.registers[ESP] != esp:
             raise Broken("offset", f"esp = {cpu.registers[ESP]:#x} at {where} ({number}), drawn was {drawn:#x}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import selectors
 import shutil
 import subprocess
@@ -16,10 +17,11 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.steps import Steps
 
-__all__ = ["GuestLost", "Machine", "Result", "qemu_argv", "run_interactive", "run_machine"]
+__all__ = ["GuestLost", "Machine", "Result", "qemu_argv", "run_interactive", "run_machine", "stale_breakpoint"]
 
 _LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
 _PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
+_ATTEMPTS = 3  # for a guest that the emulator's stale breakpoint ended
 
 
 class GuestLost(SysenterError):
@@ -53,12 +55,13 @@ class Result:
     """What came out of a guest.
 
     lines: what its task wrote. console: the kernel's log. seconds: from QEMU's
-    start to its end.
+    start to its end. complaint: what QEMU itself said.
     """
 
     lines: tuple[str, ...]
     console: str
     seconds: float
+    complaint: str = ""
 
 
 def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:
@@ -90,8 +93,22 @@ def _check_installed(argv: Sequence[str]) -> None:
         )
 
 
-def _last(text: str, count: int = 12) -> str:
-    return "\n".join(text.replace("\r", "").splitlines()[-count:])
+def _telling(text: str) -> str:
+    """The lines of a console that say why it ended: from the first oops on, else the last ones."""
+    lines = text.replace("\r", "").splitlines()
+    first = next((n for n, line in enumerate(lines) if re.search(r"Oops|BUG:|Kernel panic", line)), None)
+    return "\n".join(lines[-12:] if first is None else lines[first : first + 40])
+
+
+def stale_breakpoint(console: str) -> bool:
+    """Whether a kernel died of an int3 that is not in its memory: the emulator's fault, not its own.
+
+    The kernel patches its code by way of int3. QEMU's TCG, with a thread for each
+    CPU, may run its translation of one that has been replaced (docs/hazards.md); the
+    oops then shows another byte where the breakpoint was taken, just before <RIP>.
+    """
+    died = re.search(r"int3: 0000 \[#1\].*?Code: [0-9a-f ]*?([0-9a-f]{2}) <[0-9a-f]{2}>", console, re.DOTALL)
+    return died is not None and died.group(1) != "cc"
 
 
 def run_machine(
@@ -108,10 +125,31 @@ def run_machine(
 
     what: what it does, for errors. timeout: seconds for the whole life. on_line:
     called with each line of the task as it comes. stop: ends it early when set (from
-    another thread). Raises GuestLost, with the last
-    lines of the console, if the guest panics, hangs, floods its log or ends
-    without saying how its task went; what it says last is {"exit": STATUS}.
+    another thread). Raises GuestLost, with the lines of the console that say why,
+    if the guest panics, hangs, floods its log or ends without saying how its task
+    went; what it says last is {"exit": STATUS}. Begins again, and says so, if the
+    emulator's own fault ended it (stale_breakpoint).
     """
+    for attempt in range(1, _ATTEMPTS + 1):
+        result, why = _run_once(steps, machine, initrd, timeout, on_line, stop)
+        if attempt == _ATTEMPTS or not stale_breakpoint(result.console):
+            break
+        steps.say(f"         {what}: QEMU ran a breakpoint that was no longer in memory (its own fault); once more")
+    if why:
+        detail = _telling(result.console or result.complaint)
+        raise GuestLost(f"{what}: {why}", hint="the guest's last lines are above", detail=detail)
+    return result
+
+
+def _run_once(
+    steps: Steps,
+    machine: Machine,
+    initrd: bytes,
+    timeout: float,
+    on_line: Callable[[str], None] | None,
+    stop: threading.Event | None,
+) -> tuple[Result, str]:
+    """What came out of one life of the machine, and why it ended too early ("" if it did not)."""
     with tempfile.TemporaryDirectory(prefix="sysenter-lab-") as folder:
         initrd_path, console_path = Path(folder) / "initrd", Path(folder) / "console"
         initrd_path.write_bytes(initrd)
@@ -137,9 +175,7 @@ def run_machine(
         why = "the guest ended before its task was done"
         if not console and complaint:
             why = f"QEMU says: {complaint.splitlines()[-1]}"
-    if why:
-        raise GuestLost(f"{what}: {why}", hint="the guest's last lines are above", detail=_last(console or complaint))
-    return Result(tuple(lines), console, seconds)
+    return Result(tuple(lines), console, seconds, complaint), why
 
 
 def _read_lines(

@@ -141,9 +141,18 @@ SYM_CODE_START(sysenter_entry)
 	movl	%edx, PT_EDX(%esp)
 	movl	%ecx, PT_ECX(%esp)
 	movl	%ebx, PT_EBX(%esp)
-	/* HAZARD: the caller's ds and es may be null or the LDT's */
-	mov	%cs:sysenter_user_ds, %ds
-	mov	%ds:sysenter_user_ds, %es
+	/*
+	 * HAZARD: the caller's ds and es may be null or the LDT's. They hardly
+	 * ever are: to look is cheaper than to load. (A 32-bit move from a
+	 * segment register clears the upper half since the Pentium Pro.)
+	 */
+	movl	%ds, %ecx
+	movl	%es, %edx
+	cmpl	$__USER_DS, %ecx
+	jne	.Lload_segments
+	cmpl	$__USER_DS, %edx
+	jne	.Lload_segments
+.Lsegments_loaded:
 	mov	%ds:sysenter_percpu, %fs
 
 .Lframe_built:
@@ -154,18 +163,6 @@ SYM_CODE_START(sysenter_entry)
 	movl	sysenter_calls(, %eax, 4), %ecx
 	incl	%fs:sysenter_count
 
-#ifdef CONFIG_RANDOMIZE_KSTACK_OFFSET
-	/*
-	 * A stack offset that the caller cannot know, chosen as the kernel's
-	 * choose_random_kstack_offset() does (include/linux/randomize_kstack.h)
-	 * but before the call: nothing is live in eax and edx.
-	 */
-	rdtsc
-	rorl	$5, %fs:sysenter_kstack_offset
-	xorb	%al, %fs:sysenter_kstack_offset
-	movl	%fs:sysenter_kstack_offset, %edx
-	andl	$0x3fc, %edx
-#endif
 	/*
 	 * ebp, which the body keeps, is the way back to the frame; it points
 	 * where the stack unwinder expects a task's last frame
@@ -173,9 +170,21 @@ SYM_CODE_START(sysenter_entry)
 	 * cleanly at the caller's registers.
 	 */
 	leal	-LAST_FRAME(%esp), %ebp
-	movl	%esp, %eax			/* regs */
 #ifdef CONFIG_RANDOMIZE_KSTACK_OFFSET
-	subl	%edx, %esp
+	/*
+	 * A stack offset that the caller cannot know, mixed as the kernel's
+	 * choose_random_kstack_offset() does (include/linux/randomize_kstack.h)
+	 * but before the call, when nothing is live in eax and edx: one of 256
+	 * words, as there.
+	 */
+	rdtsc
+	rorl	$5, %fs:sysenter_kstack_offset
+	xorl	%eax, %fs:sysenter_kstack_offset
+	movzbl	%fs:sysenter_kstack_offset, %edx
+	movl	%esp, %eax			/* regs */
+	leal	-4 * 255(%esp, %edx, 4), %esp
+#else
+	movl	%esp, %eax			/* regs */
 #endif
 	sti
 SYM_INNER_LABEL(sysenter_call_body, SYM_L_GLOBAL)
@@ -211,6 +220,11 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 
 .Lcall_ecx:
 	RETPOLINE_JMP %ecx
+
+.Lload_segments:
+	mov	%cs:sysenter_user_ds, %ds
+	mov	%ds:sysenter_user_ds, %es
+	jmp	.Lsegments_loaded
 
 /*
  * Not ours: on to the kernel's own entry with every register, the flags and the
