@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from conftest import RunCli, one_line_error
+from conftest import ROOT, RunCli, one_line_error
 from sysenter.build.module import Module
 from sysenter.check.command import check, check_mutants
 from sysenter.check.handlers import HANDLERS, Subject
@@ -72,6 +77,28 @@ def test_command_writes_what_it_found(cli: RunCli, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["handlers"][0]["ok"] is True
     assert found["handlers"][0]["events"] > 1000
+
+
+def test_ctrl_c_ends_all_of_it_in_one_line() -> None:
+    """As a terminal does it: to the command and its workers at once."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor: no workers")
+    argv = [sys.executable, "-m", "sysenter", "check", "legacy-tss", "--offline"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    ) as command:  # fmt: skip
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+        deadline = time.monotonic() + 60
+        while len(children.read_text().split()) < 2:
+            assert time.monotonic() < deadline, "no workers came"
+            assert command.poll() is None, "it ended before it could be interrupted"
+            time.sleep(0.1)
+        os.killpg(command.pid, signal.SIGINT)
+        _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("sysenter: interrupted")
+    assert "Traceback" not in said
 
 
 def test_command_names_a_handler_that_is_not_there(cli: RunCli) -> None:

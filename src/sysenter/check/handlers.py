@@ -104,6 +104,11 @@ class Bench:
             "scattered": tuple(handler.scattered(random.Random(seed), offsets, _RANDOM)),
         }
 
+    @property
+    def callers(self) -> int:
+        """How many different callers come, each a state of all that user mode can set."""
+        return len({call for cases in self.cases.values() for case in cases for call in (*case.calls, *case.others)})
+
     def with_object(self, entry: EntryObject) -> Bench:
         """The same work on another object."""
         other = copy(self)

@@ -548,8 +548,10 @@ class Legacy(Kernel):
             task.trap = "" if cpu.eip == self.entry else "kernel"
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
-            self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
-            self.set_field(task.number, "TASK_NEED_RESCHED", 1)
+            what, field = ("sets need_resched", "TASK_NEED_RESCHED") if event.value & 1 else (
+                "sends a signal", "TASK_SIGPENDING")  # fmt: skip
+            self.say(task, cpu, f"another CPU {what} and interrupts this one")
+            self.set_field(task.number, field, 1)
             task.ipi = task.work_seen = True
             if not task.bodies and task.path == "fast":
                 task.exit_required = True
@@ -633,14 +635,15 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
                 vm86=rng.random() < 0.04,
             ))  # fmt: skip
         happenings = tuple(
-            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), 0, rng.randrange(2))
+            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), rng.randrange(2), rng.randrange(2))
             for _ in range(rng.randrange(3))
         )
         yield Case(tuple(calls), happenings, variant=rng.choice(tuple(_TASKS_AT)))
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
-    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "ldt"))
+    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "work", 2),
+            Event(0, "ldt"))  # fmt: skip
 
 
 def interrupted() -> Iterator[Case]:

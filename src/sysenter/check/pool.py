@@ -8,8 +8,10 @@ nobody but itself.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,7 +21,7 @@ from sysenter.check.handlers import Bench, Job, Subject, jobs, lean_jobs
 from sysenter.check.mutants import Mutant, mutants
 from sysenter.check.story import tell
 
-__all__ = ["Caught", "checked", "mutants_checked"]
+__all__ = ["Caught", "callers", "checked", "mutants_checked"]
 
 _Work = TypeVar("_Work")
 _Done = TypeVar("_Done")
@@ -98,13 +100,24 @@ def _mutant_job(work: tuple[Subject, int, int]) -> Caught:
     return Caught(mutant.key, mutant.plain, "", "")
 
 
+def _start_worker() -> None:
+    """Ctrl-C is for our parent; with it we end, however it ends (prctl PR_SET_PDEATHSIG)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work], chunk: int = 1) -> Iterator[_Done]:
     processes = min(len(os.sched_getaffinity(0)), max(len(work), 1))
     if processes == 1:
         yield from map(function, work)
         return
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
+    with multiprocessing.get_context("fork").Pool(processes, _start_worker) as pool:
         yield from pool.imap_unordered(function, work, chunk)
+
+
+def callers(subject: Subject, seed: int) -> int:
+    """How many different callers the check of `subject` has."""
+    return _bench(subject, seed).callers
 
 
 def checked(subjects: Sequence[Subject], seed: int) -> Iterator[tuple[Subject, Job, Tally, list[str]] | int]:
