@@ -43,7 +43,8 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "handler": self.handler, "ok": self.ok, "callers": self.callers, "cases": self.tally.cases, "events": self.tally.events,
+            "handler": self.handler, "ok": self.ok,
+            "callers": self.callers, "cases": self.tally.cases, "events": self.tally.events,
             "failures": len(self.tally.failures), "broken": sorted({f.key for f in self.tally.failures}),
             "must_fail": HANDLERS[self.handler].must_fail, "stories": self.stories,
         }  # fmt: skip

@@ -121,8 +121,11 @@ class _Text:
         return names[0] if names else f"{section}+{place:#x}"
 
     def carry_is_clear(self, at: int) -> bool:
-        """Is the instruction before `at` one that clears CF?"""
-        return at in self.before and self.before[at].mnemonic in _MASKED
+        """Is the instruction before `at` one that clears CF? (CMP with 0 borrows nothing)"""
+        ins = self.before.get(at)
+        if ins is None or ins.mnemonic != "cmp":
+            return ins is not None and ins.mnemonic in _MASKED
+        return bool(ins.operands[1].type == x86.X86_OP_IMM and ins.operands[1].imm == 0)
 
     def masks(self, ins: Any) -> bool:
         """Is its constant a set of bits? Also PUSH before POPF."""
