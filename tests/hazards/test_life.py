@@ -216,9 +216,10 @@ def test_panic_with_the_module_in(steps: Steps, kernel: str) -> None:
     assert "[sysenter]" not in lost.value.detail, lost.value.detail
 
 
-def test_kexec_with_the_module_in(steps: Steps) -> None:
+@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64"])
+def test_kexec_with_the_module_in(steps: Steps, kernel: str) -> None:
     """The next kernel finds the registers as ours left them, and has its own entry in the end."""
-    target = provide(steps, "bookworm-amd64", offline=False)
+    target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     task = f"""
 if grep -q second /proc/cmdline; then

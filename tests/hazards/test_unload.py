@@ -24,7 +24,7 @@ SLEEPS = ("read", "poll", "epoll", "nanosleep", "futex", "sigtimedwait", "pselec
 ENTRY = {
     "i386": "sysenter_entry sysenter_call_body sysenter_body_returns sysenter_call_slow sysenter_call_args5 "
     "sysenter_call_args6",
-    "amd64": "sysenter_entry sysenter_entry_no_ibt sysenter_entry_pti sysenter_call_slow sysenter_call_args5",
+    "amd64": "sysenter_entry sysenter_entry_no_ibt sysenter_entry_pti",
 }
 
 

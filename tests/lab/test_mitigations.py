@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for
+from sysenter.lab.guest import Output, guest_for
 from sysenter.lab.mitigations import Instruction, mitigations, read_trace, seen
 from sysenter.steps import Steps
 
@@ -57,3 +60,74 @@ def test_a_refusal_names_the_mitigation_and_what_would_allow_loading(steps: Step
     applied = mitigations(steps, guest_for(steps, target, "tcg"), build_module(steps, target), "pentium3", "")
     assert "PTI" in applied.refused
     assert "boot with nopti" in applied.refused
+
+
+_TAINT = "$(($(cat /proc/sys/kernel/tainted) >> 6 & 1))"
+_UNSAFE = f"""
+insmod /sysenter.ko 2>/dev/null && echo "loaded without asking"
+dmesg | grep 'sysenter: refused: '
+echo "taint before: {_TAINT}"
+insmod /sysenter.ko unsafe=1 && echo "loaded"
+dmesg | grep 'sysenter: unsafe=1: '
+echo "taint after: {_TAINT}"
+LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers; echo "callers $?"
+[ "$(cat /sys/module/sysenter/parameters/calls)" -gt 40000 ] && echo "fast"
+rmmod sysenter && echo "went"
+"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cpu", "append", "words"),
+    [
+        ("bookworm-amd64", "Skylake-Client", "retbleed=unret", ["untrains returns on each entry"]),
+        (
+            # 362: ENTRY_IBPB, which TCG's processors do not let the kernel choose
+            "trixie-backports-amd64", "Skylake-Client", "setcpuid=362 retbleed=stuff spectre_v2=retpoline",
+            ["has a branch predictor barrier on each entry", "tracks the depth of calls"],
+        ),
+    ],
+)  # fmt: skip
+def test_unsafe_loads_without_a_mitigation_and_says_so(
+    steps: Steps, kernel: str, cpu: str, append: str, words: list[str]
+) -> None:
+    """Refused by default; unsafe=1 loads it, with a line in the log for each and a taint."""
+    target = provide(steps, kernel, offline=False)
+    guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
+    output = guest.run(
+        steps, _UNSAFE, {"sysenter.ko": module.module.read_bytes()}, what="unsafe=1", timeout=120,
+        machine=guest.machine(cpu=cpu, append=append),
+    )  # fmt: skip
+    text = output.text
+    # once each: busybox's insmod tries a refused module a second time
+    said = list(dict.fromkeys(line.split("] ")[1] for line in text if "sysenter: " in line))
+    assert len(said) == 2 * len(words), "\n".join(text)
+    for line, word in zip(said, [*words, *words], strict=True):
+        assert word in line, text
+    assert "loaded without asking" not in text
+    assert [line for line in text if ": " not in line] == ["loaded", "callers 0", "fast", "went"]
+    assert [line for line in text if line.startswith("taint")] == ["taint before: 0", "taint after: 1"], text
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cpu", "append", "word"),
+    [
+        ("bookworm-686-pae", "pentium3", "", "(PTI)"),
+        ("bookworm-amd64", "Icelake-Server", "nohz_full=1", "nohz_full"),
+        ("bookworm-amd64", "EPYC", "", "vendor"),
+    ],
+)
+def test_unsafe_does_not_load_what_cannot_work(steps: Steps, kernel: str, cpu: str, append: str, word: str) -> None:
+    target = replace(provide(steps, kernel, offline=False), append="")
+    guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
+    output = guest.run(
+        steps, "insmod /sysenter.ko unsafe=1 && echo loaded; dmesg | grep 'sysenter: refused: '",
+        {"sysenter.ko": module.module.read_bytes()}, what="unsafe=1", timeout=60,
+        machine=guest.machine(cpu=cpu, append=append, cpus=2),
+    )  # fmt: skip
+    assert "loaded" not in output.text
+    assert word in "\n".join(output.text), output.text
+
+
+def test_unsafe_alone_taints_nothing(in_guest: Callable[..., Output]) -> None:
+    output = in_guest(f"insmod /sysenter.ko unsafe=1 && echo loaded; echo {_TAINT}", load=False)
+    assert list(output.text) == ["loaded", "0"]

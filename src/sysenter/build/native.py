@@ -29,6 +29,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
     "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
     "hazards_storm": ("guest/hazards_storm.c", ("-static",)),
+    "window": ("guest/window_{arch}.c", ("-static", "-no-pie")),
 }
 
 

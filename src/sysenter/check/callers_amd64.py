@@ -62,8 +62,9 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield calls(_fast(5, pending=bit, sleeps="other"))
     yield calls(_fast(3, pending=8, guest=True))
     yield calls(_fast(3, guest=True))
-    for tracing in (1, 1 << 63) if "TASK_unwind_mask" in offsets else ():
-        yield calls(_fast(3, tracing=tracing))
+    for bit in _bits(offsets["EXIT_SYSCALL_WORK"]):
+        yield calls(_fast(3, tracing=bit))
+        yield calls(_fast(6, tracing=bit, sleeps="other", pending=8))
     for bit in range(32):
         yield calls(_fast(3, work=1 << bit))
     for place in range(4):
@@ -108,7 +109,7 @@ def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call64:
         result=value(),
         work=1 << rng.randrange(7) if rng.random() < 0.08 else 0,
         pending=rng.choice(_bits(offsets["EXIT_WORK"])) if rng.random() < 0.15 else 0,
-        tracing=int("TASK_unwind_mask" in offsets and rng.random() < 0.08),
+        tracing=rng.choice(_bits(offsets["EXIT_SYSCALL_WORK"])) if rng.random() < 0.08 else 0,
         sleeps=rng.choice(("", "", "", "same", "other")),
         before=(rng.choice(("irq", "nmi", "switch")),) if rng.random() < 0.15 else (),
         flush=rng.random() < 0.1,

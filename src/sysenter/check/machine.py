@@ -58,7 +58,7 @@ class Task:
     mapped: bool = True  # the stack page that may vanish
     resident: bool = False  # the page that has to be read in first
     offset: int = -1  # stack offset drawn for this call
-    next_offset: int = 0  # what must be kept for the next
+    traced: bool = False  # the sys_exit tracepoint has been told
     ipi: bool = False  # an interrupt waits for IF
     fast_calls: int = 0  # finished ones
     stood: bool = False  # the frame of the call before stood at SYSENTER

@@ -72,8 +72,6 @@ class Present(Kernel):
     tasks_at: tuple[int, ...]
     stacks_at: tuple[int, ...]
     tops_at: tuple[int, ...]
-    calls_at: int
-    bodies_at: int
     body_at: int
     percpu_at: Mapping[str, int]
     percpu_base: tuple[int, ...]
@@ -82,15 +80,6 @@ class Present(Kernel):
     functions: dict[int, str]
     counted_before = 0
     ss: str
-
-    def write_tables(self) -> None:
-        """sysenter_calls[] and sysenter_bodies[], as native/present/calls.c fills them."""
-        slow, five, six = (self.program.symbols[f"sysenter_call_{n}"] for n in ("slow", "args5", "args6"))
-        for number in range(NR):
-            takes, body = arity(number), self.body_at + 16 * number
-            entry = slow if takes < 0 else body if takes <= 3 else five if takes <= 5 else six
-            self.memory.write(self.calls_at + self.memory.width * number, entry)
-            self.memory.write(self.bodies_at + self.memory.width * number, 0 if takes < 0 else body)
 
     def percpu(self, cpu: int, symbol: str) -> int:
         return (self.percpu_base[cpu] + self.percpu_at[symbol]) & self.processor.mask

@@ -47,7 +47,7 @@ VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
 }
 
 _TEXT = 0xFFFFFFFFC0A01000
-_CALLS, _BODIES = 0xFFFFFFFFC0A08000, 0xFFFFFFFFC0A0A000
+_CALLS, _PROOFS = 0xFFFFFFFFC0A08000, 0xFFFFFFFFC0A0A000
 _PERCPU_BASE = (0xFFFF888100000000, 0xFFFF888100100000)
 _PERCPU_AT = {
     "current_task": 0x1010, "top_of_stack": 0x1018, "tss_sp0": 0x1204, "user_pcid_flush_mask": 0x1316,
@@ -61,7 +61,8 @@ _USER_GS = (0x7F0000001000, 0, 0x1000)
 _FUNCTIONS = {
     "entry_SYSENTER_compat": 0xFFFFFFFF81001000, "entry_SYSCALL_64_after_hwframe": 0xFFFFFFFF81002000,
     "irqentry_exit": 0xFFFFFFFF81003000, "return_to_usermode": 0xFFFFFFFF81004000,
-    "clear_bhb_loop": 0xFFFFFFFF81005000,
+    "clear_bhb_loop": 0xFFFFFFFF81005000, "syscall_exit_to_user_mode": 0xFFFFFFFF81006000,
+    "trace_syscall_exit": 0xFFFFFFFF81007000,
 }  # fmt: skip
 _BODY_AT = 0xFFFFFFFF81100000
 _SPEC_CTRL = (0x200000405, 0x401)  # IBRS and more, of each CPU
@@ -70,7 +71,7 @@ _ARGUMENTS = ("RDI", "RSI", "RDX", "R10", "R8", "R9")
 _KEPT = ("RBX", "RBP", "R12", "R13", "R14", "R15")
 _PT = (*_KEPT, "R11", "R10", "R9", "R8", "RAX", "RCX", "RDX", "RSI", "RDI", "ORIG_RAX", "RIP", "CS", "EFLAGS", "RSP",
        "SS")  # fmt: skip
-_OFFSETS = range(0, 1009, 16)  # of the stack: randomize_kstack.h, 10 bits less alignment
+_FACTOR = 0x5851F42D  # entry_amd64.S, DRAW_STACK_OFFSET
 
 
 class PresentAmd64(Present):
@@ -81,7 +82,7 @@ class PresentAmd64(Present):
     name = "present-amd64"
     tasks_at, stacks_at = _TASKS, _STACKS
     tops_at = tuple(start + PAGE for start in _STACKS)
-    calls_at, bodies_at, body_at = _CALLS, _BODIES, _BODY_AT
+    body_at = _BODY_AT
     percpu_at, percpu_base = _PERCPU_AT, _PERCPU_BASE
     ss = "SS"
     poison_base = POISON
@@ -107,7 +108,7 @@ class PresentAmd64(Present):
         text = entry.sections[section]
         memory.add("the text", Area.TEXT, _TEXT, len(text.data))
         memory.add("sysenter_calls", Area.CONSTANT, _CALLS, 8 * NR)
-        memory.add("sysenter_bodies", Area.CONSTANT, _BODIES, 8 * NR)
+        memory.add("sysenter_proofs", Area.CONSTANT, _PROOFS, 8 * NR)
         memory.seal()
         for number, start in enumerate(_TASKS):
             memory.add(f"task {number}", Area.TASK, start, 2 * PAGE, task=number)
@@ -121,15 +122,26 @@ class PresentAmd64(Present):
         places = {section: _TEXT}
         self.program: Program = lay_out(
             entry, section, memory, places,
-            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES}, chosen,
+            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_proofs": _PROOFS}, chosen,
             {**_FUNCTIONS, **_PERCPU_AT},
         )  # fmt: skip
         self.processor = Processor64(memory, self)
         self.processor.pcid, self.processor.ibrs = _PCID in here, self.ibrs
         self.entry = self.program.symbols[where]
-        self.has_offset = any(r.symbol == "sysenter_kstack_offset" for r in text.relocations)
+        # where the kernel has no function for the whole exit: the others cannot come (entry_amd64.S)
+        whole = "syscall_exit_to_user_mode" in {hole.symbol for hole in entry.holes()}
+        self.owed = offsets["EXIT_SYSCALL_WORK" if whole else "SYSCALL_TRACEPOINT"]
+        self.generator = b"\x0f\x31" not in text.data  # the stack offset comes from one, and not from RDTSC
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
-        self.write_tables()
+        self._write_tables()
+
+    def _write_tables(self) -> None:
+        """As native/present/arch_amd64.c fills them."""
+        for number in range(NR):
+            takes = arity(number)
+            proof = self.offsets["FRAME_SS"] if 0 <= takes <= 3 else 1 << 62 | (takes > 3)
+            self.memory.write(_CALLS + 8 * number, 0 if takes < 0 else _BODY_AT + 16 * number)
+            self.memory.write(_PROOFS + 8 * number, proof)
 
     # -- the first state -------------------------------------------------------------
 
@@ -145,7 +157,6 @@ class PresentAmd64(Present):
             self.set_task_field(task, "TASK_ti_flags", self.harmless_flags())
             self.set_task_field(task, "TASK_syscall_work", 0)
             self.set_task_field(task, "TASK_syscall_work_high", 0)
-            self._set_unwind(task, 0)
         for cpu in self.cpus:
             number = cpu.number
             for symbol, value in (
@@ -166,14 +177,6 @@ class PresentAmd64(Present):
             self.memory.write(_TASKS[task.number] + self.offsets["TASK_syscall_work"] + 4, value, 4)
         else:
             super().set_task_field(task, field, value)
-
-    def _set_unwind(self, task: Task, value: int) -> None:
-        if "TASK_unwind_mask" in self.offsets:
-            self.memory.write(_TASKS[task.number] + self.offsets["TASK_unwind_mask"], value)
-
-    def _unwind(self, task: Task) -> int:
-        at = self.offsets.get("TASK_unwind_mask")
-        return 0 if at is None else self.memory.word(_TASKS[task.number] + at)
 
     def run_on(self, task: Task, cpu: Cpu) -> None:
         """What __switch_to() and switch_mm() set for the task that comes, in the kernel."""
@@ -209,9 +212,8 @@ class PresentAmd64(Present):
 
     def timestamp(self, cpu: Cpu) -> int:
         self.clock = (self.clock * 6364136223846793005 + 1442695040888963407) & _LAST
-        task, at = self.tasks[cpu.task], self.percpu(cpu.number, "sysenter_kstack_offset")
-        task.offset = self.memory.read(at, 4)
-        task.next_offset = ((task.offset >> 5 | task.offset << 27) ^ self.clock) & 0xFFFFFFFF
+        old = self.memory.read(self.percpu(cpu.number, "sysenter_kstack_offset"), 4)
+        self.tasks[cpu.task].offset = ((old >> 5 | old << 27) ^ self.clock) & 0xFFFFFFFF
         return self.clock
 
     def kernel_base(self, cpu: Cpu) -> bool:
@@ -283,7 +285,6 @@ class PresentAmd64(Present):
             cpu = self.cpus[task.cpu]
         self.set_task_field(task, "TASK_ti_flags", self.harmless_flags())
         self.set_task_field(task, "TASK_syscall_work", call.work)
-        self._set_unwind(task, 0)
         self.memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 0)
         due = 1 << (cpu.cr3 & 0x7FF) if call.flush and self.processor.pcid else 0
         self.memory.write(self.percpu(cpu.number, "user_pcid_flush_mask"), due)
@@ -297,6 +298,9 @@ class PresentAmd64(Present):
         cpu.cpl, cpu.spec_ctrl, cpu.flushed = 3, _SPEC_CTRL_USER[cpu.number], False
         cpu.cr3 = self.user_cr3(task, cpu)
         task.bodies, task.offset, task.moved = 0, -1, False
+        if self.generator:
+            state = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
+            task.offset = state * _FACTOR & _LAST
         task.built, task.stood = False, self.slot(task, "SS") == self.offsets["FRAME_SS"]
         task.ipi = task.slow_allowed = task.exit_required = task.work_seen = task.cleared = False
         task.seen = task.seen | {
@@ -326,8 +330,10 @@ class PresentAmd64(Present):
             return self._stock(task, cpu)
         if name == "entry_SYSCALL_64_after_hwframe":
             return self._slow(task, cpu)
-        if name == "irqentry_exit":
-            return self._exit(task, cpu)
+        if name in ("irqentry_exit", "syscall_exit_to_user_mode"):
+            return self._exit(task, cpu, name)
+        if name == "trace_syscall_exit":
+            return self._sys_exit(task, cpu)
         if name == "clear_bhb_loop":
             return self._clear_history(task, cpu)
         if name is None and _BODY_AT <= cpu.eip < _BODY_AT + 16 * NR and cpu.eip % 16 == 0:
@@ -440,6 +446,7 @@ class PresentAmd64(Present):
         self.expect("pt_regs", task, self._constant_slots(task), where)
         self.frame_stands(task, where)
         self._offset_drawn(task, cpu, where)
+        self._cleared(task, cpu, where)
         task.bodies += 1
         words = f"{where} runs"
         self.clobber(max(_STACKS[task.number], cpu.registers[ESP] - 0x300), cpu.registers[ESP])
@@ -449,8 +456,7 @@ class PresentAmd64(Present):
             cpu = self.cpus[task.cpu]
         if call.guest:
             self.memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 1, 1)
-        self._set_unwind(task, call.tracing)
-        self.raise_work(task, call.pending, 0)
+        self.raise_work(task, call.pending, call.tracing)
         kept = [cpu.registers[n] for n in (EBX, EBP, 12, 13, 14, 15)]
         cpu.eip = self.processor.pop(cpu)
         rsp = cpu.registers[ESP]
@@ -462,48 +468,94 @@ class PresentAmd64(Present):
 
     def _offset_drawn(self, task: Task, cpu: Cpu, where: str) -> None:
         offset = self.frame(task.number) - 8 - cpu.registers[ESP]
-        if offset not in _OFFSETS:
+        if offset not in range(0, 8 * 256, 8):
             raise Broken("offset", f"rsp = {cpu.registers[ESP]:#x} at {where}, {offset} below the frame")
-        if not self.has_offset or task.number or task.moved:
+        if task.number or task.moved:
             return
-        stored = self.memory.read(self.percpu(cpu.number, "sysenter_kstack_offset"), 4)
+        stored = self.memory.read(self.percpu(cpu.number, "sysenter_kstack_offset"), 8 if self.generator else 4)
         drawn = task.offset
-        if drawn < 0 or offset not in (drawn & 0x3F0, ~drawn & 0x3F0):  # either is as good
+        if drawn < 0 or offset != 8 * (255 - (drawn >> (56 if self.generator else 0) & 0xFF)):
             raise Broken("offset", f"the stack's offset is {offset} at {where}, drawn was {drawn:#x}")
-        if stored != task.next_offset:
+        if stored != drawn:
             raise Broken("offset", f"{stored:#x} is kept for the next call, drawn was {drawn:#x}")
+
+    def _cleared(self, task: Task, cpu: Cpu, where: str) -> None:
+        call = self.call_of(task)
+        theirs = {*call.registers, *call.kept, call.ebp, call.rip}
+        body = self.memory.word(_CALLS + 8 * (call.eax & (NR - 1)))
+        ours = {0, self.top(task.number), _TASKS[task.number], body, self.offsets["FRAME_SS"]}
+        for number, name in enumerate(NAMES[64]):
+            value = cpu.registers[number]
+            if number in (ESP, EDI) or value in ours or (number == EAX and value == call.eax & (NR - 1)):
+                continue
+            if value in theirs and not (number == R10 and value < 256):  # the offset drawn
+                raise Broken("clear", f"{name} = {value:#x} at {where} is the caller's")
 
     def note_work(self, task: Task) -> None:
         if self.task_field(task, "TASK_ti_flags") & self.offsets["EXIT_WORK"]:
             task.work_seen = True
-        guest = self.vmscape and self.memory.read(self.percpu(task.cpu, "x86_ibpb_exit_to_user"), 1)
-        if self._unwind(task) or guest:
+        if self.vmscape and self.memory.read(self.percpu(task.cpu, "x86_ibpb_exit_to_user"), 1):
             task.work_seen = task.exit_required = True
+        work = self.memory.word(_TASKS[task.number] + self.offsets["TASK_syscall_work"])
+        if work:
+            task.work_seen = True
+            cpu = self.cpus[task.cpu]
+            if work & self.owed and (not task.bodies or (cpu.flags & IF and not cpu.shadow)):
+                task.exit_required = True
 
-    def _exit(self, task: Task, cpu: Cpu) -> str:
-        call, where = self.call_of(task), "irqentry_exit"
+    def _sys_exit(self, task: Task, cpu: Cpu) -> str:
+        """trace_syscall_exit(), which is called as a part of the body: it may be preempted."""
+        call, where = self.call_of(task), "trace_syscall_exit"
+        if task.bodies != 1 or task.traced:
+            raise Broken("number", f"{where} after {task.bodies} bodies{', again' * task.traced}")
+        self.c_ready(task, cpu, where)
+        self.in_kernel(task, cpu, where)
+        if not cpu.flags & IF:
+            raise Broken("interrupts", f"{where} runs with interrupts off")
+        if (cpu.registers[EDI], cpu.registers[ESI]) != (self.frame(task.number), call.result):
+            raise Broken("hand-over", f"rdi, rsi = {cpu.registers[EDI]:#x}, {cpu.registers[ESI]:#x} at {where}")
+        self._whole_frame(task, where, self.offsets["FRAME_SS"])
+        self.seen_by_unload(task, cpu)
+        task.traced = True
+        kept = [cpu.registers[n] for n in (EBX, EBP, 12, 13, 14, 15)]
+        cpu.eip = self.processor.pop(cpu)
+        rsp = cpu.registers[ESP]
+        self.clobber(max(_STACKS[task.number], rsp - 0x300), rsp - 8)
+        cpu.registers = [self.next_poison() for _ in range(16)]
+        cpu.registers[ESP], cpu.registers[EBX], cpu.registers[EBP] = rsp, *kept[:2]
+        cpu.registers[R12:] = kept[2:]
+        return where
+
+    def _whole_frame(self, task: Task, where: str, ss: int) -> None:
+        call = self.call_of(task)
+        slots = self._constant_slots(task) | self._argument_slots(task, 3)
+        slots |= dict(zip(_KEPT, call.kept, strict=True))
+        slots |= {"RAX": call.result, "RCX": call.rip, "R11": IF | FIXED, "SS": ss}
+        self.expect("pt_regs", task, slots, where)
+        for name in ("R8", "R9", "R10"):
+            if self.slot(task, name) not in task.seen:
+                raise Broken("leak", f"PT_{name} = {self.slot(task, name):#x} at {where} was never the caller's")
+
+    def _exit(self, task: Task, cpu: Cpu, where: str) -> str:
         self._done_once(task, where)
         if not task.work_seen:
             raise Broken("fast", f"nothing is pending and the call leaves by {where}")
         self.c_ready(task, cpu, where)
         self.in_kernel(task, cpu, where)
-        if cpu.flags & IF:
-            raise Broken("hand-over", f"interrupts are on at {where}")
+        whole = where == "syscall_exit_to_user_mode"
+        if bool(cpu.flags & IF) != whole:
+            raise Broken("hand-over", f"interrupts are {'off' if whole else 'on'} at {where}")
+        if not whole and task.exit_required and not task.traced and not self.vmscape:
+            raise Broken("work", f"the tracer that came during the call is not told of its end before {where}")
         if self.ibrs and not cpu.spec_ctrl & 1:
             raise Broken("branches", f"SPEC_CTRL = {cpu.spec_ctrl:#x} at {where}")
         frame, rsp = self.frame(task.number), cpu.registers[ESP]
-        if cpu.registers[EDI] != frame or cpu.registers[ESI]:
+        if cpu.registers[EDI] != frame or (cpu.registers[ESI] and not whole):
             raise Broken("hand-over", f"rdi, rsi = {cpu.registers[EDI]:#x}, {cpu.registers[ESI]:#x} at {where}")
         if rsp != frame - 8 or self.memory.word(rsp) != _FUNCTIONS["return_to_usermode"]:
             raise Broken("hand-over", f"{where} would return to {self.memory.word(rsp):#x}, rsp = {rsp:#x}")
         self.no_way_back(task, cpu, where)
-        slots = self._constant_slots(task) | self._argument_slots(task, 3)
-        slots |= dict(zip(_KEPT, call.kept, strict=True))
-        slots |= {"RAX": call.result, "RCX": call.rip, "R11": IF | FIXED, "SS": USER_DS}
-        self.expect("pt_regs", task, slots, where)
-        for name in ("R8", "R9", "R10"):
-            if self.slot(task, name) not in task.seen:
-                raise Broken("leak", f"PT_{name} = {self.slot(task, name):#x} at {where} was never the caller's")
+        self._whole_frame(task, where, USER_DS)
         self._kernel_call(task, cpu)
         return f"{where}: the kernel takes it from here"
 
@@ -537,7 +589,7 @@ class PresentAmd64(Present):
         self._flushed_if_due(task, cpu)
         self.no_flags_left(task)
         if task.exit_required:
-            raise Broken("work", "a stack trace or a branch barrier waits for the exit, and the call returns by SYSRET")
+            raise Broken("work", "a tracer or a branch barrier waits for the exit, and the call returns by SYSRET")
         if self.verw and not cpu.verw:
             raise Broken("buffers", "no VERW after the last access to kernel data")
         if cpu.verw and not self.verw:

@@ -65,7 +65,7 @@ class PresentI386(Present):
     name = "present-i386"
     tasks_at, stacks_at = _TASKS, _STACKS
     tops_at = tuple(start + THREAD_SIZE - _PADDING for start in _STACKS)
-    calls_at, bodies_at, body_at = _CALLS, _BODIES, _BODY_AT
+    body_at = _BODY_AT
     percpu_at, percpu_base = _PERCPU_AT, _PERCPU_BASE
     ss = "OLDSS"
 
@@ -106,7 +106,7 @@ class PresentI386(Present):
             r.symbol == "sysenter_kstack_offset" for r in text.relocations
         )  # CONFIG_RANDOMIZE_KSTACK_OFFSET
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
-        self.write_tables()
+        self._write_tables()
         self.memory.write(_LANDING, LANDING_PAD)
 
     def _kernel_memory(self) -> None:
@@ -124,6 +124,15 @@ class PresentI386(Present):
             memory.add(f"task {number}'s stack", Area.TASK_STACK, start, THREAD_SIZE - _PADDING, task=number)
         for cpu, end in enumerate(_ENTRY_END):
             memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
+
+    def _write_tables(self) -> None:
+        """As native/present/arch_i386.c fills them."""
+        slow, five, six = (self.program.symbols[f"sysenter_call_{n}"] for n in ("slow", "args5", "args6"))
+        for number in range(NR):
+            takes, body = arity(number), _BODY_AT + 16 * number
+            entry = slow if takes < 0 else body if takes <= 3 else five if takes <= 5 else six
+            self.memory.write(_CALLS + 4 * number, entry)
+            self.memory.write(_BODIES + 4 * number, 0 if takes < 0 else body)
 
     # -- the first state -------------------------------------------------------------
 

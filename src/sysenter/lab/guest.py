@@ -23,9 +23,10 @@ from sysenter.target.target import Target
 
 __all__ = ["Guest", "Output", "guest_for", "is_clean"]
 
-# What makes a boot fast and its log readable. `acpi=off` would break poweroff.
+# What makes a boot fast and its log readable. `acpi=off` would break poweroff. loglevel=5
+# after `quiet`: a WARN() and its trace are of level 4, which `quiet` alone keeps off the console.
 _APPEND = (
-    "console=ttyS0 quiet panic=-1 rdinit=/init nokaslr "
+    "console=ttyS0 quiet loglevel=5 panic=-1 rdinit=/init nokaslr "
     "cryptomgr.notests noisapnp tsc=reliable no_timer_check edd=off "
     "initcall_blacklist=load_system_certificate_list"
 )

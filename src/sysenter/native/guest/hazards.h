@@ -192,7 +192,7 @@ static __attribute__((unused)) void run_path(const struct hazard *hazard, unsign
 	if (!pid) {
 		sigprocmask(SIG_SETMASK, &old, NULL);
 		setpgid(0, 0);
-		mark = which;
+		take_path(which);
 		hazard->run();
 		_exit(0);
 	}

@@ -38,11 +38,12 @@ static void code_segment_16(void)
 
 	note("ldt %ld ", syscall(SYS_modify_ldt, 1, &d, sizeof(d)));
 	code[0] = 0x0f;
-	code[1] = 0x34;
+	code[1] = by_syscall() ? 0x05 : 0x34;
 	asm volatile("call 1f; jmp 2f\n"
 		     "1: pushl %%ecx; pushl %%edx; pushl %%ebp; movl %%esp, %%ebp\n"
-		     "ljmp *%1\n"
-		     "2:\n" : "=a"(result) : "m"(target), "0"(SYS_getuid32 | mark), "c"(0), "d"(0), "b"(0) : "memory");
+		     "testl %%esi, %%esi; jz 3f; movl %%ecx, %%ebp\n"
+		     "3: ljmp *%1\n"
+		     "2:\n" : "=a"(result) : "m"(target), "0"(SYS_getuid32 | mark), "c"(0), "d"(0), "b"(0), "S"(by_syscall()) : "memory");
 	note("%ld ", result);
 }
 
@@ -123,9 +124,11 @@ static void mov_ss_then_sysenter(void)
 	asm volatile("mov %%ss, %0" : "=r"(ss));
 	watched = ss;
 	asm volatile("call 1f; jmp 2f\n"
-		     "1: pushl %%ecx; pushl %%edx; pushl %%ebp; movl %%esp, %%ebp\n"
+		     "1: pushl %%ecx; pushl %%edx; pushl %%ebp; testl %%esi, %%esi; jnz 3f; movl %%esp, %%ebp\n"
 		     "mov %1, %%ss; sysenter\n"
-		     "2:\n" : "=a"(result) : "m"(watched), "0"(SYS_getuid32 | mark), "c"(0), "d"(0), "b"(0) : "memory");
+		     "3: movl %%ecx, %%ebp\n"
+		     "mov %1, %%ss; syscall\n"
+		     "2:\n" : "=a"(result) : "m"(watched), "0"(SYS_getuid32 | mark), "c"(0), "d"(0), "b"(0), "S"(by_syscall()) : "memory");
 	note("%ld ", result);
 }
 

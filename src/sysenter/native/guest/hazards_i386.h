@@ -5,7 +5,10 @@
  *
  * enter(): loads registers, flags and segments from a struct call, calls the
  * entry it names (raw_stub, the mapped page, the vDSO), stores what came back.
- * enter_raw(): no stub: SYSENTER with ebp as given, however bad.
+ * enter_raw(): no stub: ebp (SYSCALL: esp) as given, however bad.
+ *
+ * They enter by SYSENTER; on the fast path by SYSCALL if the stub page does, with
+ * its registers: the 2nd argument in ebp, the stack in esp.
  */
 #ifndef HAZARDS_I386_H
 #define HAZARDS_I386_H
@@ -48,7 +51,25 @@ struct call {
 void enter(struct call *call);
 void enter_raw(struct call *call);
 void raw_stub(void);
-extern const char raw_stub_sysenter[];
+extern const char raw_stub_sysenter[], raw_stub_syscall[];
+extern const char raw_by_sysenter[], raw_by_syscall[], stub_by_sysenter[], stub_by_syscall[];
+static const char *raw_way __asm__("raw_way") __attribute__((used)) = raw_by_sysenter;
+static const char *stub_way __asm__("stub_way") __attribute__((used)) = stub_by_sysenter;
+
+static inline __attribute__((unused)) int by_syscall(void)
+{
+	return stub_way == stub_by_syscall;
+}
+
+/* which: MARK or 0 */
+static inline __attribute__((unused)) void take_path(unsigned long which)
+{
+	mark = which;
+	if (which && memmem(stub_page, SYSENTER_STUB_MARKED, "\x0f\x05", 2)) {
+		raw_way = raw_by_syscall;
+		stub_way = stub_by_syscall;
+	}
+}
 
 static inline unsigned long selector_ds(void)
 {
@@ -86,7 +107,7 @@ static inline long marked(long nr)
 /* Whether an address is that of the instruction that enters the kernel. */
 static inline __attribute__((unused)) int is_entering(unsigned long ip)
 {
-	return ip == (unsigned long)raw_stub_sysenter;
+	return ip == (unsigned long)raw_stub_sysenter || ip == (unsigned long)raw_stub_syscall;
 }
 
 static inline __attribute__((unused)) int in_vdso(unsigned long address)
@@ -112,7 +133,7 @@ static __attribute__((unused)) const char *place(unsigned long address)
 /* The instruction that enters the kernel on this case's path. */
 static inline __attribute__((unused)) unsigned long entering_address(void)
 {
-	return (unsigned long)raw_stub_sysenter;
+	return (unsigned long)(by_syscall() ? raw_stub_syscall : raw_stub_sysenter);
 }
 
 /* Where a call returns to. */
@@ -197,14 +218,25 @@ static __attribute__((unused)) long raw_thread(long clone_nr, unsigned long flag
 }
 
 asm(".pushsection .text\n"
-    "	.globl raw_stub, raw_stub_sysenter, enter, enter_raw\n"
+    "	.globl raw_stub, raw_stub_sysenter, raw_stub_syscall, enter, enter_raw\n"
+    "	.globl raw_by_sysenter, raw_by_syscall, stub_by_sysenter, stub_by_syscall\n"
     "raw_stub:\n"
     "	pushl	%ecx\n"
     "	pushl	%edx\n"
     "	pushl	%ebp\n"
+    "	jmp	*%cs:stub_way\n"		/* ds may be null */
+    "stub_by_sysenter:\n"
     "	movl	%esp, %ebp\n"
     "raw_stub_sysenter:\n"
+    "raw_by_sysenter:\n"
     "	sysenter\n"
+    "	ud2\n"
+    "raw_by_syscall:\n"
+    "	movl	%ebp, %esp\n"
+    "stub_by_syscall:\n"
+    "	movl	%ecx, %ebp\n"
+    "raw_stub_syscall:\n"
+    "	syscall\n"
     "	ud2\n"
     "enter:\n"
     "	pushl	%ebp\n"
@@ -278,8 +310,7 @@ asm(".pushsection .text\n"
     "	movl	20(%eax), %edi\n"
     "	movl	24(%eax), %ebp\n"
     "	movl	(%eax), %eax\n"
-    "	sysenter\n"
-    "	ud2\n"
+    "	jmp	*%cs:raw_way\n"
     ".popsection");
 
 #endif

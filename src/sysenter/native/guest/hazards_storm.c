@@ -119,8 +119,9 @@ int main(int argc, char **argv)
 		return 2;
 	state = argc > 3 ? strtoul(argv[3], NULL, 0) : 2463534242u;
 	if (argc < 5) {
-		mark = MARK;
 		stub_page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, open("/dev/sysenter", O_RDONLY), 0);
+		if (stub_page != MAP_FAILED)
+			take_path(MARK);
 	}
 	counts = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (stub_page == MAP_FAILED || counts == MAP_FAILED)

@@ -444,10 +444,7 @@ static void tracepoints(void)
 	     count_in_trace("sys_exit: NR %ld = 0", SYS_getuid32, child),
 	     count_in_trace("sys_enter: NR %ld (0, 0, 33, 44, 55, 66)", SYS_mmap2, child),
 	     count_in_trace("sys_exit: NR %ld = -38", NO_SUCH_CALL, child));
-#ifdef __i386__
-	/* amd64's exit leaves the tracepoint out if it was off at the entry (entry_amd64.S) */
 	note("read's exit %d ", count_in_trace("sys_exit: NR %ld = 1", SYS_read, child));
-#endif
 	note("after %ld ", call(SYS_getuid32));
 }
 

@@ -4,12 +4,12 @@
  * mitigations this entry can honour, and its page in the user's page table.
  */
 #include "sysenter.h"
+#include "frame.h"
 #include <linux/context_tracking_state.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/vmalloc.h>
-#include <linux/random.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -22,6 +22,10 @@ extern const char sysenter_entry_mitigated[], sysenter_entry_mitigated_no_ibt[];
 extern const char sysenter_entry_pti[], sysenter_entry_pti_no_ibt[];
 
 unsigned long sysenter_entry_point;
+
+/* Bodies, and what the entry must find for one to run at once (entry_amd64.S). */
+unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;
+unsigned long sysenter_proofs[SYSENTER_NR] __ro_after_init;
 
 /* Where kernels differ in a symbol's name or place. */
 unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stack;
@@ -52,40 +56,45 @@ int sysenter_arch_find_kernel(void)
 	return -ENOENT;
 }
 
-/*
- * What the kernel does on its own way in or out, on a processor that needs it or
- * at an administrator's word, and this entry does not.
- */
-static const char * __init not_honoured(void)
+/* What no parameter changes: the entry would not work there at all. */
+static const char * __init not_workable(void)
 {
 #ifdef X86_FEATURE_FRED
 	if (cpu_feature_enabled(X86_FEATURE_FRED))
 		return "enters by FRED, which leaves SYSENTER unused (boot with fred=off)";
 #endif
-	if (boot_cpu_has(X86_FEATURE_ENTRY_IBPB))
-		return "has a branch predictor barrier on each entry (retbleed=ibpb: boot with another)";
-#ifdef X86_FEATURE_CALL_DEPTH
-	if (boot_cpu_has(X86_FEATURE_CALL_DEPTH))
-		return "tracks the depth of calls (retbleed=stuff: boot with another)";
-#endif
-#ifdef X86_FEATURE_UNRET
-	if (boot_cpu_has(X86_FEATURE_UNRET))
-		return "untrains returns on each entry (retbleed=unret: boot with another)";
-#endif
-#ifdef X86_FEATURE_SRSO
-	if (boot_cpu_has(X86_FEATURE_SRSO) || boot_cpu_has(X86_FEATURE_SRSO_ALIAS))
-		return "untrains returns on each entry (srso: boot with spec_rstack_overflow=off)";
-#endif
 	if (context_tracking_enabled())
 		return "tracks when a CPU is in user mode (nohz_full: boot without it)";
-#if defined(CONFIG_GCC_PLUGIN_STACKLEAK) || defined(CONFIG_KSTACK_ERASE)
-	return "erases its stack on each exit (KSTACK_ERASE: a kernel without it is needed)";
-#endif
 #if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_KMSAN) || \
     defined(CONFIG_DEBUG_RSEQ)
 	return "was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY, KMSAN or DEBUG_RSEQ: a kernel without them is needed)";
 #endif
 	return NULL;
+}
+
+/* Mitigations that the kernel has on its own way in or out, and this entry has not. */
+static int __init check_mitigations(void)
+{
+	int error = 0;
+
+	if (boot_cpu_has(X86_FEATURE_ENTRY_IBPB))
+		error |= sysenter_lacks("has a branch predictor barrier on each entry (retbleed=ibpb: boot with another)");
+#ifdef X86_FEATURE_CALL_DEPTH
+	if (boot_cpu_has(X86_FEATURE_CALL_DEPTH))
+		error |= sysenter_lacks("tracks the depth of calls (retbleed=stuff: boot with another)");
+#endif
+#ifdef X86_FEATURE_UNRET
+	if (boot_cpu_has(X86_FEATURE_UNRET))
+		error |= sysenter_lacks("untrains returns on each entry (retbleed=unret: boot with another)");
+#endif
+#ifdef X86_FEATURE_SRSO
+	if (boot_cpu_has(X86_FEATURE_SRSO) || boot_cpu_has(X86_FEATURE_SRSO_ALIAS))
+		error |= sysenter_lacks("untrains returns on each entry (srso: boot with spec_rstack_overflow=off)");
+#endif
+#if defined(CONFIG_GCC_PLUGIN_STACKLEAK) || defined(CONFIG_KSTACK_ERASE)
+	error |= sysenter_lacks("erases its stack on each exit (KSTACK_ERASE: a kernel without it is needed)");
+#endif
+	return error;
 }
 
 /* Whether the kernel applies any of ENTRY_MITIGATIONS and EXIT_MITIGATIONS. */
@@ -113,11 +122,22 @@ static unsigned long __init choose_entry(void)
 	return ibt ? (unsigned long)sysenter_entry : (unsigned long)sysenter_entry_no_ibt;
 }
 
+void __init sysenter_arch_slow_call(unsigned int nr)
+{
+	sysenter_proofs[nr] = (unsigned long)NUMBER_SLOW << 32;
+}
+
+void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body)
+{
+	sysenter_calls[nr] = body;
+	sysenter_proofs[nr] = arguments <= 3 ? FRAME_SS : (unsigned long)NUMBER_SLOW << 32 | NUMBER_WIDE;
+}
+
 int __init sysenter_arch_check(void)
 {
-	const char *reason = not_honoured();
+	const char *reason = not_workable();
 	u32 cs, high;
-	int cpu;
+	int error;
 
 	if (boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
 		pr_err("refused: this processor's vendor is %s; in 64-bit mode only Intel's have SYSENTER\n",
@@ -137,9 +157,10 @@ int __init sysenter_arch_check(void)
 		pr_err("refused: the kernel %s and this entry does not\n", reason);
 		return -EOPNOTSUPP;
 	}
+	error = check_mitigations();
+	if (error)
+		return error;
 	sysenter_entry_point = choose_entry();
-	for_each_possible_cpu(cpu)
-		per_cpu(sysenter_kstack_offset, cpu) = get_random_u32();
 	return 0;
 }
 

@@ -8,6 +8,14 @@
 
 unsigned long sysenter_entry_point, sysenter_landing_pad;
 
+/* Entries for calls that are no plain body: entry_i386.S */
+asmlinkage void sysenter_call_slow(void);
+asmlinkage void sysenter_call_args5(void);
+asmlinkage void sysenter_call_args6(void);
+
+unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;	/* what the entry calls */
+unsigned long sysenter_bodies[SYSENTER_NR] __ro_after_init;	/* the kernel's functions */
+
 /*
  * The landing pad is where the vDSO goes on after SYSENTER; its offset is that
  * of the one `int $0x80` in the vDSO that is followed by three pops and a
@@ -51,10 +59,22 @@ static int __init check_processor(void)
 		return -EOPNOTSUPP;
 	}
 #ifdef CONFIG_GCC_PLUGIN_STACKLEAK
-	pr_err("refused: the kernel erases its stack on each exit (STACKLEAK) and this entry does not\n");
-	return -EOPNOTSUPP;
-#endif
+	return sysenter_lacks("erases its stack on each exit (STACKLEAK: a kernel without it is needed)");
+#else
 	return 0;
+#endif
+}
+
+void __init sysenter_arch_slow_call(unsigned int nr)
+{
+	sysenter_calls[nr] = (unsigned long)sysenter_call_slow;
+}
+
+void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body)
+{
+	sysenter_bodies[nr] = body;
+	sysenter_calls[nr] = arguments <= 3 ? body :
+		(unsigned long)(arguments <= 5 ? sysenter_call_args5 : sysenter_call_args6);
 }
 
 int sysenter_arch_find_kernel(void)
@@ -80,4 +100,6 @@ int __init sysenter_arch_prepare(void)
 
 void sysenter_arch_undo(void)
 {
+	if (sysenter_by_syscall)
+		sysenter_gates_close();
 }

@@ -6,13 +6,6 @@
 #include "sysenter.h"
 #include <linux/errno.h>
 
-/* Entries for calls that are no plain body: entry_*.S */
-asmlinkage void sysenter_call_slow(void);
-asmlinkage void sysenter_call_args5(void);
-asmlinkage void sysenter_call_args6(void);
-
-unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;	/* what the entry calls */
-unsigned long sysenter_bodies[SYSENTER_NR] __ro_after_init;	/* the kernel's functions */
 unsigned int sysenter_fast_calls;
 
 static const struct {
@@ -30,16 +23,13 @@ int __init sysenter_fill_calls(void)
 	unsigned int i;
 
 	for (i = 0; i < SYSENTER_NR; i++)
-		sysenter_calls[i] = (unsigned long)sysenter_call_slow;
+		sysenter_arch_slow_call(i);
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
 		unsigned long body = sysenter_lookup(calls[i].symbol);
 
 		if (!body || calls[i].nr >= SYSENTER_NR)
 			continue;	/* configured out: the kernel answers -ENOSYS */
-		sysenter_bodies[calls[i].nr] = body;
-		sysenter_calls[calls[i].nr] = calls[i].arguments <= 3 ? body :
-			calls[i].arguments <= 5 ? (unsigned long)sysenter_call_args5 :
-						  (unsigned long)sysenter_call_args6;
+		sysenter_arch_fast_call(calls[i].nr, calls[i].arguments, body);
 		sysenter_fast_calls++;
 	}
 	if (!sysenter_fast_calls) {

@@ -27,13 +27,16 @@
  * they were after a slow one; arithmetic flags undefined, all others as they
  * were.
  *
- * The frame. A system call's body is a C function: it takes its arguments from
- * pt_regs and keeps rbx, rbp and r12 to r15. So those six need no restoring, and
- * of pt_regs only what the body can read or what differs from the last call is
- * written; the rest stands in the frame since FRAME_SS was put there (frame.h:
- * whatever else uses this stack destroys FRAME_SS first). A slot may hold a
- * stale value of the user's, never one of the kernel's: /proc/PID/syscall shows
- * the frame of a task that sleeps in here. The slow exit completes it.
+ * The frame. Of pt_regs only what the body can read or what differs from the
+ * last call is written; the rest stands in the frame since FRAME_SS was put there
+ * (frame.h: whatever else uses this stack destroys FRAME_SS first). A slot may
+ * hold a stale value of the user's, never one of the kernel's: /proc/PID/syscall
+ * shows the frame of a task that sleeps in here. The slow exit completes it.
+ *
+ * As in the kernel's own entry, no register that the body finds is the caller's:
+ * a gadget in it would be steered by them (CVE-2017-5753; PUSH_AND_CLEAR_REGS,
+ * arch/x86/entry/calling.h). What the body keeps holds the entry's own: rbx the
+ * top of the stack, rbp current, r12 to r15 zero.
  *
  * Where the kernel's own code is jumped to, the target is written into the
  * instruction at load time (KERNEL_*, kernel.c). No path that can sleep keeps a
@@ -192,8 +195,7 @@
 /*
  * IBRS for the time in the kernel, against training of the branch predictor by
  * user code (retbleed), and the branch history cleared (BHI). rsp = top of the
- * stack, rcx is free, rax and rdx are in the frame, and of them only rax is
- * still of use.
+ * stack; rcx and rdx are free; rax is the number, which is in the frame too.
  */
 .macro ENTRY_MITIGATIONS
 	ALTERNATIVE "jmp .Librs_done_\@", "", X86_FEATURE_KERNEL_IBRS
@@ -215,7 +217,7 @@
 
 /*
  * VMSCAPE: after a guest has run on this CPU, the kernel's exit has a barrier.
- * IBRS off. rax = result, rcx, rdx and r8 are free.
+ * IBRS off. rax = result, rdi = 0; rcx, rdx and r8 are free.
  */
 .macro EXIT_MITIGATIONS
 	ALTERNATIVE "jmp .Lvmscape_done_\@", "", FEATURE_IBPB_EXIT_TO_USER
@@ -239,24 +241,45 @@
 
 /*
  * The first fast call since something else used this stack: write what the fast
- * path does not write. rsp = top of the stack; rcx, r11 are in the frame.
+ * path does not write. rsp = top of the stack.
  */
 .macro BUILD_FRAME
+	movq	FRAME(RIP)(%rsp), %rcx
 	movq	%rcx, FRAME(RCX)(%rsp)
 	movq	$-ENOSYS, FRAME(RAX)(%rsp)
 	movq	%r8, FRAME(R8)(%rsp)
 	movq	%r9, FRAME(R9)(%rsp)
 	movq	%r10, FRAME(R10)(%rsp)
 	movq	$USER_FLAGS, FRAME(R11)(%rsp)
-	movq	%rbx, FRAME(RBX)(%rsp)
-	movq	%rbp, FRAME(RBP)(%rsp)
-	movq	%r12, FRAME(R12)(%rsp)
-	movq	%r13, FRAME(R13)(%rsp)
-	movq	%r14, FRAME(R14)(%rsp)
-	movq	%r15, FRAME(R15)(%rsp)
 	movq	$__USER_CS, FRAME(CS)(%rsp)
 	movq	$USER_FLAGS, FRAME(EFLAGS)(%rsp)
 	movq	$FRAME_SS, FRAME(SS)(%rsp)
+.endm
+
+/*
+ * r10 = how many times eight bytes to leave free on the stack, 0 to 255, such that
+ * the caller cannot know it; whatever this leaves in rax and rdx is not the
+ * caller's. The kernel's own choice, twice:
+ *
+ * 5.13 to 6.x: choose_random_kstack_offset() (include/linux/randomize_kstack.h)
+ * mixes the time-stamp counter in, with a rotation.
+ *
+ * Later kernels draw from a generator for each CPU, without a clock. Here it is
+ * multiplication modulo 2^64: any factor that is 5 modulo 8 gives the full period
+ * of 2^62 (Knuth, The Art of Computer Programming, 3.2.1.2, theorem C), and of an
+ * odd state the uppermost byte is taken.
+ */
+.macro DRAW_STACK_OFFSET
+#ifdef HAVE_KSTACK_RND_STATE
+	imulq	$0x5851f42d, PER_CPU_VAR(sysenter_kstack_offset), %rdx
+	movq	%rdx, PER_CPU_VAR(sysenter_kstack_offset)
+	movzbl	PER_CPU_VAR(sysenter_kstack_offset + 7), %r10d
+#else
+	rdtsc					/* clobbers rax, rdx: both in the frame */
+	rorl	$5, PER_CPU_VAR(sysenter_kstack_offset)
+	xorl	%eax, PER_CPU_VAR(sysenter_kstack_offset)
+	movzbl	PER_CPU_VAR(sysenter_kstack_offset), %r10d
+#endif
 .endm
 
 /*
@@ -298,78 +321,88 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	HOLE_BEFORE top_of_stack
 	movq	%r11, FRAME(RSP)(%rsp)
 	movq	%rcx, FRAME(RIP)(%rsp)
-	cmpl	$FRAME_SS, FRAME(SS)(%rsp)
-	jne	.Lbuild_frame_\name
-.Lframe_built_\name:
-	/* mask: the number, and no speculation beyond the table (CVE-2017-5753) */
+	/* mask: the number, and no speculation beyond the tables (CVE-2017-5753) */
 	andl	$(SYSENTER_NR - 1), %eax
-	movq	PERCPU_HOLE, %r11
+	movq	%rbp, FRAME(RBP)(%rsp)
+	movq	PERCPU_HOLE, %rbp
 	HOLE_BEFORE current_task
 	movq	%rax, FRAME(ORIG_RAX)(%rsp)
+.Lframe_built_\name:
 	/*
-	 * HAZARD: SYSRET to a non-canonical address faults in kernel mode with
-	 * the user's stack pointer (CVE-2012-0217). 47 bits are canonical with
-	 * four and with five levels of page table.
-	 * In the same test: ptrace, seccomp, audit, tracepoints, user dispatch.
+	 * One comparison for all that makes a call take another way, sorted out at
+	 * .Lnot_plain:
+	 * - an address that is not canonical. HAZARD: SYSRET to it faults in kernel
+	 *   mode with the user's stack pointer (CVE-2012-0217). 47 bits are
+	 *   canonical with four and with five levels of page table;
+	 * - ptrace, seccomp, audit, tracepoints, user dispatch;
+	 * - no frame: FRAME_SS is not there;
+	 * - a number with more than three arguments, or outside the fast table.
+	 * The first two make rcx at most 17 bits, and nothing else that the topmost
+	 * word can hold, a selector or an address, differs from FRAME_SS in those
+	 * alone; sysenter_proofs[] (arch_amd64.c) holds FRAME_SS or what is neither.
 	 */
 	shrq	$47, %rcx
-	orq	TASK_syscall_work(%r11), %rcx
-	jnz	.Lslow
+	orq	TASK_syscall_work(%rbp), %rcx
+	xorq	FRAME(SS)(%rsp), %rcx
+	cmpq	sysenter_proofs(, %rax, 8), %rcx
+	jne	.Lnot_plain_\name
+.Lplain_\name:
 	movq	%rdi, FRAME(RDI)(%rsp)
 	movq	%rsi, FRAME(RSI)(%rsp)
 	movq	%rdx, FRAME(RDX)(%rsp)
+	movq	%rbx, FRAME(RBX)(%rsp)
+	movq	%r12, FRAME(R12)(%rsp)
+	movq	%r13, FRAME(R13)(%rsp)
+	movq	%r14, FRAME(R14)(%rsp)
+	movq	%r15, FRAME(R15)(%rsp)
 	.if \mitigations
 	ENTRY_MITIGATIONS
 	.endif
-	movq	sysenter_calls(, %rax, 8), %rcx
+	movq	sysenter_calls(, %rax, 8), %r11
 	incq	PER_CPU_VAR(sysenter_count)
-
-	/*
-	 * A stack offset that the caller cannot know, in steps of 16 bytes up to
-	 * 1008, mixed as in choose_random_kstack_offset() (include/linux/
-	 * randomize_kstack.h, 5.13 to 6.x) from where the last call on this CPU
-	 * left it. The mask's low bits make it odd; that is in the leaq below.
-	 */
-	movslq	PER_CPU_VAR(sysenter_kstack_offset), %r11
-	rdtsc					/* clobbers rax, rdx: both in the frame */
-	rorl	$5, PER_CPU_VAR(sysenter_kstack_offset)
-	xorl	%eax, PER_CPU_VAR(sysenter_kstack_offset)
-	orq	$~0x3f0, %r11			/* -1 - 16 n, n = 0 to 63 */
+	DRAW_STACK_OFFSET			/* r10; rax, rdx */
+	movq	%rsp, %rbx
+	xorl	%esi, %esi
+	xorl	%r8d, %r8d
+	xorl	%r9d, %r9d
+	xorl	%r12d, %r12d
+	xorl	%r13d, %r13d
+	xorl	%r14d, %r14d
+	xorl	%r15d, %r15d
 	leaq	-PT_SIZE(%rsp), %rdi		/* regs */
-	leaq	-PT_SIZE + 1(%rsp, %r11), %rsp
+	leaq	-PT_SIZE - 8 * 255(%rsp, %r10, 8), %rsp
 	sti
 	ANNOTATE_INTRA_FUNCTION_CALL
-	call	.Lcall_rcx			/* the body */
+	call	.Lcall_r11			/* the body */
 	UNWIND_HINT_UNKNOWN_CALLER
 	cli
-	movq	PERCPU_HOLE, %rsp
-	HOLE_BEFORE top_of_stack
-	movq	PERCPU_HOLE, %rcx
-	HOLE_BEFORE current_task
-	testl	$EXIT_WORK, TASK_ti_flags(%rcx)
+	/* whatever the kernel's own exit looks at, and the call's exit: sys_exit */
+	movl	TASK_ti_flags(%rbp), %edi
+	andl	$EXIT_WORK, %edi
+	orq	TASK_syscall_work(%rbp), %rdi
 	jnz	.Lexit_work
-#ifdef TASK_unwind_mask
-	/* a deferred stack trace belongs to one entry only (unwind_reset_info) */
-	cmpq	$0, TASK_unwind_mask(%rcx)
-	jne	.Lexit_work
-#endif
 	.if \mitigations
 	EXIT_MITIGATIONS
 	.endif
-	/* nothing of the kernel's in what the body may have used */
-	xorl	%edi, %edi
+	/* nothing of the kernel's in what the body may have used; rdi is zero */
 	xorl	%esi, %esi
 	xorl	%edx, %edx
 	xorl	%r8d, %r8d
 	xorl	%r9d, %r9d
 	xorl	%r10d, %r10d
-	movq	FRAME(RIP)(%rsp), %rcx		/* SYSRET: RIP */
-	movq	FRAME(RSP)(%rsp), %rsp
+	movq	FRAME(R15)(%rbx), %r15
+	movq	FRAME(R14)(%rbx), %r14
+	movq	FRAME(R13)(%rbx), %r13
+	movq	FRAME(R12)(%rbx), %r12
+	movq	FRAME(RBP)(%rbx), %rbp
+	movq	FRAME(RIP)(%rbx), %rcx		/* SYSRET: RIP */
+	movq	FRAME(RSP)(%rbx), %rsp
 	/*
 	 * HAZARD: the user's stack pointer, whatever it holds, in kernel mode
 	 * from here on, as in the kernel's own exit. No instruction from here on
 	 * uses it or can fault.
 	 */
+	movq	FRAME(RBX)(%rbx), %rbx
 	.if \pti
 	USER_CR3
 	.endif
@@ -384,10 +417,21 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	sysretq
 	int3
 
-.Lbuild_frame_\name:
+.Lnot_plain_\name:
 	UNWIND_HINT_UNKNOWN_CALLER
+	cmpq	$FRAME_SS, FRAME(SS)(%rsp)
+	je	.Lframe_stands_\name
 	BUILD_FRAME
 	jmp	.Lframe_built_\name
+.Lframe_stands_\name:
+	cmpq	$FRAME_SS, %rcx
+	jne	.Lslow				/* its address, or work */
+	testb	$NUMBER_WIDE, sysenter_proofs(, %rax, 8)
+	jz	.Lslow				/* outside the fast table */
+	movq	%r10, FRAME(R10)(%rsp)
+	movq	%r8, FRAME(R8)(%rsp)
+	movq	%r9, FRAME(R9)(%rsp)
+	jmp	.Lplain_\name
 SYM_CODE_END(\name)
 .endm
 
@@ -411,9 +455,9 @@ sysenter_holes:
 	FAST_PATH sysenter_entry_pti mitigations=1 pti=1
 
 SYM_CODE_START_LOCAL(sysenter_shared)
-.Lcall_rcx:
+.Lcall_r11:
 	UNWIND_HINT_UNKNOWN_CALLER
-	RETPOLINE_JMP %rcx
+	RETPOLINE_JMP %r11
 
 /*
  * Not ours: on to the kernel's own entry with every register, the flags and the
@@ -452,11 +496,12 @@ SYM_CODE_START_LOCAL(sysenter_shared)
 
 /*
  * A call that wants the kernel's slow path from the start. rsp = top of the
- * stack, IRQs off, rax = number, all others but rcx and r11 the caller's. As a
- * SYSCALL from the moment at which the kernel has its hardware frame.
+ * stack, IRQs off, rax = number, all others but rcx, rbp and r11 the caller's. As
+ * a SYSCALL from the moment at which the kernel has its hardware frame.
  */
 .Lslow:
 	UNWIND_HINT_UNKNOWN_CALLER
+	movq	FRAME(RBP)(%rsp), %rbp
 	movq	FRAME(RIP)(%rsp), %rcx
 	movl	$USER_FLAGS, %r11d
 	movq	$__USER_DS, FRAME(SS)(%rsp)	/* no longer ours */
@@ -464,66 +509,49 @@ SYM_CODE_START_LOCAL(sysenter_shared)
 	KERNEL_JMP entry_SYSCALL_64_after_hwframe
 
 /*
- * The body is done, rax = its result, and work is pending: signals, a
- * reschedule. rsp = top of the stack, IRQs off. Completes pt_regs and hands over
- * to the kernel's exit, which returns to its own IRET and not here.
- *
- * That exit does all of a system call's but ptrace's, audit's and the sys_exit
- * tracepoint's part. Those three are asked for by a call's entry or by a tracer
- * while the task is stopped, and it cannot have stopped since the entry found
- * none; only a tracepoint that was switched on meanwhile misses this one exit.
+ * The body is done, rax = its result, and work is pending: signals, a reschedule, a
+ * tracepoint that was switched on meanwhile. rbx = top of the stack, rbp =
+ * current, IRQs off. Completes pt_regs and hands over to the kernel's exit, which
+ * returns to its own IRET and not here.
  */
 .Lexit_work:
 	UNWIND_HINT_UNKNOWN_CALLER
-	movq	$__USER_DS, FRAME(SS)(%rsp)	/* no longer ours */
-	movq	%rax, FRAME(RAX)(%rsp)
-	movq	FRAME(RIP)(%rsp), %rcx
-	movq	%rcx, FRAME(RCX)(%rsp)
-	movq	$USER_FLAGS, FRAME(R11)(%rsp)
-	movq	%rbx, FRAME(RBX)(%rsp)
-	movq	%rbp, FRAME(RBP)(%rsp)
-	movq	%r12, FRAME(R12)(%rsp)
-	movq	%r13, FRAME(R13)(%rsp)
-	movq	%r14, FRAME(R14)(%rsp)
-	movq	%r15, FRAME(R15)(%rsp)
-	leaq	-PT_SIZE(%rsp), %rsp
+	leaq	-PT_SIZE(%rbx), %rsp
+	movq	%rax, PT_RAX(%rsp)
+	movq	PT_RIP(%rsp), %rcx
+	movq	%rcx, PT_RCX(%rsp)
+	movq	$USER_FLAGS, PT_R11(%rsp)
+#ifdef HAVE_TRACE_SYSCALL_EXIT
+	/*
+	 * There is no function for a call's whole exit here. What irqentry_exit()
+	 * leaves out is for ptrace, audit and the sys_exit tracepoint: the first two
+	 * are asked for by a call's entry or by a tracer while the task is stopped,
+	 * and it has not stopped since the entry found none. The third is made as a
+	 * part of the body, with FRAME_SS in place: it may be preempted.
+	 */
+	testb	$SYSCALL_TRACEPOINT, TASK_syscall_work(%rbp)
+	jz	.Lno_sys_exit
+	movq	%rsp, %rdi			/* regs */
+	movq	%rax, %rsi			/* result */
+	sti
+	KERNEL_CALL trace_syscall_exit
+	UNWIND_HINT_UNKNOWN_CALLER
+	cli
+.Lno_sys_exit:
+	movq	$__USER_DS, PT_SS(%rsp)		/* no longer ours */
 	movq	%rsp, %rdi			/* regs */
 	xorl	%esi, %esi			/* irqentry_state_t, unused from user mode */
 	KERNEL_PUSH return_to_usermode
 	KERNEL_JMP irqentry_exit
+#else
+	movq	$__USER_DS, PT_SS(%rsp)		/* no longer ours */
+	movq	%rsp, %rdi			/* regs */
+	KERNEL_PUSH return_to_usermode
+	sti					/* effective after the jmp: nothing
+						 * schedules us away in here */
+	KERNEL_JMP syscall_exit_to_user_mode
+#endif
 SYM_CODE_END(sysenter_shared)
-
-/*
- * Entries of sysenter_calls[] for what is not a plain body with up to three
- * arguments. Called as a body is: rdi = regs, IRQs on, the return
- * address on the stack, r8 to r10 still the caller's.
- */
-
-/* Outside the fast table: the kernel decides. */
-SYM_CODE_START(sysenter_call_slow)
-	UNWIND_HINT_UNKNOWN_CALLER
-	ANNOTATE_NOENDBR
-	cli
-	decq	PER_CPU_VAR(sysenter_count)	/* it is none, see above */
-	leaq	PT_SIZE(%rdi), %rsp
-	movq	FRAME(RDI)(%rsp), %rdi
-	movq	FRAME(RDX)(%rsp), %rdx
-	movq	FRAME(ORIG_RAX)(%rsp), %rax
-	jmp	.Lslow
-SYM_CODE_END(sysenter_call_slow)
-
-/* Four to six arguments: the rest of them belong into the frame as well. */
-SYM_CODE_START(sysenter_call_args5)
-SYM_INNER_LABEL(sysenter_call_args6, SYM_L_GLOBAL)
-	UNWIND_HINT_UNKNOWN_CALLER
-	ANNOTATE_NOENDBR
-	movq	%r10, PT_R10(%rdi)
-	movq	%r8, PT_R8(%rdi)
-	movq	%r9, PT_R9(%rdi)
-	movq	PT_ORIG_RAX(%rdi), %rcx		/* masked on entry */
-	movq	sysenter_bodies(, %rcx, 8), %rcx
-	RETPOLINE_JMP %rcx
-SYM_CODE_END(sysenter_call_args5)
 
 	.balign	8
 SYM_CODE_START_LOCAL(sysenter_verw_selector)

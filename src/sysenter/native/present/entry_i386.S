@@ -199,7 +199,7 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	testl	$EXIT_SYSCALL_WORK, TASK_syscall_work(%edx)
 	jnz	.Lexit_work
 
-.Lleave:					/* sysenter_leave_syscall replaces the rest */
+SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)	/* sysenter_leave_syscall replaces the rest */
 	movl	PT_OLDESP(%esp), %ecx		/* SYSEXIT: ESP */
 	movl	%ecx, %ebp			/* nothing of the kernel's in it */
 	movl	PT_EIP(%esp), %edx		/* SYSEXIT: EIP, the landing pad */
@@ -397,6 +397,7 @@ SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
 _ASM_NOKPROBE(sysenter_entry)
 _ASM_NOKPROBE(sysenter_call_body)
 _ASM_NOKPROBE(sysenter_body_returns)
+_ASM_NOKPROBE(sysenter_leaves)
 _ASM_NOKPROBE(sysenter_call_slow)
 _ASM_NOKPROBE(sysenter_call_args6)
 _ASM_NOKPROBE(sysenter_call_args5)

@@ -14,6 +14,14 @@
  */
 #define FRAME_MAGIC	0x5359
 
+/*
+ * amd64: what sysenter_proofs[] holds for numbers that the fast path does not take
+ * as they are. Bit 62 without bit 63 is in no address and no selector.
+ */
+#define NUMBER_SLOW	(1 << 30)	/* in the upper half */
+#define NUMBER_WIDE	1		/* and in the lower: more than three arguments */
+
 /* AMD's SYSCALL: one CPU's entry and the two holes in it, syscall_i386.S */
 #define SYSENTER_HEAD_SIZE	64
+#define SYSENTER_HEAD_STACK	9	/* offset in it at which ESP is no longer the caller's */
 #endif

@@ -16,10 +16,15 @@ struct kernel_hole {
 extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 
 #ifdef CONFIG_X86_64
+#ifdef HAVE_TRACE_SYSCALL_EXIT
+#define EXIT_SYMBOLS(X)	X(irqentry_exit) X(trace_syscall_exit)
+#else
+#define EXIT_SYMBOLS(X)	X(syscall_exit_to_user_mode)
+#endif
 #define KERNEL_SYMBOLS(X)			\
+	EXIT_SYMBOLS(X)				\
 	X(entry_SYSENTER_compat)		\
 	X(entry_SYSCALL_64_after_hwframe)	\
-	X(irqentry_exit)			\
 	X(cpu_tss_rw)				\
 	X(init_top_pgt)				\
 	X(flush_tlb_all)			\
@@ -27,8 +32,17 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 	X(put_task_stack)			\
 	X(wake_up_state)
 #else
+#ifdef CONFIG_X86_MCE
+#define KERNEL_MACHINE_CHECK(X)	X(asm_exc_machine_check)
+#else
+#define KERNEL_MACHINE_CHECK(X)
+#endif
 #define KERNEL_SYMBOLS(X)		\
 	X(entry_SYSENTER_32)		\
+	X(asm_exc_debug)		\
+	X(asm_exc_nmi)			\
+	KERNEL_MACHINE_CHECK(X)		\
+	X(switch_mm_irqs_off)		\
 	X(do_SYSENTER_32)		\
 	X(syscall_exit_to_user_mode)	\
 	X(restore_all_switch_stack)	\

@@ -11,13 +11,14 @@
 #include <linux/kdebug.h>
 #include <linux/module.h>
 #include <linux/ptrace.h>
+#include <linux/random.h>
 #include <linux/smp.h>
 #include <linux/syscore_ops.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 
 DEFINE_PER_CPU(unsigned long, sysenter_count);
-DEFINE_PER_CPU(u32, sysenter_kstack_offset);
+DEFINE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 static enum cpuhp_state hotplug_state;
 
@@ -49,6 +50,22 @@ int sysenter_fault(void)
 }
 #endif
 
+static bool unsafe;
+module_param(unsafe, bool, 0444);
+MODULE_PARM_DESC(unsafe, "load although the kernel applies a mitigation that this entry has not; taints the kernel");
+
+int __init sysenter_lacks(const char *mitigation)
+{
+	if (!unsafe) {
+		pr_err("refused: the kernel %s and this entry does not; unsafe=1 loads it without\n", mitigation);
+		return -EOPNOTSUPP;
+	}
+	pr_warn("unsafe=1: the kernel %s and this entry does not: calls on the fast path are not protected by it\n",
+		mitigation);
+	add_taint(TAINT_USER, LOCKDEP_STILL_OK);	/* an unsafe operation that the user asked for */
+	return 0;
+}
+
 /* Runs on `cpu`; a CPU whose entry is neither the kernel's nor ours is another's. */
 static int sysenter_cpu_online(unsigned int cpu)
 {
@@ -75,17 +92,29 @@ static int sysenter_cpu_offline(unsigned int cpu)
 
 /*
  * S3: the kernel writes its own value into the boot CPU's SYSENTER registers. Of
- * SYSCALL's it brings back EFER and not STAR: take both away before.
+ * SYSCALL's it brings back EFER and not STAR: take both away before. So the gates
+ * with them, which need TR: the kernel loads it some way after the IDT.
  */
 static int sysenter_suspend_cpu(void)
 {
-	return sysenter_by_syscall ? sysenter_cpu_offline(smp_processor_id()) : 0;
+	if (sysenter_by_syscall) {
+		sysenter_cpu_offline(smp_processor_id());
+		sysenter_gates_write(false);
+	}
+	return 0;
+}
+
+static void sysenter_resume_cpu(void)
+{
+	if (sysenter_by_syscall)
+		sysenter_gates_write(true);
+	sysenter_cpu_online(smp_processor_id());
 }
 
 #ifdef HAVE_SYSCORE	/* since 6.19 the operations are const, with data beside them */
 static void sysenter_resume(void *data)
 {
-	sysenter_cpu_online(smp_processor_id());
+	sysenter_resume_cpu();
 }
 
 static int sysenter_suspend(void *data)
@@ -100,13 +129,8 @@ static struct syscore sysenter_syscore = { .ops = &sysenter_syscore_ops };
 #else
 #define register_syscore	register_syscore_ops
 #define unregister_syscore	unregister_syscore_ops
-static void sysenter_resume(void)
-{
-	sysenter_cpu_online(smp_processor_id());
-}
-
 static struct syscore_ops sysenter_syscore = {
-	.suspend = sysenter_suspend_cpu, .resume = sysenter_resume,
+	.suspend = sysenter_suspend_cpu, .resume = sysenter_resume_cpu,
 };
 #endif
 
@@ -153,8 +177,10 @@ MODULE_PARM_DESC(fast_table, "how many system calls take the fast path");
 
 static int __init sysenter_init(void)
 {
-	int error;
+	int error, cpu;
 
+	for_each_possible_cpu(cpu)
+		per_cpu(sysenter_kstack_offset, cpu) = get_random_long() | 1;
 	if ((error = sysenter_find_kernel()) || (error = sysenter_guard()) ||
 	    (error = sysenter_arch_check()) || (error = sysenter_fill_calls()) ||
 	    (error = sysenter_fill_holes()))

@@ -16,6 +16,9 @@
 #include <asm/tlbflush.h>
 #include <uapi/asm/processor-flags.h>
 #include "frame.h"
+#ifdef CONFIG_X86_32
+#include "taskgate.h"
+#endif
 
 int main(void)
 {
@@ -65,6 +68,12 @@ int main(void)
 	DEFINE(ENTRY_STACK_TO_SP1,
 	       offsetof(struct cpu_entry_area, tss.x86_tss.sp1) -
 	       offsetofend(struct cpu_entry_area, entry_stack_page.stack));
+
+	OFFSET(GATE_swallow, sysenter_task, swallow);
+	DEFINE(MM_SWITCHING, (unsigned long)LOADED_MM_SWITCHING);
+	/* in a descriptor of a TSS (SDM Vol. 3, "TSS Descriptor") */
+	DEFINE(TSS_TYPE, 5);
+	DEFINE(TSS_BUSY, 2);
 #endif
 #ifdef CONFIG_X86_64
 	/*
@@ -75,9 +84,7 @@ int main(void)
 	DEFINE(ODD_FLAGS, 0x3fffff &
 	       ~(X86_EFLAGS_CF | X86_EFLAGS_FIXED | X86_EFLAGS_PF | X86_EFLAGS_AF |
 		 X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_OF));
-#ifdef CONFIG_UNWIND_USER
-	OFFSET(TASK_unwind_mask, task_struct, unwind_info.unwind_mask);
-#endif
+	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
 	OFFSET(TSS_SP0, tss_struct, x86_tss.sp0);
 	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);
 #ifdef HAVE_PCPU_HOT

@@ -25,9 +25,11 @@
  * One entry for each CPU, since no register and no segment leads to this CPU's
  * data. SYSENTER_HEAD_SIZE apart; syscall_i386.c writes the two holes.
  *
- * HAZARD: an NMI, #DB or #MC before either of the first two instructions pushes
- * its frame where the caller's ESP points, at CPL 0. A caller brings about #DB
- * by TF whenever it wants. Hence allow=syscall-window, docs/amd.md.
+ * HAZARD: an NMI, #DB or #MC before either of the first two instructions finds
+ * the caller's ESP at CPL 0, and a caller brings about #DB by TF whenever it
+ * wants. Through an interrupt gate its frame would go where that ESP points. So
+ * these three go through task gates, which send the call to
+ * sysenter_syscall_odd_flags (taskgate_i386.c).
  */
 	.section .rodata.sysenter_head_holes, "a"
 	.globl	sysenter_head_holes
@@ -49,11 +51,12 @@ SYM_CODE_START(sysenter_syscall_heads)
 	popfl
 	.byte	0xbc				/* movl end of this CPU's entry stack, %esp */
 2:	.long	0
-	jmp	.Lsyscall_odd_flags
+	jmp	sysenter_syscall_odd_flags
 	.pushsection .rodata.sysenter_head_holes, "a"
 	.long	1b, 2b
 	.popsection
 .endr
+SYM_INNER_LABEL(sysenter_syscall_heads_end, SYM_L_GLOBAL)
 SYM_CODE_END(sysenter_syscall_heads)
 
 SYM_CODE_START(sysenter_syscall)
@@ -77,7 +80,7 @@ SYM_CODE_START(sysenter_syscall)
 	jmp	.Lbuild_frame
 
 /* As the vDSO's SYSENTER would come: the kernel's own entry cleans the flags. */
-.Lsyscall_odd_flags:
+SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
 	pushfl
 	andl	$(SYSENTER_NR - 1), %eax
 	popfl
@@ -85,7 +88,7 @@ SYM_CODE_START(sysenter_syscall)
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
- * Written over .Lleave at load time. The load of fs stands at the same distance
+ * Written over sysenter_leaves at load time. The load of fs stands at the same distance
  * in both, so that its fix-up serves both. No VERW: AMD's processors have no
  * MDS; syscall_i386.c refuses where the kernel thinks otherwise.
  */
@@ -96,16 +99,20 @@ SYM_INNER_LABEL(sysenter_leave_syscall, SYM_L_GLOBAL)
 .Lleave_syscall_fs:
 	mov	PT_FS(%esp), %fs
 	movl	%ebp, %esp
-	/* HAZARD: NMI, #MC here push at the caller's ESP; SYSRET sets IF */
+	/* HAZARD: NMI, #MC here: the caller's ESP again; from the gates back to sysenter_leaves */
+SYM_INNER_LABEL(sysenter_leave_syscall_sysret, SYM_L_GLOBAL)
 	sysret
 SYM_INNER_LABEL(sysenter_leave_syscall_end, SYM_L_GLOBAL)
 SYM_CODE_END(sysenter_syscall)
 
 _ASM_NOKPROBE(sysenter_syscall_heads)
 _ASM_NOKPROBE(sysenter_syscall)
+_ASM_NOKPROBE(sysenter_syscall_odd_flags)
+_ASM_NOKPROBE(sysenter_leave_syscall)
+_ASM_NOKPROBE(sysenter_leave_syscall_sysret)
 
 	.pushsection .rodata
 	.globl	sysenter_leave
 	.balign	4
-sysenter_leave:	.long	.Lleave, .Lleft, .Lload_fs - .Lleave, .Lleave_syscall_fs - sysenter_leave_syscall
+sysenter_leave:	.long	sysenter_leaves, .Lleft, .Lload_fs - sysenter_leaves, .Lleave_syscall_fs - sysenter_leave_syscall
 	.popsection

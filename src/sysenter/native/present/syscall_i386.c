@@ -2,8 +2,8 @@
 /*
  * Entry by AMD's SYSCALL (syscall_i386.S): who gets it, and its registers.
  *
- * A 32-bit kernel leaves EFER.SCE off: SYSCALL does not set ESP. What that
- * costs here is in docs/amd.md, and asked for by allow=syscall-window.
+ * A 32-bit kernel leaves EFER.SCE off: SYSCALL does not set ESP. How that is
+ * made harmless is in taskgate_i386.c.
  */
 #include "sysenter.h"
 #include "frame.h"
@@ -15,25 +15,17 @@
 #include <asm/msr.h>
 #include <asm/segment.h>
 
-static char *entry = "auto", *allow = "";
+static char *entry = "auto";
 module_param(entry, charp, 0444);
 MODULE_PARM_DESC(entry, "auto (SYSENTER where there is one), sysenter or syscall");
-module_param(allow, charp, 0444);
-MODULE_PARM_DESC(allow, "syscall-window: enter by SYSCALL although it is open to every user's TF");
 
 bool sysenter_by_syscall;
-
-/* syscall_i386.S */
-extern const char sysenter_syscall_heads[];
-extern const char sysenter_leave_syscall[], sysenter_leave_syscall_end[];
-extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either exit */
 
 /* In each head: where two addresses of this CPU's go. */
 extern const struct {
 	unsigned long sp1, entry_stack;
 } sysenter_head_holes[NR_CPUS];
 
-extern unsigned long kernel_get_cpu_entry_area;
 static DEFINE_PER_CPU(u64, stock_star);
 
 static unsigned long head(unsigned int cpu)
@@ -87,14 +79,12 @@ int __init sysenter_choose(void)
 #endif
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
 	if (boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF)) {
-		pr_err("refused: the kernel clears CPU buffers on each exit and the SYSRET exit does not; boot with mds=off\n");
-		return -EOPNOTSUPP;
+		int error = sysenter_lacks("clears CPU buffers on each exit (mds: boot with mds=off)");
+
+		if (error)
+			return error;
 	}
 #endif
-	if (strcmp(allow, "syscall-window")) {
-		pr_err("refused: SYSCALL enters on the caller's stack pointer, so that NMI, machine check and, for any user who sets TF, #DB write where it points; allow=syscall-window accepts that, on machines without users to fear\n");
-		return -EPERM;
-	}
 	return 0;
 }
 
@@ -121,9 +111,10 @@ int __init sysenter_syscall_prepare(void)
 		if (error)
 			return error;
 	}
-	pr_warn("entry by SYSCALL with its window open (allow=syscall-window): a user who sets TF can write to kernel memory\n");
-	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
-	return sysenter_poke(sysenter_leave[0], sysenter_leave_syscall, size);
+	error = sysenter_poke(sysenter_leave[0], sysenter_leave_syscall, size) ?: sysenter_gates_open();
+	if (!error)
+		pr_info("entry by SYSCALL; #DB, NMI and #MC go through task gates\n");
+	return error;
 }
 
 unsigned long sysenter_syscall_read(void)

@@ -21,11 +21,19 @@ extern unsigned long kernel_entry_SYSENTER_compat, kernel_cpu_tss_rw, kernel_ini
 extern unsigned long kernel_flush_tlb_all;
 #define kernel_stock_entry	kernel_entry_SYSENTER_compat
 #else
-extern unsigned long kernel_entry_SYSENTER_32;
+extern unsigned long kernel_entry_SYSENTER_32, kernel_get_cpu_entry_area;
+extern unsigned long kernel_asm_exc_debug, kernel_asm_exc_nmi, kernel_asm_exc_machine_check;
+extern unsigned long kernel_switch_mm_irqs_off;
 #define kernel_stock_entry	kernel_entry_SYSENTER_32
 #endif
 unsigned long sysenter_lookup(const char *symbol);	/* 0 if there is none */
 int sysenter_fill_holes(void);		/* writes them into the entry code */
+
+/*
+ * main.c: the kernel applies a mitigation that this entry has not; `mitigation` goes on
+ * from "the kernel". -EOPNOTSUPP, logged as a refusal; with unsafe=1 a warning, a taint, 0.
+ */
+int sysenter_lacks(const char *mitigation);
 
 /* arch_*.c */
 int sysenter_arch_find_kernel(void);	/* those of kernel_* that have several names */
@@ -33,6 +41,8 @@ int sysenter_arch_check(void);		/* 0 if this processor, as the kernel drives it,
 bool sysenter_arch_check_cpu(void);	/* the same of the CPU that this runs on */
 int sysenter_arch_prepare(void);	/* before the first CPU is entered here */
 void sysenter_arch_undo(void);		/* after the last */
+void sysenter_arch_slow_call(unsigned int nr);	/* fill the entry's tables */
+void sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body);
 extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
 
 #ifdef CONFIG_X86_32
@@ -45,14 +55,25 @@ int sysenter_choose(void);		/* the parameter entry=, and what the processor has 
 int sysenter_syscall_prepare(void);	/* writes the heads and the exit */
 unsigned long sysenter_syscall_read(void);
 void sysenter_syscall_write(unsigned long entry);
+
+/* syscall_i386.S */
+extern const char sysenter_syscall_heads[], sysenter_syscall_heads_end[], sysenter_syscall_odd_flags[];
+extern const char sysenter_leave_syscall[], sysenter_leave_syscall_sysret[], sysenter_leave_syscall_end[];
+extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either exit */
+
+/* taskgate_i386.c: #DB, NMI and #MC while SYSCALL is on */
+int sysenter_gates_open(void);
+void sysenter_gates_close(void);
+void sysenter_gates_write(bool ours);	/* of an open one: ours or the kernel's */
 #else
 #define sysenter_by_syscall	false
 static inline unsigned long sysenter_syscall_read(void) { return 0; }
 static inline void sysenter_syscall_write(unsigned long entry) { }
+static inline void sysenter_gates_write(bool ours) { }
 #endif
 int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
 
-/* calls.c: fills sysenter_calls[] from the rule in calls.h (made at build time). */
+/* calls.c: fills the tables from the rule in calls.h (made at build time). */
 int sysenter_fill_calls(void);
 extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */
 
@@ -79,6 +100,6 @@ asmlinkage void sysenter_entry(void);
 extern const char sysenter_entry_end[];
 extern unsigned long sysenter_landing_pad;	/* i386: offset in the vDSO */
 DECLARE_PER_CPU(unsigned long, sysenter_count);	/* fast calls made */
-DECLARE_PER_CPU(u32, sysenter_kstack_offset);
+DECLARE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 #endif

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * #DB, NMI and #MC while SYSCALL is on.
+ *
+ * SYSCALL does not set ESP, so at three instruction boundaries of syscall_i386.S
+ * the caller's is in use at CPL 0. An interrupt gate changes no stack then: the
+ * processor would push a frame wherever the caller lets ESP point, and TF brings
+ * #DB about at will. A task gate takes everything from a TSS and pushes nothing.
+ *
+ * So these three vectors, which IF does not hold back, go through a task gate,
+ * as the kernel's own #DF does. The task
+ *  1. takes an interrupted SYSCALL out of the window, onto a stack of the
+ *     kernel's and, at its beginning, into the path for odd flags;
+ *  2. builds the frame that an interrupt gate would have pushed, where it would;
+ *  3. resumes at the kernel's own handler with all registers as interrupted.
+ *
+ * What a task switch loses (Intel SDM Vol. 3, "Task Management"; it loads CR3 and
+ * LDTR from the TSS and saves neither), and where it is had again:
+ *
+ * CR3: cpu_tlbstate.loaded_mm tells, except inside switch_mm_irqs_off(), between
+ *	its marking that as LOADED_MM_SWITCHING and writing the next mm. There init_mm's
+ *	page tables will do for the kernel, but must not stay: single-step the
+ *	interrupted code, unseen by anyone, until loaded_mm is true again.
+ * LDTR: what load_mm_ldt() makes of loaded_mm; while switching none, as
+ *	switch_ldt() comes after. But gs may still be of current's LDT then, so it is
+ *	loaded under that.
+ * TR, busy bits, CR0.TS, NT: put right by TASK_RESUME.
+ * DR7's L bits: Linux uses the G bits.
+ *
+ * No #DB comes while its task is busy: TF is off in it, DR7 cleared first of all,
+ * and NMI's and #MC's handlers clear DR7 too. NMIs stay blocked in the task for
+ * NMI. Each may come within another's task: the back link tells which it was.
+ */
+#include "sysenter.h"
+#include "frame.h"
+#include "taskgate.h"
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
+#include <linux/vmalloc.h>
+#include <asm/cmpxchg.h>
+#include <asm/debugreg.h>
+#include <asm/mmu_context.h>
+#include <asm/ptrace.h>
+#include <asm/segment.h>
+#include <asm/trapnr.h>
+#include "offsets.h"
+
+#define TASK_PAGES_ORDER	1	/* the handlers of NMIs that come in a task run on its stack */
+
+/* tasks_i386.S: the tasks, and where each jumps on, in the order of gates[] */
+void sysenter_task_debug(void);
+void sysenter_task_nmi(void);
+void sysenter_task_machine_check(void);
+extern const unsigned long sysenter_task_handlers[];
+extern const char sysenter_tasks[], sysenter_tasks_end[];
+
+static struct {
+	unsigned int vector;
+	unsigned long *handler;
+	void (*task)(void);
+	u64 stock, ours;		/* gates */
+} gates[] = {
+	{ X86_TRAP_DB, &kernel_asm_exc_debug, sysenter_task_debug },
+	{ X86_TRAP_NMI, &kernel_asm_exc_nmi, sysenter_task_nmi },
+#ifdef CONFIG_X86_MCE
+	{ X86_TRAP_MC, &kernel_asm_exc_machine_check, sysenter_task_machine_check },
+#endif
+};
+
+static DEFINE_PER_CPU(struct sysenter_task *, tasks[ARRAY_SIZE(gates)]);
+static DEFINE_PER_CPU(bool, stepping);	/* through switch_mm_irqs_off() */
+
+/* Those that asm/segment.h gives no name; one for each gate, then one for an LDT */
+static const u8 free_slots[] = { 28, 29, 30, 11 };
+#define GS_LDT_SLOT	free_slots[ARRAY_SIZE(free_slots) - 1]
+
+static struct mm_struct **loaded_mm;	/* per CPU, as %fs has it */
+static u64 *idt;			/* writable */
+
+/* As load_mm_ldt(): the mm's present one, for which other CPUs' IPI may yet be to come. */
+static __always_inline u16 ldt_selector(struct sysenter_task *this, unsigned int slot, struct mm_struct *mm)
+{
+#ifdef CONFIG_MODIFY_LDT_SYSCALL
+	struct ldt_struct *ldt = mm ? READ_ONCE(mm->context.ldt) : NULL;
+
+	if (ldt) {
+		set_tssldt_descriptor(&this->gdt[slot], (unsigned long)ldt->entries, DESC_LDT,
+				      ldt->nr_entries * LDT_ENTRY_SIZE - 1);
+		return slot * 8;
+	}
+#endif
+	return 0;
+}
+
+/*
+ * DR_STEP of a single step through switch_mm_irqs_off() is ours; the kernel is
+ * to see what else there was, a breakpoint of its own, say.
+ */
+static __always_inline bool is_only_our_step(void)
+{
+	unsigned long dr6;
+
+	get_debugreg(dr6, 6);
+	dr6 ^= DR6_RESERVED;
+	if (!(dr6 & DR_STEP))
+		return false;
+	dr6 &= ~DR_STEP;
+	set_debugreg(dr6 ^ DR6_RESERVED, 6);
+	return !(dr6 & DR_TRAP_BITS);
+}
+
+/* CR3 and LDTR of the interrupted task, and its flags and gs with them. */
+static __always_inline void find_mm(struct sysenter_task *this, struct x86_hw_tss *old, struct sysenter_resume *resume)
+{
+	struct mm_struct *mm = *this_cpu_ptr(loaded_mm);
+
+	if (this->debug && __this_cpu_read(stepping) && !(old->cs & SEGMENT_RPL_MASK)) {
+		this->swallow = is_only_our_step();
+		old->flags &= ~X86_EFLAGS_TF;
+		__this_cpu_write(stepping, false);
+	}
+	if (mm == (struct mm_struct *)MM_SWITCHING) {
+		resume->cr3 = this->tss.__cr3;
+		resume->ldt = 0;
+		/* an NMI at the end of a task for #DB: that has seen to the step, and may be busy yet */
+		if (old->ip - (unsigned long)sysenter_tasks >= sysenter_tasks_end - sysenter_tasks) {
+			old->flags |= X86_EFLAGS_TF;
+			__this_cpu_write(stepping, true);
+		}
+	} else {
+		resume->cr3 = __pa(mm->pgd);
+		resume->ldt = ldt_selector(this, GDT_ENTRY_LDT, mm);
+	}
+	resume->gs_ldt = resume->ldt;
+	if (old->gs & SEGMENT_TI_MASK && current->mm != mm)
+		resume->gs_ldt = ldt_selector(this, GS_LDT_SLOT, current->mm);
+}
+
+/*
+ * Out of the window: at its beginning to what the head does with odd flags, at
+ * its end back to the beginning of the exit, whose frame is as it was.
+ */
+static __always_inline void leave_window(struct sysenter_task *this, struct x86_hw_tss *old)
+{
+	unsigned long in_heads = old->ip - (unsigned long)sysenter_syscall_heads;
+
+	if (in_heads < sysenter_syscall_heads_end - sysenter_syscall_heads &&
+	    in_heads % SYSENTER_HEAD_SIZE < SYSENTER_HEAD_STACK) {
+		if (in_heads % SYSENTER_HEAD_SIZE == 0)
+			old->cx = old->sp;
+		old->sp = this->entry_stack;
+		old->ip = (unsigned long)sysenter_syscall_odd_flags;
+	} else if (old->ip == sysenter_leave[0] + (sysenter_leave_syscall_sysret - sysenter_leave_syscall)) {
+		old->sp = *this->sp1 - sizeof(struct pt_regs);
+		old->ip = sysenter_leave[0];
+	}
+}
+
+/* A task within a task: the processor has saved what it interrupted over its first state. */
+static __always_inline void start_afresh(struct x86_hw_tss *old)
+{
+	struct sysenter_task *task = container_of(old, struct sysenter_task, tss);
+
+	task->start.back_link = old->back_link;
+	*old = task->start;
+}
+
+/*
+ * The task of all gates. Returns what TASK_RESUME takes, on the stack that goes
+ * on. Stacks are flat but the one of the IRET to a 16-bit stack (espfix).
+ */
+noinstr __visible struct sysenter_resume *sysenter_task_body(struct sysenter_task *this)
+{
+	unsigned long dr7 = local_db_save();
+	struct desc_struct *from = &this->gdt[this->tss.back_link / 8];
+	struct x86_hw_tss *old = (void *)get_desc_base(from);
+	unsigned long base = 0, ss = __KERNEL_DS, *stack;
+	struct sysenter_resume mm = { .cr3 = old->__cr3 }, *resume;
+
+	this->swallow = false;
+	if (this->tss.back_link == GDT_ENTRY_TSS * 8)
+		find_mm(this, old, &mm);
+	if (old->cs & SEGMENT_RPL_MASK) {
+		stack = (unsigned long *)old->sp0;
+		*--stack = old->ss;
+		*--stack = old->sp;
+	} else {
+		leave_window(this, old);
+		ss = old->ss;
+		if (ss == __ESPFIX_SS)
+			base = get_desc_base(&this->gdt[GDT_ENTRY_ESPFIX_SS]);
+		stack = (unsigned long *)(old->sp + base);
+	}
+	resume = (void *)stack - sizeof(*resume);
+	*resume = (struct sysenter_resume) {
+		.old_type = (u8 *)from + TSS_TYPE, .tr = this->tss.back_link,
+		.own_type = (u8 *)&this->gdt[this->slot] + TSS_TYPE, .dr7 = dr7,
+		.gs_ldt = mm.gs_ldt, .gs = old->gs, .ldt = mm.ldt, .cr3 = mm.cr3,
+		.di = old->di, .si = old->si, .bp = old->bp, .bx = old->bx,
+		.dx = old->dx, .cx = old->cx, .ax = old->ax,
+		.fs = old->fs, .es = old->es, .ds = old->ds,
+		.sp = (unsigned long)&resume->ip - base, .ss = ss,
+		.ip = old->ip, .cs = old->cs, .flags = old->flags,
+	};
+	if (this->tss.back_link != GDT_ENTRY_TSS * 8)
+		start_afresh(old);
+	return resume;
+}
+
+/* Where the kernel marks loaded_mm: `movl $LOADED_MM_SWITCHING, %fs:cpu_tlbstate` */
+static int __init find_loaded_mm(void)
+{
+	static const u8 head[] __initconst = { 0x64, 0xc7, 0x05 };
+	const u8 *code = (const u8 *)kernel_switch_mm_irqs_off;
+	u32 found = 0, value;
+	unsigned int i;
+	bool right;
+
+	for (i = 0; i < 512; i++) {
+		memcpy(&value, code + i + 7, sizeof(value));
+		if (memcmp(code + i, head, sizeof(head)) || value != MM_SWITCHING)
+			continue;
+		memcpy(&value, code + i + 3, sizeof(value));
+		if (found && found != value)
+			found = 1;	/* no address */
+		else
+			found = value;
+	}
+	loaded_mm = (void *)found;
+	preempt_disable();
+	right = found > 1 && *this_cpu_ptr(loaded_mm) == current->active_mm;
+	preempt_enable();
+	if (right)
+		return 0;
+	pr_err("refused: this kernel's switch_mm_irqs_off() is not of the kind known here\n");
+	return -ENOENT;
+}
+
+/* The IDT is mapped read-only, twice; all CPUs have the same. */
+static int __init map_idt(void)
+{
+	struct desc_ptr where;
+	unsigned int level, i;
+	struct page *page;
+	void *mapped;
+	pte_t *pte;
+
+	store_idt(&where);
+	pte = lookup_address(where.address, &level);
+	if (!pte || level != PG_LEVEL_4K) {
+		pr_err("refused: this kernel's IDT is not mapped as known here\n");
+		return -ENXIO;
+	}
+	page = pte_page(*pte);
+	mapped = sysenter_fault() ? NULL : vmap(&page, 1, VM_MAP, PAGE_KERNEL);
+	if (!mapped)
+		return -ENOMEM;
+	idt = mapped + offset_in_page(where.address);
+	for (i = 0; i < ARRAY_SIZE(gates); i++) {
+		gate_desc gate;
+
+		gates[i].stock = idt[gates[i].vector];
+		memcpy(&gate, &gates[i].stock, sizeof(gate));
+		if (gate.bits.type != GATE_INTERRUPT || gate_offset(&gate) != *gates[i].handler) {
+			pr_err("refused: the gate of exception %u is not the kernel's; another module has it\n",
+			       gates[i].vector);
+			return -EBUSY;
+		}
+	}
+	return 0;
+}
+
+static int __init check_slots(void)
+{
+	unsigned int cpu, i;
+
+	BUILD_BUG_ON(ARRAY_SIZE(free_slots) < ARRAY_SIZE(gates) + 1);
+	for_each_possible_cpu(cpu)
+		for (i = 0; i < ARRAY_SIZE(free_slots); i++) {
+			if (desc_empty(&get_cpu_gdt_rw(cpu)[free_slots[i]]))
+				continue;
+			pr_err("refused: entry %u of the GDT is in use; another module has it\n", free_slots[i]);
+			return -EBUSY;
+		}
+	return 0;
+}
+
+static int __init make_task(unsigned int cpu, unsigned int i)
+{
+	struct cpu_entry_area *area = ((struct cpu_entry_area *(*)(int))kernel_get_cpu_entry_area)(cpu);
+	unsigned long pages = sysenter_fault() ? 0 : __get_free_pages(GFP_KERNEL | __GFP_ZERO, TASK_PAGES_ORDER);
+	struct sysenter_task *task = (void *)pages;
+
+	if (!task)
+		return -ENOMEM;
+	*task = (struct sysenter_task) {
+		.tss = {
+			.__cr3 = area->doublefault_stack.tss.__cr3,	/* init_mm's */
+			.ip = (unsigned long)gates[i].task, .cs = __KERNEL_CS,
+			.sp = pages + (PAGE_SIZE << TASK_PAGES_ORDER), .ss = __KERNEL_DS,
+			.ds = __USER_DS, .es = __USER_DS, .fs = __KERNEL_PERCPU,
+			.flags = X86_EFLAGS_FIXED, .ax = pages, .bx = pages,
+			.io_bitmap_base = sizeof(task->tss),		/* none */
+		},
+		.gdt = get_cpu_gdt_rw(cpu),
+		.entry_stack = (unsigned long)(&area->entry_stack_page.stack + 1),
+		.sp1 = &area->tss.x86_tss.sp1,
+		.slot = free_slots[i],
+		.debug = gates[i].vector == X86_TRAP_DB,
+	};
+	task->start = task->tss;
+	per_cpu(tasks, cpu)[i] = task;
+	set_tssldt_descriptor(&task->gdt[task->slot], pages, DESC_TSS, sizeof(task->tss) - 1);
+	return 0;
+}
+
+void sysenter_gates_write(bool ours)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(gates); i++)
+		set_64bit(&idt[gates[i].vector], ours ? gates[i].ours : gates[i].stock);
+}
+
+static void passed(void *unused)
+{
+}
+
+static void free_all(void)
+{
+	unsigned int cpu, i;
+
+	for_each_possible_cpu(cpu) {
+		for (i = 0; i < ARRAY_SIZE(gates); i++) {
+			if (!per_cpu(tasks, cpu)[i])
+				continue;
+			memset(&get_cpu_gdt_rw(cpu)[GS_LDT_SLOT], 0, sizeof(struct desc_struct));
+			memset(&get_cpu_gdt_rw(cpu)[free_slots[i]], 0, sizeof(struct desc_struct));
+			free_pages((unsigned long)per_cpu(tasks, cpu)[i], TASK_PAGES_ORDER);
+		}
+	}
+	if (idt)
+		vunmap((void *)((unsigned long)idt & PAGE_MASK));
+}
+
+void sysenter_gates_close(void)
+{
+	sysenter_gates_write(false);
+	on_each_cpu(passed, NULL, 1);	/* no CPU is in a task that it entered before */
+	free_all();
+}
+
+int __init sysenter_gates_open(void)
+{
+	unsigned int cpu, i;
+	gate_desc gate;
+	int error = find_loaded_mm() ?: check_slots() ?: map_idt();
+
+	for (i = 0; i < ARRAY_SIZE(gates) && !error; i++) {
+		u32 relative = *gates[i].handler - (sysenter_task_handlers[i] + sizeof(relative));
+
+		error = sysenter_poke(sysenter_task_handlers[i], &relative, sizeof(relative));
+		pack_gate(&gate, GATE_TASK, 0, 0, 0, free_slots[i] * 8);
+		memcpy(&gates[i].ours, &gate, sizeof(gate));
+		for_each_possible_cpu(cpu)
+			error = error ?: make_task(cpu, i);
+	}
+	if (error)
+		free_all();
+	else
+		sysenter_gates_write(true);
+	return error;
+}

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's debugger interface (gdb's remote serial protocol), as far as tests need it: stop
+the machine before an instruction, do something, let it go on."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["options", "stop_at_each"]
+
+
+def options(path: Path) -> tuple[str, ...]:
+    """QEMU's, for an interface at the socket `path`."""
+    return ("-gdb", f"unix:{path},server=on,wait=off")
+
+
+class _Stub:
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._received = b""
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, command: str) -> None:
+        self._socket.sendall(f"${command}#{sum(command.encode()) & 0xFF:02x}".encode())
+
+    def reply(self, seconds: float) -> str:
+        """The next packet's contents. Raises TimeoutError."""
+        self._socket.settimeout(seconds)
+        while not (packet := re.search(rb"\$([^#]*)#..", self._received)):
+            more = self._socket.recv(4096)
+            if not more:
+                raise TimeoutError("the machine has gone")
+            self._received += more
+        self._received = self._received[packet.end() :]
+        self._socket.sendall(b"+")
+        return packet[1].decode()
+
+    def ask(self, command: str) -> str:
+        """The answer; that the machine stands, which connecting to it says too, is none."""
+        self.send(command)
+        while (answer := self.reply(10)).startswith("T"):
+            pass
+        return answer
+
+
+def stop_at_each(path: Path, addresses: list[int], action: Callable[[], None], seconds: float) -> list[int]:
+    """Stop the machine before the instruction at each of `addresses` in turn, do `action`
+    while it stands, and let it run on. Returns those at which it stopped in time."""
+    stub = _Stub(path)
+    stopped = []
+    try:
+        for address in addresses:
+            # connecting has stopped it, as the stop before has
+            assert stub.ask(f"Z1,{address:x},1") == "OK"
+            stub.send("c")
+            try:
+                stub.reply(seconds)
+            except TimeoutError:
+                break
+            stopped.append(address)
+            action()
+            assert stub.ask(f"z1,{address:x},1") == "OK"
+        stub.send("D")
+        time.sleep(0.1)
+    finally:
+        stub.close()
+    return stopped

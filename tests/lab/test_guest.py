@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a guest's log shows: tests rest on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sysenter.kernels.provide import provide
+from sysenter.lab.guest import guest_for, is_clean
+from sysenter.steps import Steps
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", "trixie-backports-amd64"])
+def test_a_kernels_warning_reaches_the_log_that_is_read(steps: Steps, kernel: str) -> None:
+    """WARN() logs at level 4; a clean log says something only if such a line would be in it."""
+    guest = guest_for(steps, provide(steps, kernel, offline=False), "tcg")
+    task = "echo '<4>WARNING: CPU: 0 PID: 1 at a test' >/dev/kmsg"
+    output = guest.run(steps, task, {}, what="a warning", timeout=60)
+    (line,) = is_clean(output.console)
+    assert "at a test" in line

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Sends NMIs to CPU 0 from CPU 1, for tests only, and tells where they found it:
+ *
+ *	pause=		at most so many microseconds from one to the next
+ *	head=, tail=	addresses that CPU 0 goes on at after an NMI in the window of
+ *			the SYSCALL entry, at its beginning and at its end
+ *
+ * Counts are parameters: taken; in_head, in_tail; stepped (in the middle of a
+ * change of page tables, from where it goes on single-stepped); wrong_tables (a
+ * program's were not in CR3: must be 0).
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/mm_types.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <asm/apic.h>
+#include <asm/nmi.h>
+#include <asm/pgtable.h>
+
+static unsigned long head, tail, taken, in_head, in_tail, stepped, wrong_tables;
+module_param(head, ulong, 0444);
+module_param(tail, ulong, 0444);
+module_param(taken, ulong, 0444);
+module_param(in_head, ulong, 0444);
+module_param(in_tail, ulong, 0444);
+module_param(stepped, ulong, 0444);
+module_param(wrong_tables, ulong, 0444);
+
+static unsigned int pause = 20;
+module_param(pause, uint, 0444);
+
+static struct task_struct *sender;
+static bool pending;
+
+static int on_nmi(unsigned int type, struct pt_regs *regs)
+{
+	if (!READ_ONCE(pending) || smp_processor_id())
+		return NMI_DONE;
+	taken++;
+	in_head += regs->ip == head;
+	in_tail += regs->ip == tail;
+	stepped += !user_mode(regs) && regs->flags & X86_EFLAGS_TF;
+	/* a program that runs has its own page tables */
+	wrong_tables += user_mode(regs) && read_cr3_pa() != __pa(current->mm->pgd);
+	WRITE_ONCE(pending, false);
+	return NMI_HANDLED;
+}
+
+static int send(void *unused)
+{
+	unsigned long flags;
+
+	while (!kthread_should_stop()) {
+		local_irq_save(flags);
+		WRITE_ONCE(pending, true);
+		apic->send_IPI(0, NMI_VECTOR);
+		local_irq_restore(flags);
+		while (READ_ONCE(pending) && !kthread_should_stop())
+			cpu_relax();
+		udelay(1 + get_random_u32() % pause);
+		cond_resched();
+	}
+	return 0;
+}
+
+static int __init nmis_init(void)
+{
+	int error = register_nmi_handler(NMI_LOCAL, on_nmi, 0, "nmis");
+
+	if (error)
+		return error;
+	sender = kthread_create(send, NULL, "nmis");
+	if (IS_ERR(sender)) {
+		unregister_nmi_handler(NMI_LOCAL, "nmis");
+		return PTR_ERR(sender);
+	}
+	kthread_bind(sender, 1);
+	wake_up_process(sender);
+	return 0;
+}
+
+static void __exit nmis_exit(void)
+{
+	kthread_stop(sender);
+	unregister_nmi_handler(NMI_LOCAL, "nmis");
+}
+
+module_init(nmis_init);
+module_exit(nmis_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Sends NMIs, for sysenter's tests");
