@@ -29,9 +29,11 @@ TASK_SIZE, THREAD_SIZE = 0xC0000000, 8192
 EFAULT = -14 & 0xFFFFFFFF
 
 _TEXT = 0xC4000000  # a copy in the direct mapping
-# variant -> tasks above, or below, the entry stacks
-_TASKS_AT = {"": (0xC5000000, 0xC5004000, 0xC5008000), "low": (0xC1000000, 0xC1004000, 0xC1008000)}
-_TSS = (0xC2310000, 0xC2332000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
+# variant -> tasks above, or below, the entry stacks. On 2.2 each task's TSS is in it, on 2.4 there is one for
+# each CPU (256 bytes apart in truth; apart here, to tell them apart): bits 24 to 29 of their addresses are both.
+_TASKS_AT = {"": (0xFF000000, 0xFF004000, 0xFF008000), "low": (0xC0800000, 0xC0804000, 0xC0808000)}
+_TSS_AT = {"": (0xC0910000, 0xC0932000), "low": (0xFF310000, 0xFF332000)}
+_BUSY_TSS = 0x8B  # access byte (SDM Vol. 3A, TSS Descriptor)
 _BLOCK = 0xC2510000  # 2.2, gentle: cells in its first page, a slot for each CPU
 _SLOTS = (_BLOCK + 0xE000, _BLOCK + 0xF000)
 _AVL_BYTE, _AVL = 6, 0x10  # of a TSS's descriptor: the task's cell is right
@@ -55,11 +57,12 @@ class Legacy(Kernel):
     task_size = TASK_SIZE
     pt_size = 60
     wraps = True
+    plain = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
         self.way, self.offsets, self.name = way, offsets, f"legacy-{way}"
-        self.tasks_at = _TASKS_AT[variant]
+        self.tasks_at, self.tss = _TASKS_AT[variant], _TSS_AT[variant]
         self.numbers = offsets["NR_CALLS"]
         self.memory = memory = Memory(64 * PAGE)
         code = entry.sections[".text"].data
@@ -82,7 +85,7 @@ class Legacy(Kernel):
         for number, start in enumerate(self.tasks_at):
             memory.add(f"task {number}'s stack", Area.TASK_STACK, start + PAGE, PAGE, task=number)
         for cpu in range(2):
-            memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, _TSS[cpu], 256, cpu=cpu)
+            memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, self.tss[cpu], 256, cpu=cpu)
             memory.add(f"CPU {cpu}'s slot", Area.ENTRY_STACK, _SLOTS[cpu], 128, cpu=cpu)
         self.program = lay_out(
             entry, ".text", memory, {".text": _TEXT},
@@ -100,7 +103,7 @@ class Legacy(Kernel):
         memory.write(symbols["sysenter_kernel_debug"], _FUNCTIONS["kernel_debug"])
         memory.write(symbols["sysenter_kernel_nmi"], _FUNCTIONS["kernel_nmi"])
         memory.write(symbols["sysenter_gdt"], _GDT)
-        low, high = (_TSS[0], _TSS[1] + 89) if way == "tss" else (_BLOCK, _BLOCK + 0x10000)
+        low, high = (self.tss[0], self.tss[1] + 89) if way == "tss" else (_BLOCK, _BLOCK + 0x10000)
         if way != "tss":
             for label in ("sysenter_gdt_test", "sysenter_gdt_mark"):
                 memory.write(symbols[label] - 5, _GDT + _AVL_BYTE - _BLOCK)
@@ -155,8 +158,8 @@ class Legacy(Kernel):
         self.set_field(task.number, "TASK_CPU", cpu.number)
         stack = _SLOTS[cpu.number] + 128
         if self.way == "tss":
-            self.memory.write(_TSS[cpu.number] + 4, esp0)
-            stack = _TSS[cpu.number] + 88
+            self.memory.write(self.tss[cpu.number] + 4, esp0)
+            stack = self.tss[cpu.number] + 88
         else:
             self.memory.write(self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
             if self.way == "cruel":
@@ -171,9 +174,9 @@ class Legacy(Kernel):
     def describe(self, number: int) -> None:
         """A TSS's descriptor, as the kernel writes it once."""
         at = _GDT + self.selector(number)
-        base = _TSS[number] if self.way == "tss" else self.tasks_at[number] + self.offsets["TASK_TSS_ESP0"] - 4
+        base = self.tss[number] if self.way == "tss" else self.tasks_at[number] + self.offsets["TASK_TSS_ESP0"] - 4
         self.memory.write(at, base << 16 | 0xEB)
-        self.memory.write(at + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
+        self.memory.write(at + 4, base & 0xFF000000 | _BUSY_TSS << 8 | base >> 16 & 0xFF)
 
     # -- where things are --------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class Legacy(Kernel):
 
     def entry_bounds(self, cpu: Cpu) -> tuple[int, int]:
         if self.way == "tss":
-            return _TSS[cpu.number] + 44, _TSS[cpu.number] + 88
+            return self.tss[cpu.number] + 44, self.tss[cpu.number] + 88
         return _SLOTS[cpu.number] + 40, _SLOTS[cpu.number] + 128
 
     def on_cell(self, cpu: Cpu) -> bool:
@@ -315,7 +318,7 @@ class Legacy(Kernel):
         """Calls that came in, as the module's C adds them up for its report (SLOT_COUNT, TSS_COUNT)."""
         if self.way == "global":
             return self.memory.word(self.program.symbols["sysenter_global_count"])
-        at = {"tss": [tss + 12 for tss in _TSS], "cruel": [_COUNTS, _COUNTS + 32], "gentle": list(_SLOTS)}[self.way]
+        at = {"tss": [tss + 12 for tss in self.tss], "cruel": [_COUNTS, _COUNTS + 32], "gentle": list(_SLOTS)}[self.way]
         return sum(self.memory.word(a) for a in at) & 0xFFFFFFFF
 
     def slow_counts(self) -> tuple[int, ...]:
@@ -601,8 +604,10 @@ class Legacy(Kernel):
             task.trap = "" if cpu.eip == self.entry else "kernel"
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
-            self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
-            self.set_field(task.number, "TASK_NEED_RESCHED", 1)
+            what, field = ("sets need_resched", "TASK_NEED_RESCHED") if event.value & 1 else (
+                "sends a signal", "TASK_SIGPENDING")  # fmt: skip
+            self.say(task, cpu, f"another CPU {what} and interrupts this one")
+            self.set_field(task.number, field, 1)
             task.ipi = task.work_seen = True
             if not task.bodies and task.path == "fast":
                 task.exit_required = True
@@ -628,11 +633,11 @@ class Legacy(Kernel):
         self.switch(task, cpu, True)
 
 
-_PLAIN = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
+_PLAIN = Legacy.plain
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
 _STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _ABSENT + 0x1000,
            _TOP + 0xFFC,
-           _TOP + 0xFFD, _TOP + 0x1000, 0xC5001F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
+           _TOP + 0xFFD, _TOP + 0x1000, 0xFF001F00, 0xC0801F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
 _SEGMENTS = (0, 0x23, USER_DS, 0x07, 0x0F, 0x17, 0x1F)
 
 
@@ -687,14 +692,15 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
                 vm86=rng.random() < 0.04,
             ))  # fmt: skip
         happenings = tuple(
-            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), 0, rng.randrange(2))
+            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), rng.randrange(2), rng.randrange(2))
             for _ in range(rng.randrange(3))
         )
         yield Case(tuple(calls), happenings, variant=rng.choice(tuple(_TASKS_AT)))
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
-    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "ldt"))
+    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "work", 2),
+            Event(0, "ldt"))  # fmt: skip
 
 
 def interrupted() -> Iterator[Case]:

@@ -166,6 +166,7 @@ class Kernel(abc.ABC):
     def wait_for_page(self, task: Task, cpu: Cpu) -> None:
         """Sleep until the page is there."""
 
+    plain = Call()  # a caller with nothing special about it
     poison_base = POISON
     wraps = False  # a user access may wrap below address 0
     # Events that change only what the kernel keeps of the task: they commute with
