@@ -363,6 +363,7 @@ static void clone3_namespaces(void)
 	long pid = call(SYS_clone3, &arguments, sizeof(arguments));
 
 	if (!pid) {
+		put_text("/proc/self/uid_map", "0 1000 1");
 		note("pid %ld uid %ld ", call(SYS_getpid), call(SYS_getuid32));
 		note("mount %ld ", call(SYS_mount, "none", "/tmp", "tmpfs", 0, 0));
 		note("mkdir %ld ", call(SYS_mkdir, "/tmp/old", 0700));
@@ -371,8 +372,8 @@ static void clone3_namespaces(void)
 		note("open %ld ", call(SYS_open, "/dev/null", 0));
 		call(SYS_exit_group, 8);
 	}
-	note("pidfd %d ", watched >= 0);
 	note_child(pid);
+	note("pidfd %d ", watched >= 0);
 }
 
 static void many_processes(void)

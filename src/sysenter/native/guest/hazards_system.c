@@ -152,9 +152,9 @@ static void take_away(void *page, int how)
 		note("not taken away: %d ", errno);
 }
 
-static long call_in(void *entry, long nr, const void *argument)
+static long call_in(void *entry, long nr, long fd, void *buffer, long length)
 {
-	struct call c = UNMARKED_CALL(nr, argument, 0, 0, 0, 0, 0);
+	struct call c = UNMARKED_CALL(nr, fd, buffer, length, 0, 0, 0);
 
 	c.entry = entry;
 	enter(&c);
@@ -164,7 +164,7 @@ static long call_in(void *entry, long nr, const void *argument)
 static int calls_for_ever(void *entry)
 {
 	for (;;)
-		call_in(entry, SYS_getuid32, NULL);
+		call_in(entry, SYS_getuid32, 0, NULL, 0);
 	return 0;
 }
 
@@ -190,8 +190,10 @@ static void *entry_to_lose;
 
 static int loses_entry(void *how)
 {
-	milliseconds(30);
+	wait_asleep(getpid(), "S");
 	take_away(entry_to_lose, (int)(intptr_t)how);
+	if (write(pipes[1], "x", 1) != 1)
+		note("no write ");
 	for (;;)
 		pause();
 	return 0;
@@ -199,15 +201,17 @@ static int loses_entry(void *how)
 
 static void stub_goes_under_sleeper(void)
 {
-	struct timespec sleep = { 0, 120000000 };
-
 	for (int how = 0; how < 4; how++) {
 		pid_t child = fork();
 
 		if (!child) {
+			char byte;
+
+			if (pipe(pipes))
+				_exit(99);
 			entry_to_lose = entry_in_a_page();
 			clone(loses_entry, stack_for_thread(0), THREAD_FLAGS, (void *)(intptr_t)how);
-			note("slept %ld ", call_in(entry_to_lose, SYS_nanosleep, &sleep));
+			note("read %ld ", call_in(entry_to_lose, SYS_read, pipes[0], &byte, 1));
 			_exit(3);
 		}
 		note_child(child);
@@ -323,9 +327,9 @@ static void rseq_after_migration(void)
 {
 	volatile struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
 	unsigned long all = 0, one;
-	struct timespec brief = { 0, 1000000 };
 	long wrong = 0, moves = 0;
 	pid_t child, parent = getpid();
+	char cpu_now;
 
 	note("%s ", __rseq_size ? "registered" : "none");
 	call(SYS_sched_getaffinity, 0, sizeof(all), &all);
@@ -340,22 +344,22 @@ static void rseq_after_migration(void)
 		moves++;
 	}
 	/* and moved by another while asleep */
+	if (pipe(pipes))
+		return;
 	child = fork();
 	if (!child)
 		for (int i = 0; ; i++) {
 			one = 1ul << i % (8 * sizeof(all));
-			if (all & one)
-				sched_setaffinity(parent, sizeof(one), (cpu_set_t *)&one);
-			milliseconds(1);
+			cpu_now = i % (8 * sizeof(all));
+			if (!(all & one))
+				continue;
+			wait_asleep(parent, "S");
+			if (sched_setaffinity(parent, sizeof(one), (cpu_set_t *)&one) || write(pipes[1], &cpu_now, 1) != 1)
+				note("not moved ");
 		}
-	for (int i = 0; i < 50; i++) {
-		unsigned int cpu = 0, before = 0, after;
-
-		call(SYS_nanosleep, &brief, 0);
-		before = area->cpu_id;
-		call(SYS_getcpu, &cpu, 0, 0);
-		after = area->cpu_id;
-		wrong += cpu != before && cpu != after;
+	for (int i = 0; i < 10; i++) {
+		wrong += call(SYS_read, pipes[0], &cpu_now, 1) != 1;
+		wrong += area->cpu_id != (uint32_t)cpu_now;
 	}
 	kill(child, SIGKILL);
 	note("moves %d wrong %ld ", moves > 2, wrong);
