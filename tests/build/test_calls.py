@@ -10,15 +10,18 @@ import pytest
 from sysenter.build.calls import OUTSIDE, fast_calls
 from sysenter.build.module import common_headers
 from sysenter.errors import SysenterError
+from sysenter.kernels.provide import provide
+from sysenter.steps import Steps
 from sysenter.target.image import read_bzimage
 from sysenter.target.symbols import Memory, kallsyms
 from sysenter.target.target import Target
 
 
 def table_of(target: Target) -> dict[str, tuple[int, int]]:
-    table = target.headers / "arch/x86/include/generated/asm/syscalls_32.h"
-    calls = fast_calls(table, common_headers(target.headers), "__ia32_", 32)
-    return {c.symbol.removeprefix("__ia32_sys_"): (c.nr, c.arguments) for c in calls}
+    prefix, bits = ("__x64_", 64) if target.arch == "amd64" else ("__ia32_", 32)
+    table = target.headers / f"arch/x86/include/generated/asm/syscalls_{bits}.h"
+    calls = fast_calls(table, common_headers(target.headers), prefix, bits)
+    return {c.symbol.removeprefix(prefix + "sys_"): (c.nr, c.arguments) for c in calls}
 
 
 def test_numbers_and_arguments_are_the_kernels(target: Target) -> None:
@@ -38,38 +41,47 @@ def test_calls_that_need_their_callers_registers_stay_outside(target: Target) ->
         assert not names & table.keys(), reason
 
 
-def test_no_body_reads_more_arguments_than_the_table_says(target: Target) -> None:
-    """The kernel's own wrappers load what they use from pt_regs (eax): look at them."""
+# pt_regs of the arguments: bx cx dx si di bp; di si dx r10 r8 r9
+_ARGUMENTS_AT = {
+    "i386": {0x0: 1, 0x4: 2, 0x8: 3, 0xC: 4, 0x10: 5, 0x14: 6},
+    "amd64": {0x70: 1, 0x68: 2, 0x60: 3, 0x38: 4, 0x48: 5, 0x40: 6},
+}
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64", "trixie-backports-amd64"])
+def test_no_body_reads_more_arguments_than_the_table_says(steps: Steps, kernel: str) -> None:
+    """The kernel's own wrappers load what they use from pt_regs (eax, rdi): look at them."""
     import capstone
 
-    image = read_bzimage(target.image.read_bytes(), "image")
-    memory = Memory.of(image)
+    target = provide(steps, kernel, offline=False)
+    amd64 = target.arch == "amd64"
+    prefix, first = ("__x64_sys_", "rdi") if amd64 else ("__ia32_sys_", "eax")
+    memory = Memory.of(read_bzimage(target.image.read_bytes(), "image"))
     symbols = kallsyms(memory)
-    offsets = {0x0: 1, 0x4: 2, 0x8: 3, 0xC: 4, 0x10: 5, 0x14: 6}  # bx cx dx si di bp
-    machine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+    machine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64 if amd64 else capstone.CS_MODE_32)
     machine.detail = True
     base, data = memory.pieces[0]
     looked_at = 0
     for name, (_, arguments) in table_of(target).items():
-        address = symbols.get(f"__ia32_sys_{name}")
+        address = symbols.get(prefix + name)
         if address is None:
             continue
-        holders = {"eax"}
-        for i in machine.disasm(data[address - base : address - base + 64], address):
-            if i.address == address and i.mnemonic == "call":
+        holders = {first}
+        for i in machine.disasm(data[address - base : address - base + 200], address):
+            if i.address <= address + 8 and i.mnemonic == "call":
                 continue  # __fentry__, until the kernel patches it at boot
             if i.mnemonic in ("call", "ret", "jmp"):
                 break
-            for operand in i.operands[1:]:
+            for operand in i.operands:
                 if operand.type == capstone.x86.X86_OP_MEM and i.reg_name(operand.mem.base) in holders:
-                    needed = offsets.get(operand.mem.disp)
+                    needed = _ARGUMENTS_AT[target.arch].get(operand.mem.disp)
                     if needed is not None and not operand.mem.index:
                         assert needed <= arguments, f"{name} reads argument {needed}, the table gives it {arguments}"
                         looked_at += 1
             written = i.op_str.split(",")[0].strip()
             if i.mnemonic == "mov" and i.op_str.split(",")[-1].strip() in holders:
                 holders.add(written)
-            elif written in holders and i.mnemonic != "cmp" and i.mnemonic != "test" and i.mnemonic != "push":
+            elif written in holders and i.mnemonic not in ("cmp", "test", "push"):
                 holders.discard(written)
             if not holders:
                 break

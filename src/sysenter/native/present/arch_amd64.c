@@ -75,7 +75,7 @@ static const char * __init not_workable(void)
 /* Mitigations that the kernel has on its own way in or out, and this entry has not. */
 static int __init check_mitigations(void)
 {
-	int error = 0;
+	int error = sysenter_check_buffers();
 
 	if (boot_cpu_has(X86_FEATURE_ENTRY_IBPB))
 		error |= sysenter_lacks("has a branch predictor barrier on each entry (retbleed=ibpb: boot with another)");
@@ -239,7 +239,6 @@ int __init sysenter_arch_prepare(void)
 /* The tables stay: the next load of the module, here or near, has use for them. */
 void sysenter_arch_undo(void)
 {
-	void (*flush)(void) = (void *)kernel_flush_tlb_all;
 	unsigned long address;
 
 	if (!boot_cpu_has(X86_FEATURE_PTI))
@@ -250,5 +249,5 @@ void sysenter_arch_undo(void)
 		if (pte && pte_pfn(*pte) == vmalloc_to_pfn((void *)address))
 			set_pte(pte, __pte(0));
 	}
-	flush();
+	kernel_call(kernel_flush_tlb_all, 0, 0, 0);
 }

@@ -59,10 +59,10 @@ static int __init check_processor(void)
 		return -EOPNOTSUPP;
 	}
 #ifdef CONFIG_GCC_PLUGIN_STACKLEAK
-	return sysenter_lacks("erases its stack on each exit (STACKLEAK: a kernel without it is needed)");
-#else
-	return 0;
+	if (sysenter_lacks("erases its stack on each exit (STACKLEAK: a kernel without it is needed)"))
+		return -EOPNOTSUPP;
 #endif
+	return sysenter_check_buffers();
 }
 
 void __init sysenter_arch_slow_call(unsigned int nr)

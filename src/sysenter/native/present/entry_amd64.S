@@ -129,8 +129,8 @@
  */
 #define PERCPU_HOLE	%gs:0x7fffffff
 
-/* See entry_i386.S. */
-.macro RETPOLINE_JMP target:req
+/* See entry_i386.S. hint: for the stack unwinder, where it goes on. */
+.macro RETPOLINE_JMP target:req hint=UNWIND_HINT_UNKNOWN_CALLER
 	ANNOTATE_INTRA_FUNCTION_CALL
 	call	.Lreplace_\@
 .Lcatch_\@:
@@ -139,7 +139,7 @@
 	lfence
 	jmp	.Lcatch_\@
 .Lreplace_\@:
-	UNWIND_HINT_UNKNOWN_CALLER
+	\hint
 	movq	\target, (%rsp)
 	ANNOTATE_UNRET_SAFE
 	ret
@@ -458,6 +458,16 @@ SYM_CODE_START_LOCAL(sysenter_shared)
 .Lcall_r11:
 	UNWIND_HINT_UNKNOWN_CALLER
 	RETPOLINE_JMP %r11
+
+/* sysenter.h, kernel_call(): rdi = function; rsi, rdx, rcx = its arguments */
+SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
+	UNWIND_HINT_FUNC
+	ANNOTATE_NOENDBR			/* called directly */
+	movq	%rdi, %rax
+	movq	%rsi, %rdi
+	movq	%rdx, %rsi
+	movq	%rcx, %rdx
+	RETPOLINE_JMP %rax hint=UNWIND_HINT_FUNC
 
 /*
  * Not ours: on to the kernel's own entry with every register, the flags and the

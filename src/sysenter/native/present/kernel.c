@@ -29,6 +29,7 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 	X(init_top_pgt)				\
 	X(flush_tlb_all)			\
 	X(text_poke_copy)			\
+	X(find_module)				\
 	X(put_task_stack)			\
 	X(wake_up_state)
 #else
@@ -48,6 +49,7 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 	X(restore_all_switch_stack)	\
 	X(get_cpu_entry_area)		\
 	X(text_poke_copy)		\
+	X(find_module)			\
 	X(put_task_stack)		\
 	X(wake_up_state)
 #endif
@@ -56,7 +58,7 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 KERNEL_SYMBOLS(X)
 #undef X
 
-static unsigned long (*lookup_name)(const char *name);
+static unsigned long lookup_function;
 
 /* kallsyms_lookup_name() is not exported since 5.7, but a kprobe finds it. */
 static int find_lookup_name(void)
@@ -69,14 +71,14 @@ static int find_lookup_name(void)
 		       error);
 		return error;
 	}
-	lookup_name = (void *)probe.addr;
+	lookup_function = (unsigned long)probe.addr;
 	unregister_kprobe(&probe);
 	return 0;
 }
 
 unsigned long sysenter_lookup(const char *symbol)
 {
-	return lookup_name ? lookup_name(symbol) : 0;
+	return lookup_function ? kernel_call(lookup_function, (unsigned long)symbol, 0, 0) : 0;
 }
 
 int sysenter_find_kernel(void)
@@ -86,7 +88,7 @@ int sysenter_find_kernel(void)
 	if (error)
 		return error;
 #define X(symbol)								\
-	kernel_##symbol = lookup_name(#symbol);					\
+	kernel_##symbol = sysenter_lookup(#symbol);				\
 	if (!kernel_##symbol) {							\
 		pr_err("refused: this kernel has no " #symbol "; its entry code is not of the kind known here\n"); \
 		return -ENOENT;							\
@@ -102,9 +104,7 @@ int sysenter_find_kernel(void)
  */
 int sysenter_poke(unsigned long at, const void *bytes, size_t size)
 {
-	void *(*poke)(void *, const void *, size_t) = (void *)kernel_text_poke_copy;
-
-	if (!sysenter_fault() && poke((void *)at, bytes, size))
+	if (!sysenter_fault() && kernel_call(kernel_text_poke_copy, at, (unsigned long)bytes, size))
 		return 0;
 	pr_err("refused: cannot write to module text\n");
 	return -EFAULT;

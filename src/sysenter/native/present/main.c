@@ -16,6 +16,7 @@
 #include <linux/syscore_ops.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
+#include <asm/nospec-branch.h>
 
 DEFINE_PER_CPU(unsigned long, sysenter_count);
 DEFINE_PER_CPU(unsigned long, sysenter_kstack_offset);
@@ -63,6 +64,15 @@ int __init sysenter_lacks(const char *mitigation)
 	pr_warn("unsafe=1: the kernel %s and this entry does not: calls on the fast path are not protected by it\n",
 		mitigation);
 	add_taint(TAINT_USER, LOCKDEP_STILL_OK);	/* an unsafe operation that the user asked for */
+	return 0;
+}
+
+int __init sysenter_check_buffers(void)
+{
+#ifndef X86_FEATURE_CLEAR_CPU_BUF	/* a kernel that clears by a static key, and not in its entry code */
+	if (static_branch_unlikely(&mds_user_clear))
+		return sysenter_lacks("clears CPU buffers on each exit in a way that is not known here (boot with mds=off)");
+#endif
 	return 0;
 }
 
@@ -175,6 +185,22 @@ MODULE_PARM_DESC(calls, "fast calls made since the module was loaded");
 module_param_named(fast_table, sysenter_fast_calls, uint, 0444);
 MODULE_PARM_DESC(fast_table, "how many system calls take the fast path");
 
+static void give_back(void *unused)
+{
+	if (read_entry() == sysenter_entry_point)
+		write_entry(kernel_stock_entry);
+}
+
+static void give_entries_back(void)
+{
+	unregister_syscore(&sysenter_syscore);
+	cpuhp_remove_state(hotplug_state);
+	/* HAZARD: a VM that began with our entry brings it back (vms.c): wait, and again */
+	sysenter_wait_for_vms();
+	on_each_cpu(give_back, NULL, 1);
+	sysenter_wait_until_left();
+}
+
 static int __init sysenter_init(void)
 {
 	int error, cpu;
@@ -182,7 +208,8 @@ static int __init sysenter_init(void)
 	for_each_possible_cpu(cpu)
 		per_cpu(sysenter_kstack_offset, cpu) = get_random_long() | 1;
 	if ((error = sysenter_find_kernel()) || (error = sysenter_guard()) ||
-	    (error = sysenter_arch_check()) || (error = sysenter_fill_calls()) ||
+	    (error = sysenter_check_vms()) || (error = sysenter_arch_check()) ||
+	    (error = sysenter_fill_calls()) ||
 	    (error = sysenter_fill_holes()))
 		return error;
 	error = sysenter_fault() ?: register_die_notifier(&sysenter_die);
@@ -193,25 +220,28 @@ static int __init sysenter_init(void)
 		goto undo_die;
 	error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "sysenter:online",
 				  sysenter_cpu_online, sysenter_cpu_offline);
-	if (error < 0)
-		goto undo_entries;	/* some CPUs may have had ours for a moment */
+	if (error < 0) {
+		sysenter_wait_until_left();	/* some CPUs may have had ours for a moment */
+		goto undo_arch;
+	}
 	hotplug_state = error;
 	register_syscore(&sysenter_syscore);
+	error = sysenter_check_vms();		/* one that has begun meanwhile */
+	if (error)
+		goto undo_entries;
 	/*
 	 * Last: whoever maps the stub calls at once, and a marked call to a CPU
 	 * that does not have our entry yet would be answered -ENOSYS.
 	 */
 	error = sysenter_device_register();
 	if (error)
-		goto undo_hotplug;
+		goto undo_entries;
 	pr_info("loaded, %u calls on the fast path\n", sysenter_fast_calls);
 	return 0;
 
-undo_hotplug:
-	unregister_syscore(&sysenter_syscore);
-	cpuhp_remove_state(hotplug_state);
 undo_entries:
-	sysenter_wait_until_left();
+	give_entries_back();
+undo_arch:
 	sysenter_arch_undo();
 undo_die:
 	unregister_die_notifier(&sysenter_die);
@@ -249,9 +279,7 @@ static void __exit sysenter_exit(void)
 {
 	sysenter_device_unregister();
 	wait_for_entries();
-	unregister_syscore(&sysenter_syscore);
-	cpuhp_remove_state(hotplug_state);
-	sysenter_wait_until_left();
+	give_entries_back();
 	sysenter_arch_undo();
 	unregister_die_notifier(&sysenter_die);
 	pr_info("unloaded\n");

@@ -15,7 +15,7 @@ int sysenter_guard(void);
 
 /* kernel.c: addresses of what the kernel does not export. */
 int sysenter_find_kernel(void);		/* fills kernel_*; logs which one is missing */
-extern unsigned long kernel_put_task_stack, kernel_wake_up_state;
+extern unsigned long kernel_find_module, kernel_put_task_stack, kernel_wake_up_state;
 #ifdef CONFIG_X86_64
 extern unsigned long kernel_entry_SYSENTER_compat, kernel_cpu_tss_rw, kernel_init_top_pgt;
 extern unsigned long kernel_flush_tlb_all;
@@ -34,6 +34,7 @@ int sysenter_fill_holes(void);		/* writes them into the entry code */
  * from "the kernel". -EOPNOTSUPP, logged as a refusal; with unsafe=1 a warning, a taint, 0.
  */
 int sysenter_lacks(const char *mitigation);
+int sysenter_check_buffers(void);	/* VERW, where the kernel has it in another way */
 
 /* arch_*.c */
 int sysenter_arch_find_kernel(void);	/* those of kernel_* that have several names */
@@ -74,6 +75,22 @@ static inline void sysenter_gates_write(bool ours) { }
 #endif
 int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
 
+/*
+ * Calls one of the kernel_*. HAZARD: a kernel with IBT takes the ENDBR away from
+ * functions whose address it takes nowhere itself, so that an indirect CALL or JMP
+ * there is #CP; RET is not tracked (Intel SDM Vol. 1, Indirect Branch Tracking).
+ */
+#ifdef CONFIG_X86_64
+asmlinkage unsigned long sysenter_call_kernel(unsigned long function, unsigned long a, unsigned long b,
+					      unsigned long c);
+#define kernel_call sysenter_call_kernel
+#else	/* no such kernels */
+static inline unsigned long kernel_call(unsigned long function, unsigned long a, unsigned long b, unsigned long c)
+{
+	return ((unsigned long (*)(unsigned long, unsigned long, unsigned long))function)(a, b, c);
+}
+#endif
+
 /* calls.c: fills the tables from the rule in calls.h (made at build time). */
 int sysenter_fill_calls(void);
 extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */
@@ -81,6 +98,11 @@ extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */
 /* device.c: /dev/sysenter and the stub page behind it. */
 int sysenter_device_register(void);
 void sysenter_device_unregister(void);
+
+/* vms.c */
+int sysenter_check_vms(void);		/* 0 if there are none */
+bool sysenter_vms_exist(void);
+void sysenter_wait_for_vms(void);	/* returns when there are none */
 
 /* unload.c: returns when no task is inside a fast call any more. */
 void sysenter_wait_until_left(void);

@@ -319,12 +319,15 @@ static int __init make_task(unsigned int cpu, unsigned int i)
 	return 0;
 }
 
+static void write_gates(unsigned int from, unsigned int to, bool ours)
+{
+	for (; from < to; from++)
+		set_64bit(&idt[gates[from].vector], ours ? gates[from].ours : gates[from].stock);
+}
+
 void sysenter_gates_write(bool ours)
 {
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(gates); i++)
-		set_64bit(&idt[gates[i].vector], ours ? gates[i].ours : gates[i].stock);
+	write_gates(0, ARRAY_SIZE(gates), ours);
 }
 
 static void passed(void *unused)
@@ -350,8 +353,15 @@ static void free_all(void)
 
 void sysenter_gates_close(void)
 {
-	sysenter_gates_write(false);
-	on_each_cpu(passed, NULL, 1);	/* no CPU is in a task that it entered before */
+	/*
+	 * #DB's last. HAZARD: the task for NMI may leave a single step through
+	 * switch_mm_irqs_off() behind, which the one for #DB must end: the kernel's
+	 * handler would warn, and leave CR3 as it is.
+	 */
+	write_gates(1, ARRAY_SIZE(gates), false);
+	on_each_cpu(passed, NULL, 1);	/* no CPU is in a task that it entered before, nor in that */
+	write_gates(0, 1, false);
+	on_each_cpu(passed, NULL, 1);
 	free_all();
 }
 

@@ -16,20 +16,26 @@
 #define NUDGE_AFTER	5	/* rounds of 20 ms */
 #define SIGNAL_AFTER	25
 
+/*
+ * A thread that the kernel made for its maker inside a fast call (io_uring, vhost)
+ * has a copy of the frame, but never was in user mode. HAZARD: nothing in the frame
+ * tells: all that is in it is what a caller may have put there, an ip of 0 too.
+ */
+#ifndef PF_USER_WORKER	/* until 6.4 there was one for io_uring alone */
+#define PF_USER_WORKER	PF_IO_WORKER
+#endif
+#define NEVER_IN_USER_MODE	(PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER)
+
 static bool is_inside(struct task_struct *task)
 {
 	struct pt_regs *regs = task_pt_regs(task);
 	bool inside;
 
-	if (!try_get_task_stack(task))
+	if (READ_ONCE(task->flags) & NEVER_IN_USER_MODE || !try_get_task_stack(task))
 		return false;
-	/*
-	 * The word, not the 16 bits that the kernel declares. A thread that the
-	 * kernel made for its maker inside a fast call (io_uring) has a copy of
-	 * the frame, but never was in user mode: copy_thread() sets its ip to 0.
-	 */
-	inside = READ_ONCE(*(u32 *)&regs->ss) == FRAME_SS && READ_ONCE(regs->ip);
-	((void (*)(struct task_struct *))kernel_put_task_stack)(task);
+	/* the word, not the 16 bits that the kernel declares */
+	inside = READ_ONCE(*(u32 *)&regs->ss) == FRAME_SS;
+	kernel_call(kernel_put_task_stack, (unsigned long)task, 0, 0);
 	return inside;
 }
 
@@ -43,10 +49,8 @@ static bool is_inside(struct task_struct *task)
  */
 static void nudge(struct task_struct *task, bool like_a_signal)
 {
-	int (*wake)(struct task_struct *, unsigned int) = (void *)kernel_wake_up_state;
-
 	if (!test_and_set_tsk_thread_flag(task, like_a_signal ? TIF_SIGPENDING : TIF_NOTIFY_SIGNAL))
-		wake(task, TASK_INTERRUPTIBLE);
+		kernel_call(kernel_wake_up_state, (unsigned long)task, TASK_INTERRUPTIBLE, 0);
 }
 
 /*
@@ -68,6 +72,8 @@ static unsigned int tasks_inside(unsigned int round)
 		if (!is_inside(task))
 			continue;
 		inside++;
+		if (round % 500 == 499)
+			pr_notice("unload waits: %s[%d] is still inside a call\n", task->comm, task->pid);
 		if (round >= NUDGE_AFTER)
 			nudge(task, round >= SIGNAL_AFTER);
 	}
@@ -77,13 +83,10 @@ static unsigned int tasks_inside(unsigned int round)
 
 void sysenter_wait_until_left(void)
 {
-	unsigned int round, inside;
+	unsigned int round;
 
-	for (round = 0; (inside = tasks_inside(round)); round++) {
-		if (round % 500 == 499)
-			pr_notice("waiting for %u task(s) still inside a call\n", inside);
+	for (round = 0; tasks_inside(round); round++)
 		msleep(20);
-	}
 	/*
 	 * HAZARD: an NMI ends the shadow of the `sti` before the jump to the
 	 * kernel's exit, so that an interrupt may come between the two and, with

@@ -94,15 +94,8 @@ static inline __attribute__((always_inline)) long answer(long result)
 	return result;
 }
 
-/* libc's own function, for a program with threads: see CANCELLATION_POINT. */
+/* libc's own function, for a program with threads: see CANCELLATION_POINTS. */
 typedef long (*libc_function)(long, ...);
-
-static long by_libc(libc_function *function, const char *name, long a, long b, long c, long d, long e, long f)
-{
-	if (!*function)
-		*function = (libc_function)dlsym((void *)-1L /* RTLD_NEXT */, name);
-	return (*function)(a, b, c, d, e, f);
-}
 
 static inline int one_thread(void)
 {
@@ -120,53 +113,74 @@ long name(long a, long b, long c, long d, long e, long f)				\
 /*
  * POSIX lets a thread be cancelled in these, and libc's own do what that takes.
  * Ours do not, so they serve programs of one thread, which nobody can cancel.
+ * With each: what its system call has as 4th, 5th and 6th argument. HAZARD: send()
+ * is sendto() with a fifth and a sixth, which no caller of send() has set.
  */
-#define CANCELLATION_POINT(name, number, fourth)					\
+#define CANCELLATION_POINTS(X)				\
+	X(pread, __NR_pread64, d, 0, 0)			\
+	X(pread64, __NR_pread64, d, 0, 0)		\
+	X(pwrite, __NR_pwrite64, d, 0, 0)		\
+	X(pwrite64, __NR_pwrite64, d, 0, 0)		\
+	X(readv, __NR_readv, 0, 0, 0)			\
+	X(writev, __NR_writev, 0, 0, 0)			\
+	X(recv, __NR_recvfrom, d, 0, 0)			\
+	X(recvfrom, __NR_recvfrom, d, e, f)		\
+	X(recvmsg, __NR_recvmsg, 0, 0, 0)		\
+	X(send, __NR_sendto, d, 0, 0)			\
+	X(sendto, __NR_sendto, d, e, f)			\
+	X(sendmsg, __NR_sendmsg, 0, 0, 0)		\
+	X(poll, __NR_poll, 0, 0, 0)			\
+	X(fsync, __NR_fsync, 0, 0, 0)			\
+	X(fdatasync, __NR_fdatasync, 0, 0, 0)
+
+/*
+ * libc's are looked up by the constructor and not at the first call: that may come in a
+ * signal handler, or in the child of a fork, where dlsym() could wait for ever.
+ * Before the constructor (another library's came first) it is the system call.
+ */
+#define DEFINE(name, number, fourth, fifth, sixth)					\
+static libc_function libc_##name;							\
 long name(long a, long b, long c, long d, long e, long f)				\
 {											\
-	static libc_function libc;							\
 	if (path == FAST && one_thread())						\
-		return answer(fast_call(number, a, b, c, fourth, e, f));		\
-	return by_libc(&libc, #name, a, b, c, d, e, f);					\
+		return answer(fast_call(number, a, b, c, fourth, fifth, sixth));	\
+	return libc_##name ? libc_##name(a, b, c, d, e, f)				\
+			   : answer(stock_call(number, a, b, c, fourth, fifth, sixth));	\
 }
+CANCELLATION_POINTS(DEFINE)
+#undef DEFINE
+
+static libc_function libc_read, libc_write;
 
 long read(long fd, char *buffer, size_t length)
 {
-	static libc_function libc;
-
 	if (path == FAST && one_thread())
 		return answer(fast_call(__NR_read, fd, (long)buffer, length, 0, 0, 0));
 	if (path == INT80 && length <= BOUNCE)
 		return answer(int80_call(__NR_read, fd, buffer, length));
-	return by_libc(&libc, "read", fd, (long)buffer, length, 0, 0, 0);
+	return libc_read ? libc_read(fd, buffer, length)
+			 : answer(stock_call(__NR_read, fd, (long)buffer, length, 0, 0, 0));
 }
 
 long write(long fd, char *buffer, size_t length)
 {
-	static libc_function libc;
-
 	if (path == FAST && one_thread())
 		return answer(fast_call(__NR_write, fd, (long)buffer, length, 0, 0, 0));
 	if (path == INT80 && length <= BOUNCE)
 		return answer(int80_call(__NR_write, fd, buffer, length));
-	return by_libc(&libc, "write", fd, (long)buffer, length, 0, 0, 0);
+	return libc_write ? libc_write(fd, buffer, length)
+			  : answer(stock_call(__NR_write, fd, (long)buffer, length, 0, 0, 0));
 }
 
-CANCELLATION_POINT(pread, __NR_pread64, d)
-CANCELLATION_POINT(pread64, __NR_pread64, d)
-CANCELLATION_POINT(pwrite, __NR_pwrite64, d)
-CANCELLATION_POINT(pwrite64, __NR_pwrite64, d)
-CANCELLATION_POINT(readv, __NR_readv, d)
-CANCELLATION_POINT(writev, __NR_writev, d)
-CANCELLATION_POINT(recv, __NR_recvfrom, d)
-CANCELLATION_POINT(recvfrom, __NR_recvfrom, d)
-CANCELLATION_POINT(recvmsg, __NR_recvmsg, d)
-CANCELLATION_POINT(send, __NR_sendto, d)
-CANCELLATION_POINT(sendto, __NR_sendto, d)
-CANCELLATION_POINT(sendmsg, __NR_sendmsg, d)
-CANCELLATION_POINT(poll, __NR_poll, d)
-CANCELLATION_POINT(fsync, __NR_fsync, d)
-CANCELLATION_POINT(fdatasync, __NR_fdatasync, d)
+static void find_libc(void)
+{
+#define FIND(name, ...) libc_##name = (libc_function)dlsym((void *)-1L /* RTLD_NEXT */, #name);
+	CANCELLATION_POINTS(FIND)
+	FIND(read)
+	FIND(write)
+#undef FIND
+}
+
 PLAIN(lseek, __NR_lseek)
 PLAIN(lseek64, __NR_lseek)
 PLAIN(dup, __NR_dup)
@@ -219,6 +233,7 @@ __attribute__((constructor)) static void choose_path(void)
 {
 	const char *which = getenv("SYSENTER_PATH");
 
+	find_libc();
 	if (!which || is(which, "fast")) {
 		path = map_stub() ? FAST : STOCK;
 	} else if (is(which, "int80")) {
