@@ -14,14 +14,16 @@ from sysenter.build.module import Module
 from sysenter.build.native import NATIVE
 from sysenter.check.case import Call, Case, Event
 from sysenter.check.cases import ProcessorCase, differs, processor_cases
-from sysenter.check.explore import run
-from sysenter.check.handlers import HANDLERS
-from sysenter.check.mutants import mutants
+from sysenter.check.explore import run, shrink
+from sysenter.check.handlers import HANDLERS, Job
+from sysenter.check.mutants import Mutant, mutants
 from sysenter.check.objectfile import EntryObject, parse_offsets
 from sysenter.check.present_i386 import MARK, PresentI386
 from sysenter.check.story import tell
+from sysenter.check.subjects import subject
 from sysenter.check.survivors import harmless
 from sysenter.lab.guest import Output
+from sysenter.steps import Steps
 
 
 @pytest.mark.parametrize("case", processor_cases(), ids=lambda c: c.name)
@@ -59,9 +61,14 @@ def entry(module: Module) -> tuple[EntryObject, dict[str, int]]:
     return EntryObject.load(module.entry), parse_offsets(module.offsets)
 
 
+def mutant_of(whole: EntryObject, plain: str) -> Mutant:
+    handler = HANDLERS["present-i386"]
+    return next(m for m in mutants(whole, handler.section, handler.roots) if m.plain == plain)
+
+
 def test_story_tells_what_struck_where(entry: tuple[EntryObject, dict[str, int]]) -> None:
     """A mutant that leaves interrupts on at the exit: the story must name the moment."""
-    mutant = next(m for m in mutants(entry[0], ".text.sysenter") if m.key == "cli: removed")
+    mutant = mutant_of(entry[0], "cli: removed")
     kernel = PresentI386(mutant.object, entry[1])
     failure = run(kernel, Case((Call(eax=MARK | 3),)), tell=True)
     assert failure is not None
@@ -69,6 +76,23 @@ def test_story_tells_what_struck_where(entry: tuple[EntryObject, dict[str, int]]
     story = tell(kernel, failure)
     assert "Task 0 executes SYSENTER with eax = 0x80000003" in story
     assert "sysexit" in story
+
+
+def test_story_is_short_and_names_what_it_talks_of(steps: Steps) -> None:
+    """The seed's mistake, work that comes between the look and SYSEXIT: could a person follow it?"""
+    bench = subject(steps, "legacy-tss", "", True).bench(1)
+    handler = bench.handler
+    wrong = next(m for m in mutants(bench.entry, handler.section, handler.roots) if m.plain == "cli: removed")
+    bench = bench.with_object(wrong.object)
+    failure = bench.perform(Job("interrupted"), stop=True).failures[0]
+    story = tell(bench.kernel(""), shrink(bench.kernel, failure))
+    lines = story.splitlines()
+    assert lines[0] == "legacy-tss breaks this rule: no return to user mode with work pending."
+    assert "  Task 0 executes SYSENTER with eax = 0x3." in lines
+    assert any("another CPU sets need_resched" in line for line in lines)
+    assert any("jne sysenter_exit_work" in line for line in lines)
+    assert "sysexit" in lines[-2]
+    assert len(lines) < 22
 
 
 def test_nmi_on_the_entry_stack_costs_the_frame_and_nothing_else(entry: tuple[EntryObject, dict[str, int]]) -> None:
@@ -80,18 +104,34 @@ def test_nmi_on_the_entry_stack_costs_the_frame_and_nothing_else(entry: tuple[En
 
 def test_unload_is_seen_to_need_the_mark(entry: tuple[EntryObject, dict[str, int]]) -> None:
     """Without FRAME_SS a sleeper would be overlooked and its text freed."""
-    key = "mov dword ptr [esp + 0x40], 0x5359007b: removed"
-    mutant = next(m for m in mutants(entry[0], ".text.sysenter") if m.key == key)
+    mutant = mutant_of(entry[0], "mov dword ptr [esp + 0x40], 0x5359007b: removed")
     failure = run(PresentI386(mutant.object, entry[1]), Case((Call(eax=MARK | 3, sleeps="same"),)))
     assert failure is not None
     assert failure.key == "inside"
 
 
-def test_each_listed_survivor_is_a_mutant_of_today(entry: tuple[EntryObject, dict[str, int]]) -> None:
-    handler = HANDLERS["present-i386"]
-    keys = {m.key for m in mutants(entry[0], handler.section, handler.roots)}
-    stale = set(harmless("present-i386")) - keys
+def test_each_listed_survivor_is_a_mutant_of_today(steps: Steps, entry: tuple[EntryObject, dict[str, int]]) -> None:
+    """A reason for what is no longer there would hide the next who has these words."""
+    known: dict[str, set[str]] = {}
+    for name, handler in HANDLERS.items():
+        listed = set(harmless(name))
+        whole = entry[0] if name == "present-i386" else subject(steps, name, handler.default_kernel, False).load()[0]
+        today = {form for m in mutants(whole, handler.section, handler.roots) for form in (m.key, m.plain)}
+        for key in listed:
+            known.setdefault(key, set()).update({name} if key in today else ())
+    stale = [key for key, names in known.items() if not names]
     assert not stale, "survivors.toml lists mutants that no longer exist"
+
+
+def test_keys_of_mutants_are_all_different_and_stay_when_others_move(steps: Steps) -> None:
+    """A reason belongs to an instruction at its place, not to whatever is the second of its kind."""
+    handler = HANDLERS["legacy-tss"]
+    whole = subject(steps, "legacy-tss", "", True).load()[0]
+    keys = [m.key for m in mutants(whole, handler.section, handler.roots)]
+    assert len(keys) == len(set(keys))
+    fewer = {m.key for m in mutants(whole, handler.section, ("sysenter_nmi", "sysenter_debug"))}
+    assert len(fewer) > 50
+    assert len(fewer - set(keys)) < len(fewer) / 4, "keys that change with what stands elsewhere"
 
 
 def test_a_stock_caller_with_any_flag_is_untouched(entry: tuple[EntryObject, dict[str, int]]) -> None:

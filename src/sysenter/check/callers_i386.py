@@ -30,7 +30,7 @@ _NUMBERS = (0, 1, 2, 3, 4, 5, 6, 7, 255, 256, NR - 1, NR - 2)
 # (IOPL with iopl(2) or a saved frame), alone and in pairs
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, 0x100, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
 _TLS, _LDT, _LDT_LATE = 0x33, 0x0F, 0x1F
-_SEGMENTS = (0, 3, 0x33, 0x3B, 0x43, 0x73, 0x7B, 0x07, 0x0F, 0x17, 0x1F)
+_SEGMENTS = (0, 3, 0x33, 0x3B, 0x43, 0x73, 0x7A, 0x7B, 0x7C, 0x07, 0x0F, 0x17, 0x1F)
 
 
 def _fast(number: int = 3, **more: object) -> Call:
@@ -74,6 +74,10 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield calls(_fast(3, segments=segments))
             yield calls(Call(eax=3, segments=segments))
             yield calls(_fast(7, segments=segments))
+    # whoever looks at another register than ds or es finds there what he wants to see
+    for segments in ((_LDT, 0x7B, 0x7B, 0x7B), (0x7B, _LDT, 0x7B, 0x7B)):
+        for number in (0, 3):
+            yield calls(_fast(number, registers=(0x7B,) * 5, segments=segments))
     for one in _FLAGS:
         for other in _FLAGS:
             flags = 0x202 | one | other

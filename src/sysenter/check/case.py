@@ -9,6 +9,9 @@ from typing import ClassVar
 
 __all__ = ["Call", "Call64", "Case", "Event"]
 
+# of EFLAGS, those that matter to an entry (SDM Vol. 1, 3.4.3)
+_FLAGS = {0x100: "TF", 0x400: "DF", 0x3000: "IOPL", 0x4000: "NT", 0x40000: "AC"}
+
 
 @dataclass(frozen=True)
 class Call:
@@ -40,18 +43,19 @@ class Call:
     vdso: int = 0xB7F00000
     vm86: bool = False
 
-    def words(self) -> str:
-        """What is not plain about it, as a person would tell it."""
-        return ", ".join(self._parts())
+    def words(self, plain: Call) -> str:
+        """What is unlike `plain`, as a person would tell it."""
+        return ", ".join(self._parts(plain))
 
-    def _parts(self) -> Iterator[str]:
+    def _parts(self, plain: Call) -> Iterator[str]:
         names = {"ebp": "ebp", "flags": "EFLAGS", "segments": "ds, es, fs, gs", **self.NAMES}
         yield f"{names.get('eax', 'eax')} = {self.eax:#x}"
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in names and field.name != "eax" and value != field.default:
+            if field.name in names and field.name != "eax" and value != getattr(plain, field.name):
                 values = value if isinstance(value, tuple) else (value,)
-                yield f"{names[field.name]} = " + ", ".join(f"{v:#x}" for v in values)
+                held = " ".join(name for bit, name in _FLAGS.items() if field.name == "flags" and value & bit)
+                yield f"{names[field.name]} = " + ", ".join(f"{v:#x}" for v in values) + (held and f" ({held})")
         if self.work:
             yield f"the task traced ({self.work:#x})"
         if self.pending:
@@ -91,8 +95,8 @@ class Call64(Call):
     flush: bool = False
     guest: bool = False
 
-    def _parts(self) -> Iterator[str]:
-        yield from super()._parts()
+    def _parts(self, plain: Call) -> Iterator[str]:
+        yield from super()._parts(plain)
         if self.flush:
             yield "its PCID to be flushed"
         if self.guest:

@@ -3,21 +3,22 @@
 
 native/guest/processor_cases.h is the one table; native/guest/processor.c runs it
 in user mode of a real kernel. What only ring 0 can do (SYSENTER's and SYSEXIT's
-own effects, STI's shadow) no guest program can try: see docs/checker.md.
+own effects, STI's shadow) native/guest/privileged.c tries on a machine without a
+kernel, and prints what was before and after: the model has to come to the same.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sysenter.build.native import NATIVE
 from sysenter.check.instructions import EAX, ECX, EDX, ESP, Access, Instruction, decode
 from sysenter.check.memory import PAGE, Area, Memory
-from sysenter.check.processor import FIXED, IF, Cpu, Fault, Processor
+from sysenter.check.processor import FIXED, IF, RF, TF, VM, Cpu, Fault, Processor
 
-__all__ = ["ProcessorCase", "differs", "processor_cases"]
+__all__ = ["ProcessorCase", "differs", "differs_from", "processor_cases"]
 
 _TABLE = NATIVE / "guest" / "processor_cases.h"
 _CASE = re.compile(r'^CASE\("([^"]+)",\s*"([0-9a-f ]+)",\s*([^)]*)\)', re.M)
@@ -108,3 +109,71 @@ def differs(case: ProcessorCase) -> str:
     if vector < 0 and found != case.after:
         return f"{case.name}: {[hex(f) for f in found]}, expected {[hex(a) for a in case.after]}"
     return ""
+
+
+# native/guest/privileged.h, and what follows from it
+_STATE = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs")
+_BARE, _BARE_PAGES = 0x100000, 16  # where the program lies
+_SELECTORS, _TR = (0x10, 0x18, 0x23, 0x2B, 0x3B), 0x30
+_DB, _END_OF_CASE, _INTERRUPT = 1, 0x30, 0x40
+
+
+class _Bare(_User):
+    """A machine with flat segments and no kernel."""
+
+    def __init__(self, start: int, code: bytes, stack: int, words: Sequence[int]) -> None:
+        self.memory = Memory(_BARE_PAGES * PAGE)
+        program = self.memory.add("the program", Area.GLOBAL, _BARE, _BARE_PAGES * PAGE)
+        if start >= _BARE:  # SYSENTER from vm86 mode needs neither
+            self.memory.bytes[start - program.start : start - program.start + len(code)] = code
+            for number, word in enumerate(words):
+                self.memory.write(stack + 4 * number, word)
+        self.processor = Processor(self.memory, self)
+
+    def descriptor(self, cpu: Cpu, selector: int) -> int | None:
+        return 0 if selector in _SELECTORS else None
+
+
+def differs_from(seen: Mapping[str, list[int]], code: bytes) -> str:
+    """What the model does otherwise than a machine did, "" if nothing.
+
+    seen: of a line that privileged.c prints; code: its instructions.
+    """
+    before = dict(zip(_STATE, seen["before"], strict=True))
+    bare = _Bare(before["eip"], code, before["esp"], seen["stack"])
+    code_segment, stack_pointer, entry = seen["msr"]
+    cpu = Cpu(0, seen["before"][:8], before["eip"], before["eflags"], msr=(code_segment, stack_pointer, entry), tr=_TR)
+    cpu.segments.update({name: before[name] for name in cpu.segments})
+    cpu.cpl = 3 if before["eflags"] & VM or before["cs"] & 3 else 0
+    vector = _until_event(bare, cpu, code, bool(seen["pending"][0]), entry)
+    if vector != seen["vector"][0]:
+        return f"{code.hex()} from {_words(before)}: vector {vector:#x}, the machine has {seen['vector'][0]:#x}"
+    segments = [cpu.segments[name] for name in _STATE[10:]]
+    after = dict(zip(_STATE, [*cpu.registers, cpu.eip, cpu.flags, *segments], strict=True))
+    machine = dict(zip(_STATE, seen["after"], strict=True))
+    machine["eflags"] &= ~RF  # a fault may push it (SDM Vol. 3B, 17.3.1.1)
+    wrong = {name: after[name] for name in _STATE if after[name] != machine[name]}
+    return f"{code.hex()} from {_words(before)}: {_words(wrong)}, the machine has {_words(machine)}" if wrong else ""
+
+
+def _words(state: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={value:#x}" for name, value in state.items())
+
+
+def _until_event(bare: _Bare, cpu: Cpu, code: bytes, pending: bool, landing: int) -> int:
+    """The vector that ends the case; the state is in `cpu`."""
+    start, trap = cpu.eip, False
+    while True:
+        if trap:
+            return _DB
+        if pending and cpu.flags & IF and not cpu.shadow:
+            return _INTERRUPT
+        if cpu.eip in (landing, start + len(code)):
+            return _END_OF_CASE
+        ins = decode(code[cpu.eip - start :], cpu.eip)
+        assert ins is not None
+        trap = bool(cpu.flags & TF)
+        try:
+            bare.processor.step(cpu, ins)
+        except Fault as fault:
+            return fault.vector

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sysenter.check.explore import Tally
 from sysenter.check.handlers import HANDLERS, Subject, handler_named
 from sysenter.check.mutants import mutants
-from sysenter.check.pool import Caught, checked, mutants_checked
+from sysenter.check.pool import Caught, callers, checked, mutants_checked
 from sysenter.check.survivors import harmless
 
 __all__ = ["MutantReport", "Report", "check", "check_mutants", "write_json"]
@@ -27,9 +27,11 @@ REQUIRED = 0.95  # of a handler's mutants
 
 @dataclass
 class Report:
-    """What a check of one handler found. stories: of failures; ok: as it should be."""
+    """What a check of one handler found. callers: how many different ones came; stories: of
+    failures; ok: as it should be."""
 
     handler: str
+    callers: int
     tally: Tally = field(default_factory=Tally)
     stories: list[str] = field(default_factory=list)
 
@@ -41,7 +43,8 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "handler": self.handler, "ok": self.ok, "cases": self.tally.cases, "events": self.tally.events,
+            "handler": self.handler, "ok": self.ok,
+            "callers": self.callers, "cases": self.tally.cases, "events": self.tally.events,
             "failures": len(self.tally.failures), "broken": sorted({f.key for f in self.tally.failures}),
             "must_fail": HANDLERS[self.handler].must_fail, "stories": self.stories,
         }  # fmt: skip
@@ -78,7 +81,7 @@ def _progress(console: Console) -> Progress:
 
 def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Report]:
     """The whole check of each subject, with progress on `console`."""
-    reports = {s.handler: Report(s.handler) for s in subjects}
+    reports = {s.handler: Report(s.handler, callers(s, seed)) for s in subjects}
     started = time.monotonic()
     with _progress(console) as progress:
         bar = progress.add_task("checking", total=None)
@@ -97,11 +100,11 @@ def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Repo
         if expected and report.ok:
             verdict = f"fails as it must ({expected})"
         console.print(
-            f"{report.handler}: {verdict}; {report.tally.cases} runs, {report.tally.events} events let happen, "
-            f"{len(report.tally.failures)} failures", markup=False,
+            f"{report.handler}: {verdict}; {report.callers} different callers, {report.tally.cases} runs,"
+            f" {report.tally.events} events let happen, {len(report.tally.failures)} failures", markup=False,
         )  # fmt: skip
         for story in sorted(report.stories, key=len)[: 1 if expected else 3]:
-            console.print(story, markup=False, highlight=False)
+            console.print(story, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s, seed {seed}", markup=False)
     return list(reports.values())
 
@@ -120,11 +123,12 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
         for fate in mutants_checked(subject, chosen, seed):
             fates.append(fate)
             progress.advance(bar)
-    reasons = harmless(subject.handler)
-    survivors = sorted(f.key for f in fates if not f.by)
+    listed = harmless(subject.handler)
+    reasons = {f.key: listed.get(f.key, listed.get(f.plain)) for f in fates if not f.by}
+    survivors = sorted(reasons)
     report = MutantReport(
         subject.handler, len(chosen), [f for f in fates if f.by], survivors,
-        [key for key in survivors if key not in reasons], total,
+        [key for key in survivors if not reasons[key]], total,
     )  # fmt: skip
     console.print(
         f"{subject.handler}: {len(report.caught)} of {report.tried} mutants caught"
@@ -133,7 +137,7 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
     )  # fmt: skip
     for key in survivors:
         console.print(
-            f"  {key}\n    {reasons.get(key, 'NOT EXPLAINED in survivors.toml')}", markup=False, highlight=False
+            f"  {key}\n    {reasons[key] or 'NOT EXPLAINED in survivors.toml'}", markup=False, highlight=False
         )
     return report
 

@@ -267,12 +267,12 @@ def _wrong_path(kernel: Kernel, depth: int) -> str:
     return ""
 
 
-def _simpler(case: Case) -> Iterator[Case]:
+def _simpler(case: Case, plain: Call) -> Iterator[Case]:
     if case.events:
         for i in range(len(case.events)):
             yield replace(case, events=case.events[:i] + case.events[i + 1 :])
     for i in range(len(case.calls)):
-        if len(case.calls) > 1:
+        if len(case.calls) > 1 or case.others:
             events = tuple(
                 replace(e, call=e.call - (e.call > i)) for e in case.events if e.task or e.call != i
             )  # fmt: skip
@@ -283,16 +283,20 @@ def _simpler(case: Case) -> Iterator[Case]:
     if len(case.turns) > 1:
         yield replace(case, turns=case.turns[:-1])
     for i, call in enumerate(case.calls):
-        for simple in _simpler_call(call):
+        for simple in _simpler_call(call, plain):
             yield replace(case, calls=(*case.calls[:i], simple, *case.calls[i + 1 :]))
+    for i, call in enumerate(case.others):
+        for simple in _simpler_call(call, replace(plain, registers=call.registers)):  # whose values are whose
+            yield replace(case, others=(*case.others[:i], simple, *case.others[i + 1 :]))
     if case.variant:
         yield replace(case, variant="")
 
 
-def _simpler_call(call: Call) -> Iterator[Call]:
+def _simpler_call(call: Call, plain: Call) -> Iterator[Call]:
     for part in fields(call):
-        if part.name not in ("eax", "vdso", "vm86") and getattr(call, part.name) != part.default:
-            yield replace(call, **{part.name: part.default})  # type: ignore[arg-type]
+        usual = getattr(plain, part.name)
+        if part.name not in ("eax", "vdso", "vm86") and getattr(call, part.name) != usual:
+            yield replace(call, **{part.name: usual})
     if call.eax >= call.FAST - 3 and call.eax != call.FAST:
         yield replace(call, eax=call.FAST)
 
@@ -306,7 +310,7 @@ def shrink(kernel_of: Callable[[str], Kernel], failure: Failure, limit: int = 40
     progress = True
     while progress and tried < limit:
         progress = False
-        for case in _simpler(best.case):
+        for case in _simpler(best.case, kernel_of(best.case.variant).plain):
             tried += 1
             found = run(kernel_of(case.variant), case, tell=True)
             if found and found.key == best.key and len(found.ticks) <= len(best.ticks):

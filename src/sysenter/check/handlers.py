@@ -106,6 +106,11 @@ class Bench:
             "scattered": tuple(handler.scattered(random.Random(seed), offsets, _RANDOM)),
         }
 
+    @property
+    def callers(self) -> int:
+        """How many different callers come, each a state of all that user mode can set."""
+        return len({call for cases in self.cases.values() for case in cases for call in (*case.calls, *case.others)})
+
     def with_object(self, entry: EntryObject) -> Bench:
         """The same work on another object."""
         other = copy(self)
@@ -217,22 +222,23 @@ def jobs(bench: Bench) -> list[Job]:
     return cut + [Job("scattered", first, 4) for first in range(4)]
 
 
-def lean_jobs(bench: Bench) -> list[Job]:
+def lean_jobs(bench: Bench) -> list[tuple[Job, ...]]:
     """A part of the work with nearly all of its power, case by case, for mutants: a case
     that never comes to the mutated instruction can be left out, and the harmless ones
-    have to go through all of the rest."""
+    have to go through all of the rest. Each a case in several variants: one of them is enough,
+    if it comes there."""
     variants, rng = bench.handler.variants, random.Random(1)
 
-    def each(part: str, every: int = 1) -> list[Job]:
+    def each(part: str, every: int = 1) -> list[tuple[Job, ...]]:
+        count = len(bench.cases[part])
         found = [
-            Job(part, n, len(bench.cases[part]), v)
-            for n in range(0, len(bench.cases[part]), every)
-            for v in (variants if part == "lone" else (variants[n % len(variants)],))
-        ]  # fmt: skip
+            tuple(Job(part, n, count, v) for v in (variants if part == "lone" else (variants[n % len(variants)],)))
+            for n in range(0, count, every)
+        ]
         rng.shuffle(found)  # what is unlike comes early
         return found
 
     return [
-        Job("static"), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted"),
-        Job("paired", 0, len(bench.cases["paired"])),
+        (Job("static"),), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted", 3),
+        (Job("paired", 0, len(bench.cases["paired"])),),
     ]  # fmt: skip

@@ -29,10 +29,16 @@ TASK_SIZE, THREAD_SIZE = 0xC0000000, 8192
 EFAULT = -14 & 0xFFFFFFFF
 
 _TEXT = 0xC4000000  # a copy in the direct mapping
-# variant -> tasks above, or below, the entry stacks
-_TASKS_AT = {"": (0xC5000000, 0xC5004000, 0xC5008000), "low": (0xC1000000, 0xC1004000, 0xC1008000)}
-_TSS = (0xC2310000, 0xC2332000)  # 2.4: 256 bytes apart in truth; apart here, to tell them apart
-_SLOTS = (0xC2510000, 0xC2532000)
+# variant -> tasks above, or below, the entry stacks. On 2.2 each task's TSS is in it, on 2.4 there is one for
+# each CPU (256 bytes apart in truth; apart here, to tell them apart): bits 24 to 29 of their addresses are both.
+_TASKS_AT = {"": (0xFF000000, 0xFF004000, 0xFF008000), "low": (0xC0800000, 0xC0804000, 0xC0808000)}
+_TSS_AT = {"": (0xC0910000, 0xC0932000), "low": (0xFF310000, 0xFF332000)}
+_BUSY_TSS = 0x8B  # access byte (SDM Vol. 3A, TSS Descriptor)
+_BLOCK = 0xC2510000  # 2.2, gentle: cells in its first page, a slot for each CPU
+_SLOTS = (_BLOCK + 0xE000, _BLOCK + 0xF000)
+_AVL_BYTE, _AVL = 6, 0x10  # of a TSS's descriptor: the task's cell is right
+_CRUEL_ROOM = 1024
+_VM86_BYTES = 0x60  # what the kernel keeps above esp0 while a task is in vm86 mode
 _TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
 _GDT = 0xC0370000
 _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
@@ -51,11 +57,12 @@ class Legacy(Kernel):
     task_size = TASK_SIZE
     pt_size = 60
     wraps = True
+    plain = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
         self.way, self.offsets, self.name = way, offsets, f"legacy-{way}"
-        self.tasks_at = _TASKS_AT[variant]
+        self.tasks_at, self.tss = _TASKS_AT[variant], _TSS_AT[variant]
         self.numbers = offsets["NR_CALLS"]
         self.memory = memory = Memory(64 * PAGE)
         code = entry.sections[".text"].data
@@ -69,6 +76,7 @@ class Legacy(Kernel):
         memory.seal()
         memory.add("the text", Area.TEXT, _TEXT, len(code))
         memory.add("the GDT", Area.GLOBAL, _GDT, 0x100)
+        memory.add("cells", Area.GLOBAL, _BLOCK, PAGE)
         memory.add("bottom-half words", Area.GLOBAL, _BH, 8)
         memory.add("counts", Area.GLOBAL, _COUNTS, 64)
         for number, start in enumerate(self.tasks_at):
@@ -77,7 +85,7 @@ class Legacy(Kernel):
         for number, start in enumerate(self.tasks_at):
             memory.add(f"task {number}'s stack", Area.TASK_STACK, start + PAGE, PAGE, task=number)
         for cpu in range(2):
-            memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, _TSS[cpu], 256, cpu=cpu)
+            memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, self.tss[cpu], 256, cpu=cpu)
             memory.add(f"CPU {cpu}'s slot", Area.ENTRY_STACK, _SLOTS[cpu], 128, cpu=cpu)
         self.program = lay_out(
             entry, ".text", memory, {".text": _TEXT},
@@ -95,7 +103,10 @@ class Legacy(Kernel):
         memory.write(symbols["sysenter_kernel_debug"], _FUNCTIONS["kernel_debug"])
         memory.write(symbols["sysenter_kernel_nmi"], _FUNCTIONS["kernel_nmi"])
         memory.write(symbols["sysenter_gdt"], _GDT)
-        low, high = (_TSS[0], _TSS[1] + 89) if way == "tss" else (_SLOTS[0], _SLOTS[1] + 129)
+        low, high = (self.tss[0], self.tss[1] + 89) if way == "tss" else (_BLOCK, _BLOCK + 0x10000)
+        if way != "tss":
+            for label in ("sysenter_gdt_test", "sysenter_gdt_mark"):
+                memory.write(symbols[label] - 5, _GDT + _AVL_BYTE - _BLOCK)
         memory.write(symbols["sysenter_entry_stack_low"], low)
         memory.write(symbols["sysenter_entry_stack_high"], 0 if way == "cruel" else high)
         self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
@@ -117,6 +128,8 @@ class Legacy(Kernel):
         at = memory.regions["the text"].offset
         memory.bytes[at : at + len(self.text)] = self.text
         memory.fill(_GDT, _GDT + 0x100, bytes(4))
+        for number in range(2 if self.way == "tss" else 3):
+            self.describe(number)
         memory.write(_BH, ~_MASKED)
         memory.write(_BH + 4, 0)
         self.cpus = [Cpu(number) for number in range(2)]
@@ -140,24 +153,30 @@ class Legacy(Kernel):
 
     def run_on(self, task: Task, cpu: Cpu) -> None:
         task.cpu, cpu.task = cpu.number, task.number
-        esp0 = self.top(task.number) - (0x60 if task.calls and task.index < len(task.calls) and task.call.vm86 else 0)
+        vm86 = bool(task.calls and task.index < len(task.calls) and task.call.vm86)
+        esp0 = self.top(task.number) - _VM86_BYTES * vm86
         self.set_field(task.number, "TASK_CPU", cpu.number)
         stack = _SLOTS[cpu.number] + 128
         if self.way == "tss":
-            self.memory.write(_TSS[cpu.number] + 4, esp0)
-            cpu.tr, base = 0x60 + 0x20 * cpu.number, _TSS[cpu.number]
-            self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
-            self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
-            stack = _TSS[cpu.number] + 88
+            self.memory.write(self.tss[cpu.number] + 4, esp0)
+            stack = self.tss[cpu.number] + 88
         else:
             self.memory.write(self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
-            cpu.tr = 0x60 + 16 * task.number  # each task's own TSS, inside its task_struct
-            base = self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
-            self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
-            self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | 0x8900 | base >> 16 & 0xFF)
             if self.way == "cruel":
-                stack = self.top(task.number)
+                stack = self.top(task.number) - _CRUEL_ROOM
+        cpu.tr = self.selector(cpu.number if self.way == "tss" else task.number)
         cpu.msr = (KERNEL_CS, stack, self.entry)
+
+    def selector(self, number: int) -> int:
+        """2.4: a TSS for each CPU; 2.2: each task's own, inside its task_struct."""
+        return 0x60 + (0x20 if self.way == "tss" else 16) * number
+
+    def describe(self, number: int) -> None:
+        """A TSS's descriptor, as the kernel writes it once."""
+        at = _GDT + self.selector(number)
+        base = self.tss[number] if self.way == "tss" else self.tasks_at[number] + self.offsets["TASK_TSS_ESP0"] - 4
+        self.memory.write(at, base << 16 | 0xEB)
+        self.memory.write(at + 4, base & 0xFF000000 | _BUSY_TSS << 8 | base >> 16 & 0xFF)
 
     # -- where things are --------------------------------------------------------------
 
@@ -166,8 +185,16 @@ class Legacy(Kernel):
 
     def entry_bounds(self, cpu: Cpu) -> tuple[int, int]:
         if self.way == "tss":
-            return _TSS[cpu.number] + 44, _TSS[cpu.number] + 88
+            return self.tss[cpu.number] + 44, self.tss[cpu.number] + 88
         return _SLOTS[cpu.number] + 40, _SLOTS[cpu.number] + 128
+
+    def on_cell(self, cpu: Cpu) -> bool:
+        """Is the stack pointer in the current task's cell, with room for no more than one frame?"""
+        return self.way == "gentle" and 0 <= _BLOCK + cpu.tr - cpu.registers[ESP] <= 12
+
+    def check_stack(self, task: Task, cpu: Cpu) -> None:
+        if not self.on_cell(cpu) or cpu.registers[ESP] % 4:
+            super().check_stack(task, cpu)
 
     def descriptor(self, cpu: Cpu, selector: int) -> int | None:
         if selector & 4:
@@ -198,6 +225,10 @@ class Legacy(Kernel):
                 if self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end:
                     self.shares = True
                     return
+            if self.way == "gentle" and 4 <= _BLOCK + cpu.tr - linear <= 16:
+                return
+            if self.way == "gentle" and (linear, access.size) == (_GDT + cpu.tr + _AVL_BYTE, 1):
+                return
             if region.name == "counts" and (linear - _COUNTS) >> 5 == cpu.number:
                 return
         super().access(cpu, ins, access, linear)
@@ -230,6 +261,12 @@ class Legacy(Kernel):
             self.clobber(top - 0x800, top)
         if "debug" in call.before:
             self._trapped_in_user_mode(task, cpu)
+        if "new" in call.before and self.way == "gentle":  # the slot was another's, who made calls too
+            self.describe(task.number)
+            self.memory.write(_BLOCK + cpu.tr - 16, self.top(task.number - 1))
+        if call.vm86:
+            for at in range(top - _VM86_BYTES, top, 4):
+                self.memory.write(at, self.kept(at))
         self.set_field(task.number, "TASK_TRACE", 2 if call.work else 0)
         self.set_field(task.number, "TASK_NEED_RESCHED", 0)
         self.set_field(task.number, "TASK_SIGPENDING", 0)
@@ -252,6 +289,10 @@ class Legacy(Kernel):
         if cpu.flags & TF:
             self.say(task, cpu, "#DB before the first instruction: the caller's TF")
             self.vector(cpu, "sysenter_debug")
+
+    def kept(self, at: int) -> int:
+        """A word of what the kernel keeps of a vm86 task's 32-bit side."""
+        return at ^ 0x5A5A0000
 
     def _trapped_in_user_mode(self, task: Task, cpu: Cpu) -> None:
         """TF in a code segment of the LDT, whose EIP happens to be the entry's: a debugger's affair."""
@@ -277,7 +318,7 @@ class Legacy(Kernel):
         """Calls that came in, as the module's C adds them up for its report (SLOT_COUNT, TSS_COUNT)."""
         if self.way == "global":
             return self.memory.word(self.program.symbols["sysenter_global_count"])
-        at = {"tss": [tss + 12 for tss in _TSS], "cruel": [_COUNTS, _COUNTS + 32], "gentle": list(_SLOTS)}[self.way]
+        at = {"tss": [tss + 12 for tss in self.tss], "cruel": [_COUNTS, _COUNTS + 32], "gentle": list(_SLOTS)}[self.way]
         return sum(self.memory.word(a) for a in at) & 0xFFFFFFFF
 
     def slow_counts(self) -> tuple[int, ...]:
@@ -353,6 +394,7 @@ class Legacy(Kernel):
                 raise Broken("trap", "the kernel's handler is told of a #DB that is the entry's own")
             task.trap = ""
         self.clobber_below(cpu, task, words=0)
+        task.nmi_blocked &= name != "kernel_nmi"
         self.processor._iret(cpu, Instruction(cpu.eip, 0, "iret", "iretd", "iretd", ()))
         return f"{name} comes and goes"
 
@@ -485,6 +527,13 @@ class Legacy(Kernel):
             behind = [self.memory.word(frame + self.pt_size + 4 * n) & 0xFFFF for n in range(4)]
             if behind != [es, ds, fs, gs]:
                 raise Broken("pt_regs", f"es, ds, fs, gs of a vm86 caller are {behind} at {where}")
+            top = self.top(task.number)
+            kept = {at: self.kept(at) for at in range(top - _VM86_BYTES, top, 4)}
+            if task.struck:
+                kept |= {top - 12: IF | FIXED, top - 8: 0, top - 4: USER_DS}
+            for at, word in kept.items():
+                if self.memory.word(at) != word:
+                    raise Broken("pt_regs", f"{at:#x}, kept for the vm86 task's return, is overwritten at {where}")
             self.counted(task, 3)
         else:
             wanted |= {"DS": ds, "ES": es, "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
@@ -525,11 +574,11 @@ class Legacy(Kernel):
     def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
         if event.kind == "irq":
             return bool(cpu.flags & IF) and not cpu.shadow
-        if event.kind == "nmi":  # none inside the handler of one: the processor holds it back
-            symbols = self.program.symbols
-            return not cpu.shadow and not symbols["sysenter_debug"] <= cpu.eip < symbols["sysenter_kernel_debug"]
+        if event.kind == "nmi":
+            return not cpu.shadow and not task.nmi_blocked
         if event.kind == "debug":
-            on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] <= self.top(task.number)
+            # Watchpoints lie below TASK_SIZE, and nothing there is touched before a frame is pushed.
+            on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] < self.top(task.number)
             return (cpu.eip == self.entry and task.steps == 0) or (on_task and not cpu.shadow)
         if event.kind == "ldt":
             return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
@@ -542,15 +591,23 @@ class Legacy(Kernel):
                 self.clobber_below(cpu, task)
                 return
             low, high = self.entry_bounds(cpu)
-            task.nmis += self.way != "cruel" and low <= cpu.registers[ESP] <= high
+            esp, top = cpu.registers[ESP], self.top(task.number)
+            if self.way != "tss" and task.call.vm86 and esp == top:
+                task.struck = True
+            task.nmis += self.way != "cruel" and (
+                low <= esp <= high or self.on_cell(cpu) or (task.struck and esp == top)
+            )
+            task.nmi_blocked = True
             self.vector(cpu, "sysenter_nmi")
         elif event.kind == "debug":
             self.say(task, cpu, "#DB: a watchpoint")
             task.trap = "" if cpu.eip == self.entry else "kernel"
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
-            self.say(task, cpu, "another CPU sets need_resched and interrupts this one")
-            self.set_field(task.number, "TASK_NEED_RESCHED", 1)
+            what, field = ("sets need_resched", "TASK_NEED_RESCHED") if event.value & 1 else (
+                "sends a signal", "TASK_SIGPENDING")  # fmt: skip
+            self.say(task, cpu, f"another CPU {what} and interrupts this one")
+            self.set_field(task.number, field, 1)
             task.ipi = task.work_seen = True
             if not task.bodies and task.path == "fast":
                 task.exit_required = True
@@ -576,11 +633,11 @@ class Legacy(Kernel):
         self.switch(task, cpu, True)
 
 
-_PLAIN = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
+_PLAIN = Legacy.plain
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
 _STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _ABSENT + 0x1000,
            _TOP + 0xFFC,
-           _TOP + 0xFFD, _TOP + 0x1000, 0xC5001F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
+           _TOP + 0xFFD, _TOP + 0x1000, 0xFF001F00, 0xC0801F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
 _SEGMENTS = (0, 0x23, USER_DS, 0x07, 0x0F, 0x17, 0x1F)
 
 
@@ -611,6 +668,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     yield twice(replace(_PLAIN, work=1))
     yield twice(replace(_PLAIN, vm86=True, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
     yield twice(replace(_PLAIN, before=("debug",)))
+    yield twice(replace(_PLAIN, before=("new",)))
     for sleeps in ("same", "other"):
         yield twice(replace(_PLAIN, sleeps=sleeps))
         yield twice(replace(_PLAIN, sleeps=sleeps, pending=1))
@@ -634,14 +692,15 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
                 vm86=rng.random() < 0.04,
             ))  # fmt: skip
         happenings = tuple(
-            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), 0, rng.randrange(2))
+            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), rng.randrange(2), rng.randrange(2))
             for _ in range(rng.randrange(3))
         )
         yield Case(tuple(calls), happenings, variant=rng.choice(tuple(_TASKS_AT)))
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
-    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "ldt"))
+    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "work", 2),
+            Event(0, "ldt"))  # fmt: skip
 
 
 def interrupted() -> Iterator[Case]:

@@ -66,6 +66,8 @@ class Task:
     counts: tuple[int, ...] = ()  # of slow ways, at SYSENTER
     trap: str = ""  # who must still be told of a #DB
     nmis: int = 0  # on the entry stack in this call
+    nmi_blocked: bool = False  # until the IRET of its handler
+    struck: bool = False  # an NMI came at the end of the stack of a vm86 task
     moved: bool = False  # has been on another CPU in this call
     cleared: bool = False  # branch history
     flush_due: bool = False  # of the user's PCID
@@ -164,6 +166,7 @@ class Kernel(abc.ABC):
     def wait_for_page(self, task: Task, cpu: Cpu) -> None:
         """Sleep until the page is there."""
 
+    plain = Call()  # a caller with nothing special about it
     poison_base = POISON
     wraps = False  # a user access may wrap below address 0
     # Events that change only what the kernel keeps of the task: they commute with

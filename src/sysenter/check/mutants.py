@@ -8,8 +8,10 @@ A mutant's key is words that stay the same while unrelated code moves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from capstone import x86
 
@@ -21,17 +23,38 @@ __all__ = ["Mutant", "mutants"]
 
 @dataclass(frozen=True)
 class Mutant:
-    """key: stable words, `instruction: change`. object: the handler with it. places: in
-    the text; whoever comes to none of them does not notice. Empty: who knows."""
+    """key: stable words, `instruction: change`, with as much of where it stands (after which
+    instruction, behind which symbol) as tells it from others; plain: without that. object: the
+    handler with it. places: in the text; whoever comes to none of them does not notice."""
 
     key: str
+    plain: str
     object: EntryObject
-    places: tuple[int, ...] = ()
+    places: tuple[int, ...]
 
 
 # opcodes whose ModRM.reg is a part of the opcode (SDM Vol. 2D, A.4)
 _GROUPS = (0x80, 0x81, 0x83, 0x8F, 0xBA, 0xC0, 0xC1, 0xC6, 0xC7, 0xD0, 0xD1, 0xD2, 0xD3, 0xF6, 0xF7, 0xFE, 0xFF)
-_Found = tuple[str, EntryObject, tuple[int, ...]]
+_MASKED = ("test", "and", "or", "xor")  # they clear CF (SDM Vol. 2); a constant of theirs is a set of bits
+_MANY = 12  # bits of a mask, of which not each is dropped in turn
+_REPLACEMENTS = ".altinstr_replacement"
+
+
+@dataclass(frozen=True)
+class _Words:
+    """An instruction in words, the one before it, and the symbol before it."""
+
+    plain: str
+    after: str
+    inside: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    words: _Words
+    change: str
+    object: EntryObject
+    places: tuple[int, ...]
 
 
 class _Text:
@@ -40,49 +63,90 @@ class _Text:
     def __init__(self, entry: EntryObject, name: str, reachable: frozenset[int] | None = None) -> None:
         self.entry, self.name, self.reachable = entry, name, reachable
         self.section = entry.sections[name]
-        self.holes = entry.holes() if name != ".altinstr_replacement" else ()
+        self.holes = entry.holes() if name != _REPLACEMENTS else ()
+        self.instructions = list(self._sweep())
+        self.before = dict(zip((i.address for i in self.instructions[1:]), self.instructions, strict=False))
+        self.labels = sorted(((at, n) for n, (where, at) in entry.symbols.items() if where == name and n), reverse=True)
 
-    def walk(self) -> Iterator[tuple[int, object]]:
+    def _sweep(self) -> Iterator[Any]:
         at, data = 0, self.section.data
         while at < len(data):
             ins = details(data[at : at + 15], at, self.entry.bits)
             if ins is None:
                 at += 1
                 continue
-            size = ins.size
-            if ins.mnemonic != "nop" and (self.reachable is None or at in self.reachable):
-                yield at, ins
-            at += size
+            if ins.mnemonic != "nop":
+                yield ins
+            at += ins.size
 
-    def words(self, ins: object) -> str:
+    def walk(self) -> Iterator[Any]:
+        return (i for i in self.instructions if self.reachable is None or i.address in self.reachable)
+
+    def words(self, ins: Any) -> _Words:
+        before = self.before.get(ins.address)
+        start = next((at for at, _ in self.labels if at <= ins.address), 0)
+        inside = min((n for at, n in self.labels if at == start), default=self.name)
+        return _Words(self.plain(ins), self.plain(before) if before else "", inside)
+
+    def plain(self, ins: Any, depth: int = 0) -> str:
         """The instruction as text that does not change when others move."""
-        size, at = ins.size, ins.address  # type: ignore[attr-defined]
-        text = f"{ins.mnemonic} {ins.op_str}".strip()  # type: ignore[attr-defined]
+        size, at = ins.size, ins.address
+        text = f"{ins.mnemonic} {ins.op_str}".strip()
         for r in self.section.relocations:
             if at <= r.offset < at + size:
-                text += f" [{r.symbol}]"
+                text = self._named(text, r.symbol, r.offset)
         for hole in self.holes:
             if at <= hole.at < at + size:
                 variable = "0x7fffffff" in text  # PERCPU_HOLE in entry_amd64.S
-                name = ins.mnemonic  # type: ignore[attr-defined]
-                return text.replace("0x7fffffff", hole.symbol) if variable else f"{name} {hole.symbol}"
-        if ins.mnemonic.startswith("j") or ins.mnemonic == "call":  # type: ignore[attr-defined]
-            target = ins.operands[0].imm  # type: ignore[attr-defined]
+                return text.replace("0x7fffffff", hole.symbol) if variable else f"{ins.mnemonic} {hole.symbol}"
+        if _branches(ins):
+            target = ins.operands[0].imm
             behind = details(self.section.data[target : target + 15], target, self.entry.bits)
-            text = f"{ins.mnemonic} to {{{behind.mnemonic} {behind.op_str}}}" if behind else text  # type: ignore[attr-defined]
+            return f"{ins.mnemonic} to {{{self.plain(behind, depth + 1)}}}" if behind and depth < 3 else ins.mnemonic
+        for op in ins.operands:
+            if op.type == x86.X86_OP_MEM and ins.reg_name(op.mem.base) == "rip":
+                text = text.replace(f"rip + {op.mem.disp:#x}", self._symbol(self.name, at + size + op.mem.disp))
         return text
 
+    def _named(self, text: str, symbol: str, offset: int) -> str:
+        """`text` with the words of a relocation: a section's offset changes with all before it."""
+        if symbol not in self.entry.sections:
+            return f"{text} [{symbol}]"
+        place = int.from_bytes(self.section.data[offset : offset + 4], "little")
+        written = f"{place:#x}" if place > 9 else str(place)
+        return text.replace(f"[{written}]", f"[{self._symbol(symbol, place)}]")
+
+    def _symbol(self, section: str, place: int) -> str:
+        names = sorted(n for n, (where, at) in self.entry.symbols.items() if (where, at) == (section, place) and n)
+        return names[0] if names else f"{section}+{place:#x}"
+
     def carry_is_clear(self, at: int) -> bool:
-        """Is the instruction before `at` one that clears CF? (SDM Vol. 2, AND, OR, TEST, XOR)"""
-        return any(i.mnemonic in ("test", "and", "or", "xor") for before, i in self.walk() if before + i.size == at)  # type: ignore[attr-defined]
+        """Is the instruction before `at` one that clears CF? (CMP with 0 borrows nothing)"""
+        ins = self.before.get(at)
+        if ins is None or ins.mnemonic != "cmp":
+            return ins is not None and ins.mnemonic in _MASKED
+        return bool(ins.operands[1].type == x86.X86_OP_IMM and ins.operands[1].imm == 0)
+
+    def masks(self, ins: Any) -> bool:
+        """Is its constant a set of bits? Also PUSH before POPF."""
+        if ins.mnemonic in _MASKED:
+            return True
+        behind = details(self.section.data[ins.address + ins.size :][:15], 0, self.entry.bits)
+        return bool(ins.mnemonic == "push" and behind and behind.mnemonic.startswith("popf"))
 
     def changed(self, at: int, new: bytes, keep_relocations: bool = True) -> EntryObject:
         data = self.section.data[:at] + new + self.section.data[at + len(new) :]
         kept = tuple(
             r for r in self.section.relocations if keep_relocations or not at <= r.offset < at + len(new)
         )  # fmt: skip
-        section = replace(self.section, data=data, relocations=kept)
-        return replace(self.entry, sections={**self.entry.sections, self.name: section})
+        return _with(self.entry, replace(self.section, data=data, relocations=kept))
+
+
+def _branches(ins: Any) -> bool:
+    """Is it a jump or call to an address in the text?"""
+    return bool(
+        (ins.mnemonic.startswith("j") or ins.mnemonic == "call") and ins.operands[0].type == x86.X86_OP_IMM
+    )  # fmt: skip
 
 
 def _drop_hole(entry: EntryObject, hole: Hole) -> EntryObject:
@@ -98,9 +162,27 @@ def _drop_hole(entry: EntryObject, hole: Hole) -> EntryObject:
     return replace(entry, sections={**entry.sections, ".rodata.sysenter_holes": section})
 
 
-def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObject]]:
+def _constants(value: int, width: int, masks: bool) -> Iterator[tuple[str, int]]:
+    """Wrong values for a constant of `width` bytes."""
+    bits = 8 * width
+    if not masks:
+        yield "+0x1", value + 1
+        yield "-0x1", value - 1
+        top = 1 << (value.bit_length() or bits) - 1
+        yield "without its highest bit" if value else f"+{top:#x}", value ^ top
+        return
+    negative = value.bit_count() > bits // 2  # AND: what it clears is the set
+    mask = value ^ (1 << bits) - 1 if negative else value
+    members = [1 << n for n in range(bits) if mask >> n & 1]
+    for bit in members if len(members) <= _MANY else (members[0], members[-1]):
+        yield f"without {bit:#x}", value ^ bit
+    yield "shifted left", value ^ mask ^ (mask << 1)
+
+
+def _changes(text: _Text, ins: Any) -> Iterator[tuple[str, EntryObject]]:
     """(what was done, the object) for each mutant of one instruction."""
-    size: int = ins.size  # type: ignore[attr-defined]
+    at: int = ins.address
+    size: int = ins.size
     raw = text.section.data[at : at + size]
     removed = text.changed(at, b"\x90" * size, keep_relocations=False)
     for hole in text.holes:
@@ -108,32 +190,15 @@ def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObje
             removed = _drop_hole(text.changed(at, b"\x90" * size, keep_relocations=False), hole)
     if raw != b"\xcc" and raw != b"\x90" * size:
         yield "removed", removed
-    encoding = ins.encoding  # type: ignore[attr-defined]
-    relocated = {r.offset for r in text.section.relocations}
-    # what the module's C writes at load is no constant: holes, and what these stand behind
-    behind = ("sysenter_debug_entry", "sysenter_debug_distance")
-    holes = {hole.at for hole in text.holes} | {text.entry.symbols[s][1] - 4 for s in behind if s in text.entry.symbols}
-    branch = ins.mnemonic.startswith("j") or ins.mnemonic == "call"  # type: ignore[attr-defined]
-    for what, offset, width in (("constant", encoding.imm_offset, encoding.imm_size),
-                                ("displacement", encoding.disp_offset, encoding.disp_size)):  # fmt: skip
-        if not offset or branch or at + offset in holes:
-            continue
-        value = int.from_bytes(raw[offset : offset + width], "little")
-        top = 1 << (value.bit_length() or 8 * width) - 1
-        changes = {f"{what} {step:+#x}": value + step for step in (1, -1)}
-        changes[f"{what} without its highest bit" if value else f"{what} {top:+#x}"] = value ^ top
-        if what == "displacement" or at + offset in relocated:
-            changes = {f"{what} {step:+#x}": value + step for step in (4, -4)}
-        for name, changed in changes.items():
-            new = (changed % (1 << 8 * width)).to_bytes(width, "little")
-            yield name, text.changed(at, raw[:offset] + new + raw[offset + width :])
-    if ins.mnemonic.startswith("j") and ins.mnemonic != "jmp":  # type: ignore[attr-defined]
+    yield from _constant_changes(text, ins, raw)
+    if ins.mnemonic.startswith("j") and ins.mnemonic != "jmp":
         place = 1 if raw[0] == 0x0F else 0
         for name, bits in (("condition inverted", 1), ("condition's neighbour", 2), ("condition's other neighbour", 4)):
             if bits == 2 and text.carry_is_clear(at) and raw[place] & 12 == 4:
                 continue  # je and jbe, jne and ja: the same when CF is 0
             yield name, text.changed(at, raw[:place] + bytes([raw[place] ^ bits]) + raw[place + 1 :])
     yield from _register_changes(text, at, ins, raw)
+    yield from _other_symbols(text, at, size)
     rex = len(raw) - len(raw.lstrip(b"\x64\x65\x66\xf2\xf3\xf0\x2e\x3e"))
     if text.entry.bits == 64 and raw[rex] & 0xF8 == 0x48:
         yield "64 bits cut to 32", text.changed(at, raw[:rex] + bytes([raw[rex] & ~8]) + raw[rex + 1 :])
@@ -150,9 +215,40 @@ def _changes(text: _Text, at: int, ins: object) -> Iterator[tuple[str, EntryObje
             break
 
 
-def _register_changes(text: _Text, at: int, ins: object, raw: bytes) -> Iterator[tuple[str, EntryObject]]:
-    encoding = ins.encoding  # type: ignore[attr-defined]
-    operands = ins.operands  # type: ignore[attr-defined]
+def _constant_changes(text: _Text, ins: Any, raw: bytes) -> Iterator[tuple[str, EntryObject]]:
+    at, encoding = ins.address, ins.encoding
+    relocated = {r.offset for r in text.section.relocations}
+    # what the module's C writes at load is no constant: holes, and what these stand behind
+    behind = ("sysenter_debug_entry", "sysenter_debug_distance")
+    holes = {hole.at for hole in text.holes} | {text.entry.symbols[s][1] - 4 for s in behind if s in text.entry.symbols}
+    for what, offset, width in (("constant", encoding.imm_offset, encoding.imm_size),
+                                ("displacement", encoding.disp_offset, encoding.disp_size)):  # fmt: skip
+        if not offset or _branches(ins) or at + offset in holes:
+            continue
+        value = int.from_bytes(raw[offset : offset + width], "little")
+        wrong = dict(_constants(value, width, text.masks(ins)))
+        if what == "displacement" or at + offset in relocated:
+            wrong = {f"{step:+#x}": value + step for step in (4, -4)}
+        for name, changed in wrong.items():
+            new = (changed % (1 << 8 * width)).to_bytes(width, "little")
+            if new != raw[offset : offset + width]:
+                yield f"{what} {name}", text.changed(at, raw[:offset] + new + raw[offset + width :])
+
+
+def _other_symbols(text: _Text, at: int, size: int) -> Iterator[tuple[str, EntryObject]]:
+    """The symbols outside that it names, each exchanged for another that the text names."""
+    relocations, own = text.section.relocations, {*text.entry.symbols, *text.entry.sections}
+    for r in relocations:
+        if at <= r.offset < at + size and r.symbol not in own:
+            names = sorted({x.symbol for x in relocations if x.relative == r.relative} - own)
+            other = names[(names.index(r.symbol) + 1) % len(names)]
+            changed = tuple(replace(x, symbol=other) if x is r else x for x in relocations)
+            yield f"{other} for {r.symbol}", _with(text.entry, replace(text.section, relocations=changed))
+
+
+def _register_changes(text: _Text, at: int, ins: Any, raw: bytes) -> Iterator[tuple[str, EntryObject]]:
+    encoding = ins.encoding
+    operands = ins.operands
     registers = [op for op in operands if op.type == x86.X86_OP_REG]
     modrm = encoding.modrm_offset
     if modrm:
@@ -171,13 +267,6 @@ def _register_changes(text: _Text, at: int, ins: object, raw: bytes) -> Iterator
             yield "base register", text.changed(at, raw[:modrm] + bytes([new]) + raw[modrm + 1 :])
     elif registers and len(raw) in (1, 5) and raw[0] & 0xF8 in (0x40, 0x48, 0x50, 0x58, 0xB8):
         yield "register +1", text.changed(at, bytes([raw[0] & 0xF8 | (raw[0] + 1 & 7)]) + raw[1:])
-
-
-def _numbered(found: Iterator[_Found]) -> Iterator[Mutant]:
-    seen: dict[str, int] = {}
-    for key, entry, places in found:
-        seen[key] = seen.get(key, 0) + 1
-        yield Mutant(key if seen[key] == 1 else f"{key} ({seen[key]})", entry, places)
 
 
 def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozenset[int]:
@@ -203,63 +292,101 @@ def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozens
     return frozenset(found)
 
 
+def _told_apart(found: Sequence[_Found]) -> Iterator[Mutant]:
+    """With keys that say no more of the place than they must, so that edits elsewhere leave them."""
+
+    def forms(f: _Found) -> tuple[str, ...]:
+        w = f.words
+        places = ("", f" in {w.inside}", f" after {w.after or 'nothing'}", f" after {w.after}, in {w.inside}")
+        return tuple(f"{w.plain}{place}: {f.change}" for place in places)
+
+    common = Counter(form for f in found for form in set(forms(f)))
+    seen: Counter[str] = Counter()
+    for f in found:
+        key = next((form for form in forms(f) if common[form] == 1), forms(f)[-1])
+        seen[key] += 1
+        yield Mutant(key if seen[key] == 1 else f"{key} ({seen[key]})", forms(f)[0], f.object, f.places)
+
+
 def _in_text(entry: EntryObject, name: str, reachable: frozenset[int] | None = None) -> Iterator[_Found]:
     text = _Text(entry, name, reachable)
-    for at, ins in text.walk():
-        places: tuple[int, ...] = (at,)
-        if name == ".altinstr_replacement":
-            # the site's start, or inside it: wherever it has been patched in
-            places = tuple(
-                a.at + at - a.replacement for a in entry.alternatives()
-                if a.replacement <= at < a.replacement + a.replacement_length
-            )  # fmt: skip
-        for what, changed in _changes(text, at, ins):
-            yield f"{text.words(ins)}: {what}", changed, places
+    for ins in text.walk():
+        words, places = text.words(ins), (ins.address,)
+        for what, changed in _changes(text, ins):
+            yield _Found(words, what, changed, places)
 
 
-def _around(entry: EntryObject, name: str, reachable: frozenset[int] | None) -> Iterator[_Found]:
-    """Fix-ups, alternatives, jumps into the kernel and constants in memory."""
-    pairs = entry.sections.get("__ex_table")
+def _in_replacements(entry: EntryObject, section: str) -> Iterator[_Found]:
+    """What alternatives patch in, named by what stands before the place."""
+    text, around = _Text(entry, _REPLACEMENTS), _Text(entry, section)
+    for ins in text.walk():
+        # the site's start, or inside it: wherever it has been patched in
+        places = tuple(
+            a.at + ins.address - a.replacement for a in entry.alternatives()
+            if a.replacement <= ins.address < a.replacement + a.replacement_length
+        )  # fmt: skip
+        site = max((i for i in around.instructions if i.address < min(places, default=0)), key=lambda i: i.address)
+        words = _Words(f"{text.plain(ins)}, patched in", around.plain(site), around.words(site).inside)
+        for what, changed in _changes(text, ins):
+            yield _Found(words, what, changed, places)
+
+
+def _fix_ups(text: _Text) -> Iterator[_Found]:
+    entry, pairs = text.entry, text.entry.sections.get("__ex_table")
+    known = {ins.address: ins for ins in text.walk()}
     count = len(entry.exceptions())
-    text = _Text(entry, name)
     for index, (fault, fixup) in enumerate(entry.exceptions()):
-        assert pairs is not None
-        if reachable is not None and fault not in reachable:
+        if pairs is None or fault not in known:
             continue
-        words = text.words(details(text.section.data[fault : fault + 15], fault, entry.bits))
+        words = text.words(known[fault])
+        words = replace(words, plain=f"fix-up of {words.plain}")
         size = len(pairs.data) // count
         # a fault address in no text: as good as no entry, and the relocations stay in place
         cut = pairs.data[: index * size] + b"\xff\xff\xff\x3f" + pairs.data[index * size + 4 :]
-        yield f"fix-up of {words}: removed", _with(entry, replace(pairs, data=cut)), (fault,)
+        yield _Found(words, "removed", _with(entry, replace(pairs, data=cut)), (fault,))
         for other in (fault, entry.exceptions()[(index + 1) % count][1]):
             if other == fixup:
                 continue
             data = bytearray(pairs.data)
             data[index * size + 4 : index * size + 8] = other.to_bytes(4, "little")
             kind = "to itself" if other == fault else "to the next one's"
-            yield f"fix-up of {words}: {kind}", _with(entry, replace(pairs, data=bytes(data))), (fault,)
-    records = entry.sections.get(".rodata.sysenter_holes")
-    if records is not None:
-        names = sorted({r.symbol for r in records.relocations if r.symbol.startswith("kernel_")})
-        word = entry.bits // 8
-        starts = [at for at, _ in text.walk()]
-        instructions = {
-            hole.record + word: max((at for at in starts if at <= hole.at), default=0) for hole in entry.holes()
-        }  # fmt: skip
-        for r in records.relocations:
-            if r.symbol in names:
-                other_name = names[(names.index(r.symbol) + 1) % len(names)]
-                changed = tuple(replace(x, symbol=other_name) if x is r else x for x in records.relocations)
-                whole = _with(entry, replace(records, relocations=changed))
-                yield f"hole for {r.symbol}: {other_name}", whole, (instructions[r.offset],)
-    rodata = entry.sections.get(".rodata")
-    if rodata is not None and "sysenter_user_ds" in entry.symbols:
-        for symbol, (where, offset) in entry.symbols.items():
-            if where == ".rodata":
-                for step in (1, -8, 8):
-                    data = bytearray(rodata.data)
-                    data[offset] = (data[offset] + step) & 0xFF
-                    yield f"{symbol}: constant {step:+d}", _with(entry, replace(rodata, data=bytes(data))), ()
+            yield _Found(words, kind, _with(entry, replace(pairs, data=bytes(data))), (fault,))
+
+
+def _holes(text: _Text) -> Iterator[_Found]:
+    """Jumps into the kernel and its variables: each hole filled with another's symbol."""
+    entry, records = text.entry, text.entry.sections.get(".rodata.sysenter_holes")
+    if records is None:
+        return
+    names = sorted({r.symbol for r in records.relocations if r.symbol.startswith("kernel_")})
+    word = entry.bits // 8
+    at = {hole.record + word: hole.at for hole in entry.holes()}
+    for r in records.relocations:
+        holder = next((i for i in text.walk() if i.address <= at.get(r.offset, -1) < i.address + i.size), None)
+        if r.symbol not in names or holder is None:
+            continue
+        other = names[(names.index(r.symbol) + 1) % len(names)]
+        changed = tuple(replace(x, symbol=other) if x is r else x for x in records.relocations)
+        whole = _with(entry, replace(records, relocations=changed))
+        yield _Found(text.words(holder), f"{other} for {r.symbol}", whole, (holder.address,))
+
+
+def _memory_constants(text: _Text) -> Iterator[_Found]:
+    """Words in .rodata that the text reads."""
+    entry, rodata = text.entry, text.entry.sections.get(".rodata")
+    if rodata is None:
+        return
+    for symbol, (where, offset) in entry.symbols.items():
+        readers = tuple(
+            ins.address for ins in text.walk() for r in text.section.relocations
+            if ins.address <= r.offset < ins.address + ins.size and r.symbol == where == ".rodata"
+            and int.from_bytes(text.section.data[r.offset : r.offset + 4], "little") == offset
+        )  # fmt: skip
+        for step in (1, -8, 8) if readers else ():
+            data = bytearray(rodata.data)
+            data[offset] = (data[offset] + step) & 0xFF
+            words = _Words(symbol, "", "")
+            yield _Found(words, f"constant {step:+d}", _with(entry, replace(rodata, data=bytes(data))), readers)
 
 
 def _with(entry: EntryObject, section: Section) -> EntryObject:
@@ -272,11 +399,10 @@ def mutants(entry: EntryObject, section: str, roots: tuple[str, ...] = ()) -> It
     roots: where it begins, if other handlers stand in the same section.
     """
     reachable = _reachable(entry, section, roots) if roots else None
-
-    def found() -> Iterator[_Found]:
-        yield from _in_text(entry, section, reachable)
-        if ".altinstr_replacement" in entry.sections:
-            yield from _in_text(entry, ".altinstr_replacement")
-        yield from _around(entry, section, reachable)
-
-    yield from _numbered(found())
+    text = _Text(entry, section, reachable)
+    found = list(_in_text(entry, section, reachable))
+    if _REPLACEMENTS in entry.sections:
+        found += _in_replacements(entry, section)
+    for more in (_fix_ups(text), _holes(text), _memory_constants(text)):
+        found += more
+    yield from _told_apart(found)

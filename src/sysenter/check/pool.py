@@ -8,8 +8,10 @@ nobody but itself.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,7 +21,7 @@ from sysenter.check.handlers import Bench, Job, Subject, jobs, lean_jobs
 from sysenter.check.mutants import Mutant, mutants
 from sysenter.check.story import tell
 
-__all__ = ["Caught", "checked", "mutants_checked"]
+__all__ = ["Caught", "callers", "checked", "mutants_checked"]
 
 _Work = TypeVar("_Work")
 _Done = TypeVar("_Done")
@@ -29,9 +31,10 @@ _STORIES = 3  # told for each job
 @dataclass(frozen=True)
 class Caught:
     """What became of a mutant: the property that caught it and the part of the
-    check that did, or two empty strings."""
+    check that did, or two empty strings. key, plain: Mutant's."""
 
     key: str
+    plain: str
     by: str
     part: str
 
@@ -39,7 +42,7 @@ class Caught:
 # what a worker keeps between jobs, or inherits when it is forked
 _benches: dict[tuple[Subject, int], Bench] = {}
 _mutants: dict[Subject, list[Mutant]] = {}
-_coverage: dict[Subject, dict[Job, frozenset[int]]] = {}
+_coverage: dict[Subject, list[tuple[tuple[Job, frozenset[int]], ...]]] = {}  # lean_jobs() with where each comes
 
 
 def _bench(subject: Subject, seed: int) -> Bench:
@@ -85,13 +88,22 @@ def _mutant_job(work: tuple[Subject, int, int]) -> Caught:
     subject, seed, index = work
     mutant = _mutants[subject][index]
     bench = _bench(subject, seed).with_object(mutant.object)
-    for job, covered in _coverage[subject].items():
-        if mutant.places and job.part != "static" and covered.isdisjoint(mutant.places):
-            continue  # it goes as with the handler itself
+    for variants in _coverage[subject]:
+        # the others go as with the handler itself
+        coming = [job for job, to in variants if job.part == "static" or not to.isdisjoint(mutant.places)]
+        if not coming:
+            continue
+        job = coming[coming[0].first % len(coming)]
         failures = bench.perform(job, stop=True).failures
         if failures:
-            return Caught(mutant.key, failures[0].key, job.part)
-    return Caught(mutant.key, "", "")
+            return Caught(mutant.key, mutant.plain, failures[0].key, job.part)
+    return Caught(mutant.key, mutant.plain, "", "")
+
+
+def _start_worker() -> None:
+    """Ctrl-C is for our parent; with it we end, however it ends (prctl PR_SET_PDEATHSIG)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work], chunk: int = 1) -> Iterator[_Done]:
@@ -99,8 +111,13 @@ def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work], chunk: in
     if processes == 1:
         yield from map(function, work)
         return
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
+    with multiprocessing.get_context("fork").Pool(processes, _start_worker) as pool:
         yield from pool.imap_unordered(function, work, chunk)
+
+
+def callers(subject: Subject, seed: int) -> int:
+    """How many different callers the check of `subject` has."""
+    return _bench(subject, seed).callers
 
 
 def checked(subjects: Sequence[Subject], seed: int) -> Iterator[tuple[Subject, Job, Tally, list[str]] | int]:
@@ -118,6 +135,7 @@ def mutants_checked(subject: Subject, chosen: Sequence[int], seed: int) -> Itera
     bench = _bench(subject, seed)
     _mutants[subject] = list(mutants(bench.entry, bench.handler.section, bench.handler.roots))
     plan = lean_jobs(bench)
-    found = dict(_spread(_covered_by, [(subject, seed, job) for job in plan], chunk=20))
-    _coverage[subject] = {job: found[job] for job in plan}
+    work = [(subject, seed, job) for variants in plan for job in variants]
+    found = dict(_spread(_covered_by, work, chunk=20))
+    _coverage[subject] = [tuple((job, found[job]) for job in variants) for variants in plan]
     yield from _spread(_mutant_job, [(subject, seed, index) for index in chosen])

@@ -78,6 +78,7 @@ class PresentAmd64(Present):
     """The kernel of one amd64 release, with two CPUs and three tasks."""
 
     task_size = TASK_SIZE
+    plain = Call64()
     name = "present-amd64"
     tasks_at, stacks_at = _TASKS, _STACKS
     tops_at = tuple(start + PAGE for start in _STACKS)

@@ -24,7 +24,7 @@ MARK = 0x80000000  # native/present/abi.h, SYSENTER_MARK_I386
 
 KERNEL_CS, KERNEL_DS, USER_CS, USER_DS, PERCPU = 0x60, 0x68, 0x73, 0x7B, 0xD8
 _TLS = (0x33, 0x3B, 0x43)
-_LDT_ENTRIES = 4  # of the task's LDT, while it has one
+_LDT_ENTRIES = 16  # of the task's LDT, while it has one
 TASK_SIZE = 0xC0000000
 THREAD_SIZE, _PADDING = 8192, 16  # TOP_OF_KERNEL_STACK_PADDING with CONFIG_VM86
 ENOSYS, EFAULT = -38 & 0xFFFFFFFF, -14 & 0xFFFFFFFF
@@ -180,7 +180,7 @@ class PresentI386(Present):
             return 0xB7E00000
         if selector == PERCPU:
             return _PERCPU_BASE[cpu.number]
-        if selector in (USER_DS, USER_DS & ~3, USER_CS, KERNEL_DS, KERNEL_CS):
+        if selector | 3 == USER_DS or selector in (USER_CS, KERNEL_DS, KERNEL_CS):
             return 0
         return None
 

@@ -30,7 +30,7 @@ from sysenter.check.memory import PAGE, Memory
 
 _unicorn: Any = unicorn  # its functions have no types
 
-__all__ = ["AC", "CF", "DF", "FIXED", "ID", "IF", "IOPL", "NT", "TF", "VM", "Cpu", "Fault", "Processor", "Watch"]
+__all__ = ["AC", "CF", "DF", "FIXED", "ID", "IF", "IOPL", "NT", "RF", "TF", "VM", "Cpu", "Fault", "Processor", "Watch"]
 
 CF, PF, AF, ZF, SF, TF, IF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
 IOPL, NT, RF, VM, AC, ID = 0x3000, 0x4000, 0x10000, 0x20000, 0x40000, 0x200000
@@ -293,7 +293,8 @@ class Processor:
         cpu.eip = ins.address + ins.size
 
     def _str(self, cpu: Cpu, ins: Instruction) -> None:
-        cpu.registers[ins.register] = cpu.tr
+        kept = cpu.registers[ins.register] & 0xFFFF0000 if ins.raw[0] == 0x66 else 0  # SDM Vol. 2B, STR
+        cpu.registers[ins.register] = kept | cpu.tr
         cpu.eip = ins.address + ins.size
 
     def _rdtsc(self, cpu: Cpu, ins: Instruction) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ class Program:
     exceptions: Mapping[int, int]
     symbols: Mapping[str, int]
     memory: Memory
+    outside: Mapping[int, str]  # addresses of the kernel's and the module's other symbols
     _decoded: dict[int, Instruction | None] = field(default_factory=dict)
 
     def instruction(self, address: int) -> Instruction | None:
@@ -52,10 +54,26 @@ class Program:
 
     def near(self, address: int) -> str:
         """Symbol of the text and distance from it."""
-        best = max(
-            ((a, n) for n, a in self.symbols.items() if self.start <= a <= address < self.end), default=(self.start, "")
-        )
-        return f"{best[1] or self.section}+{address - best[0]:#x}"
+        start = max((a for a in self.symbols.values() if self.start <= a <= address < self.end), default=self.start)
+        # a name for the whole text is the last to choose
+        name = min((n for n, a in self.symbols.items() if a == start and n), default=self.section)
+        return f"{name}+{address - start:#x}"
+
+    def told(self, ins: Instruction) -> str:
+        """The instruction, with names for the addresses that have one."""
+
+        def named(found: re.Match[str]) -> str:
+            minus, digits = found.groups()
+            value = (1 << self.object.bits) - int(digits, 16) if minus else int(digits, 16)
+            if self.start <= value < self.end:
+                name = self.near(value).removesuffix("+0x0")
+            elif value in self.outside:
+                name = self.outside[value]
+            else:
+                return found[0]
+            return f"+ {name}" if minus else name
+
+        return re.sub(r"(- )?0x([0-9a-f]{8,16})", named, ins.text)
 
 
 def lay_out(
@@ -85,7 +103,8 @@ def lay_out(
         memory.bytes[at : at + len(data)] = bytes(data)
     base = places[section]
     pairs = {base + fault: base + fixup for fault, fixup in entry.exceptions()}
-    return Program(entry, section, base, base + len(code), pairs, symbols, memory)
+    outside = {address: name for name, address in {**holes, **externals}.items()}
+    return Program(entry, section, base, base + len(code), pairs, symbols, memory, outside)
 
 
 def _patch_alternatives(entry: EntryObject, chosen: list[Alternative], code: bytearray) -> None:

@@ -15,8 +15,8 @@ __all__ = ["tell"]
 _SHOWN = 14  # instructions before the end that are told one by one
 
 
-def _caller(task: int, call: Call) -> str:
-    return f"Task {task} executes SYSENTER with {call.words()}."
+def _caller(kernel: Kernel, task: int, call: Call) -> str:
+    return f"Task {task} executes SYSENTER with {call.words(kernel.plain)}."
 
 
 def _names_memory(kernel: Kernel, tick: Tick) -> bool:
@@ -30,7 +30,7 @@ def _line(kernel: Kernel, tick: Tick, many: bool) -> str:
     if tick.words:
         return f"    {who}-- {tick.words}"
     ins = kernel.program.instruction(tick.eip)
-    text = ins.text if ins else "?"
+    text = kernel.program.told(ins) if ins else "?"
     return f"    {who}{kernel.program.where(tick.eip):<22} {text}"
 
 
@@ -53,7 +53,7 @@ def _course(kernel: Kernel, case: Case, ticks: tuple[Tick, ...]) -> Iterator[str
             yield from hush()
             call = next(calls[tick.task], None)
             if call:
-                yield "  " + _caller(tick.task, call)
+                yield "  " + _caller(kernel, tick.task, call)
         elif tick.words or number >= told or (many and _names_memory(kernel, tick)):
             yield from hush()
             yield _line(kernel, tick, many)
@@ -68,9 +68,11 @@ def tell(kernel: Kernel, failure: Failure) -> str:
     """Lines: what should hold, the course of events, and what was found instead."""
     broken = PROPERTIES[failure.key]
     lines = [
-        f"{failure.handler}: it does not hold that {broken.says}.",
-        f"  Why it must: {broken.reason} ({broken.source}).",
+        f"{failure.handler} breaks this rule: {broken.says}.",
+        f"  Its reason: {broken.reason} ({broken.source}).",
     ]
+    if failure.case.variant:
+        lines.append(f"  Variant {failure.case.variant!r}.")
     lines += _course(kernel, failure.case, failure.ticks)
     lines.append(f"  Then: {failure.state}.")
     return "\n".join(lines)
