@@ -41,6 +41,13 @@ def test_present_i386_holds(present: Subject) -> None:
     assert report.tally.events > 10000
 
 
+@pytest.mark.parametrize("name", ["present-i386-syscall", "present-i386-syscall-gateless"])
+def test_amds_syscall_needs_its_task_gates(module: Module, name: str) -> None:
+    (report,) = check(silent(), [Subject(name, module.entry, module.offsets)], seed=1)
+    assert report.ok, "\n".join(report.stories)
+    assert report.tally.failures or report.tally.cases > 20000
+
+
 def test_present_amd64_holds(steps: Steps) -> None:
     (report,) = check(silent(), [subject(steps, "present-amd64", "bookworm-amd64", False)], seed=1)
     assert report.ok, "\n".join(report.stories)

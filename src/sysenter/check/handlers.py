@@ -39,7 +39,8 @@ class Handler:
     to break, "" for a sound one. headers: the folder of recorded constants that it
     is assembled with, "" if a kernel's build makes its object: default_kernel then
     is the catalogue's name of one, for where the user names none that fits. roots: symbols
-    where it begins, if its section holds other handlers too.
+    where it begins, if its section holds other handlers too. mutated: its mutants have
+    been gone through, so that each survivor has a reason; else only who names it gets them.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Handler:
     headers: str = ""
     default_kernel: str = ""
     roots: tuple[str, ...] = ()
+    mutated: bool = True
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _syscall(name: str, says: str, gates: bool) -> Handler:
         present_syscall.lone_calls, present_syscall.scattered, present_syscall.with_interruptions,
         present_syscall.paired, callers_i386.events,
         variants=("", "smap"), default_kernel="bookworm-686", must_fail="" if gates else "stack",
-        roots=("sysenter_syscall_heads", "sysenter_syscall"),
+        roots=("sysenter_syscall_heads", "sysenter_leave_syscall"), mutated=False,
     )  # fmt: skip
 
 

@@ -96,7 +96,8 @@ def _check_installed(argv: Sequence[str]) -> None:
 def _telling(text: str) -> str:
     """The lines of a console that say why it ended: from the first oops on, else the last ones."""
     lines = text.replace("\r", "").splitlines()
-    first = next((n for n, line in enumerate(lines) if re.search(r"Oops|BUG:|Kernel panic", line)), None)
+    why = re.compile(r"Oops|BUG:|Machine Check Exception|Kernel panic")
+    first = next((n for n, line in enumerate(lines) if why.search(line)), None)
     return "\n".join(lines[-12:] if first is None else lines[first : first + 40])
 
 
