@@ -216,7 +216,41 @@ def test_panic_with_the_module_in(steps: Steps, kernel: str) -> None:
     assert "[sysenter]" not in lost.value.detail, lost.value.detail
 
 
-@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64"])
+@pytest.mark.parametrize(
+    "kernel", ["bookworm-686", pytest.param("bookworm-amd64", marks=pytest.mark.long), "trixie-backports-amd64"]
+)
+def test_stacks_are_shown_while_tasks_are_inside(steps: Steps, kernel: str) -> None:
+    """sysrq t, w and l walk every task's stack, and that of each running CPU, with the entry's frames on them."""
+    target = provide(steps, kernel, offline=False)
+    guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
+    task = f"""
+insmod /sysenter.ko || exit 99
+touch /tmp/go
+{LOAD}
+for sleep in read nanosleep futex wait4; do /lib/sysenter/hazards_unload $sleep & pids="$pids $!"; done
+load & loads=$!; load & loads="$loads $!"; sleep 0.5
+for turn in 1 2 3; do for key in t w l; do echo $key >/proc/sysrq-trigger; done; done
+echo "shown $(dmesg | grep -c 'task:hazards_unload')"
+for pid in $pids; do grep -c . /proc/$pid/stack; done
+rm /tmp/go; wait $loads; rmmod sysenter && echo went
+kill -9 $pids; wait
+exit 0
+"""
+    output = guest.run(
+        steps, task, {"sysenter.ko": module.module.read_bytes()}, what="stacks", timeout=90,
+        machine=guest.machine(cpus=2, append="log_buf_len=4M"),
+    )  # fmt: skip
+    bad = [line for line in is_clean(output.console) if "Call Trace" not in line]
+    assert not bad, output.console
+    shown = next(int(line.split()[1]) for line in output.text if line.startswith("shown"))
+    assert shown >= 4 * 3, output.text
+    assert "went" in output.text, output.text
+    depths = [int(line) for line in output.text if line.isdigit()]
+    assert len(depths) == 4, output.text
+    assert min(depths) >= 3, output.text
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", pytest.param("bookworm-amd64", marks=pytest.mark.long)])
 def test_kexec_with_the_module_in(steps: Steps, kernel: str) -> None:
     """The next kernel finds the registers as ours left them, and has its own entry in the end."""
     target = provide(steps, kernel, offline=False)

@@ -27,8 +27,11 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "hazards_calls": ("guest/hazards_calls.c", ("-static",)),
     "hazards_watch": ("guest/hazards_watch.c", ("-static",)),
     "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
+    "hazards_patched": ("guest/hazards_patched.c", ("-static",)),
+    "hazards_system": ("guest/hazards_system.c", ("-static",)),
     "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
     "hazards_storm": ("guest/hazards_storm.c", ("-static",)),
+    "ldt": ("guest/ldt_{arch}.c", ("-static", "-no-pie")),
     "window": ("guest/window_{arch}.c", ("-static", "-no-pie")),
 }
 

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenter.check import callers_amd64, callers_i386, legacy, static
+from sysenter.check import callers_amd64, callers_i386, legacy, present_syscall, static
 from sysenter.check.case import Case, Event
 from sysenter.check.explore import Failure, Tally, interleave, interrupt_everywhere, mispredict, run
 from sysenter.check.machine import Kernel
@@ -162,6 +162,17 @@ def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
     )  # fmt: skip
 
 
+def _syscall(name: str, says: str, gates: bool) -> Handler:
+    return Handler(
+        name, says, ".text.sysenter",
+        lambda entry, offsets, v: present_syscall.PresentSyscall(entry, offsets, v, gates),
+        present_syscall.lone_calls, present_syscall.scattered, present_syscall.with_interruptions,
+        present_syscall.paired, callers_i386.events,
+        variants=("", "smap"), default_kernel="bookworm-686", must_fail="" if gates else "stack",
+        roots=("sysenter_syscall_heads", "sysenter_syscall"),
+    )  # fmt: skip
+
+
 HANDLERS: dict[str, Handler] = {
     h.name: h
     for h in (
@@ -172,6 +183,8 @@ HANDLERS: dict[str, Handler] = {
             variants=("", "smap"), default_kernel="bookworm-686",
             roots=("sysenter_entry", "sysenter_call_slow", "sysenter_call_args5", "sysenter_call_args6"),
         ),
+        _syscall("present-i386-syscall", "the same by AMD's SYSCALL", True),
+        _syscall("present-i386-syscall-gateless", "AMD's SYSCALL without the task gates", False),
         Handler(
             "present-amd64", "Linux 6.x and 7.x, amd64, beside the 32-bit vDSO's entry", ".kprobes.text", PresentAmd64,
             callers_amd64.lone_calls, callers_amd64.scattered, callers_amd64.with_interruptions, callers_amd64.paired,

@@ -34,7 +34,11 @@ _TEXT = 0xC4000000  # a copy in the direct mapping
 _TASKS_AT = {"": (0xFF000000, 0xFF004000, 0xFF008000), "low": (0xC0800000, 0xC0804000, 0xC0808000)}
 _TSS_AT = {"": (0xC0910000, 0xC0932000), "low": (0xFF310000, 0xFF332000)}
 _BUSY_TSS = 0x8B  # access byte (SDM Vol. 3A, TSS Descriptor)
-_SLOTS = (0xC2510000, 0xC2532000)
+_BLOCK = 0xC2510000  # 2.2, gentle: cells in its first page, a slot for each CPU
+_SLOTS = (_BLOCK + 0xE000, _BLOCK + 0xF000)
+_AVL_BYTE, _AVL = 6, 0x10  # of a TSS's descriptor: the task's cell is right
+_CRUEL_ROOM = 1024
+_VM86_BYTES = 0x60  # what the kernel keeps above esp0 while a task is in vm86 mode
 _TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
 _GDT = 0xC0370000
 _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
@@ -72,6 +76,7 @@ class Legacy(Kernel):
         memory.seal()
         memory.add("the text", Area.TEXT, _TEXT, len(code))
         memory.add("the GDT", Area.GLOBAL, _GDT, 0x100)
+        memory.add("cells", Area.GLOBAL, _BLOCK, PAGE)
         memory.add("bottom-half words", Area.GLOBAL, _BH, 8)
         memory.add("counts", Area.GLOBAL, _COUNTS, 64)
         for number, start in enumerate(self.tasks_at):
@@ -98,7 +103,10 @@ class Legacy(Kernel):
         memory.write(symbols["sysenter_kernel_debug"], _FUNCTIONS["kernel_debug"])
         memory.write(symbols["sysenter_kernel_nmi"], _FUNCTIONS["kernel_nmi"])
         memory.write(symbols["sysenter_gdt"], _GDT)
-        low, high = (self.tss[0], self.tss[1] + 89) if way == "tss" else (_SLOTS[0], _SLOTS[1] + 129)
+        low, high = (self.tss[0], self.tss[1] + 89) if way == "tss" else (_BLOCK, _BLOCK + 0x10000)
+        if way != "tss":
+            for label in ("sysenter_gdt_test", "sysenter_gdt_mark"):
+                memory.write(symbols[label] - 5, _GDT + _AVL_BYTE - _BLOCK)
         memory.write(symbols["sysenter_entry_stack_low"], low)
         memory.write(symbols["sysenter_entry_stack_high"], 0 if way == "cruel" else high)
         self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
@@ -120,6 +128,8 @@ class Legacy(Kernel):
         at = memory.regions["the text"].offset
         memory.bytes[at : at + len(self.text)] = self.text
         memory.fill(_GDT, _GDT + 0x100, bytes(4))
+        for number in range(2 if self.way == "tss" else 3):
+            self.describe(number)
         memory.write(_BH, ~_MASKED)
         memory.write(_BH + 4, 0)
         self.cpus = [Cpu(number) for number in range(2)]
@@ -143,20 +153,30 @@ class Legacy(Kernel):
 
     def run_on(self, task: Task, cpu: Cpu) -> None:
         task.cpu, cpu.task = cpu.number, task.number
-        esp0 = self.top(task.number) - (0x60 if task.calls and task.index < len(task.calls) and task.call.vm86 else 0)
+        vm86 = bool(task.calls and task.index < len(task.calls) and task.call.vm86)
+        esp0 = self.top(task.number) - _VM86_BYTES * vm86
         self.set_field(task.number, "TASK_CPU", cpu.number)
         stack = _SLOTS[cpu.number] + 128
         if self.way == "tss":
-            base, cpu.tr, stack = self.tss[cpu.number], 0x60 + 0x20 * cpu.number, self.tss[cpu.number] + 88
+            self.memory.write(self.tss[cpu.number] + 4, esp0)
+            stack = self.tss[cpu.number] + 88
         else:
-            base = self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"] - 4
-            cpu.tr = 0x60 + 16 * task.number  # each task's own TSS, inside its task_struct
+            self.memory.write(self.tasks_at[task.number] + self.offsets["TASK_TSS_ESP0"], esp0)
             if self.way == "cruel":
-                stack = self.top(task.number)
-        self.memory.write(base + 4, esp0)
-        self.memory.write(_GDT + cpu.tr, base << 16 | 0xEB)
-        self.memory.write(_GDT + cpu.tr + 4, base & 0xFF000000 | _BUSY_TSS << 8 | base >> 16 & 0xFF)
+                stack = self.top(task.number) - _CRUEL_ROOM
+        cpu.tr = self.selector(cpu.number if self.way == "tss" else task.number)
         cpu.msr = (KERNEL_CS, stack, self.entry)
+
+    def selector(self, number: int) -> int:
+        """2.4: a TSS for each CPU; 2.2: each task's own, inside its task_struct."""
+        return 0x60 + (0x20 if self.way == "tss" else 16) * number
+
+    def describe(self, number: int) -> None:
+        """A TSS's descriptor, as the kernel writes it once."""
+        at = _GDT + self.selector(number)
+        base = self.tss[number] if self.way == "tss" else self.tasks_at[number] + self.offsets["TASK_TSS_ESP0"] - 4
+        self.memory.write(at, base << 16 | 0xEB)
+        self.memory.write(at + 4, base & 0xFF000000 | _BUSY_TSS << 8 | base >> 16 & 0xFF)
 
     # -- where things are --------------------------------------------------------------
 
@@ -167,6 +187,14 @@ class Legacy(Kernel):
         if self.way == "tss":
             return self.tss[cpu.number] + 44, self.tss[cpu.number] + 88
         return _SLOTS[cpu.number] + 40, _SLOTS[cpu.number] + 128
+
+    def on_cell(self, cpu: Cpu) -> bool:
+        """Is the stack pointer in the current task's cell, with room for no more than one frame?"""
+        return self.way == "gentle" and 0 <= _BLOCK + cpu.tr - cpu.registers[ESP] <= 12
+
+    def check_stack(self, task: Task, cpu: Cpu) -> None:
+        if not self.on_cell(cpu) or cpu.registers[ESP] % 4:
+            super().check_stack(task, cpu)
 
     def descriptor(self, cpu: Cpu, selector: int) -> int | None:
         if selector & 4:
@@ -197,6 +225,10 @@ class Legacy(Kernel):
                 if self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end:
                     self.shares = True
                     return
+            if self.way == "gentle" and 4 <= _BLOCK + cpu.tr - linear <= 16:
+                return
+            if self.way == "gentle" and (linear, access.size) == (_GDT + cpu.tr + _AVL_BYTE, 1):
+                return
             if region.name == "counts" and (linear - _COUNTS) >> 5 == cpu.number:
                 return
         super().access(cpu, ins, access, linear)
@@ -229,6 +261,12 @@ class Legacy(Kernel):
             self.clobber(top - 0x800, top)
         if "debug" in call.before:
             self._trapped_in_user_mode(task, cpu)
+        if "new" in call.before and self.way == "gentle":  # the slot was another's, who made calls too
+            self.describe(task.number)
+            self.memory.write(_BLOCK + cpu.tr - 16, self.top(task.number - 1))
+        if call.vm86:
+            for at in range(top - _VM86_BYTES, top, 4):
+                self.memory.write(at, self.kept(at))
         self.set_field(task.number, "TASK_TRACE", 2 if call.work else 0)
         self.set_field(task.number, "TASK_NEED_RESCHED", 0)
         self.set_field(task.number, "TASK_SIGPENDING", 0)
@@ -251,6 +289,10 @@ class Legacy(Kernel):
         if cpu.flags & TF:
             self.say(task, cpu, "#DB before the first instruction: the caller's TF")
             self.vector(cpu, "sysenter_debug")
+
+    def kept(self, at: int) -> int:
+        """A word of what the kernel keeps of a vm86 task's 32-bit side."""
+        return at ^ 0x5A5A0000
 
     def _trapped_in_user_mode(self, task: Task, cpu: Cpu) -> None:
         """TF in a code segment of the LDT, whose EIP happens to be the entry's: a debugger's affair."""
@@ -352,6 +394,7 @@ class Legacy(Kernel):
                 raise Broken("trap", "the kernel's handler is told of a #DB that is the entry's own")
             task.trap = ""
         self.clobber_below(cpu, task, words=0)
+        task.nmi_blocked &= name != "kernel_nmi"
         self.processor._iret(cpu, Instruction(cpu.eip, 0, "iret", "iretd", "iretd", ()))
         return f"{name} comes and goes"
 
@@ -484,6 +527,13 @@ class Legacy(Kernel):
             behind = [self.memory.word(frame + self.pt_size + 4 * n) & 0xFFFF for n in range(4)]
             if behind != [es, ds, fs, gs]:
                 raise Broken("pt_regs", f"es, ds, fs, gs of a vm86 caller are {behind} at {where}")
+            top = self.top(task.number)
+            kept = {at: self.kept(at) for at in range(top - _VM86_BYTES, top, 4)}
+            if task.struck:
+                kept |= {top - 12: IF | FIXED, top - 8: 0, top - 4: USER_DS}
+            for at, word in kept.items():
+                if self.memory.word(at) != word:
+                    raise Broken("pt_regs", f"{at:#x}, kept for the vm86 task's return, is overwritten at {where}")
             self.counted(task, 3)
         else:
             wanted |= {"DS": ds, "ES": es, "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
@@ -524,11 +574,11 @@ class Legacy(Kernel):
     def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
         if event.kind == "irq":
             return bool(cpu.flags & IF) and not cpu.shadow
-        if event.kind == "nmi":  # none inside the handler of one: the processor holds it back
-            symbols = self.program.symbols
-            return not cpu.shadow and not symbols["sysenter_debug"] <= cpu.eip < symbols["sysenter_kernel_debug"]
+        if event.kind == "nmi":
+            return not cpu.shadow and not task.nmi_blocked
         if event.kind == "debug":
-            on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] <= self.top(task.number)
+            # Watchpoints lie below TASK_SIZE, and nothing there is touched before a frame is pushed.
+            on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] < self.top(task.number)
             return (cpu.eip == self.entry and task.steps == 0) or (on_task and not cpu.shadow)
         if event.kind == "ldt":
             return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
@@ -541,7 +591,13 @@ class Legacy(Kernel):
                 self.clobber_below(cpu, task)
                 return
             low, high = self.entry_bounds(cpu)
-            task.nmis += self.way != "cruel" and low <= cpu.registers[ESP] <= high
+            esp, top = cpu.registers[ESP], self.top(task.number)
+            if self.way != "tss" and task.call.vm86 and esp == top:
+                task.struck = True
+            task.nmis += self.way != "cruel" and (
+                low <= esp <= high or self.on_cell(cpu) or (task.struck and esp == top)
+            )
+            task.nmi_blocked = True
             self.vector(cpu, "sysenter_nmi")
         elif event.kind == "debug":
             self.say(task, cpu, "#DB: a watchpoint")
@@ -614,6 +670,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     yield twice(replace(_PLAIN, work=1))
     yield twice(replace(_PLAIN, vm86=True, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
     yield twice(replace(_PLAIN, before=("debug",)))
+    yield twice(replace(_PLAIN, before=("new",)))
     for sleeps in ("same", "other"):
         yield twice(replace(_PLAIN, sleeps=sleeps))
         yield twice(replace(_PLAIN, sleeps=sleeps, pending=1))

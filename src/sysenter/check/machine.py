@@ -66,6 +66,8 @@ class Task:
     counts: tuple[int, ...] = ()  # of slow ways, at SYSENTER
     trap: str = ""  # who must still be told of a #DB
     nmis: int = 0  # on the entry stack in this call
+    nmi_blocked: bool = False  # until the IRET of its handler
+    struck: bool = False  # an NMI came at the end of the stack of a vm86 task
     moved: bool = False  # has been on another CPU in this call
     cleared: bool = False  # branch history
     flush_due: bool = False  # of the user's PCID

@@ -18,7 +18,7 @@ from sysenter.check.processor import CF, FIXED, ID, IF, ZF, Cpu, Processor
 from sysenter.check.program import Program, lay_out
 from sysenter.check.properties import Broken
 
-__all__ = ["MARK", "PresentI386"]
+__all__ = ["ENTRY_END", "KERNEL_CS", "KERNEL_DS", "MARK", "USER_CS", "USER_DS", "PresentI386"]
 
 MARK = 0x80000000  # native/present/abi.h, SYSENTER_MARK_I386
 
@@ -33,7 +33,7 @@ CLEAR_CPU_BUF = {11 * 32 + 18, 3 * 32 + 18}  # its number in 6.1, and later (asm
 _TEXT, _RODATA = 0xF8A01000, 0xF8A04000
 _PERCPU_BASE = (0x2E400000, 0x2E480000)
 _PERCPU_AT = {"current_task": 0xC1C00010, "sysenter_count": 0xC1C00080, "sysenter_kstack_offset": 0xC1C000C4}
-_ENTRY_END = (0xFFC03000, 0xFFC43000)  # end of each CPU's entry stack
+ENTRY_END = (0xFFC03000, 0xFFC43000)  # end of each CPU's entry stack
 _TASKS = (0xC2000000, 0xC2001000, 0xC2002000)
 _STACKS = (0xC3000000, 0xC3004000, 0xC3008000)
 _MM = 0xC2100000
@@ -114,7 +114,7 @@ class PresentI386(Present):
         for number, start in enumerate(_TASKS):
             memory.add(f"task {number}", Area.TASK, start, PAGE, task=number)
         memory.add("mm", Area.TASK, _MM, PAGE)
-        for cpu, end in enumerate(_ENTRY_END):
+        for cpu, end in enumerate(ENTRY_END):
             sp1 = end + self.offsets["ENTRY_STACK_TO_SP1"]
             memory.add(f"CPU {cpu}'s TSS", Area.CPU, sp1 & -PAGE, 104, cpu=cpu)
             linear = (_PERCPU_BASE[cpu] + min(_PERCPU_AT.values())) & -PAGE & 0xFFFFFFFF
@@ -122,7 +122,7 @@ class PresentI386(Present):
         memory.stacks_follow()
         for number, start in enumerate(_STACKS):
             memory.add(f"task {number}'s stack", Area.TASK_STACK, start, THREAD_SIZE - _PADDING, task=number)
-        for cpu, end in enumerate(_ENTRY_END):
+        for cpu, end in enumerate(ENTRY_END):
             memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
 
     def _write_tables(self) -> None:
@@ -147,7 +147,7 @@ class PresentI386(Present):
         for cpu in self.cpus:
             memory.write(self.percpu(cpu.number, "sysenter_count"), 100 * cpu.number)
             memory.write(self.percpu(cpu.number, "sysenter_kstack_offset"), 0xDEADBEEF * (cpu.number + 1))
-            cpu.msr = (KERNEL_CS, _ENTRY_END[cpu.number], self.entry)
+            cpu.msr = (KERNEL_CS, ENTRY_END[cpu.number], self.entry)
             self.run_on(self.tasks[cpu.number], cpu)
         for number in range(3):
             for field, value in (("TASK_ti_flags", self.harmless_flags()), ("TASK_syscall_work", 0), ("TASK_mm", _MM)):
@@ -159,17 +159,17 @@ class PresentI386(Present):
         """What __switch_to() writes for the task that comes."""
         task.cpu = cpu.number
         cpu.task = task.number
-        self.memory.write(_ENTRY_END[cpu.number] + self.offsets["ENTRY_STACK_TO_SP1"], self.top(task.number))
+        self.memory.write(ENTRY_END[cpu.number] + self.offsets["ENTRY_STACK_TO_SP1"], self.top(task.number))
         self.memory.write(self.percpu(cpu.number, "current_task"), _TASKS[task.number])
 
     # -- where things are --------------------------------------------------------------
 
     def entry_bounds(self, cpu: Cpu) -> tuple[int, int]:
-        end = _ENTRY_END[cpu.number]
+        end = ENTRY_END[cpu.number]
         return end - PAGE + 0x200, end
 
     def on_entry_stack(self, cpu: Cpu) -> bool:
-        end = _ENTRY_END[cpu.number]
+        end = ENTRY_END[cpu.number]
         return end - PAGE < cpu.registers[ESP] <= end
 
     def descriptor(self, cpu: Cpu, selector: int) -> int | None:
@@ -294,7 +294,7 @@ class PresentI386(Present):
         key = "stock" if task.path == "stock" else "odd flags"
         eax = call.eax if task.path == "stock" else call.eax & (NR - 1)
         ebx, ecx, edx, esi, edi = call.registers
-        wanted = [eax, ecx, edx, ebx, _ENTRY_END[cpu.number], call.ebp, esi, edi]
+        wanted = [eax, ecx, edx, ebx, ENTRY_END[cpu.number], call.ebp, esi, edi]
         for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
             if cpu.registers[number] != wanted[number]:
                 raise Broken(key, f"{name} = {cpu.registers[number]:#x}, was {wanted[number]:#x}")
@@ -311,7 +311,7 @@ class PresentI386(Present):
     def _kernel_call(self, task: Task, cpu: Cpu, slots: dict[str, int]) -> None:
         """The kernel does the whole call its own way and goes back to user mode."""
         self.kernel_takes_over(task, cpu)
-        self.clobber(_ENTRY_END[cpu.number] - 0x100, _ENTRY_END[cpu.number])
+        self.clobber(ENTRY_END[cpu.number] - 0x100, ENTRY_END[cpu.number])
         call = task.call
         values = {
             "OLDSS": USER_DS, "OLDESP": call.ebp, "CS": USER_CS, "DS": USER_DS, "ES": USER_DS, "GS": 0,
@@ -461,7 +461,8 @@ class PresentI386(Present):
         self._done_once(task, "SYSEXIT")
         ebx, _, _, esi, edi = call.registers
         landing = call.vdso + LANDING_PAD & 0xFFFFFFFF
-        wanted = [task.result, call.ebp, landing, ebx, call.ebp, call.ebp, esi, edi]
+        ecx, edx = self.left_behind(call, landing)
+        wanted = [task.result, ecx, edx, ebx, call.ebp, call.ebp, esi, edi]
         for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
             if cpu.registers[number] != wanted[number]:
                 key = "leak" if cpu.registers[number] not in task.seen else "back"
@@ -488,6 +489,10 @@ class PresentI386(Present):
         if task.stood and task.built:
             raise Broken("fast", "the frame of the call before stood, and was built again")
         self._frame_for_next(task)
+
+    def left_behind(self, call: Call, landing: int) -> tuple[int, int]:
+        """ecx and edx after the return: SYSEXIT takes ESP and EIP from them."""
+        return call.ebp, landing
 
     def _frame_for_next(self, task: Task) -> None:
         """FRAME_SS stays: everything the next call takes for granted must be so."""
@@ -535,13 +540,13 @@ class PresentI386(Present):
         if self.on_entry_stack(cpu):
             top = self.top(task.number)
             self.clobber(top - 0x800, top)
-            self.memory.write(top - 4, self.memory.word(_ENTRY_END[cpu.number] - 4))
+            self.memory.write(top - 4, self.memory.word(ENTRY_END[cpu.number] - 4))
 
     def switch(self, task: Task, cpu: Cpu, elsewhere: bool) -> None:
         """schedule(): other tasks run here; the task comes back, perhaps elsewhere."""
         self.seen_by_unload(task, cpu)
         number = cpu.number
-        self.clobber(_ENTRY_END[number] - 0x100, _ENTRY_END[number])
+        self.clobber(ENTRY_END[number] - 0x100, ENTRY_END[number])
         at = self.percpu(number, "sysenter_kstack_offset")
         self.memory.write(at, self.memory.word(at) ^ 0x5A5A5A5A)
         task.moved = True
@@ -563,7 +568,7 @@ class PresentI386(Present):
     def in_user_mode(self, task: Task, what: str) -> None:
         """Something happens between two calls, in user mode."""
         cpu = self.cpus[task.cpu]
-        end, top = _ENTRY_END[cpu.number], self.top(task.number)
+        end, top = ENTRY_END[cpu.number], self.top(task.number)
         self.say(task, cpu, f"in user mode: {what}")
         if what == "nmi":
             self.clobber(end - 0x100, end)

@@ -293,7 +293,8 @@ class Processor:
         cpu.eip = ins.address + ins.size
 
     def _str(self, cpu: Cpu, ins: Instruction) -> None:
-        cpu.registers[ins.register] = cpu.tr
+        kept = cpu.registers[ins.register] & 0xFFFF0000 if ins.raw[0] == 0x66 else 0  # SDM Vol. 2B, STR
+        cpu.registers[ins.register] = kept | cpu.tr
         cpu.eip = ins.address + ins.size
 
     def _rdtsc(self, cpu: Cpu, ins: Instruction) -> None:

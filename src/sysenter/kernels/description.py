@@ -82,7 +82,7 @@ def read_description(path: Path) -> Description:
     return Description(
         path=path.resolve(), release=values["release"], arch=values["arch"], image=folder / values["image"],
         system_map=folder / values["system-map"], headers=folder / values["headers"], cc=cc, smp=smp,
-        qemu_args=tuple(values.get("qemu-args", ("-smp", "2") if smp else ())),
+        qemu_args=tuple(values.get("qemu-args", ("-smp", "2,sockets=2") if smp else ())),
         append=values.get("append", ""),
         cpu=values.get("cpu", "pentium3" if values["arch"] == "i386" else "Skylake-Client"),
     )  # fmt: skip

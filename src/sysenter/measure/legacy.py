@@ -77,6 +77,16 @@ def _proc_value(output: LegacyOutput, key: str) -> str:
     return next((words[1] for words in texts if words[0] == key), "")
 
 
+def _check_processors(output: LegacyOutput, wanted: int) -> None:
+    """An old kernel goes on with the processors that it has found, be they fewer."""
+    names = {str(r["text"]).split()[1] for r in output.events("line") if str(r["text"]).startswith("calls cpu")}
+    if len(names) != wanted:
+        raise SysenterError(
+            f"{len(names)} of {wanted} processors are at work in the guest",
+            hint='these kernels want a socket for each: qemu-args = ["-smp", "2,sockets=2"] in kernel.toml',
+        )
+
+
 def _costs(counted: LegacyOutput, counting: list[str], timed: LegacyOutput, timing: list[str]) -> tuple[CallCost, ...]:
     exact = {(c["call"], c["path"]): int(c["ticks"]) - int(c["clock"]) for c in _calls(counted, counting, "count both")}
     costs = []
@@ -156,6 +166,7 @@ def measure_legacy(
         with steps.step("count guest instructions (beside it, in a second guest)"):
             counted = counted_later.result()
 
+    _check_processors(timed, guest.target.cpus)
     looks = _fast_calls(timed)
     programs = [int(r["microseconds"]) / 1e6 for r in timed.events("program")]
     after_dd = rounds * len(PATHS)

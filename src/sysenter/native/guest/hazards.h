@@ -96,6 +96,37 @@ static __attribute__((unused)) void milliseconds(int count)
 		;
 }
 
+static __attribute__((unused)) void put_text(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY | O_TRUNC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		note("%s: %d ", name, errno);
+	close(fd);
+}
+
+#define TRACING "/sys/kernel/tracing/"
+
+/* How often the trace has what `format` and a call's number make. */
+static __attribute__((unused)) int count_in_trace(const char *format, long nr, pid_t pid)
+{
+	static char trace[1 << 20];
+	char task[16], text[80];
+	int count = 0, fd = open(TRACING "trace", O_RDONLY);
+	size_t size = 0;
+	ssize_t more;
+
+	while ((more = read(fd, trace + size, sizeof(trace) - 1 - size)) > 0)
+		size += more;
+	close(fd);
+	trace[size] = 0;
+	snprintf(task, sizeof(task), "-%d ", pid);
+	snprintf(text, sizeof(text), format, nr);
+	for (char *line = strtok(trace, "\n"); line; line = strtok(NULL, "\n"))
+		count += strstr(line, task) && strstr(line, text);
+	return count;
+}
+
 /* Until `pid` sleeps inside a call: its state in /proc is S (or `state`). */
 static __attribute__((unused)) void wait_asleep(pid_t pid, const char *states)
 {
@@ -139,14 +170,46 @@ static __attribute__((unused)) void note_child(pid_t pid)
 		note("lost child ");
 }
 
+#define THREAD_FLAGS	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+static __attribute__((unused)) void *stack_for_thread(int number)
+{
+	static char stacks[4][65536] __attribute__((aligned(16)));
+
+	return stacks[number + 1];	/* where it ends */
+}
+
 /* A thread, as bare as the kernel makes one: it must not use libc's own data. */
 static __attribute__((unused)) void start_thread(int (*body)(void *))
 {
-	static char stack[65536];
-
-	if (clone(body, stack + sizeof(stack), CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-		  CLONE_SYSVSEM, NULL) < 0)
+	if (clone(body, stack_for_thread(0), THREAD_FLAGS, NULL) < 0)
 		note("no thread ");
+}
+
+static int pipes[2] __attribute__((unused));
+
+/* A child asleep in a call that reads one byte; it exits with the call's result. */
+static __attribute__((unused)) pid_t asleep_in_read(void)
+{
+	pid_t child;
+
+	if (pipe(pipes))
+		return -1;
+	child = fork();
+	if (!child) {
+		char byte;
+
+		_exit(call(SYS_read, pipes[0], &byte, 1));
+	}
+	wait_asleep(child, "S");
+	return child;
+}
+
+static __attribute__((unused)) void wake(pid_t child)
+{
+	if (write(pipes[1], "x", 1) != 1)
+		note("no write ");
+	note_child(child);
 }
 
 /* A child that runs `body` under ptrace, stopped before it. */

@@ -38,6 +38,7 @@ static const int context_argument[6] __attribute__((unused)) = { REG_RDI, REG_RS
 #define user_result	rax
 #define user_argument1	rdi
 #define user_ip		rip
+#define user_sp		rsp
 
 /* Null, of the LDT, of the GDT. */
 static const unsigned short selectors_tried[] __attribute__((unused)) = { 0, 1, 3, 7, 0x0f, 0x2b, 0x23, 0x33 };

@@ -7,6 +7,7 @@
 #include <asm/prctl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/rseq.h>
 
 #define LOST	"rcx", "rsi", "rdx", "rdi", "r8", "r9", "r10", "r11", "memory", "cc"
 
@@ -184,7 +185,82 @@ static void strict_of_other_abi(void)
 	}
 }
 
+static unsigned int pkru(void)
+{
+	unsigned int eax, edx;
+
+	asm volatile("rdpkru" : "=a"(eax), "=d"(edx) : "c"(0));
+	return eax;
+}
+
+static void set_pkru(unsigned int value)
+{
+	asm volatile("wrpkru" : : "a"(value), "c"(0), "d"(0) : "memory");
+}
+
+/* The caller's protection keys hold for the kernel's copies too, and stay the caller's. */
+static void protection_keys(void)
+{
+	uid_t *ids = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct timespec brief = { 0, 1000000 };
+	long key = call(SYS_pkey_alloc, 0, 0);
+	unsigned int open_keys;
+
+	note("key %ld ", key);
+	if (key < 0)
+		return;
+	note("%ld ", call(SYS_pkey_mprotect, ids, 4096, PROT_READ | PROT_WRITE, key));
+	open_keys = pkru();
+	for (int i = 0; i < 3; i++) {
+		set_pkru(open_keys | 3u << 2 * key);
+		note("denied %ld ", call(SYS_getresuid, ids, ids + 1, ids + 2));
+		call(i & 1 ? SYS_nanosleep : SYS_sched_yield, &brief, 0);
+		note("kept %d ", pkru() == (open_keys | 3u << 2 * key));
+		set_pkru(open_keys);
+		note("let %ld ", call(SYS_getresuid, ids, ids + 1, ids + 2));
+	}
+}
+
+/*
+ * A restartable sequence that has the whole of both stubs in it, and a call that
+ * sleeps: rseq(2) forbids such a call, and the kernel does with it what it does.
+ */
+static struct { uint32_t version, flags; uint64_t start, length, abort; } __attribute__((aligned(32))) sequence;
+extern const char sequence_aborted[];
+asm(".pushsection .text\n"
+    "	.byte	0x0f, 0xb9, 0x3d\n"
+    "	.long	0x53053053\n"			/* RSEQ_SIG */
+    "sequence_aborted:\n"
+    "	movq	$-1234, %rax\n"
+    "	ret\n"
+    ".popsection");
+
+static void rseq_over_the_stub(void)
+{
+	struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+	volatile uint64_t *current = (void *)&area->rseq_cs;
+	struct timespec brief = { 0, 2000000 };
+	int aborted = 0, odd = 0;
+
+	sequence.start = (uintptr_t)fast_stub;
+	sequence.length = (uintptr_t)stock_return + 1 - sequence.start;
+	sequence.abort = (uintptr_t)sequence_aborted;
+	/* whoever loses the CPU before the stub has lost the sequence as well: not every time */
+	for (int i = 0; i < 30; i++) {
+		struct call c = CALL(SYS_nanosleep, &brief, 0, 0, 0, 0, 0);
+
+		*current = (uintptr_t)&sequence;
+		enter(&c);
+		*current = 0;
+		aborted += c.nr == -1234;
+		odd += c.nr != -1234 && c.nr != 0;
+	}
+	note("aborted %s odd %d ", aborted ? "some" : "never", odd);
+}
+
 HAZARDS(
+	{ "protection keys", "protection_keys", protection_keys, 0 },
+	{ "restartable sequence around the stub", "rseq_over_the_stub", rseq_over_the_stub, 0 },
 	{ "return address that is not canonical", "return_addresses", return_addresses, 0 },
 	{ "stack pointer", "stack_pointers", stack_pointers, 0 },
 	{ "upper halves of registers", "upper_halves", upper_halves, 0 },

@@ -4,6 +4,8 @@
  * that %ebp names, the vDSO's landing pad.
  */
 #include "hazards_faults.h"
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 
 /* fs names an LDT entry that another thread takes away while we sleep inside. */
 static int ldt_taker(void *unused)
@@ -112,6 +114,42 @@ static void sixth_argument_faults_in(void)
 	handle(SIGSEGV, on_fault_eax, SA_ONSTACK | SA_NODEFER);
 	bad_stack((uintptr_t)area + 1024, SYS_mmap2);	/* all zero: returns to 0 */
 	note("%x ", area[256]);
+}
+
+/* The stack's page comes from a user-mode handler, 30 ms later. */
+static int fault_handler, faults_handled;
+static char *faulting;
+
+static int handle_fault(void *unused)
+{
+	static char page[4096] __attribute__((aligned(4096)));
+	struct uffdio_copy copy = { .dst = (uintptr_t)faulting, .src = (uintptr_t)page, .len = 4096 };
+	struct uffd_msg message;
+
+	(void)unused;
+	if (read(fault_handler, &message, sizeof(message)) != sizeof(message))
+		return 1;
+	milliseconds(30);
+	faults_handled++;
+	return ioctl(fault_handler, UFFDIO_COPY, &copy);
+}
+
+static void sixth_argument_by_userfaultfd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register all = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	faulting = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fault_handler = syscall(SYS_userfaultfd, O_CLOEXEC);
+	all.range = (struct uffdio_range){ (uintptr_t)faulting, 4096 };
+	note("%d ", fault_handler < 0 ? -errno : 0);
+	note("%d ", ioctl(fault_handler, UFFDIO_API, &api));
+	note("%d ", ioctl(fault_handler, UFFDIO_REGISTER, &all));
+	start_thread(handle_fault);
+	catch_faults();
+	handle(SIGSEGV, on_fault_eax, SA_ONSTACK | SA_NODEFER);
+	bad_stack((uintptr_t)faulting + 1024, SYS_mmap2);	/* all zero: returns to 0 */
+	note("handled %d ", faults_handled);
 }
 
 static uint32_t watched;
@@ -228,6 +266,7 @@ HAZARDS(
 	{ "sixth argument", "sixth_argument_faults_in", sixth_argument_faults_in, 0 },
 	{ "watchpoint that the entry hits", "watch_sixth_argument", watch_sixth_argument, 0 },
 	{ "MOV SS, then SYSENTER", "watch_mov_ss", watch_mov_ss, 0 },
+	{ "sixth argument by userfaultfd", "sixth_argument_by_userfaultfd", sixth_argument_by_userfaultfd, 1 },
 	{ "landing pad moves", "vdso_moves", vdso_moves, 0 },
 	{ "landing pad moves", "vdso_moved_by_thread", vdso_moved_by_thread, 0 }
 )

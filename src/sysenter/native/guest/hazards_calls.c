@@ -230,8 +230,10 @@ static void sixth_argument_used(void)
 
 static void stub_is_read_only(void)
 {
-	int device = open("/dev/sysenter", O_RDONLY), memory;
+	int device = open("/dev/sysenter", O_RDONLY), memory, status;
 	char before[64], byte = 0x90;
+	struct iovec from = { &byte, 1 }, to = { stub_page, 1 };
+	pid_t child;
 	long off;
 
 	if (!mark)
@@ -247,11 +249,22 @@ static void stub_is_read_only(void)
 	off = (long)stub_page;
 	note("%s ", pwrite(memory, &byte, 1, off) == 1 ? "written by /proc" : "refused");
 	note("%s ", mremap(stub_page, 4096, 8192, MREMAP_MAYMOVE) == MAP_FAILED ? "refused" : "grown");
+	child = fork();
+	if (!child) {
+		ptrace(PTRACE_TRACEME);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	note("%s ", ptrace(PTRACE_POKETEXT, child, stub_page, 0x90) ? "refused" : "written by a tracer");
+	note("%s ", process_vm_writev(child, &from, 1, &to, 1, 0) == 1 ? "written by another" : "refused");
+	kill(child, SIGKILL);
 	if (memcmp(before, stub_page, sizeof(before)))
 		note("changed ");
 	return;
 same:
-	note("refused refused refused refused refused refused refused refused ");
+	for (int i = 0; i < 10; i++)
+		note("refused ");
 }
 
 /* A page that a pipe holds outlives the mapping; a page that was dropped faults as SIGBUS. */

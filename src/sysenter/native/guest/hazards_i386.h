@@ -35,6 +35,7 @@ static const int context_argument[6] __attribute__((unused)) = { REG_EBX, REG_EC
 #define user_result	eax
 #define user_argument1	ebx
 #define user_ip		eip
+#define user_sp		esp
 
 /* Null, of the LDT, of the GDT. */
 static const unsigned short selectors_tried[] __attribute__((unused)) = { 0, 1, 3, 7, 0x7b, 0x73, 0x0f };

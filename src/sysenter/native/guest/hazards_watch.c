@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Watchers that must not be bypassed: ptrace, seccomp, syscall user dispatch and,
- * as root, audit and the syscall tracepoints; turned on before, during and after
+ * as root, audit (tracepoints are in hazards_patched.c); turned on before, during and after
  * a fast call.
  */
 #include "hazards.h"
@@ -157,6 +157,47 @@ static void ptrace_sleeper_syscalls(void)
 		waitpid(child, &status, 0);
 	}
 	note_status(status);
+}
+
+/* A sleeper is given registers that no program can have (CVE-2014-4699), and let go. */
+static void ptrace_bad_addresses(void)
+{
+	static const unsigned long bad[] = {
+		KERNEL_ADDRESS, KERNEL_ADDRESS + 0x1000, -4096ul, 0, 1,
+#ifdef __x86_64__
+		1ul << 47, (1ul << 47) - 1, 1ul << 63,
+#endif
+	};
+	struct user_regs_struct r;
+	int status;
+
+	for (unsigned int i = 0; i < 2 * sizeof(bad) / sizeof(*bad); i++) {
+		pid_t child;
+
+		if (pipe(quiet_pipe))
+			return;
+		child = fork();
+		if (!child) {
+			sleep_in_read();
+			_exit(5);
+		}
+		wait_asleep(child, "S");
+		ptrace(PTRACE_SEIZE, child, 0, 0);
+		ptrace(PTRACE_INTERRUPT, child, 0, 0);
+		waitpid(child, &status, 0);
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		if (i & 1)
+			r.user_sp = bad[i / 2];
+		else
+			r.user_ip = bad[i / 2];
+		r.eflags |= FLAG_NT | FLAG_AC | FLAG_DF | 0x3000;
+		r.user_nr = -1;		/* no restart */
+		note("%s %lx: set %ld ", i & 1 ? "sp" : "ip", bad[i / 2], ptrace(PTRACE_SETREGS, child, 0, &r));
+		ptrace(PTRACE_DETACH, child, 0, 0);
+		note_child(child);
+		close(quiet_pipe[0]);
+		close(quiet_pipe[1]);
+	}
 }
 
 static void two_getuids(void)
@@ -382,71 +423,7 @@ static void user_dispatch_blocks(void)
 	dispatch_selector = 0;
 }
 
-/* --- as root: audit, tracepoints ------------------------------------------------------- */
-
-static void put_text(const char *name, const char *text)
-{
-	int fd = open(name, O_WRONLY | O_TRUNC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-		note("%s: %d ", name, errno);
-	close(fd);
-}
-
-#define TRACING "/sys/kernel/tracing/"
-
-/* How often the trace has what `format` and a call's number make. */
-static int count_in_trace(const char *format, long nr, pid_t pid)
-{
-	static char trace[1 << 20];
-	char task[16], text[80];
-	int count = 0, fd = open(TRACING "trace", O_RDONLY);
-	size_t size = 0;
-	ssize_t more;
-
-	while ((more = read(fd, trace + size, sizeof(trace) - 1 - size)) > 0)
-		size += more;
-	close(fd);
-	trace[size] = 0;
-	snprintf(task, sizeof(task), "-%d ", pid);
-	snprintf(text, sizeof(text), format, nr);
-	for (char *line = strtok(trace, "\n"); line; line = strtok(NULL, "\n"))
-		count += strstr(line, task) && strstr(line, text);
-	return count;
-}
-
-static void tracepoints(void)
-{
-	pid_t child;
-
-	if (pipe(quiet_pipe))
-		return;
-	put_text(TRACING "trace", "");
-	child = fork();
-	if (!child) {
-		char byte;
-
-		call(SYS_getuid32);			/* before */
-		call(SYS_read, quiet_pipe[0], &byte, 1);	/* during: asleep when they go on */
-		for (int i = 0; i < 7; i++)
-			call(SYS_getuid32, 1, 2, 3, 4, 5, 6);
-		call(SYS_mmap2, 0, 0, 0x33, 0x44, 0x55, 0x66);
-		call(NO_SUCH_CALL);
-		_exit(0);
-	}
-	wait_asleep(child, "S");
-	put_text(TRACING "events/raw_syscalls/enable", "1");
-	if (write(quiet_pipe[1], "x", 1) != 1)
-		note("no write ");
-	note_child(child);
-	put_text(TRACING "events/raw_syscalls/enable", "0");
-	note("enter %d exit %d mmap2 %d none %d ", count_in_trace("sys_enter: NR %ld (1, 2, 3, 4, 5, 6)", SYS_getuid32, child),
-	     count_in_trace("sys_exit: NR %ld = 0", SYS_getuid32, child),
-	     count_in_trace("sys_enter: NR %ld (0, 0, 33, 44, 55, 66)", SYS_mmap2, child),
-	     count_in_trace("sys_exit: NR %ld = -38", NO_SUCH_CALL, child));
-	note("read's exit %d ", count_in_trace("sys_exit: NR %ld = 1", SYS_read, child));
-	note("after %ld ", call(SYS_getuid32));
-}
+/* --- as root: audit ------------------------------------------------------- */
 
 static int audit_send(int fd, int type, void *data, size_t size)
 {
@@ -512,6 +489,7 @@ HAZARDS(
 	{ "ptrace: changed, skipped, replaced calls", "ptrace_changes", ptrace_changes, 0 },
 	{ "ptrace: attach to a sleeper", "ptrace_sleeper", ptrace_sleeper, 0 },
 	{ "ptrace: attach to a sleeper", "ptrace_sleeper_syscalls", ptrace_sleeper_syscalls, 0 },
+	{ "ptrace: impossible addresses and flags", "ptrace_bad_addresses", ptrace_bad_addresses, 0 },
 	{ "ptrace: single-step", "ptrace_single_step", ptrace_single_step, 0 },
 	{ "ptrace: emulated calls", "ptrace_sysemu", ptrace_sysemu, 0 },
 	{ "seccomp: kill", "seccomp_kill", seccomp_kill, 0 },
@@ -527,6 +505,5 @@ HAZARDS(
 	{ "seccomp: TSYNC from another thread", "seccomp_tsync_asleep", seccomp_tsync_asleep, 0 },
 	{ "seccomp: TSYNC from another thread", "seccomp_tsync_running", seccomp_tsync_running, 0 },
 	{ "syscall user dispatch", "user_dispatch_blocks", user_dispatch_blocks, 0 },
-	{ "syscall tracepoints", "tracepoints", tracepoints, 1 },
 	{ "audit", "audit", audit, 1 }
 )

@@ -21,13 +21,26 @@ config=$headers/include/linux/autoconf.h
 for file in "$config" "$headers/include/linux/version.h" "$map"; do
 	[ -f "$file" ] || fail "$file is missing: the kernel's configured tree and its System.map are needed"
 done
+for tool in "$CC -dumpversion" "$LD -v"; do
+	$tool >/dev/null 2>&1 || fail "${tool% *} does not run: the compiler and the linker are needed (set CC, LD)"
+done
 [ -d "$out" ] || mkdir "$out"
 
-# What the kernel was configured for.
+# What the kernel was configured for: asked of the preprocessor, since vendors
+# choose among several configurations in there.
 flags="-D__KERNEL__ -DMODULE -I$out -I$sources -I$headers/include -O2"
 flags="$flags -fno-strict-aliasing -fomit-frame-pointer"
+configured() {
+	{
+		echo '#include <linux/config.h>'
+		echo "#ifdef $1"
+		echo 'sysenter is_configured'
+		echo '#endif'
+	} >"$out/try.c"
+	$CC $flags -E "$out/try.c" 2>/dev/null | grep 'sysenter is_configured' >/dev/null
+}
 smp=
-if grep '^#define CONFIG_SMP 1' "$config" >/dev/null; then
+if configured CONFIG_SMP; then
 	smp=1
 elif grep '^SMP *= *1' "$headers/Makefile" >/dev/null 2>&1; then
 	smp=1				# 2.2 before it was an option
@@ -40,7 +53,7 @@ fi
 if [ "$smp" ] && grep 'UTS_RELEASE "2\.2\.' "$headers/include/linux/version.h" >/dev/null; then
 	flags="$flags -D__SMP__"
 fi
-if grep '^#define CONFIG_MODVERSIONS 1' "$config" >/dev/null; then
+if configured CONFIG_MODVERSIONS; then
 	flags="$flags -DMODVERSIONS -include $headers/include/linux/modversions.h"
 fi
 
@@ -64,7 +77,7 @@ rm -f "$out/try.c" "$out/try.o"
 : >"$out/addresses.h"
 : >"$out/addresses.S"
 for name in system_call ret_from_sys_call sys_call_table sock_register \
-	bh_mask bh_active task __switch_to irq_stat; do
+	bh_mask bh_active task __switch_to set_tss_desc irq_stat; do
 	address=$(sed -n "s/^\([0-9a-fA-F]*\) [A-Za-z] $name\$/\1/p" "$map" | sed 1q)
 	case $address in
 	'')
@@ -81,7 +94,7 @@ done
 
 # Offsets by way of compiled assembly.
 $CC $flags -S "$sources/offsets.c" -o "$out/offsets.s" ||
-	fail "offsets.c does not compile: either $CC is too new for these headers (2.95 to 3.4 are right), or this kernel's task_struct is none that the module knows"
+	fail "offsets.c does not compile: either $CC is too new for these headers (2.95 is right for 2.2, up to 3.4 for 2.4), or this kernel's task_struct is none that the module knows"
 sed -n 's/.*->\([A-Z0-9_]*\) [$]*\(-*[0-9]*\).*$/#define \1 \2/p' "$out/offsets.s" >"$out/offsets.h"
 
 $CC $flags -D__ASSEMBLY__ -c "$sources/entry.S" -o "$out/entry.o"

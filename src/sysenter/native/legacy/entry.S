@@ -44,6 +44,7 @@
 #define SYSENTER	.byte 0x0f,0x34		/* old assemblers lack them */
 #define SYSEXIT		.byte 0x0f,0x35
 #define STR_EAX		.byte 0x0f,0x00,0xc8
+#define STR_SP		.byte 0x66,0x0f,0x00,0xcc
 
 #define EFLAGS_FIXED	0x00000002
 #define EFLAGS_TF	0x00000100
@@ -67,6 +68,10 @@
 #define SANE_FLAGS \
 	pushl	$(EFLAGS_IF|EFLAGS_FIXED); \
 	popfl
+
+/* From the block of cells to the GDT, written when the way is chosen: the four
+   bytes before the last of the two instructions that have it. */
+#define GDT_FROM_BLOCK	0x7fffffff
 
 #if LINUX_2_2
 #define DEFAULT_ENTRY sysenter_entry_gentle
@@ -124,20 +129,40 @@ sysenter_text:
 
 #else
 
-/* Cruel: __switch_to, ours, has written SYSENTER_ESP for this very task. */
-	.macro	FIND_STACK_cruel
-	cmpl	%esp,(TASK_TSS_ESP0 - THREAD_BYTES)(%esp)
-	jne	sysenter_vm86_cruel
-	.endm
-
-/* Gentle: the TSS is the task's own on 2.2, so TR tells who is current.
-   %eax waits in this CPU's slot meanwhile. */
-	.macro	FIND_STACK_gentle
-	incl	(SLOT_COUNT - SLOT_SIZE)(%esp)
-	pushl	%eax
+	.macro	TASK_TO_EAX
 	STR_EAX
 	shrl	$2,%eax				# 16 bytes of GDT, 4 of task[]
 	movl	%ss:kernel_task-(TSS0_SELECTOR >> 2)(%eax),%eax
+	.endm
+
+/* Cruel: __switch_to, ours, has written SYSENTER_ESP for this very task. */
+	.macro	FIND_STACK_cruel
+	movl	(TASK_TSS_ESP0 - THREAD_BYTES + CRUEL_ROOM)(%esp),%esp
+	testl	$(THREAD_BYTES - 1),%esp
+	jne	sysenter_vm86
+	.endm
+
+/* Gentle: the TSS is the task's own on 2.2, so TR tells who is current, and in
+   the low half of %esp it leads to the task's cell. The mark in its descriptor
+   tells whether the cell is this task's, or of one that had the slot before. */
+	.macro	FIND_STACK_gentle
+	incl	(SLOT_COUNT - SLOT_SIZE)(%esp)
+	STR_SP
+	testb	$DESCRIPTOR_AVL,GDT_FROM_BLOCK(%esp)
+	.globl	sysenter_gdt_test
+sysenter_gdt_test:
+	je	sysenter_fill
+sysenter_filled:
+	movl	CELL_STACK(%esp),%esp
+	cmpl	%esp,(TASK_TSS_ESP0 - THREAD_BYTES)(%esp)
+	jne	sysenter_vm86_top
+	.endm
+
+/* A call that came with TF has %eax wait in the slot, where there is room. */
+	.macro	FIND_STACK_gentle_trapped
+	incl	(SLOT_COUNT - SLOT_SIZE)(%esp)
+	pushl	%eax
+	TASK_TO_EAX
 	pushl	%ss:TASK_TSS_ESP0(%eax)
 	movl	4(%esp),%eax
 	popl	%esp
@@ -151,9 +176,7 @@ sysenter_text:
 	SELF_REFERENCE
 	movl	%eax,%ss:sysenter_global_eax	# a3 moffs32
 	SELF_REFERENCE
-	STR_EAX
-	shrl	$2,%eax
-	movl	%ss:kernel_task-(TSS0_SELECTOR >> 2)(%eax),%eax
+	TASK_TO_EAX
 	movl	%ss:TASK_TSS_ESP0(%eax),%esp
 	movl	%ss:sysenter_global_eax,%eax
 	SELF_REFERENCE
@@ -198,7 +221,7 @@ sysenter_text:
 /* ------------------------------------------------------------------------
  * The entry itself, once for each way.
  */
-	.macro	ENTRY_FROM_USER way
+	.macro	ENTRY_FROM_USER way, trapped
 	.align	16
 	.globl	sysenter_entry_\way
 sysenter_entry_\way:
@@ -236,16 +259,18 @@ sysenter_called_\way:
 	/* The kernel's own exit, and nothing less: work that was put off until
 	   now is not found again before the next interrupt. */
 #if LINUX_2_2
-	movl	kernel_bh_mask,%ecx
-	andl	kernel_bh_active,%ecx
+	movl	kernel_bh_active,%ecx
 	orl	CURRENT(TASK_NEED_RESCHED),%ecx
+	orl	CURRENT(TASK_SIGPENDING),%ecx
+	jne	17f
+16:
 #else
 	cli					# the tests and SYSEXIT are one
 	CHECK_SOFTIRQ
 	movl	CURRENT(TASK_NEED_RESCHED),%ecx
-#endif
 	orl	CURRENT(TASK_SIGPENDING),%ecx
 	jne	sysenter_exit_work
+#endif
 
 	/* ebx, esi, edi and ebp are as they were: C keeps them. */
 	movl	PT_EIP(%esp),%edx
@@ -262,6 +287,15 @@ sysenter_called_\way:
 	jmp	12b
 15:	movl	$0,PT_ES(%esp)
 	jmp	13b
+#if LINUX_2_2
+	/* A bottom half that is switched off is no work. */
+17:	movl	kernel_bh_mask,%ecx
+	andl	kernel_bh_active,%ecx
+	orl	CURRENT(TASK_NEED_RESCHED),%ecx
+	orl	CURRENT(TASK_SIGPENDING),%ecx
+	jne	sysenter_exit_work
+	jmp	16b
+#endif
 	FIXUP(10b, sysenter_bad_stack)
 	FIXUP(11b, sysenter_bad_argument)
 	FIXUP(12b, 14b)
@@ -273,7 +307,7 @@ sysenter_called_\way:
 	.align	16
 	.globl	sysenter_trapped_\way
 sysenter_trapped_\way:
-	FIND_STACK_\way
+	FIND_STACK_\trapped
 	PUSH_HARDWARE_FRAME
 	orl	$EFLAGS_TF,4(%esp)
 	jmp	sysenter_trapped
@@ -297,7 +331,7 @@ sysenter_trapped_\way:
 #if !LINUX_2_2
 	.macro	COUNT_CALL_tss
 	.endm
-	ENTRY_FROM_USER tss
+	ENTRY_FROM_USER tss, tss
 #else
 	.macro	COUNT_CALL_gentle
 	.endm
@@ -312,14 +346,29 @@ sysenter_trapped_\way:
 	incl	sysenter_counts
 #endif
 	.endm
-	ENTRY_FROM_USER cruel
-	ENTRY_FROM_USER gentle
-	ENTRY_FROM_USER global
+	ENTRY_FROM_USER cruel, cruel
+	ENTRY_FROM_USER gentle, gentle_trapped
+	ENTRY_FROM_USER global, global
 #endif
 
 /* ------------------------------------------------------------------------
  * The slow ways out.
  */
+
+#if LINUX_2_2
+/* The first call of a task since it has its slot: %esp is its cell. */
+sysenter_fill:
+	movl	%eax,CELL_STACK(%esp)		# waits in the word to be filled
+sysenter_fill_waits:
+	TASK_TO_EAX
+	addl	$THREAD_BYTES,%eax
+	xchgl	%eax,CELL_STACK(%esp)
+sysenter_fill_taken:
+	orb	$DESCRIPTOR_AVL,GDT_FROM_BLOCK(%esp)
+	.globl	sysenter_gdt_mark
+sysenter_gdt_mark:
+	jmp	sysenter_filled
+#endif
 
 /* A whole pt_regs is pushed and the call not made: unwind to what int 0x80
    leaves for its handler, and go there. */
@@ -411,7 +460,7 @@ sysenter_signal:
    through a frame that tells the kernel to leave vm86 mode first. %esp = esp0,
    where the processor itself would push. */
 #if LINUX_2_2
-sysenter_vm86_cruel:
+sysenter_vm86_top:				# %esp is the end of the stack
 	movl	(TASK_TSS_ESP0 - THREAD_BYTES)(%esp),%esp
 #endif
 sysenter_vm86:
@@ -468,6 +517,15 @@ sysenter_debug_distance:
 /* Vector 2. Hazard: an NMI on the entry stack would run the kernel's handler
    there, with a wrong current. The task's own stack is empty (its task was in
    user mode a moment ago), so the handler runs on that, and returns here. */
+	.macro	CALL_KERNEL_NMI
+	lock
+	incl	%ss:sysenter_slow+SLOW_NMI
+	SELF_REFERENCE
+	pushfl					# what an interrupt pushes
+	pushl	%cs
+	call	sysenter_to_kernel_nmi		# pushes the address to return to
+	.endm
+
 	.align	16
 	.globl	sysenter_nmi
 sysenter_nmi:
@@ -477,6 +535,10 @@ sysenter_nmi:
 	cmpl	%ss:sysenter_entry_stack_high,%esp
 	SELF_REFERENCE
 	jae	50f
+#if LINUX_2_2
+	cmpw	$SLOTS_AT,%sp
+	jb	sysenter_nmi_cell
+#endif
 	pushl	%eax
 	pushl	%ebx
 	STR_EAX					# TSS base from its descriptor
@@ -492,17 +554,64 @@ sysenter_nmi:
 	movl	%esp,%eax
 	movl	%ebx,%esp
 	pushl	%eax
-	lock
-	incl	%ss:sysenter_slow+SLOW_NMI
-	SELF_REFERENCE
-	pushfl					# what an interrupt pushes
-	pushl	%cs
-	call	50f				# pushes the address to return to
+	CALL_KERNEL_NMI
 	popl	%esp				# back to the entry stack
 	popl	%ebx
 	popl	%eax
 	iret
-50:	jmp	*%ss:sysenter_kernel_nmi
+
+#if LINUX_2_2
+/* A cell has room for this frame and no more, and the kernel's handler lets the
+   next NMI in. So nothing goes back to the frame: the entry begins again with
+   the filling of the cell. For that it needs EFLAGS of the frame, and %eax, which
+   is in the register or waits; here it waits where CS was. */
+sysenter_nmi_cell:
+	movl	%eax,4(%esp)
+	cmpl	$sysenter_fill_waits,(%esp)
+	SELF_REFERENCE
+	jb	53f
+	cmpl	$sysenter_fill_taken,(%esp)
+	SELF_REFERENCE
+	jae	53f
+	movl	(CELL_STACK + 12)(%esp),%eax
+	movl	%eax,4(%esp)
+53:	TASK_TO_EAX
+	movl	%ss:TASK_TSS_ESP0(%eax),%eax
+	xchgl	%eax,%esp
+	addl	$12,%eax
+	pushl	%eax				# the cell
+	pushl	%ss:8-12(%eax)			# EFLAGS
+	pushl	%ss:4-12(%eax)			# %eax
+	CALL_KERNEL_NMI
+	popl	%eax
+	popfl
+	popl	%esp
+	jmp	sysenter_fill
+
+/* Hazard: with its stack from the cell and not yet compared with esp0, a vm86
+   task has had three words overwritten that it would go on with in 32-bit mode
+   (EFLAGS, esp, ss). Nowhere else is a frame from inside the kernel the first
+   thing on a stack. The task goes on as any vm86 caller, to SIGSEGV, with values
+   in their place that do no harm. */
+50:	addl	$12,%esp			# the end of the stack?
+	testl	$(THREAD_BYTES - 1),%esp
+	jne	51f
+	cmpl	%esp,(TASK_TSS_ESP0 - THREAD_BYTES)(%esp)
+	jne	52f
+51:	subl	$12,%esp
+	jmp	sysenter_to_kernel_nmi
+52:	subl	$12,%esp
+	movl	$(EFLAGS_IF|EFLAGS_FIXED),(%esp)
+	movl	$0,4(%esp)
+	movl	$USER_DS_SEL,8(%esp)
+	movl	(TASK_TSS_ESP0 - THREAD_BYTES + 12)(%esp),%esp
+	CALL_KERNEL_NMI
+	jmp	sysenter_vm86
+#else
+50:
+#endif
+sysenter_to_kernel_nmi:
+	jmp	*%ss:sysenter_kernel_nmi
 	SELF_REFERENCE
 
 /* Written through the copy, but for the first; here so that no page fault can

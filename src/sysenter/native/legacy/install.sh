@@ -3,9 +3,11 @@
 # and System.map of this kernel, checks that they belong to it, builds and installs the
 # module and the preload library, loads the one and runs dd over the other.
 #
-#	sh sysenter.c [install]			HEADERS, SYSTEM_MAP, CC, WAY,
+#	sh sysenter.c [install]			HEADERS, SYSTEM_MAP, CC, LD, WAY,
 #	sh sysenter.c build OUT			ROUNDS and COUNT may be set
 #	sh sysenter.c remove
+#
+# What fails says why in one line and leaves nothing behind.
 #
 # For dash, bash and the shells of old: no functions of theirs alone, and of
 # programs only what a machine with a compiler has.
@@ -15,6 +17,7 @@ self=$0
 release=`uname -r`
 library=${PREFIX:-/usr/local}/lib/libsysenter.so
 modules=${MODULES:-/lib/modules/$release/misc}
+proc=${PROC:-/proc}
 PATH=$PATH:/sbin:/usr/sbin
 
 stop() {
@@ -31,43 +34,65 @@ unpack() {
 }
 
 find_headers() {
-	for folder in $HEADERS "/lib/modules/$release/build" \
-		"/usr/src/linux-$release" /usr/src/linux; do
+	for folder in ${HEADERS:-/lib/modules/$release/build \
+		/usr/src/linux-$release /usr/src/linux}; do
 		if [ -f "$folder/include/linux/version.h" ] &&
 			grep "UTS_RELEASE \"$release\"" "$folder/include/linux/version.h" >/dev/null; then
 			headers=$folder
 			return 0
 		fi
 	done
-	stop "no configured headers of $release: set HEADERS to the folder that has include/linux/version.h"
+	stop "no configured headers of $release${HEADERS:+ in $HEADERS}: set HEADERS to the folder that has include/linux/version.h"
 }
 
 # A map belongs to this kernel if it has the addresses that the kernel itself
-# tells of what it exports.
+# tells of what it exports; with CONFIG_MODVERSIONS names end in _R and a sum.
 fits() {
+	known=
 	for name in sock_register printk register_chrdev schedule; do
-		address=`sed -n "s/^\([0-9a-f]*\) $name\(_R[0-9a-z]*\)*\$/\1/p" /proc/ksyms | sed 1q`
+		address=`sed -n "s/^\([0-9a-f]*\) $name\(_R[0-9a-z_]*\)*\$/\1/p" "$proc/ksyms" | sed 1q`
 		if [ "$address" ]; then
+			known=1
 			grep "^$address [A-Za-z] $name\$" "$1" >/dev/null || return 1
 		fi
 	done
+	[ "$known" ]
 }
 
 find_map() {
-	for file in $SYSTEM_MAP "/boot/System.map-$release" /boot/System.map \
-		"$headers/System.map" /usr/src/linux/System.map /System.map; do
+	for file in ${SYSTEM_MAP:-/boot/System.map-$release /boot/System.map \
+		$headers/System.map /usr/src/linux/System.map /System.map}; do
 		if [ -f "$file" ] && fits "$file"; then
 			map=$file
 			return 0
 		fi
 	done
-	stop "no System.map of the running kernel: set SYSTEM_MAP (each one found differs from /proc/ksyms)"
+	stop "${SYSTEM_MAP:-no System.map} is${SYSTEM_MAP:+ not} of the running kernel (held against $proc/ksyms): set SYSTEM_MAP"
 }
 
 build() {
 	mkdir "$work/sources"
 	unpack "$work/sources"
-	sh "$work/sources/build.sh" "$work/sources" "$headers" "$map" "$1"
+	sh "$work/sources/build.sh" "$work/sources" "$headers" "$map" "$1" || exit 1
+}
+
+unload() {
+	if grep '^sysenter ' "$proc/modules" >/dev/null; then
+		rmmod sysenter || return 1
+	fi
+}
+
+as_root() {
+	[ "`id -u`" = 0 ] || stop "$1 takes root"
+}
+
+# Whatever ends this early takes back what was installed.
+leave() {
+	rm -rf "$work"
+	if [ "$installing" ]; then
+		unload || :
+		rm -f "$modules/sysenter.o" "$library"
+	fi
 }
 
 case ${1:-install} in
@@ -82,9 +107,8 @@ build)
 	exit 0
 	;;
 remove)
-	if grep '^sysenter ' /proc/modules >/dev/null; then
-		rmmod sysenter || stop "the module is in use: end the programs that run with $library first"
-	fi
+	as_root remove
+	unload || stop "the module is in use: end the programs that run with $library first"
 	rm -f "$modules/sysenter.o" "$library"
 	exit 0
 	;;
@@ -96,28 +120,34 @@ case $release in
 2.2.* | 2.4.*) ;;
 *) stop "this is Linux $release: the file is for 2.2 and 2.4" ;;
 esac
-[ -r /proc/ksyms ] || stop "/proc/ksyms is not there: is /proc mounted?"
-grep '^flags.* sep' /proc/cpuinfo >/dev/null ||
-	stop "this processor has no SYSENTER (no sep in /proc/cpuinfo)"
+as_root install
+[ -r "$proc/ksyms" ] || stop "$proc/ksyms is not there: is /proc mounted, has the kernel modules?"
+grep '^flags.* sep' "$proc/cpuinfo" >/dev/null ||
+	stop "this processor has no SYSENTER (no sep in $proc/cpuinfo)"
 find_headers
 find_map
 echo "Linux $release, headers $headers, map $map"
 
 work=${TMPDIR:-/tmp}/sysenter.$$
-(umask 077 && mkdir "$work") || stop "cannot make $work"
-trap 'rm -rf "$work"' 0
+(umask 077 && mkdir "$work") || stop "cannot make $work: set TMPDIR"
+installing=
+trap leave 0
 trap 'exit 1' 1 2 15
 build "$work/module"
-${CC:-gcc} -O2 -fPIC -shared -o "$work/libsysenter.so" "$work/sources/preload.c"
-${CC:-gcc} -O2 -o "$work/gain" "$work/sources/gain.c"
+${CC:-gcc} -O2 -fPIC -shared -o "$work/libsysenter.so" "$work/sources/preload.c" ||
+	stop "the preload library does not compile"
+${CC:-gcc} -O2 -o "$work/gain" "$work/sources/gain.c" ||
+	stop "gain.c does not compile: are the C library's headers installed?"
 
-if grep '^sysenter ' /proc/modules >/dev/null; then
-	rmmod sysenter || stop "an older one is loaded and in use"
-fi
-[ -d "$modules" ] || mkdir -p "$modules"
-cp "$work/module/sysenter.o" "$modules/sysenter.o"
-cp "$work/libsysenter.so" "$library"
+unload || stop "an older one is loaded and in use"
+installing=1
+for folder in "$modules" "${library%/*}"; do
+	[ -d "$folder" ] || mkdir -p "$folder" || stop "cannot make $folder"
+done
+cp "$work/module/sysenter.o" "$modules/sysenter.o" || stop "cannot write to $modules"
+cp "$work/libsysenter.so" "$library" || stop "cannot write $library"
 insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ||
 	stop "the kernel did not take the module: its log (dmesg) says why"
-cat /proc/sysenter
+cat "$proc/sysenter" || stop "the module is loaded and $proc/sysenter is not there"
+installing=
 "$work/gain" "$library" "${ROUNDS:-5}" dd if=/dev/zero of=/dev/null bs=1 "count=${COUNT:-500000}"

@@ -28,10 +28,31 @@
 #define TSS_COUNT	12
 
 /*
- * Linux 2.2, the gentle way: one slot for each CPU, SYSENTER_ESP at its top.
+ * Linux 2.2, the gentle ways: a block of 64 KB, aligned to its size, so that a
+ * selector in the low half of %esp leaves it in the block. At each TSS's
+ * selector ends that task's cell: room for the frame of an NMI (12 bytes) and
+ * below it the end of the task's stack. Behind the cells lies one slot for each
+ * CPU, SYSENTER_ESP at its top: room for the frames of a #DB and of an NMI in
+ * it, and this CPU's count of calls.
  */
+#define BLOCK_BYTES	0x10000
+#define CELL_STACK	-16
+#define SLOTS_AT	0xe000
 #define SLOT_SIZE	128
 #define SLOT_COUNT	0
+
+/* A segment descriptor's bit for software, here in a TSS's: the task's cell is
+   right. The kernel writes the byte when it gives the slot to a new task. */
+#define DESCRIPTOR_AVL_BYTE	6
+#define DESCRIPTOR_AVL		0x10
+
+/*
+ * Linux 2.2, the cruel way: SYSENTER_ESP is this far below the end of the
+ * task's stack. While a task is in vm86 mode the kernel keeps what it goes on
+ * with in 32-bit mode there, and a #DB or an NMI at the entry's first
+ * instruction pushes its frame at SYSENTER_ESP.
+ */
+#define CRUEL_ROOM	1024
 
 /* Linux 2.2, the cruel way on SMP: one count for each CPU, a cache line apart. */
 #define COUNT_SHIFT	5

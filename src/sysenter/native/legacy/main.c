@@ -60,13 +60,15 @@ extern unsigned long sysenter_slow[], sysenter_global_count;
 extern char sysenter_entry_cruel[], sysenter_trapped_cruel[];
 extern char sysenter_entry_gentle[], sysenter_trapped_gentle[];
 extern char sysenter_entry_global[], sysenter_trapped_global[];
+extern char sysenter_gdt_test[], sysenter_gdt_mark[];
 #else
 extern char sysenter_entry_tss[], sysenter_trapped_tss[];
 #endif
 
 static unsigned long text_page;		/* the copy that runs */
-static unsigned long slots;		/* gentle: one slot for each CPU */
-#define SLOTS_ORDER 1
+static unsigned long block;		/* the gentle ways: cells and slots */
+#define BLOCK_ORDER 4			/* BLOCK_BYTES, and so aligned */
+#define SLOT(cpu) (block + SLOTS_AT + (cpu) * SLOT_SIZE)
 #define IN_COPY(symbol) (text_page + ((char *)&(symbol) - sysenter_text))
 #define COPY_OF(symbol) (*(unsigned long *)IN_COPY(symbol))
 
@@ -298,11 +300,11 @@ static void turn_on(void)
 		stack = this_tss() + TSS_ENTRY;
 		break;
 	case CRUEL:
-		stack = ((unsigned long)current & ~(SYSENTER_THREAD_SIZE - 1))
-			+ SYSENTER_THREAD_SIZE;
+		stack = (unsigned long)current + SYSENTER_THREAD_SIZE
+			- CRUEL_ROOM;
 		break;
 	default:
-		stack = slots + (THIS_CPU + 1) * SLOT_SIZE;
+		stack = SLOT(THIS_CPU + 1);
 		break;
 	}
 	sysenter_write_msr(MSR_SYSENTER_ESP, stack);
@@ -442,6 +444,23 @@ static int uses_entry_stack(void)
 	return chosen != CRUEL;
 }
 
+static int uses_block(void)
+{
+	return chosen == GENTLE || chosen == GENTLE_GLOBAL;
+}
+
+#if LINUX_2_2
+/* A block that comes later has other cells. */
+static void clear_marks(void)
+{
+	int i;
+
+	for (i = 0; i < NR_TASKS; i++)
+		((unsigned char *)&sysenter_gdt_table[_TSS(i) >> 3])
+			[DESCRIPTOR_AVL_BYTE] &= ~DESCRIPTOR_AVL;
+}
+#endif
+
 static int go_on(void)
 {
 	unsigned long flags;
@@ -501,6 +520,8 @@ static int go_off(void)
 		}
 		write_switch_to(kernel_switch_bytes);
 	}
+	if (chosen == GENTLE)
+		clear_marks();
 #endif
 	set_gate(&idt_table[1], kernel_gates[1]);
 	if (uses_entry_stack())
@@ -527,7 +548,7 @@ static unsigned long calls_on(int cpu)
 	case CRUEL:
 		return sysenter_counts[cpu << (COUNT_SHIFT - 2)];
 	case GENTLE:
-		return *(unsigned long *)(slots + cpu * SLOT_SIZE + SLOT_COUNT);
+		return *(unsigned long *)(SLOT(cpu) + SLOT_COUNT);
 	default:
 		return COPY_OF(sysenter_global_count);
 	}
@@ -656,6 +677,24 @@ static int check_cpus(void)
 	return 0;
 }
 
+#if LINUX_2_2
+/* The gentle way's mark goes when the kernel makes a new task: does it write
+   the descriptor's byte whole? Sought is movb $0,6(reg). */
+static int kernel_clears_marks(void)
+{
+#ifdef ADDRESS_set_tss_desc
+	const unsigned char *p = (const unsigned char *)ADDRESS_set_tss_desc;
+	int i;
+
+	for (i = 0; i < 64; i++)
+		if (p[i] == 0xc6 && (p[i + 1] & 0xf8) == 0x40
+		    && p[i + 2] == DESCRIPTOR_AVL_BYTE && p[i + 3] == 0)
+			return 1;
+#endif
+	return 0;
+}
+#endif
+
 static int choose_way(void)
 {
 #if LINUX_2_2
@@ -679,7 +718,14 @@ static int choose_way(void)
 		if (task[0] != &init_task
 		    || task[(current->tss.tr - TSS0_SELECTOR) >> 4] != current)
 			REFUSE("System.map's task[] is not indexed by TR\n");
+		if (_TSS(NR_TASKS) > SLOTS_AT
+		    || NR_CPUS * SLOT_SIZE > BLOCK_BYTES - SLOTS_AT - SLOT_SIZE)
+			REFUSE("%d tasks, %d processors are too many for a "
+			       "gentle way: take cruel\n", NR_TASKS, NR_CPUS);
 	}
+	if (chosen == GENTLE && !kernel_clears_marks())
+		REFUSE("set_tss_desc() does not clear the mark of way=gentle: "
+		       "take cruel\n");
 #else
 	chosen = TSS;
 	if (way && strcmp(way, "tss") != 0)
@@ -729,12 +775,11 @@ static int copy_text(void)
 		REFUSE("entry text is %lu bytes long, exception table at %p\n",
 		       size, __this_module.ex_table_start);
 	text_page = __get_free_page(GFP_KERNEL);
-	slots = __get_free_pages(GFP_KERNEL, SLOTS_ORDER);
-	if (!text_page || !slots)
+	if (uses_block() && (block = __get_free_pages(GFP_KERNEL,
+						      BLOCK_ORDER)) != 0)
+		memset((void *)block, 0, BLOCK_BYTES);
+	if (!text_page || (uses_block() && !block))
 		return -ENOMEM;
-	if (NR_CPUS * SLOT_SIZE > PAGE_SIZE << SLOTS_ORDER)
-		REFUSE("%d processors are too many\n", NR_CPUS);
-	memset((void *)slots, 0, PAGE_SIZE << SLOTS_ORDER);
 	memset((void *)text_page, 0xcc, PAGE_SIZE);
 	memcpy((void *)text_page, sysenter_text, size);
 	delta = text_page - (unsigned long)sysenter_text;
@@ -782,11 +827,16 @@ static int copy_text(void)
 		}
 		COPY_OF(sysenter_entry_stack_low) = low;
 		COPY_OF(sysenter_entry_stack_high) = high + 1;
-	} else if (uses_entry_stack()) {
-		COPY_OF(sysenter_entry_stack_low) = slots;
-		COPY_OF(sysenter_entry_stack_high) =
-			slots + CPUS * SLOT_SIZE + 1;
+	} else if (uses_block()) {
+		COPY_OF(sysenter_entry_stack_low) = block;
+		COPY_OF(sysenter_entry_stack_high) = block + BLOCK_BYTES;
 	}
+#if LINUX_2_2
+	/* The four bytes before the mark, which is the last of each. */
+	*(unsigned long *)(IN_COPY(*sysenter_gdt_test) - 5) =
+	*(unsigned long *)(IN_COPY(*sysenter_gdt_mark) - 5) =
+		(unsigned long)sysenter_gdt_table + DESCRIPTOR_AVL_BYTE - block;
+#endif
 	move_exception_table(delta);
 	return 0;
 }
@@ -795,8 +845,8 @@ static void free_copy(void)
 {
 	if (text_page)
 		free_page(text_page);
-	if (slots)
-		free_pages(slots, SLOTS_ORDER);
+	if (block)
+		free_pages(block, BLOCK_ORDER);
 }
 
 /* ---- load and unload ----------------------------------------------------- */

@@ -48,8 +48,8 @@ int main(void)
 #if LINUX_2_2
 	OFFSET(TASK_TSS_ESP0, struct task_struct, tss.esp0);
 #endif
-#ifdef SYSENTER_SMP
-	OFFSET(TASK_CPU, struct task_struct, processor);
+#if defined(SYSENTER_SMP) && (LINUX_2_2 || defined(softirq_mask))
+	OFFSET(TASK_CPU, struct task_struct, processor);	/* or cpu, later */
 #endif
 #ifdef softirq_mask				/* 2.4.0 to 2.4.6: the exit asks */
 	OFFSET(SOFTIRQ_ACTIVE, irq_cpustat_t, __softirq_active);

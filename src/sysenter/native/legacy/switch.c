@@ -52,10 +52,10 @@ void sysenter_switch_to(struct task_struct *prev, struct task_struct *next)
 		LOAD_DEBUG_REGISTER(next, 7);
 	}
 
-	/* The end of its stack, not tss.esp0: that is elsewhere while the task
-	   is in vm86 mode, and the entry compares the two. */
-	sysenter_write_msr(MSR_SYSENTER_ESP,
-			   (unsigned long)next + SYSENTER_THREAD_SIZE);
+	/* Not tss.esp0: that is elsewhere while the task is in vm86 mode, and
+	   the entry compares. */
+	sysenter_write_msr(MSR_SYSENTER_ESP, (unsigned long)next
+			   + SYSENTER_THREAD_SIZE - CRUEL_ROOM);
 }
 
 /* Stays behind it: whoever is interrupted between the two is still in it. */

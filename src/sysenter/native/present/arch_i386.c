@@ -101,5 +101,5 @@ int __init sysenter_arch_prepare(void)
 void sysenter_arch_undo(void)
 {
 	if (sysenter_by_syscall)
-		sysenter_gates_close();
+		sysenter_syscall_undo();
 }

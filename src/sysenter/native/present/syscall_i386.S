@@ -44,7 +44,7 @@ SYM_CODE_START(sysenter_syscall_heads)
 	.byte	0x2e, 0x8b, 0x25		/* movl %cs:this CPU's TSS.sp1, %esp */
 1:	.long	0
 	/* HAZARD: NMI between these two: as at sysenter_entry */
-	subl	$(PT_SIZE - 4), %esp
+	leal	-(PT_SIZE - 4)(%esp), %esp	/* no subl: flags are the caller's yet */
 	pushfl					/* into pt_regs->bx: overwritten below */
 	testl	$ODD_FLAGS, (%esp)
 	jz	.Lsyscall_even_flags
@@ -61,6 +61,8 @@ SYM_CODE_END(sysenter_syscall_heads)
 
 SYM_CODE_START(sysenter_syscall)
 .Lsyscall_even_flags:				/* esp = frame */
+	cmpl	$FRAME_SS, PT_OLDSS(%esp)
+	jne	.Lsyscall_no_frame		/* before fs is loaded: it may not load again */
 	/* mask: no number is out of range, nor speculated to be (CVE-2017-5753) */
 	andl	$(SYSENTER_NR - 1), %eax
 	movl	%ecx, PT_OLDESP(%esp)
@@ -73,9 +75,9 @@ SYM_CODE_START(sysenter_syscall)
 	mov	%cs:sysenter_user_ds, %ds
 	mov	%ds:sysenter_user_ds, %es
 	mov	%ds:sysenter_percpu, %fs
-	cmpl	$FRAME_SS, PT_OLDSS(%esp)
-	je	.Lframe_built
-	mov	%ss:PT_FS(%esp), %fs		/* .Lbuild_frame saves it again */
+	jmp	.Lframe_built
+
+.Lsyscall_no_frame:
 	xchgl	%ebp, %ecx
 	jmp	.Lbuild_frame
 

@@ -9,6 +9,7 @@
 #include "frame.h"
 #include <linux/cpumask.h>
 #include <linux/module.h>
+#include <linux/reboot.h>
 #include <linux/smp.h>
 #include <asm/cpu_entry_area.h>
 #include <asm/cpufeature.h>
@@ -88,6 +89,33 @@ int __init sysenter_choose(void)
 	return 0;
 }
 
+static void switch_off(void *unused)
+{
+	if (sysenter_syscall_read() == sysenter_entry_point)
+		sysenter_syscall_write(kernel_stock_entry);
+}
+
+/*
+ * HAZARD: a kernel that kexec starts does not know of EFER.SCE, and would let
+ * SYSCALL in at an address of ours, at CPL 0. A call that still comes is SIGILL.
+ */
+static int before_restart(struct notifier_block *block, unsigned long event, void *command)
+{
+	on_each_cpu(switch_off, NULL, 1);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block restart = {
+	.notifier_call = before_restart,
+	.priority = INT_MIN,
+};
+
+void sysenter_syscall_undo(void)
+{
+	unregister_reboot_notifier(&restart);
+	sysenter_gates_close();
+}
+
 /* Nothing runs this code yet. */
 int __init sysenter_syscall_prepare(void)
 {
@@ -112,9 +140,15 @@ int __init sysenter_syscall_prepare(void)
 			return error;
 	}
 	error = sysenter_poke(sysenter_leave[0], sysenter_leave_syscall, size) ?: sysenter_gates_open();
-	if (!error)
-		pr_info("entry by SYSCALL; #DB, NMI and #MC go through task gates\n");
-	return error;
+	if (error)
+		return error;
+	error = sysenter_fault() ?: register_reboot_notifier(&restart);
+	if (error) {
+		sysenter_gates_close();
+		return error;
+	}
+	pr_info("entry by SYSCALL; #DB, NMI and #MC go through task gates\n");
+	return 0;
 }
 
 unsigned long sysenter_syscall_read(void)

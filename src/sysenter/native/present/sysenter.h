@@ -52,7 +52,8 @@ extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
  */
 extern bool sysenter_by_syscall;
 int sysenter_choose(void);		/* the parameter entry=, and what the processor has */
-int sysenter_syscall_prepare(void);	/* writes the heads and the exit */
+int sysenter_syscall_prepare(void);	/* writes the heads and the exit, closes the window */
+void sysenter_syscall_undo(void);
 unsigned long sysenter_syscall_read(void);
 void sysenter_syscall_write(unsigned long entry);
 

@@ -54,7 +54,7 @@ void sysenter_task_debug(void);
 void sysenter_task_nmi(void);
 void sysenter_task_machine_check(void);
 extern const unsigned long sysenter_task_handlers[];
-extern const char sysenter_tasks[], sysenter_tasks_end[];
+extern const char sysenter_tasks[], sysenter_tasks_end[], sysenter_load_gs[], sysenter_load_gs_end[];
 
 static struct {
 	unsigned int vector;
@@ -139,10 +139,11 @@ static __always_inline void find_mm(struct sysenter_task *this, struct x86_hw_ts
 }
 
 /*
- * Out of the window: at its beginning to what the head does with odd flags, at
- * its end back to the beginning of the exit, whose frame is as it was.
+ * Out of where an interruption may not come back to. Of the window: at its beginning
+ * to what the head does with odd flags, at its end back to the beginning of the exit,
+ * whose frame is as it was.
  */
-static __always_inline void leave_window(struct sysenter_task *this, struct x86_hw_tss *old)
+static __always_inline void move_on(struct sysenter_task *this, struct x86_hw_tss *old)
 {
 	unsigned long in_heads = old->ip - (unsigned long)sysenter_syscall_heads;
 
@@ -152,6 +153,8 @@ static __always_inline void leave_window(struct sysenter_task *this, struct x86_
 			old->cx = old->sp;
 		old->sp = this->entry_stack;
 		old->ip = (unsigned long)sysenter_syscall_odd_flags;
+	} else if (old->ip - (unsigned long)sysenter_load_gs < sysenter_load_gs_end - sysenter_load_gs) {
+		old->ip = (unsigned long)sysenter_load_gs;	/* of another task, that has left its TSS */
 	} else if (old->ip == sysenter_leave[0] + (sysenter_leave_syscall_sysret - sysenter_leave_syscall)) {
 		old->sp = *this->sp1 - sizeof(struct pt_regs);
 		old->ip = sysenter_leave[0];
@@ -187,7 +190,7 @@ noinstr __visible struct sysenter_resume *sysenter_task_body(struct sysenter_tas
 		*--stack = old->ss;
 		*--stack = old->sp;
 	} else {
-		leave_window(this, old);
+		move_on(this, old);
 		ss = old->ss;
 		if (ss == __ESPFIX_SS)
 			base = get_desc_base(&this->gdt[GDT_ENTRY_ESPFIX_SS]);

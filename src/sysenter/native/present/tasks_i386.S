@@ -55,11 +55,8 @@ sysenter_task_handlers:
 	andb	$~TSS_BUSY, (%eax)
 	popl	%eax
 	movl	%eax, %db7
-	popl	%eax
-	lldt	%ax				/* the LDT that gs is from */
-	POP_SEGMENT gs
-	popl	%eax
-	lldt	%ax
+	call	sysenter_load_gs
+	addl	$12, %esp
 	popl	%eax
 	movl	%eax, %cr3
 	popal
@@ -68,6 +65,28 @@ sysenter_task_handlers:
 	POP_SEGMENT ds
 	lss	%ss:(%esp), %esp
 .endm
+
+	.globl	sysenter_tasks
+sysenter_tasks:
+
+/*
+ * gs, under the LDT that it is from, and then the one that is to be: at 4(%esp),
+ * 8(%esp), 12(%esp). HAZARD: an NMI or #MC in here leaves the latter behind, so its
+ * task goes on at the beginning.
+ */
+SYM_CODE_START(sysenter_load_gs)
+	lldt	4(%esp)
+.Lload_gs:
+	mov	8(%esp), %gs
+	lldt	12(%esp)
+	ret
+	.globl	sysenter_load_gs_end
+sysenter_load_gs_end:
+.Lgs_gone:
+	movl	$0, 8(%esp)
+	jmp	sysenter_load_gs
+	_ASM_EXTABLE(.Lload_gs, .Lgs_gone)
+SYM_CODE_END(sysenter_load_gs)
 
 /* The jump goes to the kernel's own handler: taskgate_i386.c writes it. */
 .macro TASK name:req
@@ -89,13 +108,11 @@ SYM_CODE_START(sysenter_task_\name)
 SYM_CODE_END(sysenter_task_\name)
 .endm
 
-SYM_CODE_START(sysenter_tasks)
 TASK debug
 TASK nmi
 #ifdef CONFIG_X86_MCE
 TASK machine_check
 #endif
-SYM_CODE_END(sysenter_tasks)
 	.subsection 1
 	.globl	sysenter_tasks_end
 sysenter_tasks_end:

@@ -11,8 +11,8 @@
 #define CHECK(condition) do { if (!(condition)) \
 	int80(NR_exit, __LINE__ & 0xff, 0, 0); } while (0)
 
-enum { EFLAGS_TF = 1 << 8, EFLAGS_DF = 1 << 10, EFLAGS_IOPL = 3 << 12,
-       EFLAGS_NT = 1 << 14, EFLAGS_AC = 1 << 18, EFLAGS_ID = 1 << 21 };
+enum { EFLAGS_TF = 1 << 8, EFLAGS_IF = 1 << 9, EFLAGS_DF = 1 << 10,
+       EFLAGS_IOPL = 3 << 12, EFLAGS_NT = 1 << 14, EFLAGS_AC = 1 << 18, EFLAGS_ID = 1 << 21 };
 
 static long parent;
 static volatile int signals;
@@ -471,8 +471,8 @@ struct vm86 {
 	unsigned char int_revectored[32], int21_revectored[32];
 };
 
-/* SYSENTER in vm86 mode: the task is stopped, nothing else happens. */
-static void case_vm86(void)
+/* SYSENTER in vm86 mode. */
+static void vm86_sysenter(u32 eflags)
 {
 	static struct vm86 v;
 	unsigned char *code = (unsigned char *)0x10000;
@@ -488,10 +488,47 @@ static void case_vm86(void)
 	v.esp = 0xf00;
 	v.ebp = stack;
 	v.eax = NR_getppid;
-	v.eflags = 0x202;
+	v.eflags = eflags;
 	v.cpu_type = 5;
 	int80(NR_vm86old, (long)&v, 0, 0);
 	int80(NR_exit, 1, 0, 0);
+}
+
+/* The task is stopped, nothing else happens. */
+static void case_vm86(void) { vm86_sysenter(EFLAGS_IF); }
+
+/* What the kernel puts behind a handler's argument: gs, fs, es, ds, edi, esi,
+   ebp, esp, ebx, edx, ecx, eax, trapno, err, eip, cs, eflags, esp again, ss. */
+enum { CONTEXT_ESP = 7, CONTEXT_EFLAGS = 16, CONTEXT_SS = 18 };
+
+static u32 monitor_esp;
+
+static void vm86_monitor(int sig)
+{
+	/* behind %ebp, the return address and the argument */
+	const u32 *context = (u32 *)__builtin_frame_address(0) + 3;
+	u32 flags;
+
+	__asm__ volatile("pushfl\n\tpopl %0" : "=r" (flags));
+	CHECK(!((flags | context[CONTEXT_EFLAGS])
+		& (EFLAGS_IOPL | EFLAGS_NT)));
+	CHECK(monitor_esp - context[CONTEXT_ESP] + 512 < 1024);
+	CHECK(context[CONTEXT_SS] == 0x2b);
+	int80(NR_exit, 0, 0, 0);
+}
+
+/* With TF, the #DB comes before the entry's first instruction. At the end of
+   the stack its frame would lie on what the kernel keeps of the 32-bit side:
+   EFLAGS, esp and ss, which a handler on a stack of its own goes on with. */
+static void case_vm86_tf(void)
+{
+	static char area[8192];
+	u32 stack[3] = { (u32)area, 0, sizeof(area) };
+
+	CHECK(int80(NR_sigaltstack, (long)stack, 0, 0) == 0);
+	on_signal(SIGSEGV, vm86_monitor, SA_ONSTACK);
+	monitor_esp = (u32)__builtin_frame_address(0);
+	vm86_sysenter(EFLAGS_IF | EFLAGS_TF);
 }
 
 static int vm86_faults;
@@ -598,6 +635,7 @@ static const struct {
 	{ "attached", case_attached, OK },
 	{ "mov-ss", case_mov_ss, OK },
 	{ "vm86", case_vm86, SIGSEGV },
+	{ "vm86-tf", case_vm86_tf, OK },
 	{ "vm86-beside", case_vm86_beside, OK },
 	{ "flag-leak", case_flag_leak, OK },
 };

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Entry by AMD's SYSCALL, around native/present/syscall_i386.S: what is other than in
+present_i386.py.
+
+The heads and the exit are as syscall_i386.c writes them. ESP is the caller's at three
+boundaries, the window, where NMI, #DB and #MC come all the same; what their task gates
+do there is native/present/taskgate_i386.c, move_on().
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sysenter.check import callers_i386
+from sysenter.check.case import Call, Case
+from sysenter.check.instructions import EBP, ECX, ESP, Instruction
+from sysenter.check.machine import Task
+from sysenter.check.objectfile import EntryObject
+from sysenter.check.present import NR, arity
+from sysenter.check.present_i386 import ENTRY_END, KERNEL_CS, KERNEL_DS, MARK, USER_CS, USER_DS, PresentI386
+from sysenter.check.processor import IF, RF, VM, Cpu, Fault, Processor
+from sysenter.check.properties import Broken
+from sysenter.errors import SysenterError
+
+__all__ = ["PresentSyscall", "lone_calls", "paired", "scattered", "with_interruptions"]
+
+HEAD_SIZE, HEAD_STACK = 64, 9  # native/present/frame.h
+_RETURN = 0x08048123  # the address after the stub's SYSCALL
+
+
+class _Amd(Processor):
+    """SYSCALL and SYSRET in legacy mode (AMD APM Vol. 3)."""
+
+    def __init__(self, kernel: PresentSyscall) -> None:
+        super().__init__(kernel.memory, kernel)
+        self._heads = kernel.heads
+        self._models["sysret"] = self._sysret
+
+    def sysenter(self, cpu: Cpu) -> None:
+        """What the stub does with ECX, and SYSCALL. ESP stays."""
+        cpu.registers[EBP] = cpu.registers[ECX]
+        cpu.registers[ECX], cpu.eip = _RETURN, self._heads + HEAD_SIZE * cpu.number
+        cpu.flags &= ~(VM | IF | RF)
+        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = KERNEL_CS, KERNEL_DS, 0
+        cpu.bases["cs"] = cpu.bases["ss"] = 0
+        cpu.shadow = False
+
+    def _sysret(self, cpu: Cpu, ins: Instruction) -> None:
+        if cpu.cpl:
+            raise Fault(13, ins.address)
+        cpu.eip = cpu.registers[ECX]
+        cpu.flags |= IF
+        cpu.shielded = True  # IF and the return are one instruction
+        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = USER_CS, USER_DS, 3
+
+
+class PresentSyscall(PresentI386):
+    """gates: #DB, NMI and #MC go through the module's task gates; without, the processor
+    pushes where ESP points, which breaks `stack` in the window."""
+
+    name = "present-i386-syscall"
+
+    def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "", gates: bool = True) -> None:
+        super().__init__(entry, offsets, variant)
+        self.gates = gates
+        symbols = self.program.symbols
+        self.heads, self.odd_flags = symbols["sysenter_syscall_heads"], symbols["sysenter_syscall_odd_flags"]
+        self.leaves = symbols["sysenter_leaves"]
+        template, end = symbols["sysenter_leave_syscall"], symbols["sysenter_leave_syscall_end"]
+        self.sysret = self.leaves + symbols["sysenter_leave_syscall_sysret"] - template
+        for at in range(end - template):
+            self.memory.write(self.leaves + at, self.memory.read(template + at, 1), 1)
+        holes = entry.sections.get(".rodata.sysenter_head_holes")
+        if holes is None:
+            raise SysenterError(f"{entry.path}: no heads for SYSCALL in it", hint="build it from this tree")
+        for cpu, top in enumerate(ENTRY_END):
+            sp1, entry_stack = struct.unpack_from("<II", holes.data, 8 * cpu)
+            self.memory.write(self.program.start + sp1, top + offsets["ENTRY_STACK_TO_SP1"])
+            self.memory.write(self.program.start + entry_stack, top)
+        smap = self.processor.smap
+        self.processor = _Amd(self)
+        self.processor.smap = smap
+        self.verw = False  # syscall_i386.c refuses where the kernel wants it
+
+    def window(self, cpu: Cpu) -> str:
+        """In which end of the window this is, "" if in none."""
+        in_heads = cpu.eip - self.heads
+        if 0 <= in_heads < HEAD_SIZE * len(self.cpus) and in_heads % HEAD_SIZE < HEAD_STACK:
+            return "head"
+        return "tail" if cpu.eip == self.sysret else ""
+
+    def specified(self, call: Call) -> str:
+        """No mark: the low nine bits of eax are the number."""
+        if call.flags & self.offsets["ODD_FLAGS"]:
+            return "odd"
+        if call.work or not call.vdso or arity(call.eax & (NR - 1)) < 0:
+            return "slow"
+        return "fast"
+
+    def left_behind(self, call: Call, landing: int) -> tuple[int, int]:
+        return landing, landing
+
+    def check_stack(self, task: Task, cpu: Cpu) -> None:
+        if self.gates and self.window(cpu) and cpu.registers[ESP] == task.call.ebp:
+            return
+        super().check_stack(task, cpu)
+
+    def _through_gate(self, task: Task, cpu: Cpu) -> None:
+        """move_on(): the interrupted call goes on elsewhere, on the kernel's stack."""
+        end = self.window(cpu)
+        if end == "head":
+            if (cpu.eip - self.heads) % HEAD_SIZE == 0:
+                cpu.registers[ECX] = cpu.registers[ESP]
+            cpu.registers[ESP], cpu.eip = ENTRY_END[cpu.number], self.odd_flags
+            task.path = "odd"
+        elif end == "tail":
+            cpu.registers[ESP], cpu.eip = self.frame(task.number), self.leaves
+
+    def nmi(self, task: Task, cpu: Cpu) -> None:
+        self._through_gate(task, cpu)
+        super().nmi(task, cpu)
+
+    def debug(self, task: Task, cpu: Cpu) -> None:
+        self._through_gate(task, cpu)
+        super().debug(task, cpu)
+
+    def _stock(self, task: Task, cpu: Cpu) -> str:
+        if task.path != "odd":
+            raise Broken("fast", f"eax = {task.call.eax:#x} went to entry_SYSENTER_32")
+        return super()._stock(task, cpu)
+
+
+def _comes_by_syscall(case: Case) -> Case:
+    """The same calls; for one that is not ours there a number outside the fast table."""
+
+    def comes(call: Call) -> Call:
+        return call if MARK <= call.eax < MARK + NR else replace(call, eax=call.eax | 7)
+
+    return replace(case, calls=tuple(map(comes, case.calls)), others=tuple(map(comes, case.others)))
+
+
+def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
+    return map(_comes_by_syscall, callers_i386.lone_calls(offsets))
+
+
+def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterator[Case]:
+    return map(_comes_by_syscall, callers_i386.scattered(rng, offsets, count))
+
+
+def with_interruptions() -> Iterator[Case]:
+    return map(_comes_by_syscall, callers_i386.with_interruptions())
+
+
+def paired() -> Iterator[Case]:
+    return map(_comes_by_syscall, callers_i386.paired())

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * As root: cases for which the kernel rewrites its own text, to switch probes,
+ * tracepoints and cgroups on and off before, during and after calls. A program of
+ * their own, since TCG with several CPUs is bad at that (docs/hazards.md).
+ */
+#include "hazards.h"
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#ifdef __x86_64__
+#define BODY(name)	"__x64_sys_" name
+#else
+#define BODY(name)	"__ia32_sys_" name
+#endif
+
+/* A kretprobe puts its own return address where ours stood. */
+static pid_t seven_calls_and_a_sleep(void)
+{
+	pid_t child;
+
+	if (pipe(pipes))
+		return -1;
+	child = fork();
+	if (!child) {
+		char byte;
+		long sum = 0;
+
+		for (int i = 0; i < 7; i++)
+			sum += call(SYS_getuid32, 1, 2, 3, 4, 5, 6);
+		note("sum %ld ", sum);
+		_exit(call(SYS_read, pipes[0], &byte, 1));
+	}
+	wait_asleep(child, "S");
+	return child;
+}
+
+static void add_probe(const char *text)
+{
+	int fd = open(TRACING "kprobe_events", O_WRONLY | O_APPEND);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		note("%s: %d ", text, errno);
+	close(fd);
+}
+
+static void kprobes(void)
+{
+	pid_t child;
+
+	put_text(TRACING "trace", "");
+	add_probe("p:in " BODY("getuid"));
+	add_probe("r:out " BODY("getuid") " $retval");
+	add_probe("r:end " BODY("read") " $retval");
+	put_text(TRACING "events/kprobes/enable", "1");
+	child = seven_calls_and_a_sleep();
+	wake(child);
+	note("in %d out %d end %d ", count_in_trace(" in:", 0, child), count_in_trace(" out:", 0, child),
+	     count_in_trace(" end:", 0, child));
+	/* off while asleep inside a probed function */
+	child = seven_calls_and_a_sleep();
+	put_text(TRACING "events/kprobes/enable", "0");
+	put_text(TRACING "kprobe_events", "");
+	wake(child);
+	note("after %ld ", call(SYS_getuid32));
+}
+
+/* --- tracepoints --------------------------------------------------------------------- */
+
+static void tracepoints(void)
+{
+	pid_t child;
+
+	if (pipe(pipes))
+		return;
+	put_text(TRACING "trace", "");
+	child = fork();
+	if (!child) {
+		char byte;
+
+		call(SYS_getuid32);			/* before */
+		call(SYS_read, pipes[0], &byte, 1);	/* during: asleep when they go on */
+		for (int i = 0; i < 7; i++)
+			call(SYS_getuid32, 1, 2, 3, 4, 5, 6);
+		call(SYS_mmap2, 0, 0, 0x33, 0x44, 0x55, 0x66);
+		call(NO_SUCH_CALL);
+		_exit(0);
+	}
+	wait_asleep(child, "S");
+	put_text(TRACING "events/raw_syscalls/enable", "1");
+	if (write(pipes[1], "x", 1) != 1)
+		note("no write ");
+	note_child(child);
+	put_text(TRACING "events/raw_syscalls/enable", "0");
+	note("enter %d exit %d mmap2 %d none %d read's exit %d ", count_in_trace("sys_enter: NR %ld (1, 2, 3, 4, 5, 6)", SYS_getuid32, child),
+	     count_in_trace("sys_exit: NR %ld = 0", SYS_getuid32, child),
+	     count_in_trace("sys_enter: NR %ld (0, 0, 33, 44, 55, 66)", SYS_mmap2, child),
+	     count_in_trace("sys_exit: NR %ld = -38", NO_SUCH_CALL, child),
+	     count_in_trace("sys_exit: NR %ld = 1", SYS_read, child));
+	note("after %ld ", call(SYS_getuid32));
+}
+
+/* --- cgroups --------------------------------------------------------------------------- */
+
+#define CGROUPS "/tmp/cgroups"
+
+/* A cgroup (version 2) with the child in it. */
+static void confine(pid_t child)
+{
+	char text[16];
+
+	mkdir(CGROUPS, 0755);
+	note("mount %d ", mount("none", CGROUPS, "cgroup2", 0, NULL));
+	put_text(CGROUPS "/cgroup.subtree_control", "+memory");
+	note("group %d ", mkdir(CGROUPS "/group", 0755));
+	snprintf(text, sizeof(text), "%d", child);
+	put_text(CGROUPS "/group/cgroup.procs", text);
+}
+
+static void release(void)
+{
+	for (int i = 0; i < 100 && rmdir(CGROUPS "/group"); i++)
+		milliseconds(10);
+	umount(CGROUPS);
+}
+
+/* The freezer stops it asleep inside; it does not go on, is woken meanwhile, and thaws. */
+static void frozen(void)
+{
+	char events[128] = "";
+	pid_t child = asleep_in_read();
+	int fd;
+
+	confine(child);
+	put_text(CGROUPS "/group/cgroup.freeze", "1");
+	for (int i = 0; i < 200 && !strstr(events, "frozen 1"); i++) {
+		milliseconds(10);
+		fd = open(CGROUPS "/group/cgroup.events", O_RDONLY);
+		note("%s", read(fd, events, sizeof(events) - 1) > 0 ? "" : "no events ");
+		close(fd);
+	}
+	note("%s ", strstr(events, "frozen 1") ? "frozen" : "not frozen");
+	if (write(pipes[1], "x", 1) != 1)
+		note("no write ");
+	milliseconds(100);
+	note("ended %d ", waitpid(child, NULL, WNOHANG));
+	put_text(CGROUPS "/group/cgroup.freeze", "0");
+	note_child(child);
+	release();
+}
+
+/* Killed for its memory by a fault that the call's own copy makes. */
+static void killed_for_memory(void)
+{
+	size_t size = 64 << 20;
+	pid_t child;
+
+	if (pipe(pipes))
+		return;
+	child = fork();
+	if (!child) {
+		char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), byte;
+
+		call(SYS_read, pipes[0], &byte, 1);
+		for (;;)
+			note("%ld ", call(SYS_read, open("/dev/zero", O_RDONLY), memory, size));
+	}
+	wait_asleep(child, "S");
+	confine(child);
+	put_text(CGROUPS "/group/memory.max", "4194304");
+	put_text("/proc/sys/kernel/printk", "1");	/* what the kernel then prints has a call trace in it */
+	wake(child);
+	put_text("/proc/sys/kernel/printk", "5");
+	release();
+}
+
+HAZARDS(
+	{ "kprobes on a call's function", "kprobes", kprobes, 1 },
+	{ "syscall tracepoints", "tracepoints", tracepoints, 1 },
+	{ "cgroup freezer", "frozen", frozen, 1 },
+	{ "killed for memory by a copy", "killed_for_memory", killed_for_memory, 1 }
+)

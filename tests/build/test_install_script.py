@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`sh sysenter.c` on an old machine that lacks something: one line says what, nothing stays.
+
+The machine is made up: uname, id, insmod, rmmod and the compiler are stubs that are
+found first, /proc is a folder. What they build and load is tested in tests/lab.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sysenter.build.export import single_file
+
+_RELEASE = "2.4.22"
+_MAP = {
+    "system_call": "c0107000", "ret_from_sys_call": "c0107038", "sys_call_table": "c0300000",
+    "sock_register": "c0200000", "printk": "c0110000", "schedule": "c0111000",
+}  # fmt: skip
+_STUBS = {
+    "uname": f"echo {_RELEASE}",
+    "id": 'echo "${WHO:-0}"',
+    # the last word of -o is made, and can be run: gain is one of them
+    "cc": 'case "$*" in *"${FAILS:-nothing}"*) exit 1 ;; *-E*) cat "$HEADERS/answer"; exit ;; esac\n'
+          'while [ $# -gt 0 ]; do [ "$1" = -o ] && { echo "#!/bin/sh" >"$2"; chmod +x "$2"; }; shift; done',
+    "ld": 'while [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done',
+    "insmod": '[ "$INSMOD_FAILS" ] && exit 1\necho "sysenter 4096 0" >>"$PROC/modules"\n'
+              'echo "way tss" >"$PROC/sysenter"',
+    "rmmod": '[ "$RMMOD_FAILS" ] && exit 1\n: >"$PROC/modules"',
+}  # fmt: skip
+
+
+@dataclass
+class Machine:
+    """A folder that stands for an old machine. environment: of the script."""
+
+    root: Path
+    shell: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.shell, self.root / "sysenter.c", *arguments], capture_output=True, text=True, timeout=60,
+            env=self.environment | changes,
+        )  # fmt: skip
+
+    def installed(self) -> set[str]:
+        """Files of ours, those in the folder for temporary ones too."""
+        return {p.name for name in ("modules", "local", "tmp") for p in (self.root / name).rglob("*") if p.is_file()}
+
+    def loaded(self) -> bool:
+        return "sysenter" in (self.root / "proc/modules").read_text()
+
+    def ksyms(self, name: Callable[[str], str] = str) -> None:
+        exported = ("sock_register", "printk", "schedule")
+        (self.root / "proc/ksyms").write_text("".join(f"{_MAP[n]} {name(n)}\n" for n in exported))
+
+
+@pytest.fixture(params=["dash", "bash", "busybox ash"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    shell = str(request.param).split()
+    if not shutil.which(shell[0]):
+        pytest.skip(f"{shell[0]} is not installed")
+    (tmp_path / "sysenter.c").write_text(single_file())
+    for name in ("bin", "proc", "tmp", "headers/include/linux"):
+        (tmp_path / name).mkdir(parents=True)
+    for name, text in _STUBS.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    (tmp_path / "proc/cpuinfo").write_text("flags\t\t: fpu tsc msr sep cmov\n")
+    (tmp_path / "proc/modules").write_text("")
+    (tmp_path / "headers/answer").write_text("")
+    (tmp_path / "headers/include/linux/version.h").write_text(f'#define UTS_RELEASE "{_RELEASE}"\n')
+    (tmp_path / "headers/include/linux/autoconf.h").write_text("")
+    (tmp_path / "System.map").write_text("".join(f"{address} T {name}\n" for name, address in _MAP.items()))
+    made = Machine(tmp_path, shell, {
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PROC": f"{tmp_path}/proc", "TMPDIR": f"{tmp_path}/tmp",
+        "HEADERS": f"{tmp_path}/headers", "SYSTEM_MAP": f"{tmp_path}/System.map", "PREFIX": f"{tmp_path}/local",
+        "MODULES": f"{tmp_path}/modules", "CC": f"{tmp_path}/bin/cc", "LD": f"{tmp_path}/bin/ld",
+    })  # fmt: skip
+    made.ksyms()
+    return made
+
+
+def _refused(machine: Machine, done: subprocess.CompletedProcess[str], why: str) -> None:
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("sysenter: ")]
+    assert why in line
+    assert machine.installed() == set()
+    assert not machine.loaded()
+
+
+def test_it_installs_and_remove_undoes_it(machine: Machine) -> None:
+    done = machine.run()
+    assert done.returncode == 0, done.stderr
+    assert machine.installed() == {"sysenter.o", "libsysenter.so"}
+    assert machine.loaded()
+    assert machine.run().returncode == 0  # over an older one
+    assert machine.run("remove").returncode == 0
+    assert machine.installed() == set()
+    assert not machine.loaded()
+
+
+def test_what_is_missing_is_named(machine: Machine) -> None:
+    _refused(machine, machine.run(WHO="500"), "takes root")
+    _refused(machine, machine.run(HEADERS="/nonexistent"), "no configured headers of 2.4.22 in /nonexistent")
+    _refused(machine, machine.run(SYSTEM_MAP="/nonexistent"), "set SYSTEM_MAP")
+    _refused(machine, machine.run(CC="/nonexistent/gcc"), "/nonexistent/gcc does not run")
+    _refused(machine, machine.run(LD="/nonexistent/ld"), "/nonexistent/ld does not run")
+    _refused(machine, machine.run(TMPDIR="/nonexistent"), "set TMPDIR")
+    (machine.root / "proc/cpuinfo").write_text("flags\t\t: fpu tsc msr cmov\n")
+    _refused(machine, machine.run(), "no SYSENTER")
+    (machine.root / "proc/ksyms").unlink()
+    _refused(machine, machine.run(), "ksyms is not there")
+
+
+def test_a_map_of_another_kernel_is_refused(machine: Machine) -> None:
+    path = machine.root / "System.map"
+    path.write_text(path.read_text().replace("c0110000", "c0110010"))
+    _refused(machine, machine.run(), "set SYSTEM_MAP")
+
+
+def test_a_map_is_held_against_versioned_names_too(machine: Machine) -> None:
+    for suffix in ("_R1b7d4074", "_Rsmp_1b7d4074", "_R2gig_1b7d4074"):
+        machine.ksyms(lambda name, suffix=suffix: name + suffix)  # type: ignore[misc]
+        assert machine.run().returncode == 0
+        assert machine.run("remove").returncode == 0
+    path = machine.root / "System.map"
+    path.write_text(path.read_text().replace("c0110000", "c0110010"))
+    _refused(machine, machine.run(), "set SYSTEM_MAP")
+    machine.ksyms(lambda name: "another_" + name)
+    _refused(machine, machine.run(), "set SYSTEM_MAP")
+
+
+def test_what_fails_on_the_way_leaves_nothing(machine: Machine) -> None:
+    _refused(machine, machine.run(FAILS="offsets.c"), "offsets.c does not compile")
+    _refused(machine, machine.run(FAILS="gain.c"), "gain.c does not compile")
+    _refused(machine, machine.run(INSMOD_FAILS="1"), "its log (dmesg) says why")
+    (machine.root / "file").write_text("")
+    _refused(machine, machine.run(PREFIX=str(machine.root / "file")), "cannot make")
+
+
+def test_a_module_in_use_stays_whole(machine: Machine) -> None:
+    assert machine.run().returncode == 0
+    for arguments in ((), ("remove",)):
+        done = machine.run(*arguments, RMMOD_FAILS="1")
+        assert done.returncode != 0
+        assert "in use" in done.stderr
+        assert machine.installed() == {"sysenter.o", "libsysenter.so"}
+
+
+def test_a_vendors_configuration_is_asked_of_the_preprocessor(machine: Machine) -> None:
+    # autoconf.h has no CONFIG_SMP of its own; the stub's answer is what the preprocessor makes of it
+    (machine.root / "headers/answer").write_text("sysenter is_configured\n")
+    _refused(machine, machine.run(), "is configured for SMP")
