@@ -10,7 +10,7 @@ from dataclasses import replace
 from sysenter.check.case import Call64, Case, Event
 from sysenter.check.present import NR, random_cases
 from sysenter.check.present import bits as _bits
-from sysenter.check.present_amd64 import MARK, VARIANTS
+from sysenter.check.present_amd64 import MARK, USER_DS, VARIANTS
 
 __all__ = ["events", "lone_calls", "paired", "scattered", "with_interruptions"]
 
@@ -57,6 +57,13 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield calls(_fast(7, ebp=value, pending=8))
         yield calls(_fast(3, ebp=value, pending=8, result=value))
         yield calls(Call64(eax=3, rip=value, ebp=value, registers=(value,) * 6))
+    # what is traced looks like the user's ss, where no frame stands; and who looks elsewhere finds a frame
+    for work in (USER_DS, USER_DS ^ 1):
+        for number in (3, 5, 7):
+            yield Case((Call64(eax=20), _fast(number, work=work), _fast(3)))
+    proof = (offsets["FRAME_SS"],) * 6
+    for number in (3, 5, 7):
+        yield Case((Call64(eax=20), _fast(number, work=8, registers=proof, kept=proof), _fast(3, kept=proof)))
     for bit in _bits(offsets["EXIT_WORK"]):
         yield calls(_fast(3, pending=bit))
         yield calls(_fast(5, pending=bit, sleeps="other"))

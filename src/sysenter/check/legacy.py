@@ -661,6 +661,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         for es in _SEGMENTS:
             yield twice(replace(_PLAIN, segments=(ds, es, 0x0F, 0)))
             yield twice(replace(_PLAIN, eax=7, segments=(ds, es, 0, 0x0F)))
+    for stack in (_STACK, _ABSENT + 0x1000, 0, 0xFFFFFFFF):  # no argument, no return address
+        yield twice(replace(_PLAIN, ebp=stack, segments=(0x07, 0x0F, 0x17, 0)))
     for pending in (1, 2):
         yield twice(replace(_PLAIN, pending=pending))
     yield twice(replace(_PLAIN, tracing=0x10))

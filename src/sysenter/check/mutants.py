@@ -274,6 +274,7 @@ def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozens
     data = entry.sections[name].data
     fixups = dict(entry.exceptions())
     behind = {a.at: a.at + a.length for a in entry.alternatives()}
+    empty = {hole.at for hole in entry.holes()}  # a target that is written at load
     todo, found = [entry.symbols[root][1] for root in roots], set[int]()
     while todo:
         at = todo.pop()
@@ -285,7 +286,7 @@ def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozens
             todo.append(fixups[at])
         if at in behind:
             todo.append(behind[at])
-        if ins.kind in ("jmp", "jcc", "call") and ins.target:
+        if ins.kind in ("jmp", "jcc", "call") and ins.target and at + 1 not in empty:
             todo.append(ins.target)
         if ins.kind not in ("jmp", "ret", "iretd", "sysexit", "sysretq", "ud2", "int3"):
             todo.append(at + ins.size)

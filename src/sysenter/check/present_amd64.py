@@ -38,6 +38,7 @@ _XENPV = 8 * 32 + 16  # entry_amd64.S has it for "this kernel has no such mitiga
 # variant -> where it enters, features of the processor that the kernel applies
 VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
     "": ("sysenter_entry", frozenset()),
+    "buffers": ("sysenter_entry", frozenset({_BUFFERS})),
     "mitigated": ("sysenter_entry_mitigated", frozenset({_IBRS, _BHB, _VMSCAPE, _BUFFERS})),
     "history": ("sysenter_entry_mitigated_no_ibt", frozenset({_BHB})),
     "ibrs": ("sysenter_entry_mitigated_no_ibt", frozenset({_IBRS})),
@@ -71,6 +72,7 @@ _ARGUMENTS = ("RDI", "RSI", "RDX", "R10", "R8", "R9")
 _KEPT = ("RBX", "RBP", "R12", "R13", "R14", "R15")
 _PT = (*_KEPT, "R11", "R10", "R9", "R8", "RAX", "RCX", "RDX", "RSI", "RDI", "ORIG_RAX", "RIP", "CS", "EFLAGS", "RSP",
        "SS")  # fmt: skip
+_ZEROED = (ESI, R8, R9, R12, 13, 14, 15)  # neither ours nor clobbered on the way to a body
 _FACTOR = 0x5851F42D  # entry_amd64.S, DRAW_STACK_OFFSET
 
 
@@ -185,7 +187,7 @@ class PresentAmd64(Present):
         self.memory.write(self.percpu(cpu.number, "current_task"), _TASKS[task.number])
 
     def kernel_cr3(self, task: Task, cpu: Cpu) -> int:
-        pcid = 1 + (task.number + 3 * cpu.number) % 6 if self.processor.pcid else 0
+        pcid = 3 + 3 * cpu.number - task.number if self.processor.pcid else 0  # 1 to 6, as the kernel's
         return 0x390000000 + 0x100000 * task.number | pcid
 
     def user_cr3(self, task: Task, cpu: Cpu) -> int:
@@ -486,6 +488,8 @@ class PresentAmd64(Present):
         ours = {0, self.top(task.number), _TASKS[task.number], body, self.offsets["FRAME_SS"]}
         for number, name in enumerate(NAMES[64]):
             value = cpu.registers[number]
+            if number in _ZEROED and value:
+                raise Broken("clear", f"{name} = {value:#x} at {where}, should be 0")
             if number in (ESP, EDI) or value in ours or (number == EAX and value == call.eax & (NR - 1)):
                 continue
             if value in theirs and not (number == R10 and value < 256):  # the offset drawn
