@@ -9,7 +9,7 @@ stacks: arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK and asm_exc_nmi.
 from __future__ import annotations
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP
+from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access
 from sysenter.check.machine import POISON, Task
 from sysenter.check.memory import PAGE, Area, Memory
 from sysenter.check.objectfile import EntryObject
@@ -188,6 +188,11 @@ class PresentI386(Present):
         if name == "fs":
             return cpu.segments["fs"] == PERCPU and cpu.bases["fs"] == _PERCPU_BASE[cpu.number]
         return name in ("ds", "es") and cpu.segments[name] == USER_DS
+
+    def strays(self, cpu: Cpu, access: Access, linear: int) -> bool:
+        """Also through a segment of the caller's, whose base may be anything (modify_ldt())."""
+        theirs = access.segment in ("ds", "es", "fs", "gs") and not self.segment_usable(cpu, access.segment)
+        return (theirs and bool(cpu.bases[access.segment])) or super().strays(cpu, access, linear)
 
     def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
         page = linear & -PAGE

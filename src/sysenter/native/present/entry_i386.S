@@ -153,14 +153,18 @@ SYM_CODE_START(sysenter_entry)
 	cmpl	$__USER_DS, %edx
 	jne	.Lload_segments
 .Lsegments_loaded:
-	mov	%ds:sysenter_percpu, %fs
+	/*
+	 * HAZARD: if one of those jumps is mispredicted, ds is the caller's until
+	 * the retpoline, with a base of its choice (CVE-2017-5753): %ss.
+	 */
+	mov	%ss:sysenter_percpu, %fs
 
 .Lframe_built:
 	movl	%fs:current_task, %edx
 	/* ptrace, seccomp, audit, tracepoints, user dispatch: not here */
-	cmpl	$0, TASK_syscall_work(%edx)
+	cmpl	$0, %ss:TASK_syscall_work(%edx)
 	jne	.Lslow
-	movl	sysenter_calls(, %eax, 4), %ecx
+	movl	%ss:sysenter_calls(, %eax, 4), %ecx
 	incl	%fs:sysenter_count
 
 	/*
