@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,6 +104,11 @@ def cli() -> RunCli:
         )  # fmt: skip
 
     return run
+
+
+def interruptible() -> None:
+    """For preexec_fn: a shell starts what runs in the background with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def one_line_error(done: subprocess.CompletedProcess[str]) -> str:

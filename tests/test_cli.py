@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, RunCli, one_line_error
+from conftest import ROOT, RunCli, interruptible, one_line_error
 from sysenter.cache import cache_folder
 from sysenter.lab.guest import Guest
 from sysenter.lab.qemu import GuestLost
@@ -168,7 +168,9 @@ def qemus_of(mark: str) -> list[int]:
 def test_no_qemu_is_left_behind(tmp_path: Path, target: Target, number: signal.Signals) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path)}
     argv = [sys.executable, "-m", "sysenter", "run", "--accelerator", "tcg", "--rounds", "50"]
-    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    ) as process:
         assert process.stderr is not None
         deadline = time.monotonic() + 60
         while len(qemus_of(str(tmp_path))) < 2:

@@ -48,7 +48,9 @@ _ARGUMENTS_AT = {
 }
 
 
-@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64", "trixie-backports-amd64"])
+@pytest.mark.parametrize(
+    "kernel", ["bookworm-686", "bookworm-amd64", pytest.param("trixie-backports-amd64", marks=pytest.mark.long)]
+)
 def test_no_body_reads_more_arguments_than_the_table_says(steps: Steps, kernel: str) -> None:
     """The kernel's own wrappers load what they use from pt_regs (eax, rdi): look at them."""
     import capstone

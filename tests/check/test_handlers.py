@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from conftest import ROOT, RunCli, one_line_error
+from conftest import ROOT, RunCli, interruptible, one_line_error
 from sysenter.build.module import Module
 from sysenter.check.command import check, check_mutants
 from sysenter.check.handlers import HANDLERS, Subject
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_all_of_it_in_one_line() -> None:
     argv = [sys.executable, "-m", "sysenter", "check", "legacy-tss", "--offline"]
     with subprocess.Popen(
         argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, preexec_fn=interruptible,
     ) as command:  # fmt: skip
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
         deadline = time.monotonic() + 60

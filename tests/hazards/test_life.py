@@ -117,7 +117,7 @@ rmmod sysenter && echo went
     pytest.param("bookworm-amd64", 2, marks=pytest.mark.long),
     ("bookworm-backports-amd64", 2),
     ("trixie-amd64", 2),
-    ("trixie-backports-amd64", 2),
+    pytest.param("trixie-backports-amd64", 2, marks=pytest.mark.long),
 ])  # fmt: skip
 def test_suspend_to_memory(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> None:
     """S3: the boot processor's registers are lost, the kernel writes its own values; ours must come back."""

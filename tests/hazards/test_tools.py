@@ -134,7 +134,15 @@ strace -f -o /tmp/injected -e inject=getppid:error=ENOENT:when=2+ env {_FAST} /l
     assert "getppid() == parent" in text[-1], text
 
 
-@_MACHINES
+@pytest.mark.parametrize(
+    "target",
+    [
+        "bookworm-686",
+        *(pytest.param(f"{suite}-amd64", marks=pytest.mark.long) for suite in ("bookworm", "trixie-backports")),
+    ],
+    indirect=True,
+    scope="session",
+)
 def test_gdb_debugs_a_fast_program(in_guest: RunTask, tools: dict[str, bytes], target: Target) -> None:
     """Breakpoints, catchpoints, a backtrace out of a sleeping call, stepping over a call."""
     first, second = _CAUGHT[target.arch]

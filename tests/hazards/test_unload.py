@@ -199,8 +199,8 @@ done
 
 
 def test_many_loads_and_unloads_leak_nothing(in_guest: RunTask, target: Target) -> None:
-    """200 times, 60 on amd64; SYSENTER_LOADS says how many, 1,000 for an issue's acceptance."""
-    loads = int(os.environ.get("SYSENTER_LOADS", "200" if target.arch == "i386" else "60"))
+    """100 times, 60 on amd64; SYSENTER_LOADS says how many, 1,000 for an issue's acceptance."""
+    loads = int(os.environ.get("SYSENTER_LOADS", "100" if target.arch == "i386" else "60"))
     output = in_guest(
         f"""
 load() {{
