@@ -137,6 +137,8 @@ class Legacy(Kernel):
         for number in range(3):
             self.set_field(number, "TASK_NEED_RESCHED", 0)
             self.set_field(number, "TASK_SIGPENDING", 0)
+            # task_struct.flags, before it: 0 of an ordinary task
+            self.memory.write(self.tasks_at[number] + self.offsets["TASK_SIGPENDING"] - 4, 0)
             self.set_field(number, "TASK_TRACE", 0)
         for cpu in self.cpus:
             self.run_on(self.tasks[cpu.number], cpu)
@@ -447,7 +449,9 @@ class Legacy(Kernel):
         self.clobber(max(self.stack_bounds(task, cpu)[0], cpu.registers[ESP] - 0x300), cpu.registers[ESP])
         self.clobber(frame, frame + 24)  # C owns its arguments
         cpu.eip = self.processor.pop(cpu)
-        cpu.registers[EAX], cpu.registers[ECX], cpu.registers[EDX] = call.result, self.next_poison(), self.next_poison()
+        # C leaves anything: with work to be found, what would hide it
+        left = (0, 0) if call.pending or call.tracing else (self.next_poison(), self.next_poison())
+        cpu.registers[EAX], cpu.registers[ECX], cpu.registers[EDX] = call.result, *left
         cpu.flags ^= CF | ZF
         return words
 
@@ -668,7 +672,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     yield twice(replace(_PLAIN, tracing=0x10))
     yield twice(replace(_PLAIN, tracing=_MASKED))
     yield twice(replace(_PLAIN, work=1))
-    yield twice(replace(_PLAIN, vm86=True, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
+    for flags in (0x202, 0x202 | TF):
+        yield twice(replace(_PLAIN, vm86=True, flags=flags, segments=(0x1111, 0x2222, 0x3333, 0x4444)))
     yield twice(replace(_PLAIN, before=("debug",)))
     yield twice(replace(_PLAIN, before=("new",)))
     for sleeps in ("same", "other"):

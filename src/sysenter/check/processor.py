@@ -175,7 +175,10 @@ class Processor:
                 self.watch.access(cpu, ins, access, self.linear(cpu, access))
         cpu.shielded, cpu.shadow = cpu.shadow, False
         if ins.kind:
-            self._models[ins.kind](cpu, ins)
+            model = self._models.get(ins.kind)
+            if model is None:
+                raise Fault(6, ins.address)  # another processor has it
+            model(cpu, ins)
         else:
             self._native(cpu, ins)
 
