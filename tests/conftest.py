@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenter.build.module import Module, build_module
+from sysenter.build.module import Module, build_module, kbuild
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output, guest_for, is_clean
 from sysenter.steps import Steps
@@ -104,6 +105,20 @@ def cli() -> RunCli:
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture(scope="session")
+def module_of(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """Build the test module of a folder of tests/native for the session's target."""
+
+    def build(name: str) -> bytes:
+        folder = tmp_path_factory.mktemp(name) / name
+        shutil.copytree(ROOT / "tests/native" / name, folder)
+        kbuild(steps, target, folder)
+        (built,) = folder.glob("*.ko")
+        return built.read_bytes()
+
+    return build
 
 
 def interruptible() -> None:

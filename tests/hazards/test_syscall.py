@@ -5,7 +5,6 @@ written there, whatever interrupts it, and the task gates that see to it lose no
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
 from monitor import Command, again_and_again, monitor
 
-from sysenter.build.module import Module, build_module, kbuild
+from sysenter.build.module import Module, build_module
 from sysenter.lab.guest import Guest, Output, is_clean
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
@@ -147,12 +146,9 @@ def test_a_machine_check_in_the_window_reaches_the_kernel(run: Run, tmp_path: Pa
 
 
 @pytest.fixture(scope="session")
-def nmis(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def nmis(module_of: Callable[[str], bytes]) -> bytes:
     """A module that sends NMIs to CPU 0, as fast as that takes them (tests/native/nmis)."""
-    folder = tmp_path_factory.mktemp("nmis") / "nmis"
-    shutil.copytree(Path(__file__).resolve().parent.parent / "native/nmis", folder)
-    kbuild(steps, target, folder)
-    return (folder / "nmis.ko").read_bytes()
+    return module_of("nmis")
 
 
 def test_nmis_everywhere_lose_no_page_tables_and_no_segments(run: Run, nmis: bytes) -> None:

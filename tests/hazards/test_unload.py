@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from sysenter.build.module import build_module, kbuild
+from sysenter.build.module import build_module
 from sysenter.lab.guest import Output
 from sysenter.steps import Steps
 from sysenter.target.target import Target
@@ -45,21 +43,15 @@ pytestmark = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="session")
-def rival(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def rival(module_of: Callable[[str], bytes]) -> bytes:
     """A module that takes the SYSENTER registers, or probes the entry (tests/native/rival)."""
-    folder = tmp_path_factory.mktemp("rival") / "rival"
-    shutil.copytree(Path(__file__).resolve().parent.parent / "native/rival", folder)
-    kbuild(steps, target, folder)
-    return (folder / "rival.ko").read_bytes()
+    return module_of("rival")
 
 
 @pytest.fixture(scope="session")
-def kvm_intel(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def kvm_intel(module_of: Callable[[str], bytes]) -> bytes:
     """A module of this name that can be held, as a virtual machine holds KVM's (tests/native/vm)."""
-    folder = tmp_path_factory.mktemp("vm") / "vm"
-    shutil.copytree(Path(__file__).resolve().parent.parent / "native/vm", folder)
-    kbuild(steps, target, folder)
-    return (folder / "kvm_intel.ko").read_bytes()
+    return module_of("vm")
 
 
 def test_virtual_machines_are_waited_for(in_guest: RunTask, kvm_intel: bytes) -> None:
