@@ -84,6 +84,24 @@ static void sleep_in_read(void)
 	note("%ld %c ", call(SYS_read, quiet_pipe[0], &byte, 1), byte);
 }
 
+/* A child that sleeps in that, makes `calls` of getuid after it and exits with 5; -1: no pipe. */
+static pid_t child_in_read(int calls)
+{
+	pid_t child;
+
+	if (pipe(quiet_pipe))
+		return -1;
+	child = fork();
+	if (!child) {
+		sleep_in_read();
+		while (calls--)
+			call(SYS_getuid32);
+		_exit(5);
+	}
+	wait_asleep(child, "S");
+	return child;
+}
+
 /* Attached to while asleep inside; registers read, kept, and changed. */
 static void ptrace_sleeper(void)
 {
@@ -91,16 +109,10 @@ static void ptrace_sleeper(void)
 	int status;
 
 	for (int how = 0; how < 4; how++) {
-		pid_t child;
+		pid_t child = child_in_read(0);
 
-		if (pipe(quiet_pipe))
+		if (child < 0)
 			return;
-		child = fork();
-		if (!child) {
-			sleep_in_read();
-			_exit(5);
-		}
-		wait_asleep(child, "S");
 		if (how & 1) {
 			ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESYSGOOD);
 			ptrace(PTRACE_INTERRUPT, child, 0, 0);
@@ -134,17 +146,10 @@ static void ptrace_sleeper_syscalls(void)
 {
 	struct user_regs_struct r;
 	int status, stops = 0;
-	pid_t child;
+	pid_t child = child_in_read(1);
 
-	if (pipe(quiet_pipe))
+	if (child < 0)
 		return;
-	child = fork();
-	if (!child) {
-		sleep_in_read();
-		call(SYS_getuid32);
-		_exit(5);
-	}
-	wait_asleep(child, "S");
 	ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESYSGOOD);
 	ptrace(PTRACE_INTERRUPT, child, 0, 0);
 	waitpid(child, &status, 0);
@@ -172,16 +177,10 @@ static void ptrace_bad_addresses(void)
 	int status;
 
 	for (unsigned int i = 0; i < 2 * sizeof(bad) / sizeof(*bad); i++) {
-		pid_t child;
+		pid_t child = child_in_read(0);
 
-		if (pipe(quiet_pipe))
+		if (child < 0)
 			return;
-		child = fork();
-		if (!child) {
-			sleep_in_read();
-			_exit(5);
-		}
-		wait_asleep(child, "S");
 		ptrace(PTRACE_SEIZE, child, 0, 0);
 		ptrace(PTRACE_INTERRUPT, child, 0, 0);
 		waitpid(child, &status, 0);
