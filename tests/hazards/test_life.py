@@ -210,7 +210,7 @@ def test_panic_with_the_module_in(steps: Steps, kernel: str) -> None:
         guest.run(
             steps, LOAD + "insmod /sysenter.ko || exit 99\ntouch /tmp/go\nload & load & sleep 1\n"
             "echo c >/proc/sysrq-trigger",
-            {"sysenter.ko": module.module.read_bytes()}, what="a panic", timeout=60, machine=guest.machine(cpus=4),
+            {"sysenter.ko": module.module.read_bytes()}, what="a panic", timeout=120, machine=guest.machine(cpus=4),
         )  # fmt: skip
     # the last lines are the panic's own trace, and the module has no part in it
     assert "[sysenter]" not in lost.value.detail, lost.value.detail
@@ -237,7 +237,7 @@ kill -9 $pids; wait
 exit 0
 """
     output = guest.run(
-        steps, task, {"sysenter.ko": module.module.read_bytes()}, what="stacks", timeout=90,
+        steps, task, {"sysenter.ko": module.module.read_bytes()}, what="stacks", timeout=150,
         machine=guest.machine(cpus=2, append="log_buf_len=4M"),
     )  # fmt: skip
     bad = [line for line in is_clean(output.console) if "Call Trace" not in line]
@@ -271,7 +271,7 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
 """
     files = {"sysenter.ko": module.module.read_bytes(), "image": target.image.read_bytes()}
     output = guest.run(
-        steps, task, files, what="kexec", timeout=90, machine=guest.machine(cpus=2, memory=512)
+        steps, task, files, what="kexec", timeout=150, machine=guest.machine(cpus=2, memory=512)
     )  # fmt: skip
     assert not is_clean(output.console), output.console
     assert "went" in output.text, output.text
