@@ -254,7 +254,7 @@ def _wrong_path(kernel: Kernel, depth: int) -> str:
         if kernel.covered is not None:
             kernel.covered.add(cpu.eip)
         ins = kernel.program.instruction(cpu.eip)
-        if ins is None or ins.kind in ("lfence", "sysexit", "sysretq", "iretd"):
+        if ins is None or ins.kind in ("lfence", "sysexit", "sysret", "sysretq", "iretd"):
             return ""
         for access in ins.accesses:
             linear = kernel.processor.linear(cpu, access)
