@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sysenter.check import callers_amd64, callers_i386, legacy, present_syscall, static
 from sysenter.check.case import Case, Event
-from sysenter.check.explore import Failure, Tally, interleave, interrupt_everywhere, mispredict, run
+from sysenter.check.explore import Failure, Tally, interrupt_everywhere, mispredict, run
+from sysenter.check.interleave import interleave
 from sysenter.check.machine import Kernel
 from sysenter.check.objectfile import EntryObject, parse_offsets
 from sysenter.check.present_amd64 import VARIANTS, PresentAmd64

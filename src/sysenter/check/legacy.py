@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sysenter.check.case import Call, Case, Event
+from sysenter.check.case import Call, CallLegacy, Case, Event
 from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
 from sysenter.check.machine import POISON, ROOM, Kernel, Task
 from sysenter.check.memory import PAGE, Area, Memory
@@ -60,7 +60,7 @@ class Legacy(Kernel):
     task_size = TASK_SIZE
     pt_size = 60
     wraps = True
-    plain = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
+    plain = CallLegacy(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
@@ -104,15 +104,16 @@ class Legacy(Kernel):
         self.entry = symbols[f"sysenter_entry_{way}"]
         self.fill = symbols["sysenter_fill"] if way == "gentle" else 0
         # what the module's C writes when the way is chosen
-        memory.write(symbols["sysenter_debug_entry"] - 4, self.entry)
-        memory.write(symbols["sysenter_debug_distance"] - 4, symbols[f"sysenter_trapped_{way}"] - self.entry)
+        fill_in = self.program.fill_in
+        fill_in(symbols["sysenter_debug_entry"] - 4, self.entry)
+        fill_in(symbols["sysenter_debug_distance"] - 4, symbols[f"sysenter_trapped_{way}"] - self.entry)
         memory.write(symbols["sysenter_kernel_debug"], _FUNCTIONS["kernel_debug"])
         memory.write(symbols["sysenter_kernel_nmi"], _FUNCTIONS["kernel_nmi"])
         memory.write(symbols["sysenter_gdt"], _GDT)
         low, high = (self.tss[0], self.tss[1] + 89) if way == "tss" else (_BLOCK, _BLOCK + 0x10000)
         if way != "tss":
             for label in ("sysenter_gdt_test", "sysenter_gdt_mark"):
-                memory.write(symbols[label] - 5, _GDT + _AVL_BYTE - _BLOCK)
+                fill_in(symbols[label] - 5, _GDT + _AVL_BYTE - _BLOCK)
         memory.write(symbols["sysenter_entry_stack_low"], low)
         memory.write(symbols["sysenter_entry_stack_high"], 0 if way == "cruel" else high)
         self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
@@ -235,7 +236,6 @@ class Legacy(Kernel):
                 if symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0:
                     return
                 if self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end:
-                    self.shares = True
                     return
             if self.way == "gentle" and 4 <= _BLOCK + cpu.tr - linear <= 16:
                 return
@@ -601,6 +601,8 @@ class Legacy(Kernel):
             # Watchpoints lie below TASK_SIZE, and nothing there is touched before a frame is pushed.
             on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] < self.top(task.number)
             return (cpu.eip == self.entry and task.steps == 0) or (on_task and not cpu.shadow)
+        if event.kind == "softirq":
+            return self.way != "tss"  # 2.4 wakes ksoftirqd for it
         if event.kind == "ldt":
             return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
         return True
@@ -631,6 +633,12 @@ class Legacy(Kernel):
             self.say(task, cpu, f"another CPU {what} and interrupts this one")
             self.set_field(task.number, field, 1)
             task.ipi = task.work_seen = True
+            if not task.bodies and task.path == "fast":
+                task.exit_required = True
+        elif event.kind == "softirq":
+            self.say(task, cpu, "a bottom half is marked, and nobody runs it now")
+            self.memory.write(_BH + 4, 0x10)
+            task.work_seen = True
             if not task.bodies and task.path == "fast":
                 task.exit_required = True
         elif event.kind == "ldt":
@@ -708,7 +716,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
             if rng.random() < 0.3:
                 flags |= rng.choice(_FLAGS) | rng.choice(_FLAGS)
             r = [rng.getrandbits(32) for _ in range(6)]
-            calls.append(Call(
+            calls.append(CallLegacy(
                 eax=rng.randrange(offsets["NR_CALLS"] + 8), registers=(r[0], r[1], r[2], r[3], r[4]), result=r[5],
                 ebp=rng.choice(_STACKS) if rng.random() < 0.4 else _STACK + 4 + rng.randrange(0x1FF0), flags=flags,
                 segments=(rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
@@ -717,7 +725,12 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
                 vm86=rng.random() < 0.04,
             ))  # fmt: skip
         happenings = tuple(
-            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), rng.randrange(2), rng.randrange(2))
+            Event(
+                rng.randrange(1, 60),
+                rng.choice(("nmi", "irq", "work", "softirq", "ldt")),
+                rng.randrange(2),
+                rng.randrange(2),
+            )
             for _ in range(rng.randrange(3))
         )
         yield Case(tuple(calls), happenings, variant=rng.choice(tuple(_TASKS_AT)))
@@ -725,7 +738,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
     return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "work", 2),
-            Event(0, "ldt"))  # fmt: skip
+            Event(0, "softirq"), Event(0, "ldt"))  # fmt: skip
 
 
 def interrupted() -> Iterator[Case]:

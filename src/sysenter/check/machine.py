@@ -116,7 +116,6 @@ class Kernel(abc.ABC):
         self.clock = 0
         self.looked = False  # the last instruction looked at the task or at user memory
         self.trace: list[Tick] | None = None
-        self.shares = False  # something was written that another CPU may use
         self.covered: set[int] | None = None  # addresses that have been executed, if anybody wants to know
 
     # -- for a subclass to say -----------------------------------------------------

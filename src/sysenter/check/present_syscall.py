@@ -97,8 +97,8 @@ class PresentSyscall(PresentI386):
             raise SysenterError(f"{entry.path}: no heads for SYSCALL in it", hint="build it from this tree")
         for cpu, top in enumerate(ENTRY_END):
             sp1, entry_stack = struct.unpack_from("<II", holes.data, 8 * cpu)
-            self.memory.write(self.program.start + sp1, top + offsets["ENTRY_STACK_TO_SP1"])
-            self.memory.write(self.program.start + entry_stack, top)
+            self.program.fill_in(self.program.start + sp1, top + offsets["ENTRY_STACK_TO_SP1"])
+            self.program.fill_in(self.program.start + entry_stack, top)
         smap = self.processor.smap
         self.processor = _Amd(self)
         self.processor.smap = smap

@@ -74,5 +74,7 @@ def tell(kernel: Kernel, failure: Failure) -> str:
     if failure.case.variant:
         lines.append(f"  Variant {failure.case.variant!r}.")
     lines += _course(kernel, failure.case, failure.ticks)
+    if not failure.ticks:  # on a path that is never taken there is no course to tell
+        lines += ["  " + _caller(kernel, 0, call) for call in failure.case.calls]
     lines.append(f"  Then: {failure.state}.")
     return "\n".join(lines)
