@@ -306,7 +306,7 @@ class PresentAmd64(Present):
         task.count, task.result = self.counted(), call.result
         task.path = self.specified(call)
         self.processor.sysenter(cpu)
-        self.say(task, cpu, "SYSENTER")
+        self.say(task, cpu, self.enters)
 
     def specified(self, call: Call64) -> str:
         """Which way a call must go (native/present/entry_amd64.S, native/present/abi.h)."""
