@@ -54,10 +54,6 @@ static int __init check_processor(void)
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;
 	}
-	if (boot_cpu_has(X86_FEATURE_PTI)) {
-		pr_err("refused: the kernel isolates its page tables (PTI) and this entry does not; boot with nopti to allow it\n");
-		return -EOPNOTSUPP;
-	}
 #ifdef CONFIG_GCC_PLUGIN_STACKLEAK
 	if (sysenter_lacks("erases its stack on each exit (STACKLEAK: a kernel without it is needed)"))
 		return -EOPNOTSUPP;
@@ -85,7 +81,7 @@ int sysenter_arch_find_kernel(void)
 int __init sysenter_arch_check(void)
 {
 	sysenter_entry_point = (unsigned long)sysenter_entry;
-	return check_processor() ?: sysenter_choose() ?: find_landing_pad();
+	return check_processor() ?: sysenter_choose() ?: sysenter_gate_choose() ?: find_landing_pad();
 }
 
 bool sysenter_arch_check_cpu(void)
@@ -95,11 +91,13 @@ bool sysenter_arch_check_cpu(void)
 
 int __init sysenter_arch_prepare(void)
 {
-	return sysenter_by_syscall ? sysenter_syscall_prepare() : 0;
+	return sysenter_by_syscall ? sysenter_syscall_prepare() : sysenter_gate_prepare();
 }
 
 void sysenter_arch_undo(void)
 {
 	if (sysenter_by_syscall)
 		sysenter_syscall_undo();
+	else
+		sysenter_gate_undo();
 }

@@ -123,6 +123,7 @@ SYM_CODE_START(sysenter_entry)
 	testl	$ODD_FLAGS, (%esp)
 	jnz	.Lodd_flags
 
+SYM_INNER_LABEL(sysenter_past_gate, SYM_L_GLOBAL)	/* from pti_i386.S */
 	movl	ENTRY_STACK_TO_SP1 + 4(%esp), %esp	/* top of the task's stack */
 	/*
 	 * HAZARD: an NMI between these two overwrites the frame from the top,
@@ -203,7 +204,8 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	testl	$EXIT_SYSCALL_WORK, TASK_syscall_work(%edx)
 	jnz	.Lexit_work
 
-SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)	/* sysenter_leave_syscall replaces the rest */
+	/* sysenter_leave_syscall replaces the rest, or a jump to sysenter_leave_isolated */
+SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)
 	movl	PT_OLDESP(%esp), %ecx		/* SYSEXIT: ESP */
 	movl	%ecx, %ebp			/* nothing of the kernel's in it */
 	movl	PT_EIP(%esp), %edx		/* SYSEXIT: EIP, the landing pad */
@@ -388,6 +390,9 @@ SYM_CODE_START(sysenter_call_args5)
 SYM_CODE_END(sysenter_call_args5)
 
 #include "syscall_i386.S"
+#ifdef SYSENTER_GATE
+#include "pti_i386.S"
+#endif
 
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
 
@@ -396,6 +401,7 @@ SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
  * stack and the segments may be the caller's. Inner labels are symbols, too.
  */
 _ASM_NOKPROBE(sysenter_entry)
+_ASM_NOKPROBE(sysenter_past_gate)
 _ASM_NOKPROBE(sysenter_call_body)
 _ASM_NOKPROBE(sysenter_body_returns)
 _ASM_NOKPROBE(sysenter_leaves)

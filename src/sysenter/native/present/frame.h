@@ -21,6 +21,12 @@
 #define NUMBER_SLOW	(1 << 30)	/* in the upper half */
 #define NUMBER_WIDE	1		/* and in the lower: more than three arguments */
 
+/* i386: kernels that can isolate their page tables, pti_i386.S */
+#if defined(CONFIG_X86_32) && \
+    (defined(CONFIG_PAGE_TABLE_ISOLATION) || defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))
+#define SYSENTER_GATE
+#endif
+
 /* AMD's SYSCALL: one CPU's entry and the two holes in it, syscall_i386.S */
 #define SYSENTER_HEAD_SIZE	64
 #define SYSENTER_HEAD_STACK	9	/* offset in it at which ESP is no longer the caller's */

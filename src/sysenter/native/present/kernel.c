@@ -44,6 +44,7 @@ extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
 	X(asm_exc_nmi)			\
 	KERNEL_MACHINE_CHECK(X)		\
 	X(switch_mm_irqs_off)		\
+	X(flush_tlb_all)		\
 	X(do_SYSENTER_32)		\
 	X(syscall_exit_to_user_mode)	\
 	X(restore_all_switch_stack)	\
@@ -116,7 +117,7 @@ int sysenter_fill_holes(void)
 
 	for (hole = sysenter_holes; hole < sysenter_holes_end; hole++) {
 		unsigned long at = hole->at + (IS_ENABLED(CONFIG_X86_64) ? (unsigned long)sysenter_entry : 0);
-		u32 value = *hole->target - (hole->relative ? at + sizeof(value) : 0);
+		u32 value = *hole->target - (hole->relative ? sysenter_runs_at(at) + sizeof(value) : 0);
 		int error = sysenter_poke(at, &value, sizeof(value));
 
 		if (error)

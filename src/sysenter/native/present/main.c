@@ -156,8 +156,8 @@ static int sysenter_die_notify(struct notifier_block *block, unsigned long event
 	unsigned long *dr6;
 
 	if (event != DIE_DEBUG || user_mode(args->regs) ||
-	    args->regs->ip < (unsigned long)sysenter_entry ||
-	    args->regs->ip >= (unsigned long)sysenter_entry_end)
+	    ((args->regs->ip < (unsigned long)sysenter_entry ||
+	      args->regs->ip >= (unsigned long)sysenter_entry_end) && !sysenter_in_gate(args->regs->ip)))
 		return NOTIFY_DONE;
 	dr6 = (unsigned long *)args->err;
 	*dr6 &= ~DR_STEP;

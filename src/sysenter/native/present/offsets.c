@@ -32,6 +32,7 @@ int main(void)
 	DEFINE(EXIT_WORK, (int)(EXIT_TO_USER_MODE_WORK | _TIF_NEED_FPU_LOAD |
 				_TIF_IO_BITMAP | _TIF_USER_RETURN_NOTIFY));
 	DEFINE(EXIT_SYSCALL_WORK, (int)SYSCALL_WORK_EXIT);
+	OFFSET(TSS_SP0, tss_struct, x86_tss.sp0);
 
 #ifdef CONFIG_X86_32
 	OFFSET(TASK_mm, task_struct, mm);
@@ -85,7 +86,6 @@ int main(void)
 	       ~(X86_EFLAGS_CF | X86_EFLAGS_FIXED | X86_EFLAGS_PF | X86_EFLAGS_AF |
 		 X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_OF));
 	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
-	OFFSET(TSS_SP0, tss_struct, x86_tss.sp0);
 	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);
 #ifdef HAVE_PCPU_HOT
 	OFFSET(PCPU_HOT_current_task, pcpu_hot, current_task);

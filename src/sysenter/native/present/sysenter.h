@@ -9,6 +9,7 @@
 #include <linux/linkage.h>
 #include <linux/percpu.h>
 #include "abi.h"
+#include "frame.h"
 
 /* guard.c: 0 if this is the kernel that the module was built for. */
 int sysenter_guard(void);
@@ -16,9 +17,9 @@ int sysenter_guard(void);
 /* kernel.c: addresses of what the kernel does not export. */
 int sysenter_find_kernel(void);		/* fills kernel_*; logs which one is missing */
 extern unsigned long kernel_find_module, kernel_put_task_stack, kernel_wake_up_state;
+extern unsigned long kernel_flush_tlb_all;
 #ifdef CONFIG_X86_64
 extern unsigned long kernel_entry_SYSENTER_compat, kernel_cpu_tss_rw, kernel_init_top_pgt;
-extern unsigned long kernel_flush_tlb_all;
 #define kernel_stock_entry	kernel_entry_SYSENTER_compat
 #else
 extern unsigned long kernel_entry_SYSENTER_32, kernel_get_cpu_entry_area;
@@ -67,11 +68,26 @@ extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either ex
 int sysenter_gates_open(void);
 void sysenter_gates_close(void);
 void sysenter_gates_write(bool ours);	/* of an open one: ours or the kernel's */
+
+/*
+ * pti_i386.c: with page-table isolation, the part of the entry that runs on the user's
+ * page table, at another address.
+ */
+int sysenter_gate_choose(void);
+int sysenter_gate_prepare(void);
+void sysenter_gate_undo(void);
 #else
 #define sysenter_by_syscall	false
 static inline unsigned long sysenter_syscall_read(void) { return 0; }
 static inline void sysenter_syscall_write(unsigned long entry) { }
 static inline void sysenter_gates_write(bool ours) { }
+#endif
+#ifdef SYSENTER_GATE
+unsigned long sysenter_runs_at(unsigned long text);	/* where an address in our text is executed */
+bool sysenter_in_gate(unsigned long ip);
+#else
+static inline unsigned long sysenter_runs_at(unsigned long text) { return text; }
+static inline bool sysenter_in_gate(unsigned long ip) { return false; }
 #endif
 int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
 

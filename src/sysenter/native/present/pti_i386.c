@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Page-table isolation on i386: where the gate (pti_i386.S) runs.
+ *
+ * Each process has a page table of its own for user mode. What those have of the
+ * kernel is page tables that all of them share, and only the CPU entry areas' has
+ * room: an area for each CPU that the kernel was built for, of which most kernels meet
+ * fewer. The gate's page is mapped there.
+ */
+#include "sysenter.h"
+#include <linux/cpumask.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/sched.h>
+#include <linux/vmalloc.h>
+#include <asm/cpu_entry_area.h>
+#include <asm/cpufeature.h>
+#include <asm/fixmap.h>
+
+#ifdef SYSENTER_GATE
+extern const char sysenter_gate[], sysenter_gate_end[], sysenter_gate_exit[], sysenter_gate_selector[];
+extern const char sysenter_past_gate[], sysenter_leaves[], sysenter_leave_isolated[];
+
+/* For KERNEL_JMP and KERNEL_HOLE in pti_i386.S. */
+unsigned long kernel_past_gate = (unsigned long)sysenter_past_gate;
+unsigned long kernel_gate_exit, kernel_gate_selector;
+
+static unsigned long gate;	/* where it runs; 0: nowhere */
+
+unsigned long sysenter_runs_at(unsigned long text)
+{
+	if (!gate || text < (unsigned long)sysenter_gate || text >= (unsigned long)sysenter_gate_end)
+		return text;
+	return text - (unsigned long)sysenter_gate + gate;
+}
+
+bool sysenter_in_gate(unsigned long ip)
+{
+	return gate && ip >= gate && ip < gate + PAGE_SIZE;
+}
+
+static pmd_t *pmd_in(pgd_t *pgd, unsigned long address)
+{
+	return pmd_offset(pud_offset(p4d_offset(pgd, address), address), address);
+}
+
+/* The page table for `address` if user mode's tables have the very same, or NULL. */
+static pte_t *shared_pte(unsigned long address)
+{
+	pgd_t *pgd = current->mm->pgd + pgd_index(address);
+	pmd_t kernel = *pmd_in(pgd, address), user = *pmd_in(kernel_to_user_pgdp(pgd), address);
+
+	if (!pmd_present(kernel) || pmd_large(kernel) || !pmd_present(user) || pmd_pfn(user) != pmd_pfn(kernel))
+		return NULL;
+	return pte_offset_kernel(&kernel, address);
+}
+
+/* Beyond the last CPU there can be, or the page that follows the last area. */
+static unsigned long __init free_page_of_entry_areas(void)
+{
+	unsigned long address = CPU_ENTRY_AREA_PER_CPU + nr_cpu_ids * CPU_ENTRY_AREA_SIZE;
+	unsigned long last = CPU_ENTRY_AREA_PER_CPU + CPU_ENTRY_AREA_ARRAY_SIZE;
+
+	for (; address <= last && address < FIXADDR_TOT_START; address += PAGE_SIZE) {
+		pte_t *pte = shared_pte(address);
+
+		if (pte && pte_none(*pte))
+			return address;
+	}
+	return 0;
+}
+
+int __init sysenter_gate_choose(void)
+{
+	if (!boot_cpu_has(X86_FEATURE_PTI))
+		return 0;
+	if (sysenter_by_syscall) {
+		pr_err("refused: the kernel isolates its page tables (PTI) and the entry by SYSCALL does not; boot with nopti to allow it\n");
+		return -EOPNOTSUPP;
+	}
+	gate = free_page_of_entry_areas();
+	if (!gate) {
+		pr_err("refused: the kernel isolates its page tables (PTI) and has no room among its entry areas; boot with nopti to allow it\n");
+		return -EOPNOTSUPP;
+	}
+	kernel_gate_exit = sysenter_runs_at((unsigned long)sysenter_gate_exit);
+	kernel_gate_selector = sysenter_runs_at((unsigned long)sysenter_gate_selector);
+	sysenter_entry_point = gate;
+	return 0;
+}
+
+/* Nothing runs this code yet. */
+int __init sysenter_gate_prepare(void)
+{
+	struct {
+		u8 jmp;
+		u32 distance;
+	} __packed exit = { 0xe9, sysenter_leave_isolated - (sysenter_leaves + sizeof(exit)) };
+	pgprot_t prot = __pgprot(pgprot_val(PAGE_KERNEL_ROX) & ~_PAGE_GLOBAL);
+	int error;
+
+	if (!gate)
+		return 0;
+	error = sysenter_poke((unsigned long)sysenter_leaves, &exit, sizeof(exit));
+	if (!error)
+		set_pte(shared_pte(gate), pfn_pte(vmalloc_to_pfn(sysenter_gate), prot));
+	return error;
+}
+
+void sysenter_gate_undo(void)
+{
+	if (!gate)
+		return;
+	set_pte(shared_pte(gate), __pte(0));
+	kernel_call(kernel_flush_tlb_all, 0, 0, 0);
+}
+#else	/* a kernel that cannot isolate them */
+int __init sysenter_gate_choose(void)
+{
+	return 0;
+}
+
+int __init sysenter_gate_prepare(void)
+{
+	return 0;
+}
+
+void sysenter_gate_undo(void)
+{
+}
+#endif
