@@ -18,7 +18,7 @@ import pytest
 
 from conftest import RunCli, one_line_error
 from legacy_kernels import KERNELS, on_each_kernel, parameters
-from sysenter.build.legacy import build_legacy_module, legacy_preload, why_no_preload
+from sysenter.build.legacy import build_legacy_module, legacy_preload
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
 from sysenter.measure.legacy import load_command, still_there
@@ -131,23 +131,20 @@ def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunC
     assert cost["getppid", "fast"] - cost["getppid", "int80"] <= 12
     assert m["module"]["toll_on_stock"] == 0
     assert min(next(d["fast_calls"] for d in m["dd"] if d["path"] == "fast")) >= 240_000
-    if why_no_preload(legacy.target):
-        assert m["preload"]["dd"] == []
-    else:
-        counted = {d["path"]: d["fast_calls"] for d in m["preload"]["dd"]}
-        assert counted == {"int80": [0] * 3, "fast": [2 * m["dd"][0]["count"]] * 3}
+    counted = {d["path"]: d["fast_calls"] for d in m["preload"]["dd"]}
+    assert counted == {"int80": [0] * 3, "fast": [2 * m["dd"][0]["count"]] * 3}
 
 
 def test_ld_preload_gives_an_ordinary_program_the_fast_entry(legacy: LegacyGuest, steps: Steps) -> None:
-    if reason := why_no_preload(legacy.target):
-        pytest.skip(reason)
     dd = "/bin/dd if=/dev/zero of=/dev/null bs=1 count=50000"
     with_library = f"run LD_PRELOAD=/lib/libsysenter.so {dd}"
     look = "cat /proc/sysenter"
     # Before the load and after the unload the library leaves the calls to int 0x80.
     pairs = [f"run {dd}", look, with_library, look] * 3
     plan = [with_library, load_command(None), look, *pairs, "unload sysenter", with_library]
-    out = legacy.run(steps, plan, what="dd with LD_PRELOAD", timeout=90, files=legacy_preload(steps, offline=False))
+    out = legacy.run(
+        steps, plan, what="dd with LD_PRELOAD", timeout=90, files=legacy_preload(steps, legacy.target, offline=False)
+    )
     assert [out.result(step) for step in range(1, len(plan) + 1)] == [0] * len(plan)
     counts = [0] * plan.count(look)
     number = -1

@@ -81,7 +81,7 @@ static unsigned long entry;		/* in the copy */
 /* Calls that entry.S sends to the kernel's own entry: what takes, copies or
    rewrites pt_regs, and numbers that were not there to be looked at. */
 #define KNOWN_CALLS 222
-unsigned char sysenter_slow_call[NR_syscalls];
+unsigned long sysenter_slow_call[NR_syscalls];
 static const unsigned char takes_pt_regs[] = {
 	2 /* fork */, 11 /* execve */, 110 /* iopl */, 113 /* vm86old */,
 	119 /* sigreturn */, 120 /* clone */, 166 /* vm86 */,
@@ -212,7 +212,8 @@ static void report_cpu(void *unused)
 		r->flat[i] = (sysenter_gdt_table[(__KERNEL_CS >> 3) + i].a
 			      == 0x0000ffff)
 			&& (sysenter_gdt_table[(__KERNEL_CS >> 3) + i].b
-			    & 0xffcff4ff) == 0x00cf9000 + (i >= 2 ? 0x6000 : 0);
+			    & 0xffcffeff) == 0x00cf9200
+			+ (i >= 2 ? 0x6000 : 0) + (i % 2 ? 0 : 0x0800);
 	r->tss = this_tss();
 	r->tss_esp0 = ((unsigned long *)r->tss)[1];
 	r->seen = 1;
@@ -855,8 +856,8 @@ static void choose_slow_calls(void)
 {
 	int i;
 
-	memset(sysenter_slow_call, 1, sizeof(sysenter_slow_call));
-	memset(sysenter_slow_call, 0, KNOWN_CALLS);
+	for (i = 0; i < NR_syscalls; i++)
+		sysenter_slow_call[i] = i >= KNOWN_CALLS;
 	for (i = 0; i < sizeof(takes_pt_regs); i++)
 		sysenter_slow_call[takes_pt_regs[i]] = 1;
 }
