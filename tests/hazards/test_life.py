@@ -63,6 +63,8 @@ def live(
     kernel that the Multiboot shim has started does not come back from S3, the module
     there or not.
     """
+    if kernel == "bookworm-686-pae":  # what it has over 686 is page-table isolation
+        append += " pti=on"
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     ready = threading.Event()  # an NMI before the kernel has its IDT ends the machine

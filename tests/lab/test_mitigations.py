@@ -37,6 +37,7 @@ def test_the_trace_is_read_as_qemu_writes_it() -> None:
     ("kernel", "cpu", "append", "expected"),
     [
         ("bookworm-686", "pentium3", "", {"VERW"}),
+        ("bookworm-686-pae", "core2duo", "", {"PTI", "VERW"}),
         pytest.param("bookworm-amd64", "Haswell", "", {"PTI", "VERW"}, marks=pytest.mark.long),
         ("trixie-backports-amd64", "Skylake-Client", "setcpuid=240,249 spectre_v2=ibrs", {"IBRS", "PTI", "VERW"}),
         ("trixie-backports-amd64", "Icelake-Server", "mitigations=off", set()),
@@ -57,7 +58,9 @@ def test_both_entries_execute_what_the_kernel_applies(
 
 def test_a_refusal_names_the_mitigation_and_what_would_allow_loading(steps: Steps) -> None:
     target = provide(steps, "bookworm-686-pae", offline=False)
-    applied = mitigations(steps, guest_for(steps, target, "tcg"), build_module(steps, target), "pentium3", "")
+    applied = mitigations(
+        steps, guest_for(steps, target, "tcg"), build_module(steps, target), "athlon,-sep,+syscall", "pti=on"
+    )
     assert "PTI" in applied.refused
     assert "boot with nopti" in applied.refused
 
@@ -111,7 +114,7 @@ def test_unsafe_loads_without_a_mitigation_and_says_so(
 @pytest.mark.parametrize(
     ("kernel", "cpu", "append", "word"),
     [
-        ("bookworm-686-pae", "pentium3", "", "(PTI)"),
+        ("bookworm-686-pae", "athlon,-sep,+syscall", "pti=on", "(PTI)"),
         ("bookworm-amd64", "Icelake-Server", "nohz_full=1", "nohz_full"),
         ("bookworm-amd64", "EPYC", "", "vendor"),
     ],

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sysenter.build.module import Module, build_module, with_changes
-from sysenter.lab.guest import Guest, Output, guest_for
+from sysenter.lab.guest import Guest, Output, guest_for, is_clean
 from sysenter.steps import Steps
 from sysenter.target.target import Guard, Target
 
@@ -54,9 +54,19 @@ def test_the_686_module_is_refused_by_686_pae_and_the_other_way(
     refusal(steps, guest, pae_module)
 
 
-def test_pti_is_refused_by_name(steps: Steps, pae_target: Target) -> None:
-    guest = guest_for(steps, replace(pae_target, append=""), "tcg")
-    assert "(PTI)" in refusal(steps, guest, build_module(steps, pae_target))
+def test_getppid_takes_at_most_180_instructions_with_isolated_page_tables(steps: Steps, pae_target: Target) -> None:
+    guest, module = guest_for(steps, replace(pae_target, append=""), "tcg"), build_module(steps, pae_target)
+    output = guest.run(
+        steps, "insmod /sysenter.ko || exit 99\n/lib/sysenter/calls; rmmod sysenter && echo went\n"
+        "grep -c '^bugs.*cpu_meltdown' /proc/cpuinfo; dmesg | grep -o 'page tables isolation: enabled'",
+        {"sysenter.ko": module.module.read_bytes()}, what="counting instructions", timeout=120,
+        machine=guest.machine(icount=True),
+    )  # fmt: skip
+    assert not is_clean(output.console), output.console
+    assert output.text == ("went", "1", "page tables isolation: enabled"), output.text
+    counts = {r["path"]: r["tsc"] - r["empty"] for r in output.records if r["call"] == "getppid"}
+    assert counts["fast"] <= 180
+    assert counts["stock"] > 350, "the stock path is not what it is compared with"
 
 
 def test_no_sysenter_is_refused_by_name(steps: Steps, guest: Guest, module: Module) -> None:

@@ -81,6 +81,9 @@ class _User:
     def timestamp(self, cpu: Cpu) -> int:
         return 0
 
+    def load_cr3(self, cpu: Cpu, value: int) -> None:
+        raise Fault(13, value)
+
     def instructions(self, cpu: Cpu) -> Iterator[Instruction]:
         while cpu.eip < _CODE + len(self.code):
             at = cpu.eip - _CODE

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenter.check import callers_amd64, callers_i386, legacy, present_syscall, static
+from sysenter.check import callers_amd64, callers_i386, legacy, present_pti, present_syscall, static
 from sysenter.check.case import Case, Event
 from sysenter.check.explore import Failure, Tally, interrupt_everywhere, mispredict, run
 from sysenter.check.interleave import interleave
@@ -39,7 +39,7 @@ class Handler:
     branches are forbidden. must_fail: the property that this handler is known
     to break, "" for a sound one. headers: the folder of recorded constants that it
     is assembled with, "" if a kernel's build makes its object: default_kernel then
-    is the catalogue's name of one, for where the user names none that fits. roots: symbols
+    is the catalogue's name of one, for where the user names none that fits; no_other_kernel: none does. roots: symbols
     where it begins, if its section holds other handlers too. loaded: what the module makes of the
     object's text at load.
     """
@@ -58,6 +58,7 @@ class Handler:
     must_fail: str = ""
     headers: str = ""
     default_kernel: str = ""
+    no_other_kernel: bool = False
     roots: tuple[str, ...] = ()
     loaded: Callable[[EntryObject], EntryObject] = lambda entry: entry
 
@@ -186,6 +187,13 @@ HANDLERS: dict[str, Handler] = {
             callers_i386.events,
             variants=("", "smap"), default_kernel="bookworm-686",
             roots=("sysenter_entry", "sysenter_call_slow", "sysenter_call_args5", "sysenter_call_args6"),
+        ),
+        Handler(
+            "present-i386-pti", "the same with page-table isolation", ".text.sysenter", present_pti.PresentPti,
+            callers_i386.lone_calls, callers_i386.scattered, callers_i386.with_interruptions, callers_i386.paired,
+            callers_i386.events,
+            variants=("", "smap"), default_kernel="bookworm-686-pae", no_other_kernel=True,
+            roots=("sysenter_gate",), loaded=present_pti.with_isolated_exit,
         ),
         _syscall("present-i386-syscall", "the same by AMD's SYSCALL", True),
         _syscall("present-i386-syscall-gateless", "AMD's SYSCALL without the task gates", False),

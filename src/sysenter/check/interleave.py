@@ -47,6 +47,9 @@ class _Witness:
     def timestamp(self, cpu: Cpu) -> int:
         return self.kernel.timestamp(cpu)
 
+    def load_cr3(self, cpu: Cpu, value: int) -> None:
+        self.kernel.load_cr3(cpu, value)
+
     @property
     def shared(self) -> set[int]:
         return self.used[0] & self.used[1] & self.written

@@ -319,6 +319,9 @@ class Kernel(abc.ABC):
         if access.write and area not in self.writable:
             raise Broken("sharing", f"{ins.text!r} writes {region.name}, {area.value}")
 
+    def load_cr3(self, cpu: Cpu, value: int) -> None:
+        raise Broken("page table", f"CR3 = {value:#x}, and this entry has no use for it")
+
     def overwritten_below(self, cpu: Cpu) -> bool:
         """Can something come here that uses the stack below esp?"""
         return True

@@ -32,7 +32,10 @@ CLEAR_CPU_BUF = {11 * 32 + 18, 3 * 32 + 18}  # its number in 6.1, and later (asm
 
 _TEXT, _RODATA = 0xF8A01000, 0xF8A04000
 _PERCPU_BASE = (0x2E400000, 0x2E480000)
-_PERCPU_AT = {"current_task": 0xC1C00010, "sysenter_count": 0xC1C00080, "sysenter_kstack_offset": 0xC1C000C4}
+_PERCPU_AT = {
+    "current_task": 0xC1C00010, "sysenter_count": 0xC1C00080, "sysenter_kstack_offset": 0xC1C000C4,
+    "cpu_tss_rw": 0xC1C00200,
+}  # fmt: skip
 ENTRY_END = (0xFFC03000, 0xFFC43000)  # end of each CPU's entry stack
 _TASKS = (0xC2000000, 0xC2001000, 0xC2002000)
 _STACKS = (0xC3000000, 0xC3004000, 0xC3008000)
@@ -52,6 +55,12 @@ PT = ("EBX", "ECX", "EDX", "ESI", "EDI", "EBP", "EAX", "DS", "ES", "FS", "GS", "
       "OLDESP", "OLDSS")  # fmt: skip
 
 _ARGUMENTS = ("EBX", "ECX", "EDX", "ESI", "EDI")
+
+
+def _of_the_gate(entry: EntryObject) -> dict[str, int]:
+    """What pti_i386.c finds for the holes of pti_i386.S; the gate runs where it was laid out."""
+    names = ("past_gate", "gate_exit", "gate_selector")
+    return {n: _TEXT + entry.symbols[f"sysenter_{n}"][1] for n in names if f"sysenter_{n}" in entry.symbols}
 
 
 class PresentI386(Present):
@@ -96,7 +105,7 @@ class PresentI386(Present):
         self.program: Program = lay_out(
             entry, ".text.sysenter", memory, places,
             {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES, "sysenter_landing_pad": _LANDING},
-            frozenset(patched) if variant else frozenset(), _FUNCTIONS,
+            frozenset(patched) if variant else frozenset(), {**_FUNCTIONS, **_of_the_gate(entry)},
         )  # fmt: skip
         self.processor = Processor(memory, self)
         self.processor.smap = bool(variant)

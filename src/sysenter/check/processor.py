@@ -35,6 +35,7 @@ __all__ = ["AC", "CF", "DF", "FIXED", "ID", "IF", "IOPL", "NT", "RF", "TF", "VM"
 CF, PF, AF, ZF, SF, TF, IF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
 IOPL, NT, RF, VM, AC, ID = 0x3000, 0x4000, 0x10000, 0x20000, 0x40000, 0x200000
 FIXED = 2
+_CR3_NOFLUSH = 1 << 63
 _FS_BASE = 0xC0000100  # the MSR; in 32-bit mode Unicorn takes the base from nowhere else
 _ARITHMETIC = CF | PF | AF | ZF | SF | OF | DF
 # SDM Vol. 2B, POPF, Table 4-15, CPL 0, 32-bit operand; VIF and VIP are cleared
@@ -54,8 +55,8 @@ class Fault(Exception):
 class Cpu:
     """One processor. registers: ModRM order; msr: SYSENTER_CS, _ESP, _EIP.
 
-    Only with 64 bits: kernel_gs: MSR KERNEL_GS_BASE; cr3 without its bit 63; flushed:
-    the last write to CR3 flushed what it loaded; spec_ctrl: MSR SPEC_CTRL.
+    cr3 without its bit 63; flushed: the last write to it flushed what it loaded.
+    Only with 64 bits: kernel_gs: MSR KERNEL_GS_BASE; spec_ctrl: MSR SPEC_CTRL.
     """
 
     number: int
@@ -102,9 +103,15 @@ class Watch(Protocol):
     def timestamp(self, cpu: Cpu) -> int:
         """What RDTSC answers."""
 
+    def load_cr3(self, cpu: Cpu, value: int) -> None:
+        """Called before CR3 changes; raises what a property raises."""
+
 
 class Processor:
-    """Runs instructions of `memory`'s text on any number of CPUs, one at a time."""
+    """Runs instructions of `memory`'s text on any number of CPUs, one at a time.
+
+    smap: CR4.SMAP; pcid: CR4.PCIDE.
+    """
 
     bits = 32
     _MODE: int = _unicorn.UC_MODE_32
@@ -118,7 +125,7 @@ class Processor:
     def __init__(self, memory: Memory, watch: Watch) -> None:
         self.memory = memory
         self.watch = watch
-        self.smap = False
+        self.smap = self.pcid = False
         self._uc: Any = _unicorn.Uc(_unicorn.UC_ARCH_X86, self._MODE)
         # linear addresses as they are: Unicorn's own paging knows no canonical ones
         self._uc.ctl_set_tlb_mode(_unicorn.UC_TLB_VIRTUAL)
@@ -148,6 +155,7 @@ class Processor:
             "clac": self._clac, "verw": self._verw, "jmp": self._jmp, "call": self._call, "ret": self._ret,
             "jcc": self._jcc, "nop": self._next, "pause": self._next, "lfence": self._next, "int3": self._trap,
             "ud2": self._undefined, "hlt": self._halt, "str": self._str,
+            "mov control": self._mov_control,
             "mov segment": self._mov_segment, "push segment": self._push_segment, "pop segment": self._pop_segment,
         }  # fmt: skip
 
@@ -390,6 +398,20 @@ class Processor:
     def _pop_segment(self, cpu: Cpu, ins: Instruction) -> None:
         self.load_segment(cpu, ins.segment, self.memory.read(cpu.registers[ESP], 4) & 0xFFFF)
         cpu.registers[ESP] = (cpu.registers[ESP] + 4) & 0xFFFFFFFF
+        cpu.eip = ins.address + ins.size
+
+    def _mov_control(self, cpu: Cpu, ins: Instruction) -> None:
+        """SDM Vol. 2B, MOV to CR3; Vol. 3A, 4.10.4.1: bit 63 keeps the PCID's TLB entries."""
+        if cpu.cpl or "cr3" not in ins.text:
+            raise Fault(13, ins.address)
+        if ins.raw[ins.raw.index(0x0F) + 1] == 0x20:
+            cpu.registers[ins.register] = cpu.cr3
+        else:
+            value = cpu.registers[ins.register]
+            if value & _CR3_NOFLUSH and not self.pcid:
+                raise Fault(13, ins.address)
+            self.watch.load_cr3(cpu, value & ~_CR3_NOFLUSH)
+            cpu.cr3, cpu.flushed = value & ~_CR3_NOFLUSH, not value & _CR3_NOFLUSH
         cpu.eip = ins.address + ins.size
 
 

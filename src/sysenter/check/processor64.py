@@ -7,7 +7,7 @@ SWAPGS, SYSRET, CR3 with PCIDs, WRMSR. Segments other than gs are flat.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Protocol
+from typing import Any
 
 from unicorn import UC_MODE_64
 from unicorn import x86_const as x86
@@ -16,11 +16,10 @@ from sysenter.check.instructions import EAX, ECX, EDX, Instruction
 from sysenter.check.memory import Memory
 from sysenter.check.processor import FIXED, Cpu, Fault, Processor, Watch
 
-__all__ = ["CR3_NOFLUSH", "MSR_SPEC_CTRL", "R11", "Processor64", "Watch64", "canonical"]
+__all__ = ["MSR_SPEC_CTRL", "R11", "Processor64", "canonical"]
 
 R11 = 11
 MSR_SPEC_CTRL = 0x48
-CR3_NOFLUSH = 1 << 63
 _SYSRET_FLAGS = 0x3C7FD7  # SDM Vol. 2B, SYSRET: what of R11 goes to RFLAGS
 
 
@@ -29,13 +28,8 @@ def canonical(address: int) -> bool:
     return address >> 47 in (0, 0x1FFFF)
 
 
-class Watch64(Watch, Protocol):
-    def load_cr3(self, cpu: Cpu, value: int) -> None:
-        """Called before CR3 changes; raises what a property raises."""
-
-
 class Processor64(Processor):
-    """watch must be a Watch64. pcid: CR4.PCIDE; ibrs: there is MSR SPEC_CTRL."""
+    """ibrs: there is MSR SPEC_CTRL."""
 
     bits = 64
     _MODE = UC_MODE_64
@@ -46,13 +40,12 @@ class Processor64(Processor):
             x86.UC_X86_REG_R10, x86.UC_X86_REG_R11, x86.UC_X86_REG_R12, x86.UC_X86_REG_R13, x86.UC_X86_REG_R14,
             x86.UC_X86_REG_R15, x86.UC_X86_REG_EFLAGS)  # fmt: skip
 
-    def __init__(self, memory: Memory, watch: Watch64) -> None:
+    def __init__(self, memory: Memory, watch: Watch) -> None:
         super().__init__(memory, watch)
-        self._watch64 = watch
-        self.pcid = self.ibrs = False
+        self.ibrs = False
         self._models |= {
             "swapgs": self._swapgs, "sysretq": self._sysret, "wrmsr": self._wrmsr, "pushfq": self._pushf,
-            "popfq": self._popf, "endbr64": self._next, "mov control": self._mov_control,
+            "popfq": self._popf, "endbr64": self._next,
         }  # fmt: skip
 
     def _write_base(self, base: int) -> None:
@@ -74,18 +67,4 @@ class Processor64(Processor):
         if cpu.registers[ECX] & 0xFFFFFFFF != MSR_SPEC_CTRL or not self.ibrs:
             raise Fault(13, cpu.registers[ECX])
         cpu.spec_ctrl = cpu.registers[EAX] & 0xFFFFFFFF | (cpu.registers[EDX] & 0xFFFFFFFF) << 32
-        cpu.eip = ins.address + ins.size
-
-    def _mov_control(self, cpu: Cpu, ins: Instruction) -> None:
-        """SDM Vol. 2B, MOV to CR3; Vol. 3A, 4.10.4.1: bit 63 keeps the PCID's TLB entries."""
-        if "cr3" not in ins.text:
-            raise Fault(13, ins.address)
-        if ins.raw[ins.raw.index(0x0F) + 1] == 0x20:
-            cpu.registers[ins.register] = cpu.cr3
-        else:
-            value = cpu.registers[ins.register]
-            if value & CR3_NOFLUSH and not self.pcid:
-                raise Fault(13, ins.address)
-            self._watch64.load_cr3(cpu, value & ~CR3_NOFLUSH)
-            cpu.cr3, cpu.flushed = value & ~CR3_NOFLUSH, not value & CR3_NOFLUSH
         cpu.eip = ins.address + ins.size

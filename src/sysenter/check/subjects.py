@@ -29,6 +29,8 @@ def _kernel(handler: Handler, chosen: str) -> str:
     """`chosen` if its processor is the handler's, else the handler's default."""
     arches = {entry.name: entry.arch for entry in CATALOGUE}
     arch = read_description(Path(chosen)).arch if chosen.endswith(".toml") else arches.get(chosen, "")
+    if handler.no_other_kernel:
+        return handler.default_kernel
     return chosen if arch in ("", arches[handler.default_kernel]) else handler.default_kernel
 
 

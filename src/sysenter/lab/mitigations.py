@@ -48,8 +48,9 @@ _AT_THE_ENTRY = (
     "meltdown", "mds", "tsx_async_abort", "mmio_stale_data", "reg_file_data_sampling", "spectre_v2", "retbleed",
     "spec_rstack_overflow", "indirect_target_selection", "vmscape", "tsa",
 )  # fmt: skip
-# Where a module may be (arch/x86/include/asm/pgtable_*_types.h); i386: above 256 MiB of memory.
-_MODULES = {"i386": (0xD0000000, 0xFF000000), "amd64": (0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000)}
+# Where a module may be (arch/x86/include/asm/pgtable_*_types.h); i386: above 256 MiB of memory, to the
+# end of the CPU entry areas, where the gate is (native/present/pti_i386.c).
+_MODULES = {"i386": (0xD0000000, 0xFFFFF000), "amd64": (0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000)}
 _LINE = re.compile(r"^0x([0-9a-f]+):\s+(?:[0-9a-f]{2} )+\s*(\S.*)$")
 _TASK = """
 cd /sys/devices/system/cpu/vulnerabilities
@@ -175,8 +176,9 @@ def mitigations(steps: Steps, guest: Guest, module: Module, cpu: str, append: st
 
     ours, bhb = address("section"), address("clear_bhb_loop")
     chosen = next((int(eip, 16) for eip in output.of("eip")), 0)
+    gate = chosen & -4096  # with page-table isolation on i386 a page somewhere else
     copy = next((r["copy"] for r in output.records if "copy" in r and int(r["at"], 16) == chosen), "")
     return Applied(
         cpu, append, kernel, seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb),
-        seen(between(ours, ours + _text_size(module.entry)), bhb), copy, "",
+        seen([*between(ours, ours + _text_size(module.entry)), *between(gate, gate + 4096)], bhb), copy, "",
     )  # fmt: skip

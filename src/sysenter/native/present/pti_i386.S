@@ -50,7 +50,7 @@ SYM_INNER_LABEL(sysenter_gate_exit, SYM_L_GLOBAL)
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
 	/* MDS and its kin: any memory operand that is mapped will do */
 	ALTERNATIVE "jmp .Lgate_cleared", "", X86_FEATURE_CLEAR_CPU_BUF
-	.byte	0x2e, 0x0f, 0x00, 0x25		/* verw %cs:sysenter_gate_selector */
+	.byte	0x2e, 0x0f, 0x00, 0x2d		/* verw %cs:sysenter_gate_selector */
 	KERNEL_HOLE gate_selector 0
 .Lgate_cleared:
 #endif

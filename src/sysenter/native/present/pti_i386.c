@@ -95,7 +95,8 @@ int __init sysenter_gate_prepare(void)
 	struct {
 		u8 jmp;
 		u32 distance;
-	} __packed exit = { 0xe9, sysenter_leave_isolated - (sysenter_leaves + sizeof(exit)) };
+		u8 nop;		/* two instructions were here */
+	} __packed exit = { 0xe9, sysenter_leave_isolated - sysenter_leaves - 5, 0x90 };
 	pgprot_t prot = __pgprot(pgprot_val(PAGE_KERNEL_ROX) & ~_PAGE_GLOBAL);
 	int error;
 
