@@ -178,6 +178,8 @@ def mitigations(steps: Steps, guest: Guest, module: Module, cpu: str, append: st
     chosen = next((int(eip, 16) for eip in output.of("eip")), 0)
     gate = chosen & -4096  # with page-table isolation on i386 a page somewhere else
     copy = next((r["copy"] for r in output.records if "copy" in r and int(r["at"], 16) == chosen), "")
+    if not copy and not ours <= chosen < ours + _text_size(module.entry):
+        copy = "sysenter_gate"
     return Applied(
         cpu, append, kernel, seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb),
         seen([*between(ours, ours + _text_size(module.entry)), *between(gate, gate + 4096)], bhb), copy, "",
