@@ -85,6 +85,14 @@ def test_a_call_that_sleeps_keeps_the_module(legacy: LegacyGuest, steps: Steps) 
     assert not out.bad_lines()
 
 
+def test_an_open_report_keeps_the_module(legacy: LegacyGuest, steps: Steps) -> None:
+    """Reading it after an unload would run what is no longer there."""
+    plan = [load_command(None), "hold /proc/sysenter", "unload sysenter", "release", "unload sysenter"]
+    out = legacy.run(steps, plan, what="unload under a reader", timeout=60)
+    assert [out.result(step) for step in range(1, 6)] == [0, 0, -16, 0, 0]
+    assert not out.bad_lines()
+
+
 def test_processors_without_sysenter_are_refused(legacy: LegacyGuest, steps: Steps) -> None:
     for cpu in ("pentium3,-sep", "pentium3,family=6,model=1,stepping=1"):
         plan = ["try load /sysenter.o sysenter", "count int80"]
@@ -131,8 +139,8 @@ def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunC
     assert cost["getppid", "fast"] - cost["getppid", "int80"] <= 12
     assert m["module"]["toll_on_stock"] == 0
     assert min(next(d["fast_calls"] for d in m["dd"] if d["path"] == "fast")) >= 240_000
-    counted = {d["path"]: d["fast_calls"] for d in m["preload"]["dd"]}
-    assert counted == {"int80": [0] * 3, "fast": [2 * m["dd"][0]["count"]] * 3}
+    counted = {d["path"]: set(d["fast_calls"]) for d in m["preload"]["dd"]}
+    assert counted == {"int80": {0}, "fast": {2 * m["dd"][0]["count"]}}
 
 
 def test_ld_preload_gives_an_ordinary_program_the_fast_entry(legacy: LegacyGuest, steps: Steps) -> None:

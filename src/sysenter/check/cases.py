@@ -17,6 +17,7 @@ from sysenter.build.native import NATIVE
 from sysenter.check.instructions import EAX, ECX, EDX, ESP, Access, Instruction, decode
 from sysenter.check.memory import PAGE, Area, Memory
 from sysenter.check.processor import FIXED, IF, RF, TF, VM, Cpu, Fault, Processor
+from sysenter.check.processor_amd import Amd
 
 __all__ = ["ProcessorCase", "differs", "differs_from", "processor_cases"]
 
@@ -131,7 +132,7 @@ class _Bare(_User):
             self.memory.bytes[start - program.start : start - program.start + len(code)] = code
             for number, word in enumerate(words):
                 self.memory.write(stack + 4 * number, word)
-        self.processor = Processor(self.memory, self)
+        self.processor = Amd(self.memory, self, (_SELECTORS[0], _SELECTORS[2]), lambda cpu: cpu.msr[2])
 
     def descriptor(self, cpu: Cpu, selector: int) -> int | None:
         return 0 if selector in _SELECTORS else None

@@ -31,7 +31,7 @@ _MODELLED = frozenset(
     (
         "sti", "cli", "pushfd", "popfd", "sysenter", "sysexit", "iretd", "rdtsc", "stac", "clac", "verw", "str", "jmp",
         "call", "ret", "int3", "ud2", "lfence", "pause", "nop", "hlt", "swapgs", "sysretq", "wrmsr", "pushfq", "popfq",
-        "endbr64", "sysret",
+        "endbr64", "syscall", "sysret",
     )
 )  # fmt: skip
 

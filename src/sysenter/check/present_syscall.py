@@ -16,12 +16,13 @@ from dataclasses import replace
 
 from sysenter.check import callers_i386
 from sysenter.check.case import Call, Case
-from sysenter.check.instructions import EBP, ECX, ESP, Instruction
+from sysenter.check.instructions import EBP, ECX, ESP
 from sysenter.check.machine import Task
 from sysenter.check.objectfile import EntryObject
 from sysenter.check.present import NR, arity
-from sysenter.check.present_i386 import ENTRY_END, KERNEL_CS, KERNEL_DS, MARK, USER_CS, USER_DS, PresentI386
-from sysenter.check.processor import IF, RF, VM, Cpu, Fault, Processor
+from sysenter.check.present_i386 import ENTRY_END, KERNEL_CS, MARK, USER_CS, PresentI386
+from sysenter.check.processor import Cpu
+from sysenter.check.processor_amd import Amd
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 
@@ -52,30 +53,12 @@ def with_sysret(entry: EntryObject) -> EntryObject:
     return left.without_alternatives(at, at + size)
 
 
-class _Amd(Processor):
-    """SYSCALL and SYSRET in legacy mode (AMD APM Vol. 3)."""
-
-    def __init__(self, kernel: PresentSyscall) -> None:
-        super().__init__(kernel.memory, kernel)
-        self._heads = kernel.heads
-        self._models["sysret"] = self._sysret
+class _Stub(Amd):
+    """The caller's stub has the 2nd argument in EBP and executes SYSCALL."""
 
     def sysenter(self, cpu: Cpu) -> None:
-        """What the stub does with ECX, and SYSCALL. ESP stays."""
         cpu.registers[EBP] = cpu.registers[ECX]
-        cpu.registers[ECX], cpu.eip = _RETURN, self._heads + HEAD_SIZE * cpu.number
-        cpu.flags &= ~(VM | IF | RF)
-        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = KERNEL_CS, KERNEL_DS, 0
-        cpu.bases["cs"] = cpu.bases["ss"] = 0
-        cpu.shadow = False
-
-    def _sysret(self, cpu: Cpu, ins: Instruction) -> None:
-        if cpu.cpl:
-            raise Fault(13, ins.address)
-        cpu.eip = cpu.registers[ECX]
-        cpu.flags |= IF
-        cpu.shielded = True  # IF and the return are one instruction
-        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = USER_CS, USER_DS, 3
+        self.syscall(cpu, _RETURN)
 
 
 class PresentSyscall(PresentI386):
@@ -100,7 +83,7 @@ class PresentSyscall(PresentI386):
             self.program.fill_in(self.program.start + sp1, top + offsets["ENTRY_STACK_TO_SP1"])
             self.program.fill_in(self.program.start + entry_stack, top)
         smap = self.processor.smap
-        self.processor = _Amd(self)
+        self.processor = _Stub(self.memory, self, (KERNEL_CS, USER_CS), lambda cpu: self.heads + HEAD_SIZE * cpu.number)
         self.processor.smap = smap
         self.verw = False  # syscall_i386.c refuses where the kernel wants it
 

@@ -116,6 +116,24 @@ static int reap(int argc, char **argv)
 	return SIGNALED(wait_for(sleeping_pid)) == SIGKILL ? 0 : -EINVAL;
 }
 
+/* hold FILE: open it, until `release` reads and closes it */
+static long held_file;
+
+static int hold(int argc, char **argv)
+{
+	held_file = argc == 2 ? int80(NR_open, (long)argv[1], 0, 0) : -EINVAL;
+	return held_file < 0 ? held_file : 0;
+}
+
+static int release(int argc, char **argv)
+{
+	char bytes[16];
+	long n = int80(NR_read, held_file, (long)bytes, sizeof(bytes));
+
+	int80(NR_close, held_file, 0, 0);
+	return n > 0 ? 0 : -EINVAL;
+}
+
 static int uname_release(int argc, char **argv)
 {
 	char names[6][65];
@@ -134,6 +152,7 @@ static const struct {
 	{ "dd", dd }, { "pingpong", pingpong }, { "hostile", hostile },
 	{ "storm", storm }, { "cat", cat }, { "peek", peek }, { "run", run },
 	{ "uname", uname_release }, { "sleeper", sleeper }, { "reap", reap },
+	{ "hold", hold }, { "release", release },
 };
 
 /* Whether the plan can go on: behind a load that failed, SYSENTER would kill. A
