@@ -614,6 +614,10 @@ sysenter_to_kernel_nmi:
 	jmp	*%ss:sysenter_kernel_nmi
 	SELF_REFERENCE
 
+#if !LINUX_2_2
+#include "syscall.S"
+#endif
+
 /* Written through the copy, but for the first; here so that no page fault can
    come of them. */
 	.align	4
