@@ -77,7 +77,7 @@ rm -f "$out/try.c" "$out/try.o"
 : >"$out/addresses.h"
 : >"$out/addresses.S"
 for name in system_call ret_from_sys_call sys_call_table sock_register \
-	bh_mask bh_active task __switch_to set_tss_desc irq_stat swapper_pg_dir cpu_tlbstate; do
+	bh_mask bh_active task __switch_to set_tss_desc irq_stat swapper_pg_dir cpu_tlbstate default_ldt; do
 	address=$(sed -n "s/^\([0-9a-fA-F]*\) [A-Za-z] $name\$/\1/p" "$map" | sed 1q)
 	case $address in
 	'')

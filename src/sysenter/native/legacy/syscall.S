@@ -174,7 +174,7 @@ sysenter_gate:
 	clts
 70:	popl	%eax
 	movl	%eax,%db7
-	/* Each under the LDT: a selector that is none any more loads another. */
+	/* Each under the LDT, since a selector that has gone loads another. */
 sysenter_gate_pops:
 	lldt	16(%esp)
 	popl	%gs
@@ -185,8 +185,8 @@ sysenter_gate_pops:
 	lldt	4(%esp)
 	popl	%ds
 sysenter_gate_pops_end:
-	lldt	(%esp)
-	addl	$4,%esp
+	lldt	4(%esp)
+	addl	$8,%esp
 	popfl					# IF on if a trap gate left it so
 	popal
 	cmpl	$0,(%esp)

@@ -24,7 +24,7 @@
  *	and switch_to() no mm says so. There swapper_pg_dir's tables do for the
  *	kernel, and the interrupted code is single-stepped, unseen, to where one does.
  * LDTR: one selector for each processor, always; the kernel rewrites the
- *	descriptor in the GDT.
+ *	descriptor in the GDT (ldt_is_of).
  * FS, GS and others from an LDT that has changed since: sysenter_segment_gone.
  * CR0.TS: PF_USEDFPU tells, and sysenter_no_device where it does not.
  * DR7: the switch clears the local enable bits, which gdb uses; thread.debugreg.
@@ -128,27 +128,46 @@ static int leave_window(struct gate_task *this, struct hw_tss *at,
 	return 1;
 }
 
-/* CR3 of what was interrupted; on UP perhaps with a step. */
-static unsigned long find_cr3(struct cpu_gates *cpu, struct hw_tss *at,
-			      struct task_struct *task)
+/* The mm that is loaded, NULL if that cannot be told. */
+static struct mm_struct *find_mm(struct cpu_gates *cpu, struct task_struct *task)
 {
 #ifdef SYSENTER_SMP
-	struct tlb_state *state = (struct tlb_state *)ADDRESS_cpu_tlbstate;
-
-	return __pa(state[cpu->number].active_mm->pgd);
+	return ((struct tlb_state *)ADDRESS_cpu_tlbstate)[cpu->number].active_mm;
 #else
 	struct mm_struct *mm = task->active_mm;
 
-	if ((mm->cpu_vm_mask & 1) || __pa(mm->pgd) == __pa(ADDRESS_swapper_pg_dir))
-		return __pa(mm->pgd);
-	/* Not the end of another task, which has seen to the step. */
-	if (!sysenter_is_in_copy(at->eip)) {
-		at->eflags |= EFLAGS_TF;
-		cpu->stepping = 1;
-		cpu->steps++;
-	}
-	return __pa(ADDRESS_swapper_pg_dir);
+	/* NULL from when schedule() has switched away from a kernel thread's */
+	if (mm && ((mm->cpu_vm_mask & 1)
+		   || __pa(mm->pgd) == __pa(ADDRESS_swapper_pg_dir)))
+		return mm;
+	return NULL;
 #endif
+}
+
+/* One step more of what was interrupted, to where the mm can be told. */
+static void step(struct cpu_gates *cpu, struct hw_tss *at)
+{
+	/* The end of another task has seen to it. */
+	if (sysenter_is_in_copy(at->eip))
+		return;
+	at->eflags |= EFLAGS_TF;
+	cpu->stepping = 1;
+	cpu->steps++;
+}
+
+/* Hazard: set_ldt_desc() writes the descriptor in five parts, and a segment loaded
+   through a base of two halves would be one, and marked accessed, wherever that
+   leads. Only while a switch of tasks is under way is it another LDT, and then
+   fs and gs are loaded again after it. */
+static int ldt_is_of(struct cpu_gates *cpu, struct mm_struct *mm)
+{
+	unsigned long low = sysenter_gdt_table[cpu->ldt >> 3].a;
+	unsigned long high = sysenter_gdt_table[cpu->ldt >> 3].b;
+	unsigned long base = low >> 16 | (high & 0xff) << 16
+		| (high & 0xff000000);
+
+	return base == ADDRESS_default_ldt
+		|| (mm && base == (unsigned long)mm->context.segments);
 }
 
 static unsigned long find_dr7(struct task_struct *task)
@@ -162,7 +181,7 @@ static unsigned long find_dr7(struct task_struct *task)
 	return now;
 }
 
-/* A single step of find_cr3()'s has been made, and nobody is to see it. */
+/* A single step of ours has been made, and nobody is to see it. */
 static void end_step(struct cpu_gates *cpu, struct hw_tss *at)
 {
 	unsigned long dr6;
@@ -183,6 +202,7 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 	struct cpu_gates *cpu = this->cpu;
 	struct hw_tss at = *cpu->tss;
 	struct task_struct *task;
+	struct mm_struct *mm;
 	struct gate_resume *resume;
 	unsigned long *sp, handler = this->handler;
 	int user = from_user(&at), window;
@@ -192,13 +212,16 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 		return NULL;
 	}
 	window = !user && leave_window(this, &at, &handler);
-	task = (struct task_struct *)((user || window ? at.esp0 - 1 : at.esp)
+	/* Less 1: a head and the entry begin at the very end of the stack. */
+	task = (struct task_struct *)(((user || window ? at.esp0 : at.esp) - 1)
 				      & -SYSENTER_THREAD_SIZE);
 	if (this->debug && !user && cpu->stepping) {
 		end_step(cpu, &at);
 		handler = sysenter_in_copy(sysenter_gate_swallow);
 	}
-	at.cr3 = find_cr3(cpu, &at, task);
+	mm = find_mm(cpu, task);
+	if (!mm)
+		step(cpu, &at);
 
 	sp = (unsigned long *)(user ? at.esp0 : at.esp);
 	if (user) {
@@ -219,13 +242,14 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 	resume->tss_type = cpu->tss_type;
 	resume->tr = cpu->tr;
 	resume->own_type = this->type;
-	resume->cr3 = at.cr3;
+	resume->cr3 = __pa(mm ? (unsigned long)mm->pgd : ADDRESS_swapper_pg_dir);
 	resume->clear_ts = task->flags & PF_USEDFPU;
 	resume->dr7 = find_dr7(task);
 	resume->gs = at.gs & 0xffff;
 	resume->fs = at.fs & 0xffff;
 	resume->es = at.es & 0xffff;
 	resume->ds = at.ds & 0xffff;
+	resume->segments_ldt = ldt_is_of(cpu, mm) ? cpu->ldt : 0;
 	resume->ldt = cpu->ldt;
 	resume->eflags = EFLAGS_FIXED;
 	if (this->trap_gate && handler == this->handler)

@@ -37,7 +37,7 @@ struct cpu_gates {
 	unsigned long spare_selector;
 	unsigned long head;		/* where SYSCALL enters */
 	int number, stepping;
-	unsigned long steps;		/* find_cr3()'s, since the load */
+	unsigned long steps;		/* single ones, since the load */
 };
 
 /* In the order in which sysenter_gate takes it off the stack that goes on; the
@@ -47,7 +47,8 @@ struct gate_resume {
 	unsigned long tr;
 	unsigned char *own_type;
 	unsigned long cr3, clear_ts, dr7;
-	unsigned long gs, fs, es, ds, ldt, eflags;
+	unsigned long gs, fs, es, ds;	/* under the first of these */
+	unsigned long segments_ldt, ldt, eflags;
 	unsigned long edi, esi, ebp, unused, ebx, edx, ecx, eax;
 	unsigned long pending;		/* 0, or jumped to; the next three are then its frame */
 	unsigned long handler, kernel_cs, kernel_eflags;
