@@ -350,7 +350,7 @@ static unsigned long gate_target(const unsigned long *gate)
 }
 
 /* The vector goes to a handler in the copy; the kernel's is told to that. */
-static void redirect(unsigned long *idt, int vector, const void *to,
+static void point_gate(unsigned long *idt, int vector, const void *to,
 		     const void *kernels)
 {
 	unsigned long *gate = idt + 2 * vector, target = sysenter_in_copy(to);
@@ -403,10 +403,10 @@ static void make_gates(struct cpu_gates *cpu, unsigned long tss,
 	}
 	cpu->spare = (unsigned long *)&sysenter_gdt_table[slot[GATE_TASKS]];
 	cpu->spare_selector = slot[GATE_TASKS] << 3;
-	redirect(cpu->idt, 7, sysenter_no_device, sysenter_kernel_no_device);
-	redirect(cpu->idt, 11, sysenter_not_present,
+	point_gate(cpu->idt, 7, sysenter_no_device, sysenter_kernel_no_device);
+	point_gate(cpu->idt, 11, sysenter_not_present,
 		 sysenter_kernel_not_present);
-	redirect(cpu->idt, 13, sysenter_general_protection,
+	point_gate(cpu->idt, 13, sysenter_general_protection,
 		 sysenter_kernel_general_protection);
 }
 
