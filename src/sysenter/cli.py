@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sysenter.build.export import single_file
-from sysenter.build.legacy import build_legacy_module, legacy_preload, why_no_preload
+from sysenter.build.legacy import build_legacy_module, legacy_preload
 from sysenter.build.module import Module, build_module
 from sysenter.doctor import examine
 from sysenter.errors import SysenterError
@@ -66,12 +66,11 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         if options.dry_run:
             return _print_command_lines(legacy.machine(), legacy.machine(icount=True))
         files: dict[str, bytes] = {}
-        reason = why_no_preload(target)
-        if not reason:
-            try:
-                files = legacy_preload(steps, offline=options.offline)
-            except SysenterError as error:
-                reason = str(error)
+        reason = ""
+        try:
+            files = legacy_preload(steps, target, offline=options.offline)
+        except SysenterError as error:
+            reason = str(error)
         measurement = measure_legacy(
             steps, legacy, way=way or None, rounds=options.rounds, count=options.count,
             preload=files, no_preload=reason,

@@ -110,8 +110,8 @@ def test_run_prints_the_table_and_writes_the_json(legacy_2_4: LegacyGuest, cli: 
     cost = {(c["call"], c["path"]): c["instructions"] for c in m["calls"]}
     assert cost["getppid", "fast"] - cost["getppid", "int80"] <= 14
     assert min(next(d["fast_calls"] for d in m["dd"] if d["path"] == "fast")) >= 240_000
-    counted = {d["path"]: d["fast_calls"] for d in m["preload"]["dd"]}
-    assert counted == {"int80": [0] * 3, "fast": [2 * m["dd"][0]["count"]] * 3}
+    counted = {d["path"]: set(d["fast_calls"]) for d in m["preload"]["dd"]}
+    assert counted == {"int80": {0}, "fast": {2 * m["dd"][0]["count"]}}
 
 
 def test_run_names_an_option_that_the_module_refuses(legacy_2_4: LegacyGuest, cli: RunCli) -> None:
@@ -131,7 +131,7 @@ def test_ld_preload_follows(legacy_2_4: LegacyGuest, steps: Steps) -> None:
         plan += [load_command(f"entry={entry}"), dd, look, "unload sysenter"]
     out = legacy_2_4.run(
         steps, plan, what="LD_PRELOAD", timeout=60, machine=legacy_2_4.machine(cpu=BOTH),
-        files=legacy_preload(steps, offline=False),
+        files=legacy_preload(steps, legacy_2_4.target, offline=False),
     )  # fmt: skip
     assert [out.result(step) for step in range(1, len(plan) + 1)] == [0] * len(plan)
     texts = [r["text"] for r in out.events("line")]

@@ -17,9 +17,9 @@ from sysenter.steps import Steps, run_command
 from sysenter.target.symbols import parse_system_map
 from sysenter.target.target import Target
 
-__all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_init", "legacy_preload", "why_no_preload"]
+__all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_init", "legacy_preload"]
 
-# No libc of today runs on 2.2: freestanding, static, and nothing that a
+# No libc of today runs on 2.2 as it is: freestanding, static, and nothing that a
 # Pentium III does not have.
 _GUEST_OPTIONS = (
     "-m32", "-march=i586", "-mno-sse", "-mno-mmx", "-ffreestanding", "-nostdlib", "-static", "-fno-pie", "-no-pie",
@@ -78,28 +78,27 @@ def legacy_init(steps: Steps) -> Path:
     return folder / "init"
 
 
-def why_no_preload(target: Target) -> str:
-    """Why the loader that legacy_preload() brings cannot run on this kernel; "" if it can."""
+def _has_mmap2(target: Target) -> bool:
     assert target.system_map is not None
-    symbols = parse_system_map(target.system_map.read_text(errors="replace"), str(target.system_map))
-    return "" if "sys_mmap2" in symbols else f"{target.release} has no mmap2, which musl's loader calls"
+    return "sys_mmap2" in parse_system_map(target.system_map.read_text(errors="replace"), str(target.system_map))
 
 
-def legacy_preload(steps: Steps, *, offline: bool) -> dict[str, bytes]:
+def legacy_preload(steps: Steps, target: Target, *, offline: bool) -> dict[str, bytes]:
     """A dd that a loader links at run time, and the library to put before it.
 
     glibc of today refuses 2.4; Debian's musl runs there: it takes modify_ldt
-    where there is no set_thread_area. Returns the guest's files by name.
+    where there is no set_thread_area. On 2.2 before.c goes before musl's loader
+    and makes the two calls that are missing. Returns the guest's files by name.
     """
     apt = Apt(steps, "bookworm", "i386", offline=offline)
     packages = apt.fetch(["musl", "musl-dev"])
     cc = compiler()
-    key = digest([compiler_version(cc), sources_digest("guest/legacy/musl", "legacy"),
+    key = digest([compiler_version(cc), sources_digest("guest/legacy", "legacy"),
                   Path(__file__).read_bytes(), *(p.version for p in packages)])  # fmt: skip
     folder = cache_folder() / "programs" / f"legacy-musl-{key}"
     with lock("programs"):
         if not folder.exists():
-            with steps.step("compile dd and the preload library (2.4, musl)"), fill(folder) as new:
+            with steps.step("compile dd and the preload library (musl)"), fill(folder) as new:
                 root = new / "musl"
                 for package in packages:
                     unpack(steps, package, root, lambda name: not name.startswith("usr/share"))
@@ -119,14 +118,24 @@ def legacy_preload(steps: Steps, *, offline: bool) -> dict[str, bytes]:
                 preload: list[str | Path] = [
                     "-shared", "-fPIC", "-o", new / "libsysenter.so", NATIVE / "legacy/preload.c",
                 ]  # fmt: skip
-                for name, options in (("dd", dd), ("libsysenter.so", preload)):
+                before: list[str | Path] = [
+                    *_GUEST_OPTIONS, "-Wl,-Ttext-segment=0x50000000", "-o", new / "before",
+                    NATIVE / "guest/legacy/musl/before.c",
+                ]  # fmt: skip
+                for name, options in (
+                    ("dd", [*common, *dd]), ("libsysenter.so", [*common, *preload]), ("before", before),
+                ):  # fmt: skip
                     run_command(
-                        steps, [cc, *common, *options], what=f"compile {name} against musl", timeout=60,
+                        steps, [cc, *options], what=f"compile {name} against musl", timeout=60,
                         hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
                     )  # fmt: skip
+    musl = (folder / "musl/lib" / _MUSL / "libc.so").read_bytes()
+    loader = {_MUSL_LOADER: musl}
+    if not _has_mmap2(target):
+        loader = {_MUSL_LOADER: (folder / "before").read_bytes(), "lib/libc.so": musl}
     return {
-        _MUSL_LOADER: (folder / "musl/lib" / _MUSL / "libc.so").read_bytes(),
-        "bin/dd": (folder / "dd").read_bytes(), "lib/libsysenter.so": (folder / "libsysenter.so").read_bytes(),
+        **loader, "bin/dd": (folder / "dd").read_bytes(),
+        "lib/libsysenter.so": (folder / "libsysenter.so").read_bytes(),
     }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ class Legacy(Kernel):
             for at in range(start, start + PAGE, 4):
                 memory.write(at, (at ^ 0x12000000) & 0x3FFFFFFF)
         memory.add("sys_call_table", Area.CONSTANT, _TABLE, 4 * self.numbers)
-        memory.add("sysenter_slow_call", Area.CONSTANT, _SLOW_CALL, self.numbers)
+        memory.add("sysenter_slow_call", Area.CONSTANT, _SLOW_CALL, 4 * self.numbers)
         memory.add("task[]", Area.CONSTANT, _TASK_ARRAY, 64)
         memory.seal()
         memory.add("the text", Area.TEXT, _TEXT, len(code))
@@ -112,7 +112,7 @@ class Legacy(Kernel):
         self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
         for number in range(self.numbers):
             memory.write(_TABLE + 4 * number, _BODY_AT + 16 * number)
-            memory.write(_SLOW_CALL + number, self.slow(number), 1)
+            memory.write(_SLOW_CALL + 4 * number, self.slow(number))
         for number, start in enumerate(self.tasks_at):
             memory.write(_TASK_ARRAY + 4 * number, start)
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
@@ -204,7 +204,8 @@ class Legacy(Kernel):
         return 0 if selector in (USER_DS, USER_DS & ~3, USER_CS, KERNEL_DS, KERNEL_CS) else None
 
     def segment_usable(self, cpu: Cpu, name: str) -> bool:
-        return name in ("fs", "gs") or cpu.segments[name] == KERNEL_DS
+        # set_fs() is no segment on these kernels, and both are flat and writable
+        return name in ("fs", "gs") or cpu.segments[name] in (KERNEL_DS, USER_DS)
 
     def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
         page = linear & -PAGE
@@ -219,6 +220,7 @@ class Legacy(Kernel):
 
     def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
         region = self.memory.at(linear)
+        self.tasks[cpu.task].reloaded |= linear == self.program.symbols["sysenter_user_ds"]
         if access.write and region is not None and linear >= TASK_SIZE:
             symbols = self.program.symbols
             if region.area is Area.TEXT:
@@ -361,7 +363,7 @@ class Legacy(Kernel):
             return "segv"
         if self.fetched(task, call.ebp) is None:
             return "efault"
-        slow = call.eax >= self.numbers or self.slow(call.eax)
+        slow = call.eax >= self.numbers or self.slow(call.eax) or call.segments[:2] != (USER_DS, USER_DS)
         return "declined" if call.flags & TF or slow or call.work else "fast"
 
     # -- the kernel's functions ------------------------------------------------------------
@@ -428,18 +430,16 @@ class Legacy(Kernel):
         if cpu.registers[ESP] != frame - 4:
             raise Broken("hand-over", f"esp = {cpu.registers[ESP]:#x} at {where}, should be {frame - 4:#x}")
         ebx, ecx, edx, esi, edi = call.registers
-        ds, es = call.segments[:2]
         self._slots(task, frame, {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi,
                                   "EBP": self.fetched(task, call.ebp) or 0}, where, "arguments")  # fmt: skip
-        self._slots(
-            task, frame, {"EAX": call.eax, "ORIG_EAX": call.eax, "DS": ds, "ES": es, **self._user_half(task)}, where
-        )
+        self._slots(task, frame, {"ORIG_EAX": call.eax, **self._user_half(task)}, where)
         task.bodies += 1
         words = f"{where} runs"
         if call.sleeps:
             words += f", sleeps and wakes on {'another' if call.sleeps == 'other' else 'the same'} CPU"
             self.switch(task, cpu, call.sleeps == "other")
             cpu = self.cpus[task.cpu]
+            cpu.segments["ds"] = cpu.segments["es"] = KERNEL_DS  # switch_to() keeps those of whoever ran last
         if call.pending:
             self.set_field(task.number, "TASK_NEED_RESCHED" if call.pending & 1 else "TASK_SIGPENDING", 1)
             task.exit_required = True
@@ -466,7 +466,7 @@ class Legacy(Kernel):
             if cpu.registers[number] != wanted[number]:
                 raise Broken("back", f"{name} = {cpu.registers[number]:#x} at {where}, should be {wanted[number]:#x}")
         for name, selector in zip(("ds", "es"), call.segments, strict=False):
-            if cpu.segments[name] != selector and (task.ldt or cpu.segments[name]):
+            if cpu.segments[name] != selector:
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} at {where}, was {selector:#x}")
         if cpu.flags & (TF | 0x3000 | NT | 0x40000 | 0x400):
             raise Broken("flags", f"EFLAGS = {cpu.flags:#x} at {where}")
@@ -564,8 +564,10 @@ class Legacy(Kernel):
         if cpu.flags & mask != (call.flags | FIXED) & mask:
             raise Broken("back", f"EFLAGS = {cpu.flags:#x} after SYSEXIT, was {call.flags:#x}")
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
-            if cpu.segments[name] != selector and (task.ldt or cpu.segments[name]):
+            if cpu.segments[name] != selector:
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} after SYSEXIT, was {selector:#x}")
+        if task.reloaded and not (call.sleeps or call.tracing or task.work_seen):
+            raise Broken("fast", "the exit loads segments that are there")
         self.counted(task)
         if task.exit_required:
             raise Broken("work", "a signal, reschedule or bottom half waits, and the call returns by SYSEXIT")
@@ -642,7 +644,8 @@ _FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x40
 _STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _ABSENT + 0x1000,
            _TOP + 0xFFC,
            _TOP + 0xFFD, _TOP + 0x1000, 0xFF001F00, 0xC0801F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
-_SEGMENTS = (0, 0x23, USER_DS, 0x07, 0x0F, 0x17, 0x1F)
+_SEGMENTS = (0, 0x23, USER_DS, USER_DS & ~3, 0x07, 0x0F, 0x17, 0x1F)
+_DATA = (*_SEGMENTS, *(USER_DS,) * 20)
 
 
 def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
@@ -693,7 +696,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
             calls.append(Call(
                 eax=rng.randrange(offsets["NR_CALLS"] + 8), registers=(r[0], r[1], r[2], r[3], r[4]), result=r[5],
                 ebp=rng.choice(_STACKS) if rng.random() < 0.4 else _STACK + 4 + rng.randrange(0x1FF0), flags=flags,
-                segments=(rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
+                segments=(rng.choice(_DATA), rng.choice(_DATA), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
                 work=int(rng.random() < 0.1), pending=rng.choice((0, 0, 0, 1, 2)),
                 tracing=rng.choice((0, 0, 0, 0x10)), sleeps=rng.choice(("", "", "same", "other")),
                 vm86=rng.random() < 0.04,

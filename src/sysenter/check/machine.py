@@ -70,6 +70,7 @@ class Task:
     struck: bool = False  # an NMI came at the end of the stack of a vm86 task
     moved: bool = False  # has been on another CPU in this call
     cleared: bool = False  # branch history
+    reloaded: bool = False  # its data segments were loaded at the exit
     flush_due: bool = False  # of the user's PCID
 
     @property

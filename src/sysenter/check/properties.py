@@ -29,7 +29,7 @@ _ALL = (
     Property("stack top", "nothing is read back from below the stack pointer",
              "an interrupt overwrites everything below esp, and on i386 an NMI or #DB",
              "SDM Vol. 3A, 6.12.1; the kernel has no red zone"),
-    Property("segments", "ds, es and fs are the kernel's before memory is touched through them",
+    Property("segments", "ds, es and fs are the kernel's, or as flat, before memory is touched through them",
              "the caller's may be null, or any base in its LDT",
              "SDM Vol. 2B, SYSENTER (DS, ES, FS, GS not loaded); CVE-2014-9090 for what LDT segments do"),
     Property("direction", "the direction flag is clear in kernel C",

@@ -36,8 +36,16 @@ class LegacyOutput:
         return [record for record in self.records if record.get("event") == name]
 
     def result(self, step: int) -> int:
-        """What the plan's line `step` (from 1) returned: 0, or a negative error."""
-        return next(int(r["result"]) for r in self.events("done") if r["step"] == step)
+        """What the plan's line `step` (from 1) returned: 0, or a negative error.
+
+        Raises LookupError with the log's end if the guest never came there, as
+        behind a load that failed.
+        """
+        for record in self.events("done"):
+            if record["step"] == step:
+                return int(record["result"])
+        said = " | ".join(self.console.splitlines()[-5:])
+        raise LookupError(f"the guest never did step {step} of its plan; its kernel's last words: {said}")
 
     def bad_lines(self) -> list[str]:
         """The lines of the kernel's log that say something went wrong."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from sysenter.errors import SysenterError
@@ -13,11 +14,12 @@ from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, S
 from sysenter.steps import Steps
 from sysenter.target.symbols import parse_system_map
 
-__all__ = ["WAYS", "load_command", "measure_legacy", "still_there"]
+__all__ = ["WAYS", "load_command", "measure_legacy", "still_there", "without_jumps"]
 
 WAYS = ("cruel", "gentle", "gentle-global", "tss", "entry=auto", "entry=sysenter", "entry=syscall")
 _PINGPONG = 1500  # rounds of a byte to and fro
 _PROC = "/proc/sysenter"
+_LONGEST = 3600.0  # seconds; no run of dd takes as long
 
 
 def load_command(option: str | None) -> str:
@@ -126,6 +128,21 @@ def _switches(timed: LegacyOutput) -> tuple[SwitchCost, ...]:
     return tuple(SwitchCost(path, loaded, min(times)) for (path, loaded), times in kinds.items())
 
 
+def without_jumps(runs: tuple[DdRuns, ...]) -> tuple[DdRuns, ...]:
+    """The rounds in which each path has a time that can be one.
+
+    Where the host is busy these kernels lose ticks, and their clock may go back
+    while dd runs. Raises SysenterError if no round is left.
+    """
+    kept = [i for i in range(len(runs[0].seconds)) if all(0 < r.seconds[i] < _LONGEST for r in runs)]
+    if not kept:
+        raise SysenterError("the guest's clock went back in every round", hint="the host is too busy: run it again")
+    return tuple(
+        replace(r, seconds=tuple(r.seconds[i] for i in kept), fast_calls=tuple(r.fast_calls[i] for i in kept))
+        for r in runs
+    )
+
+
 def measure_legacy(
     steps: Steps, guest: LegacyGuest, *, way: str | None, rounds: int, count: int, block: int = 1,
     preload: Mapping[str, bytes] | None = None, no_preload: str = "",
@@ -178,25 +195,25 @@ def measure_legacy(
     return Measurement(
         release=target.release, arch=target.arch, cpu=target.cpu, accelerator="tcg", cpus=target.cpus,
         sock_register=target.guard.sock_register, accepted=True, calls=_costs(counted, counting, timed, timing),
-        dd=tuple(
+        dd=without_jumps(tuple(
             DdRuns(
                 path, block, count,
                 tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
                 tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
             )
             for index, path in enumerate(PATHS)
-        ),
+        )),
         fast_table=int(_proc_value(timed, "table")), toll=_toll(counted, counting),
         registers_restored=bool(peeks) and peeks[:half] == peeks[half:] and offs[0] == offs[1],
         stock_after_unload=bool(_calls(timed, timing, "count int80")),
         log=tuple(timed.bad_lines() + counted.bad_lines()),
         way=_proc_value(timed, "way"), switches=_switches(timed),
-        preload=tuple(
+        preload=without_jumps(tuple(
             DdRuns(
                 path, block, count, tuple(programs[index::2]),
                 tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
             )
             for index, path in enumerate(("int80", "fast"))
-        ) if preload else (),
+        )) if preload else (),
         no_preload=no_preload,
     )  # fmt: skip

@@ -25,6 +25,15 @@
  *	esi	4th		returns: eax result; ecx and edx lost;
  *	edi	5th		esp = ebp as given; the rest as it was
  *
+ * The data segments. User mode has __USER_DS in ds and es but for odd programs,
+ * and the kernel's own __KERNEL_DS is no better: both are flat, writable data.
+ * So they are looked at and not loaded, and the body has the caller's. Whoever
+ * holds others is sent to the kernel's int 0x80 entry, and until that is decided
+ * memory is reached through %ss. 2.2 and 2.4 have the user's address limit in
+ * task_struct (set_fs()), never in a segment; interrupts and faults give back
+ * the segments they found; but a switch of tasks does not, so a task that slept
+ * may come back with __KERNEL_DS in both: the exit looks again.
+ *
  * The text between sysenter_text and sysenter_text_end is copied to a page of
  * the direct mapping before use: module text lies in vmalloc space, whose page
  * directory entries 2.4 fills in by page fault, and the first instructions
@@ -55,6 +64,11 @@
    a call from user mode always starts at the very bottom of the task's stack,
    so current is %esp - (THREAD_BYTES - PT_SIZE). */
 #define CURRENT(member)	(member - THREAD_BYTES + PT_SIZE)(%esp)
+
+/* xes, xds and eax of pt_regs: filled where somebody reads them, on the slow
+   ways. Till then they hold what the last entry from user mode left, or words
+   of an interrupt's frame in this text: nothing that user mode does not know. */
+#define UNFILLED	12
 
 /* The last four bytes of the instruction before this are an address in here. */
 #define SELF_REFERENCE	9: .section .data; .long 9b-4; .text
@@ -211,11 +225,45 @@ sysenter_filled:
 	pushl	%ebx				# pt_regs->ebx
 	.endm
 
-	.macro	LOAD_KERNEL_SEGMENTS
-	mov	%ss:sysenter_kernel_ds,%ds
+	/* from memory: no register to spare */
+	.macro	LOAD_SEGMENTS
+	mov	%ss:sysenter_user_ds,%ds
 	SELF_REFERENCE
-	mov	%ss:sysenter_kernel_ds,%es
+	mov	%ss:sysenter_user_ds,%es
 	SELF_REFERENCE
+	.endm
+
+	/* What is to be seen of the exit's work, in %ecx. A bottom half that is
+	   switched off is no work. */
+	.macro	EXIT_WORK
+#if LINUX_2_2
+	movl	kernel_bh_mask,%ecx
+	andl	kernel_bh_active,%ecx
+	orl	CURRENT(TASK_NEED_RESCHED),%ecx
+#else
+	movl	CURRENT(TASK_NEED_RESCHED),%ecx
+#endif
+	orl	CURRENT(TASK_SIGPENDING),%ecx
+	.endm
+
+	/* Odd segments; calls that rewrite pt_regs or copy it, which need IRET
+	   and a whole EFLAGS; a traced task, that has its tracer asked. */
+	.macro	JUMP_IF_NOT_FAST where
+	cmpl	$NR_CALLS,%eax
+	jae	\where
+	movl	%ds,%ecx
+	movl	%es,%edx
+	shll	$16,%edx
+	leal	-(USER_DS_SEL << 16 | USER_DS_SEL)(%ecx,%edx),%ecx
+	orl	%ss:sysenter_slow_call(,%eax,4),%ecx
+#ifdef TRACE_IS_PTRACE
+	orl	CURRENT(TASK_TRACE),%ecx	# any PT_ bit: all rare
+	jne	\where
+#else
+	jne	\where
+	testb	$TRACE_MASK,CURRENT(TASK_TRACE)
+	jne	\where
+#endif
 	.endm
 
 /* ------------------------------------------------------------------------
@@ -231,75 +279,45 @@ sysenter_entry_\way:
 	SANE_FLAGS
 10:	pushl	-4(%ebp)			# pt_regs->eip
 	pushl	%eax				# pt_regs->orig_eax
-	pushl	%es				# pt_regs->xes
-	pushl	%ds				# pt_regs->xds
-	pushl	%eax				# pt_regs->eax
+	subl	$UNFILLED,%esp			# pt_regs->xes, xds, eax
 11:	pushl	(%ebp)				# pt_regs->ebp, 6th argument
 	PUSH_REST_BELOW_EAX
-	LOAD_KERNEL_SEGMENTS
 	COUNT_CALL_\way
-	cmpl	$NR_CALLS,%eax
-	jae	sysenter_decline
-	/* Calls that rewrite pt_regs or copy it need IRET and a whole EFLAGS;
-	   a traced task has its tracer asked. */
-#ifdef TRACE_IS_PTRACE
-	movb	sysenter_slow_call(%eax),%cl
-	orb	CURRENT(TASK_TRACE),%cl		# any PT_ bit: all rare
-	jne	sysenter_decline
-#else
-	cmpb	$0,sysenter_slow_call(%eax)
-	jne	sysenter_decline
-	testb	$TRACE_MASK,CURRENT(TASK_TRACE)
-	jne	sysenter_decline
-#endif
+	JUMP_IF_NOT_FAST sysenter_decline
 	call	*kernel_sys_call_table(,%eax,4)
 	.globl	sysenter_called_\way
 sysenter_called_\way:
 
 	/* The kernel's own exit, and nothing less: work that was put off until
-	   now is not found again before the next interrupt. */
-#if LINUX_2_2
-	movl	kernel_bh_active,%ecx
-	orl	CURRENT(TASK_NEED_RESCHED),%ecx
-	orl	CURRENT(TASK_SIGPENDING),%ecx
-	jne	17f
-16:
-#else
+	   now is not found again before the next interrupt. Nothing in the
+	   kernel changes ds and leaves es, so one of them tells. */
+#if !LINUX_2_2
 	cli					# the tests and SYSEXIT are one
 	CHECK_SOFTIRQ
-	movl	CURRENT(TASK_NEED_RESCHED),%ecx
-	orl	CURRENT(TASK_SIGPENDING),%ecx
-	jne	sysenter_exit_work
 #endif
+	movl	%ds,%ecx
+	xorl	$USER_DS_SEL,%ecx
+#if LINUX_2_2
+	orl	kernel_bh_active,%ecx
+#endif
+	orl	CURRENT(TASK_NEED_RESCHED),%ecx
+	orl	CURRENT(TASK_SIGPENDING),%ecx
+	jne	13f
 
 	/* ebx, esi, edi and ebp are as they were: C keeps them. */
-	movl	PT_EIP(%esp),%edx
+12:	movl	PT_EIP(%esp),%edx
 	movl	PT_OLDESP(%esp),%ecx
-12:	mov	PT_DS(%esp),%ds
-13:	mov	PT_ES(%esp),%es
 	pushl	PT_EFLAGS(%esp)			# as the caller had it, IF off
 	popfl
 	sti					# on after the next instruction
 	SYSEXIT
 
-	/* The LDT may have changed under the caller's segments. */
-14:	movl	$0,PT_DS(%esp)
-	jmp	12b
-15:	movl	$0,PT_ES(%esp)
-	jmp	13b
-#if LINUX_2_2
-	/* A bottom half that is switched off is no work. */
-17:	movl	kernel_bh_mask,%ecx
-	andl	kernel_bh_active,%ecx
-	orl	CURRENT(TASK_NEED_RESCHED),%ecx
-	orl	CURRENT(TASK_SIGPENDING),%ecx
+13:	EXIT_WORK
 	jne	sysenter_exit_work
-	jmp	16b
-#endif
+	LOAD_SEGMENTS
+	jmp	12b
 	FIXUP(10b, sysenter_bad_stack)
 	FIXUP(11b, sysenter_bad_argument)
-	FIXUP(12b, 14b)
-	FIXUP(13b, 15b)
 
 /* The same call with TF set, from sysenter_debug: TF goes into the frame and
    the kernel's int 0x80 entry does the rest, so a debugger sees what it always
@@ -341,9 +359,9 @@ sysenter_trapped_\way:
 #ifdef SYSENTER_SMP
 	movl	CURRENT(TASK_CPU),%edx
 	shll	$COUNT_SHIFT,%edx
-	incl	sysenter_counts(%edx)
+	incl	%ss:sysenter_counts(%edx)
 #else
-	incl	sysenter_counts
+	incl	%ss:sysenter_counts
 #endif
 	.endm
 	ENTRY_FROM_USER cruel, cruel
@@ -370,8 +388,8 @@ sysenter_gdt_mark:
 	jmp	sysenter_filled
 #endif
 
-/* A whole pt_regs is pushed and the call not made: unwind to what int 0x80
-   leaves for its handler, and go there. */
+/* pt_regs is pushed and the call not made: unwind to what int 0x80 leaves for
+   its handler, and go there. The segments are the caller's. */
 sysenter_decline:
 	COUNT_SLOW(SLOW_DECLINED)
 	orl	$EFLAGS_IF,PT_EFLAGS(%esp)
@@ -381,25 +399,19 @@ sysenter_decline:
 	popl	%esi
 	popl	%edi
 	popl	%ebp				# 6th argument, where int 0x80 has it
-	popl	%eax
-20:	popl	%ds
-21:	popl	%es
-	addl	$4,%esp				# orig_eax: it pushes its own
+	addl	$UNFILLED,%esp
+	popl	%eax				# orig_eax: it pushes its own
 sysenter_to_system_call:
 	pushl	$kernel_system_call
 	ret
-22:	movl	$0,(%esp)
-	jmp	20b
-23:	movl	$0,(%esp)
-	jmp	21b
-	FIXUP(20b, 22b)
-	FIXUP(21b, 23b)
 
 /* The call is made and something waits: a reschedule, a signal, a bottom
    half. Result in %eax. */
 sysenter_exit_work:
 	movl	%eax,PT_EAX(%esp)
 	COUNT_SLOW(SLOW_EXIT)
+	movl	$USER_DS_SEL,PT_DS(%esp)	# others are declined
+	movl	$USER_DS_SEL,PT_ES(%esp)
 	/* C may use its argument slots as it likes; these it gave back. */
 	movl	%ebx,PT_EBX(%esp)
 	movl	%esi,PT_ESI(%esp)
@@ -426,7 +438,7 @@ sysenter_trapped:
 /* No 6th argument at (%ebp): -EFAULT, as for any bad pointer. pt_regs is
    pushed down to eax. */
 sysenter_bad_argument:
-	addl	$16,%esp			# eax, ds, es, orig_eax
+	addl	$UNFILLED + 4,%esp		# and orig_eax
 sysenter_no_argument:
 	pushl	$-1				# pt_regs->orig_eax: no restart
 	pushl	%es				# pt_regs->xes
@@ -434,7 +446,7 @@ sysenter_no_argument:
 	pushl	$MINUS_EFAULT			# pt_regs->eax
 	pushl	%ebp				# pt_regs->ebp
 	PUSH_REST_BELOW_EAX
-	LOAD_KERNEL_SEGMENTS
+	LOAD_SEGMENTS
 	COUNT_SLOW(SLOW_FAULT)
 	jmp	sysenter_leave
 
@@ -449,7 +461,7 @@ sysenter_bad_stack:
 	pushl	%eax				# pt_regs->eax
 	pushl	%ebp				# pt_regs->ebp
 	PUSH_REST_BELOW_EAX
-	LOAD_KERNEL_SEGMENTS
+	LOAD_SEGMENTS
 	COUNT_SLOW(SLOW_FAULT)
 sysenter_signal:
 	movl	$sysenter_segv,%eax
@@ -480,7 +492,7 @@ sysenter_vm86:
 	pushl	%ebp				# pt_regs->ebp
 	PUSH_REST_BELOW_EAX
 	SANE_FLAGS
-	LOAD_KERNEL_SEGMENTS
+	LOAD_SEGMENTS
 	xorl	%edx,%edx			# as an interrupt from vm86 mode
 	movl	%edx,%fs
 	movl	%edx,%gs
@@ -621,7 +633,7 @@ sysenter_to_kernel_nmi:
 /* Written through the copy, but for the first; here so that no page fault can
    come of them. */
 	.align	4
-sysenter_kernel_ds:		.long KERNEL_DS_SEL
+sysenter_user_ds:		.long USER_DS_SEL
 	.globl	sysenter_kernel_debug, sysenter_kernel_nmi, sysenter_gdt
 	.globl	sysenter_entry_stack_low, sysenter_entry_stack_high
 sysenter_kernel_debug:		.long 0

@@ -94,7 +94,7 @@ int sysenter_is_in_copy(unsigned long address)
 /* Calls that entry.S sends to the kernel's own entry: what takes, copies or
    rewrites pt_regs, and numbers that were not there to be looked at. */
 #define KNOWN_CALLS 222
-unsigned char sysenter_slow_call[NR_syscalls];
+unsigned long sysenter_slow_call[NR_syscalls];
 static const unsigned char takes_pt_regs[] = {
 	2 /* fork */, 11 /* execve */, 110 /* iopl */, 113 /* vm86old */,
 	119 /* sigreturn */, 120 /* clone */, 166 /* vm86 */,
@@ -224,7 +224,8 @@ static void report_cpu(void *unused)
 		r->flat[i] = (sysenter_gdt_table[(__KERNEL_CS >> 3) + i].a
 			      == 0x0000ffff)
 			&& (sysenter_gdt_table[(__KERNEL_CS >> 3) + i].b
-			    & 0xffcff4ff) == 0x00cf9000 + (i >= 2 ? 0x6000 : 0);
+			    & 0xffcffeff) == 0x00cf9200
+			+ (i >= 2 ? 0x6000 : 0) + (i % 2 ? 0 : 0x0800);
 	r->tss = this_tss();
 	r->tss_esp0 = ((unsigned long *)r->tss)[1];
 	tables[THIS_CPU].tss = r->tss;
@@ -509,7 +510,7 @@ static int go_on(void)
 #endif
 		}
 		if (--tries == 0)
-			return -EBUSY;
+			REFUSE("the other processors cannot be held\n");
 		schedule();
 	}
 #if LINUX_2_2
@@ -566,11 +567,12 @@ static int go_off(void)
 	return 0;
 }
 
-/* Asked by delete_module in place of the use count; a yes is followed by
-   cleanup_module at once, with nothing in between that could load it again. */
+/* Asked by delete_module in place of the use count, which here tells how many
+   have /proc/sysenter open; a yes is followed by cleanup_module at once, with
+   nothing in between that could load it again. */
 static int can_unload(void)
 {
-	return go_off();
+	return GET_USE_COUNT(&__this_module) ? -EBUSY : go_off();
 }
 
 /* ---- /proc/sysenter ------------------------------------------------------ */
@@ -631,6 +633,31 @@ static int read_proc(char *page, char **start, off_t off, int count, int *eof,
 	*start = page + off;
 	len -= off;
 	return len > count ? count : len;
+}
+
+/* Who has the file open will come back to read_proc. */
+#if LINUX_2_2
+static void count_reader(struct inode *inode, int opened)
+{
+	if (opened)
+		MOD_INC_USE_COUNT;
+	else
+		MOD_DEC_USE_COUNT;
+}
+#endif
+
+static void show_report(void)
+{
+	struct proc_dir_entry *proc = create_proc_entry("sysenter", 0444, NULL);
+
+	if (!proc)
+		return;
+#if LINUX_2_2
+	proc->fill_inode = count_reader;
+#else
+	proc->owner = &__this_module;
+#endif
+	proc->read_proc = read_proc;
 }
 
 /* ---- the guard ----------------------------------------------------------- */
@@ -844,7 +871,8 @@ static int copy_text(void)
 						      BLOCK_ORDER)) != 0)
 		memset((void *)block, 0, BLOCK_BYTES);
 	if (!text_page || (uses_block() && !block))
-		return -ENOMEM;
+		REFUSE("no memory for a page%s\n",
+		       uses_block() ? " and 64 KB in one piece" : "");
 	memset((void *)text_page, 0xcc, PAGE_SIZE);
 	memcpy((void *)text_page, sysenter_text, size);
 	delta = text_page - (unsigned long)sysenter_text;
@@ -929,31 +957,29 @@ static void choose_slow_calls(void)
 {
 	int i;
 
-	memset(sysenter_slow_call, 1, sizeof(sysenter_slow_call));
-	memset(sysenter_slow_call, 0, KNOWN_CALLS);
+	for (i = 0; i < NR_syscalls; i++)
+		sysenter_slow_call[i] = i >= KNOWN_CALLS;
 	for (i = 0; i < sizeof(takes_pt_regs); i++)
 		sysenter_slow_call[takes_pt_regs[i]] = 1;
 }
 
 int init_module(void)
 {
-	struct proc_dir_entry *proc;
 	int error;
 
 	if ((error = check_cpus()) != 0 || (error = check_kernel()) != 0
 	    || (error = choose_way()) != 0)
 		return error;
 	choose_slow_calls();
-	proc = create_proc_entry("sysenter", 0444, NULL);
 	if ((error = copy_text()) != 0 || (error = go_on()) != 0) {
-		if (proc)
-			remove_proc_entry("sysenter", NULL);
 		free_copy();
 		return error;
 	}
-	if (proc)
-		proc->read_proc = read_proc;
+	show_report();
 	__this_module.can_unload = can_unload;
+	/* A kernel that looks for modules to reap asks can_unload, and may then
+	   let this one be: it would stay, and be off. */
+	__this_module.flags &= ~MOD_AUTOCLEAN;
 	printk(KERN_INFO NAME "%s, way %s, %d processor%s, entry at 0x%08lx\n",
 	       UTS_RELEASE, way_names[chosen], CPUS, CPUS == 1 ? "" : "s",
 	       entry_point);

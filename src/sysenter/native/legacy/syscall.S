@@ -62,29 +62,24 @@ sysenter_syscall_entry:
 	addl	$INT80_BYTES,%ecx
 	pushl	%ecx				# pt_regs->eip
 	pushl	%eax				# pt_regs->orig_eax
-	pushl	%es				# pt_regs->xes
-	pushl	%ds				# pt_regs->xds
-	pushl	%eax				# pt_regs->eax
+	subl	$UNFILLED,%esp			# pt_regs->xes, xds, eax
 60:	pushl	4(%ebp)				# pt_regs->ebp, 6th argument
 	pushl	%edi				# pt_regs->edi
 	pushl	%esi				# pt_regs->esi
 	pushl	%edx				# pt_regs->edx
 61:	pushl	(%ebp)				# pt_regs->ecx, 2nd argument
 	pushl	%ebx				# pt_regs->ebx
-	LOAD_KERNEL_SEGMENTS
-	cmpl	$NR_CALLS,%eax
-	jae	sysenter_decline
-	movb	sysenter_slow_call(%eax),%cl
-	orb	CURRENT(TASK_TRACE),%cl
-	jne	sysenter_decline
+	JUMP_IF_NOT_FAST sysenter_decline
 	call	*kernel_sys_call_table(,%eax,4)
 	.globl	sysenter_called_syscall
 sysenter_called_syscall:
 	cli					# the tests and SYSRET are one
 	CHECK_SOFTIRQ
-	movl	CURRENT(TASK_NEED_RESCHED),%ecx
+	movl	%ds,%ecx
+	xorl	$USER_DS_SEL,%ecx
+	orl	CURRENT(TASK_NEED_RESCHED),%ecx
 	orl	CURRENT(TASK_SIGPENDING),%ecx
-	jne	sysenter_exit_work
+	jne	65f
 
 	/* From the window's end the task gates come back here: nothing of the
 	   frame is lost. */
@@ -92,8 +87,6 @@ sysenter_called_syscall:
 sysenter_syscall_leave:
 	movl	PT_EIP(%esp),%ecx
 	movl	PT_OLDESP(%esp),%ebp
-62:	mov	PT_DS(%esp),%ds
-63:	mov	PT_ES(%esp),%es
 	movl	%ecx,%edx			# nothing the kernel had in it
 	pushl	PT_EFLAGS(%esp)			# as the caller had it, IF off
 	popfl
@@ -101,16 +94,14 @@ sysenter_syscall_leave:
 sysenter_sysret:
 	SYSRET					# IF on
 
-64:	movl	$0,PT_DS(%esp)
-	jmp	62b
-65:	movl	$0,PT_ES(%esp)
-	jmp	63b
+65:	EXIT_WORK
+	jne	sysenter_exit_work
+	LOAD_SEGMENTS
+	jmp	sysenter_syscall_leave
 66:	addl	$16,%esp			# edx, esi, edi, ebp
 	jmp	sysenter_bad_argument
 	FIXUP(60b, sysenter_bad_argument)
 	FIXUP(61b, 66b)
-	FIXUP(62b, 64b)
-	FIXUP(63b, 65b)
 
 /* The same call with TF set, from the task of #DB, %esp = esp0. */
 	.globl	sysenter_syscall_trapped

@@ -30,7 +30,6 @@
 #define THREAD_BYTES 8192
 #define USER_LIMIT -1073741824
 #define KERNEL_CS_SEL 16
-#define KERNEL_DS_SEL 24
 #define USER_CS_SEL 35
 #define USER_DS_SEL 43
 #define NR_CALLS 270

@@ -14,6 +14,8 @@
 enum { EFLAGS_TF = 1 << 8, EFLAGS_IF = 1 << 9, EFLAGS_DF = 1 << 10,
        EFLAGS_IOPL = 3 << 12, EFLAGS_NT = 1 << 14, EFLAGS_AC = 1 << 18, EFLAGS_ID = 1 << 21 };
 
+enum { USER_DS = 0x2b };
+
 static long parent;
 static volatile int signals;
 
@@ -240,6 +242,32 @@ static void case_segments(void)
 			 : "0" (NR_getppid), "b" (0)
 			 : "ecx", "edx", "memory", "cc");
 	CHECK(r == parent && ds == 0 && es == 0);
+}
+
+/* Whoever entered by int 0x80 leaves the kernel's segments to the next task
+   that the processor goes on with, which may be in the middle of a fast call. */
+static void case_segments_slept(void)
+{
+	long ten_ms[] = { 0, 10000000 };
+	int others[4], i;
+	u32 ds, es;
+
+	for (i = 0; i < 4; i++)
+		if ((others[i] = forked()) == 0)
+			for (;;)
+				int80(NR_sched_yield, 0, 0, 0);
+	for (i = 0; i < 10; i++) {
+		fast(NR_nanosleep, (long)ten_ms, 0, 0);
+		__asm__ volatile("movl %%ds,%0\n\tmovl %%es,%1"
+				 : "=r" (ds), "=r" (es));
+		if (ds != USER_DS || es != USER_DS)
+			break;
+	}
+	for (i = 0; i < 4; i++) {
+		int80(NR_kill, others[i], SIGKILL, 0);
+		wait_for(others[i]);
+	}
+	CHECK(ds == USER_DS && es == USER_DS);
 }
 
 /* ds and es with a base and a limit the kernel must not run on */
@@ -551,7 +579,7 @@ static void vm86_monitor(int sig)
 	CHECK(!((flags | context[CONTEXT_EFLAGS])
 		& (EFLAGS_IOPL | EFLAGS_NT)));
 	CHECK(monitor_esp - context[CONTEXT_ESP] + 512 < 1024);
-	CHECK(context[CONTEXT_SS] == 0x2b);
+	CHECK(context[CONTEXT_SS] == USER_DS);
 	int80(NR_exit, 0, 0, 0);
 }
 
@@ -666,6 +694,7 @@ static const struct {
 	{ "fresh-stack", case_fresh_stack, OK },
 	{ "six-arguments", case_six_arguments, OK },
 	{ "segments", case_segments, OK },
+	{ "segments-slept", case_segments_slept, OK },
 	{ "ldt-data", case_ldt_data, OK },
 	{ "code-16bit", case_code_16bit, OK },
 	{ "interrupted", case_interrupted, OK },

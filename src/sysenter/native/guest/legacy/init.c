@@ -171,6 +171,24 @@ static int off(int argc, char **argv)
 	return SIGNALED(status[0]) && SIGNALED(status[1]) ? 0 : -EINVAL;
 }
 
+/* hold FILE: open it, until `release` reads and closes it */
+static long held_file;
+
+static int hold(int argc, char **argv)
+{
+	held_file = argc == 2 ? int80(NR_open, (long)argv[1], 0, 0) : -EINVAL;
+	return held_file < 0 ? held_file : 0;
+}
+
+static int release(int argc, char **argv)
+{
+	char bytes[16];
+	long n = int80(NR_read, held_file, (long)bytes, sizeof(bytes));
+
+	int80(NR_close, held_file, 0, 0);
+	return n > 0 ? 0 : -EINVAL;
+}
+
 static int uname_release(int argc, char **argv)
 {
 	char names[6][65];
@@ -194,6 +212,7 @@ static const struct {
 	{ "cat", cat, 0 }, { "peek", peek, 0 }, { "run", run, 0 },
 	{ "off", off, 0 }, { "uname", uname_release, 0 },
 	{ "sleeper", sleeper, 0 }, { "asleep", asleep, 1 }, { "reap", reap, 0 },
+	{ "hold", hold, 0 }, { "release", release, 0 },
 };
 #define COMMANDS (sizeof(commands) / sizeof(*commands))
 
