@@ -80,11 +80,11 @@ def in_guest(steps: Steps, guest: Guest, module: Module) -> Callable[..., Output
 
     def run(
         task: str, *, files: dict[str, bytes] | None = None, cpus: int = 1, timeout: float = 120, load: bool = True,
-        append: str = "", memory: int = 256,
+        append: str = "", memory: int = 256, cpu: str | None = None,
     ) -> Output:  # fmt: skip
         prologue = "insmod /sysenter.ko || exit 99\n" if load else ""
         everything = {"sysenter.ko": module.module.read_bytes(), **(files or {})}
-        machine = guest.machine(cpus=cpus, append=append, memory=memory)
+        machine = guest.machine(cpu=cpu, cpus=cpus, append=append, memory=memory)
         output = guest.run(steps, prologue + task, everything, what="a test", timeout=timeout, machine=machine)
         assert not is_clean(output.console), output.console
         return output

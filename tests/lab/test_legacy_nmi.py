@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An NMI before the first instruction of the entry, where there is no stack to take it on.
+"""NMIs where the entry has no stack to take them on, and everywhere.
 
-It cannot be hit by chance: QEMU's debugger stub stops the machine at that
-instruction and its monitor injects the NMI.
+The entry's first instructions cannot be hit by chance: QEMU's debugger stub stops
+the machine there and its monitor injects the NMI.
 """
 
 from __future__ import annotations
 
 import re
-import socket
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gdbstub import options as gdb_options
+from gdbstub import stop_at_each
 from legacy_kernels import on_each_kernel, parameters
+from monitor import again_and_again, monitor
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
 from sysenter.measure.legacy import load_command
@@ -23,57 +27,7 @@ from sysenter.steps import Steps
 
 pytestmark = on_each_kernel
 
-
-class _Stub:
-    """The few words of the GDB remote protocol that this takes."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(20)
-        self._socket.connect(str(path))
-        self._data = b""
-
-    def send(self, packet: str) -> None:
-        checksum = sum(packet.encode()) & 0xFF
-        self._socket.sendall(f"${packet}#{checksum:02x}".encode())
-
-    def receive(self) -> str:
-        while True:
-            match = re.match(rb"\+*\$([^#]*)#..", self._data)
-            if match:
-                self._data = self._data[match.end() :]
-                self._socket.sendall(b"+")
-                return match[1].decode()
-            more = self._socket.recv(4096)
-            assert more, "the stub hung up"
-            self._data += more
-
-    def ask(self, packet: str, answer: str) -> None:
-        """Send a packet and wait for an answer that begins so; others in between are late."""
-        self.send(packet)
-        while not self.receive().startswith(answer):
-            pass
-
-    def interrupt(self) -> None:
-        self._socket.sendall(b"\x03")
-        while not self.receive().startswith("T02"):
-            pass
-
-
-def _inject(path: Path, entry: int, offsets: tuple[int, ...], hits: list[int]) -> None:
-    """Stop at entry + each offset, inject an NMI there, go on."""
-    stub = _Stub(path)
-    for offset in offsets:
-        address = f"{entry + offset:x}"
-        stub.ask(f"Z1,{address},1", "OK")
-        stub.ask("c", "T05")
-        hits.append(offset)
-        stub.ask(f"z1,{address},1", "OK")
-        stub.ask("qRcmd," + b"nmi".hex(), "OK")
-        stub.send("c")
-        time.sleep(0.2)
-        stub.interrupt()
-    stub.send("D")
+K6_STYLE = "athlon,-sep,+syscall"  # SYSCALL and no SYSENTER
 
 
 @pytest.fixture(params=parameters(), ids=lambda path: path.parent.name)
@@ -81,27 +35,101 @@ def legacy(request: pytest.FixtureRequest, steps: Steps) -> LegacyGuest:
     return legacy_guest_for(steps, provide(steps, str(request.param), offline=True))
 
 
+class _Injector:
+    """Sends an NMI at the entry + each offset, and at its last instruction, once the guest has told where that is."""
+
+    def __init__(self, folder: Path, offsets: tuple[int, ...], *, at_exit: bool = False) -> None:
+        self._folder, self._offsets, self._at_exit = folder, offsets, at_exit
+        self._thread = threading.Thread(target=lambda: None)
+        self._told: dict[str, int] = {}
+        self.wanted: list[int] = []
+        self.hits: list[int] = []
+
+    @contextmanager
+    def options(self) -> Iterator[tuple[str, ...]]:
+        """QEMU's, while a guest runs."""
+        with monitor(self._folder) as (options, send):
+            self._send = send
+            yield (*gdb_options(self._folder / "gdb"), *options)
+            self._thread.join(60)
+
+    def on_line(self, line: str) -> None:
+        if match := re.search(r"(entry|sysret|steps) (0x)?([0-9a-f]+)", line):
+            self._told[match[1]] = int(match[3], 16)
+        if self.wanted or "entry" not in self._told or (self._at_exit and "sysret" not in self._told):
+            return
+        self.wanted = [self._told["entry"] + offset for offset in self._offsets]
+        self.wanted += [self._told["sysret"]] if self._at_exit else []
+
+        def inject() -> None:
+            self.hits = stop_at_each(self._folder / "gdb", self.wanted, lambda: self._send("nmi"), 30)
+
+        self._thread = threading.Thread(target=inject)
+        self._thread.start()
+
+
 def test_an_nmi_on_the_entry_stack_is_taken_on_the_tasks_own(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
     old = legacy.target.release.startswith("2.2.")
     # Before each instruction of entry.S that searches for the stack, and before the first ones that have it.
     searching, found = ((0, 4, 8, 0x10, 0x16), (0x1A, 0x21, 0x27)) if old else ((0, 4), (8,))
-    offsets = (*searching, *found)
-    path = tmp_path / "gdb"
-    hits: list[int] = []
-    injector: list[threading.Thread] = []
-
-    def on_line(line: str) -> None:
-        match = re.search(r"entry 0x([0-9a-f]+)", line)
-        if match and not injector:
-            injector.append(threading.Thread(target=_inject, args=(path, int(match[1], 16), offsets, hits)))
-            injector[0].start()
-
-    machine = legacy.machine(cpus=1, extra=("-gdb", f"unix:{path},server=on,wait=off"))
+    injector = _Injector(tmp_path, (*searching, *found))
     plan = [load_command("gentle" if old else None), "cat /proc/sysenter", "dd fast 1 3000000", "cat /proc/sysenter",
             "hostile all", "unload sysenter"]  # fmt: skip
-    out = legacy.run(steps, plan, what="NMI at the entry", timeout=120, machine=machine, on_line=on_line)
-    injector[0].join(5)
-    assert hits == list(offsets)
+    with injector.options() as options:
+        out = legacy.run(
+            steps, plan, what="NMI at the entry", timeout=120, machine=legacy.machine(cpus=1, extra=options),
+            on_line=injector.on_line,
+        )  # fmt: skip
+    assert injector.hits == injector.wanted
     assert [out.result(step) for step in range(1, 7)] == [0] * 6
     taken = [r["text"] for r in out.events("line") if r["text"].startswith("nmi ")]
     assert taken == ["nmi 0", f"nmi {len(searching)}"]
+
+
+def test_an_nmi_in_syscalls_window_writes_nowhere(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
+    """ESP is the caller's before the first instruction, no more before the second, and again before SYSRET."""
+    if legacy.target.release.startswith("2.2."):
+        pytest.skip("2.2 has no entry by SYSCALL")
+    injector = _Injector(tmp_path, (0, 7), at_exit=True)
+    plan = [load_command(None), "cat /proc/sysenter", "window calls 100000", "cat /proc/sysenter", "hostile all",
+            "unload sysenter"]  # fmt: skip
+    with injector.options() as options:
+        out = legacy.run(
+            steps, plan, what="NMI in the window", timeout=120,
+            machine=legacy.machine(cpu=K6_STYLE, cpus=1, extra=options), on_line=injector.on_line,
+        )  # fmt: skip
+    assert injector.hits == injector.wanted
+    assert [(r["calls"], r["changed"], r["wrong"]) for r in out.events("window")] == [(100_000, 0, 0)]
+    assert [out.result(step) for step in range(1, 7)] == [0] * 6
+    taken = [r["text"] for r in out.events("line") if r["text"].startswith("nmi ")]
+    assert taken == ["nmi 0", "nmi 2"]
+
+
+@pytest.mark.parametrize("cpu", [None, K6_STYLE])
+def test_nmis_everywhere_lose_nothing(legacy: LegacyGuest, steps: Steps, tmp_path: Path, cpu: str | None) -> None:
+    """By SYSCALL each is a task switch, which saves neither CR3 nor LDTR, CR0.TS or DR7."""
+    old = legacy.target.release.startswith("2.2.")
+    if old and cpu:
+        pytest.skip("2.2 has no entry by SYSCALL")
+    plan = [load_command("gentle" if old else None), "storm 10", "cat /proc/sysenter", "unload sysenter", "off"]
+    storm = threading.Event()  # not before: a BIOS dies of them
+
+    def on_line(line: str) -> None:
+        if '"command": "storm"' in line:
+            storm.clear() if '"done"' in line else storm.set()
+
+    with monitor(tmp_path) as (options, send), again_and_again(0.003, lambda: storm.is_set() and send("nmi")):
+        machine = legacy.machine(cpu=cpu, extra=options)
+        # Neither does print three lines for each: that takes longer than the pause.
+        machine = replace(machine, append=machine.append + " quiet nmi_watchdog=1")
+        out = legacy.run(steps, plan, what=f"NMIs, {cpu}", timeout=150, machine=machine, on_line=on_line)
+    assert [(r["worker"], r["done"] > 0, r["wrong"]) for r in out.events("storm")] == [
+        (r["worker"], True, 0) for r in out.events("storm")
+    ]
+    assert [out.result(step) for step in range(1, 6)] == [0] * 5
+    assert not [line for line in out.bad_lines() if "Uhhuh" not in line]
+    told = dict(r["text"].split()[:2] for r in out.events("line"))
+    if cpu:
+        assert int(told["nmi"]) > 0, "no NMI came in the window"
+    if cpu and legacy.target.cpus == 1:
+        assert int(told["steps"]) > 0, "no NMI came while page tables were changed"

@@ -14,7 +14,8 @@ from sysenter.build.native import NATIVE
 __all__ = ["single_file"]
 
 _FOLDER = NATIVE / "legacy"
-_FILES = ("build.sh", "legacy.h", "module.h", "offsets.c", "entry.S", "main.c", "switch.c", "preload.c", "gain.c")
+_FILES = ("build.sh", "legacy.h", "module.h", "taskgate.h", "offsets.c", "entry.S", "syscall.S", "main.c", "switch.c",
+          "taskgate.c", "preload.c", "gain.c")  # fmt: skip
 _DEFAULT = "preload.c"
 _HEAD = """\
 #if 0

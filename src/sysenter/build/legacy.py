@@ -58,7 +58,10 @@ def build_legacy_module(steps: Steps, target: Target) -> Module:
 
 
 def legacy_init(steps: Steps) -> Path:
-    """The guest's one program: init, loader, workloads and hostile callers."""
+    """The guest's program: init, loader, workloads and hostile callers.
+
+    Beside it init-syscall, the same for AMD's instruction.
+    """
     folder = (
         cache_folder() / "programs" / f"legacy-{digest([compiler_version(compiler()), sources_digest('guest/legacy')])}"
     )
@@ -66,11 +69,12 @@ def legacy_init(steps: Steps) -> Path:
         if not folder.exists():
             with steps.step("compile the guest's program (2.2, 2.4)"), fill(folder) as new:
                 sources = sorted((NATIVE / "guest/legacy").glob("*.c"))
-                run_command(
-                    steps, [compiler(), *_GUEST_OPTIONS, "-o", new / "init", *sources],
-                    what="compile guest/legacy", timeout=120,
-                    hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
-                )  # fmt: skip
+                for name, options in (("init", ()), ("init-syscall", ("-DBY_SYSCALL",))):
+                    run_command(
+                        steps, [compiler(), *_GUEST_OPTIONS, *options, "-o", new / name, *sources],
+                        what="compile guest/legacy", timeout=120,
+                        hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
+                    )  # fmt: skip
     return folder / "init"
 
 

@@ -45,7 +45,7 @@ _VM86_BYTES = 0x60  # what the kernel keeps above esp0 while a task is in vm86 m
 _TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
 _GDT = 0xC0370000
 _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
-              "kernel_nmi": 0xC0104000, "kernel_debug": 0xC0105000}  # fmt: skip
+              "kernel_nmi": 0xC0104000, "kernel_debug": 0xC0105000, "sysenter_gate_body": 0xC0106000}  # fmt: skip
 _BODY_AT = 0xC0110000
 _STACK, _ABSENT, _TOP = 0xBF800000, 0xBF802000, 0xBFFFF000
 _MASKED = 0x20  # a bottom half that is switched off (bh_mask)

@@ -17,7 +17,7 @@ from sysenter.build.cpio import archive, tree
 from sysenter.build.native import NATIVE, compile_programs, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
-from sysenter.lab.qemu import Machine, Result, qemu_argv, run_interactive, run_machine
+from sysenter.lab.qemu import Machine, Result, binary_for, qemu_argv, run_interactive, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -78,8 +78,7 @@ class Guest:
             append=" ".join(filter(None, (_APPEND, target.append, append))),
             accelerator="tcg" if icount else self.accelerator, icount=icount, memory=memory,
             cpus=cpus or target.cpus, extra=(*target.qemu_args, *extra),
-            # qemu-system-i386 keeps EFER.SCE off, whatever the model has
-            binary="qemu-system-x86_64" if "+syscall" in model.split(",") else "",
+            binary=binary_for(model),
         )  # fmt: skip
 
     def initrd(self, task: str, files: Mapping[str, bytes], *, interactive: bool = False) -> bytes:

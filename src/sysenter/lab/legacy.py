@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sysenter.build.legacy import build_legacy_module, legacy_image, legacy_init
-from sysenter.lab.qemu import Machine, run_machine
+from sysenter.lab.qemu import Machine, binary_for, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -59,7 +59,7 @@ class LegacyOutput:
 
 @dataclass(frozen=True)
 class LegacyGuest:
-    """A target ready to boot. module: sysenter.o. init: the guest's program."""
+    """A target ready to boot. module: sysenter.o. init: the guest's program, init-syscall beside it."""
 
     target: Target
     module: Path
@@ -74,6 +74,7 @@ class LegacyGuest:
         the kernel's waits for one another take for ever.
         """
         target = self.target
+        model = cpu or target.cpu
         cpus = 1 if icount else cpus or target.cpus
         options = tuple(target.qemu_args)
         if cpus == 1 and "-smp" in options:
@@ -83,8 +84,9 @@ class LegacyGuest:
             # These kernels know no threads or cores of one package.
             options += ("-smp", f"{cpus},sockets={cpus}")
         return Machine(
-            arch=target.arch, cpu=cpu or target.cpu, kernel=target.image, append=f"{_APPEND} {target.append}".strip(),
+            arch=target.arch, cpu=model, kernel=target.image, append=f"{_APPEND} {target.append}".strip(),
             accelerator="tcg", icount=icount, memory=128, cpus=cpus, extra=(*options, *extra),
+            binary=binary_for(model),
         )  # fmt: skip
 
     def run(
@@ -97,7 +99,8 @@ class LegacyGuest:
         Raises GuestLost as run_machine does.
         """
         content = {
-            "init": self.init.read_bytes(), "sysenter.o": self.module.read_bytes(),
+            "init": self.init.read_bytes(), "init-syscall": self.init.with_name("init-syscall").read_bytes(),
+            "sysenter.o": self.module.read_bytes(),
             "plan": ("\n".join(plan) + "\n").encode(), **(files or {}),
         }  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="sysenter-legacy-") as work:

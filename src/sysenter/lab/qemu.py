@@ -17,7 +17,16 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.steps import Steps
 
-__all__ = ["GuestLost", "Machine", "Result", "qemu_argv", "run_interactive", "run_machine", "stale_breakpoint"]
+__all__ = [
+    "GuestLost",
+    "Machine",
+    "Result",
+    "binary_for",
+    "qemu_argv",
+    "run_interactive",
+    "run_machine",
+    "stale_breakpoint",
+]
 
 _LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
 _PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
@@ -62,6 +71,12 @@ class Result:
     console: str
     seconds: float
     complaint: str = ""
+
+
+def binary_for(model: str) -> str:
+    """The QEMU that a processor model needs, "" for the architecture's own."""
+    # qemu-system-i386 keeps EFER.SCE off, whatever the model has
+    return "qemu-system-x86_64" if "+syscall" in model.split(",") else ""
 
 
 def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:

@@ -16,24 +16,25 @@ from sysenter.target.symbols import parse_system_map
 
 __all__ = ["WAYS", "load_command", "measure_legacy", "still_there", "without_jumps"]
 
-WAYS = ("cruel", "gentle", "gentle-global", "tss")
+WAYS = ("cruel", "gentle", "gentle-global", "tss", "entry=auto", "entry=sysenter", "entry=syscall")
 _PINGPONG = 1500  # rounds of a byte to and fro
 _PROC = "/proc/sysenter"
 _LONGEST = 3600.0  # seconds; no run of dd takes as long
 
 
-def load_command(way: str | None) -> str:
-    """The plan's line that loads the module; way: its option, None for its own choice."""
-    return "load /sysenter.o sysenter" + (f" way={way}" if way else "")
+def load_command(option: str | None) -> str:
+    """The plan's line that loads the module; option: one of WAYS, None for its own choice."""
+    return "load /sysenter.o sysenter" + (f" {'' if '=' in option else 'way='}{option}" if option else "")
 
 
 def still_there(guest: LegacyGuest) -> list[str]:
-    """Plan lines that show what the module changes: __switch_to, the gates of #DB and NMI,
-    and what SYSENTER does to a program while nobody has set it up (SIGSEGV)."""
+    """Plan lines that show what the module changes: __switch_to, the gates of #DB and NMI, entries of
+    the GDT that nobody uses, and, in the last line, that SYSENTER and SYSCALL let nobody in."""
     assert guest.target.system_map is not None
     symbols = parse_system_map(guest.target.system_map.read_text(errors="replace"), str(guest.target.system_map))
-    places = [(symbols.get("__switch_to", 0), 16), (symbols.get("idt_table", -8) + 8, 16)]
-    return [f"peek 0x{address:x} {size}" for address, size in places if address] + ["hostile ebp-0"]
+    places = [(symbols.get("__switch_to", 0), 16), (symbols.get("idt_table", -8) + 8, 16),
+              (symbols.get("gdt_table", 0), 64)]  # fmt: skip
+    return [f"peek 0x{address:x} {size}" for address, size in places if address] + ["off"]
 
 
 def _check(output: LegacyOutput, plan: list[str], what: str) -> LegacyOutput:
@@ -190,6 +191,7 @@ def measure_legacy(
     target = guest.target
     peeks = [str(r["bytes"]) for r in timed.events("peek")]
     half = len(peeks) // 2
+    offs = timed.events("off")
     return Measurement(
         release=target.release, arch=target.arch, cpu=target.cpu, accelerator="tcg", cpus=target.cpus,
         sock_register=target.guard.sock_register, accepted=True, calls=_costs(counted, counting, timed, timing),
@@ -202,7 +204,7 @@ def measure_legacy(
             for index, path in enumerate(PATHS)
         )),
         fast_table=int(_proc_value(timed, "table")), toll=_toll(counted, counting),
-        registers_restored=bool(peeks) and peeks[:half] == peeks[half:],
+        registers_restored=bool(peeks) and peeks[:half] == peeks[half:] and offs[0] == offs[1],
         stock_after_unload=bool(_calls(timed, timing, "count int80")),
         log=tuple(timed.bad_lines() + counted.bad_lines()),
         way=_proc_value(timed, "way"), switches=_switches(timed),

@@ -77,7 +77,7 @@ rm -f "$out/try.c" "$out/try.o"
 : >"$out/addresses.h"
 : >"$out/addresses.S"
 for name in system_call ret_from_sys_call sys_call_table sock_register \
-	bh_mask bh_active task __switch_to set_tss_desc irq_stat; do
+	bh_mask bh_active task __switch_to set_tss_desc irq_stat swapper_pg_dir cpu_tlbstate default_ldt; do
 	address=$(sed -n "s/^\([0-9a-fA-F]*\) [A-Za-z] $name\$/\1/p" "$map" | sed 1q)
 	case $address in
 	'')
@@ -98,7 +98,7 @@ $CC $flags -S "$sources/offsets.c" -o "$out/offsets.s" ||
 sed -n 's/.*->\([A-Z0-9_]*\) [$]*\(-*[0-9]*\).*$/#define \1 \2/p' "$out/offsets.s" >"$out/offsets.h"
 
 $CC $flags -D__ASSEMBLY__ -c "$sources/entry.S" -o "$out/entry.o"
-for name in main switch; do
+for name in main switch taskgate; do
 	$CC $flags -S "$sources/$name.c" -o "$out/$name.raw.s"
 	# Kernel headers name .modinfo without flags, the compiler with: newer
 	# assemblers want it the same both times. Nor do they take the
@@ -108,4 +108,4 @@ for name in main switch; do
 	$CC -c "$out/$name.s" -o "$out/$name.o"
 done
 $CC -c "$out/addresses.S" -o "$out/addresses.o"
-$LD -r -o "$out/sysenter.o" "$out/main.o" "$out/switch.o" "$out/entry.o" "$out/addresses.o"
+$LD -r -o "$out/sysenter.o" "$out/main.o" "$out/switch.o" "$out/taskgate.o" "$out/entry.o" "$out/addresses.o"

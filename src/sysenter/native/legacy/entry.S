@@ -246,6 +246,26 @@ sysenter_filled:
 	orl	CURRENT(TASK_SIGPENDING),%ecx
 	.endm
 
+	/* Odd segments; calls that rewrite pt_regs or copy it, which need IRET
+	   and a whole EFLAGS; a traced task, that has its tracer asked. */
+	.macro	JUMP_IF_NOT_FAST where
+	cmpl	$NR_CALLS,%eax
+	jae	\where
+	movl	%ds,%ecx
+	movl	%es,%edx
+	shll	$16,%edx
+	leal	-(USER_DS_SEL << 16 | USER_DS_SEL)(%ecx,%edx),%ecx
+	orl	%ss:sysenter_slow_call(,%eax,4),%ecx
+#ifdef TRACE_IS_PTRACE
+	orl	CURRENT(TASK_TRACE),%ecx	# any PT_ bit: all rare
+	jne	\where
+#else
+	jne	\where
+	testb	$TRACE_MASK,CURRENT(TASK_TRACE)
+	jne	\where
+#endif
+	.endm
+
 /* ------------------------------------------------------------------------
  * The entry itself, once for each way.
  */
@@ -263,23 +283,7 @@ sysenter_entry_\way:
 11:	pushl	(%ebp)				# pt_regs->ebp, 6th argument
 	PUSH_REST_BELOW_EAX
 	COUNT_CALL_\way
-	cmpl	$NR_CALLS,%eax
-	jae	sysenter_decline
-	/* Odd segments; calls that rewrite pt_regs or copy it, which need IRET
-	   and a whole EFLAGS; a traced task, that has its tracer asked. */
-	movl	%ds,%ecx
-	movl	%es,%edx
-	shll	$16,%edx
-	leal	-(USER_DS_SEL << 16 | USER_DS_SEL)(%ecx,%edx),%ecx
-	orl	%ss:sysenter_slow_call(,%eax,4),%ecx
-#ifdef TRACE_IS_PTRACE
-	orl	CURRENT(TASK_TRACE),%ecx	# any PT_ bit: all rare
-	jne	sysenter_decline
-#else
-	jne	sysenter_decline
-	testb	$TRACE_MASK,CURRENT(TASK_TRACE)
-	jne	sysenter_decline
-#endif
+	JUMP_IF_NOT_FAST sysenter_decline
 	call	*kernel_sys_call_table(,%eax,4)
 	.globl	sysenter_called_\way
 sysenter_called_\way:
@@ -621,6 +625,10 @@ sysenter_nmi_cell:
 sysenter_to_kernel_nmi:
 	jmp	*%ss:sysenter_kernel_nmi
 	SELF_REFERENCE
+
+#if !LINUX_2_2
+#include "syscall.S"
+#endif
 
 /* Written through the copy, but for the first; here so that no page fault can
    come of them. */

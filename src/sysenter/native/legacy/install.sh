@@ -4,7 +4,7 @@
 # module and the preload library, loads the one and runs dd over the other.
 #
 #	sh sysenter.c [install]			HEADERS, SYSTEM_MAP, CC, LD, WAY,
-#	sh sysenter.c build OUT			ROUNDS and COUNT may be set
+#	sh sysenter.c build OUT			ENTRY, ROUNDS and COUNT may be set
 #	sh sysenter.c remove
 #
 # What fails says why in one line and leaves nothing behind.
@@ -123,7 +123,8 @@ esac
 as_root install
 [ -r "$proc/ksyms" ] || stop "$proc/ksyms is not there: is /proc mounted, has the kernel modules?"
 grep '^flags.* sep' "$proc/cpuinfo" >/dev/null ||
-	stop "this processor has no SYSENTER (no sep in $proc/cpuinfo)"
+	grep '^flags.* syscall' "$proc/cpuinfo" >/dev/null ||
+	stop "this processor has no SYSENTER and no SYSCALL (no sep, no syscall in $proc/cpuinfo)"
 find_headers
 find_map
 echo "Linux $release, headers $headers, map $map"
@@ -146,7 +147,7 @@ for folder in "$modules" "${library%/*}"; do
 done
 cp "$work/module/sysenter.o" "$modules/sysenter.o" || stop "cannot write to $modules"
 cp "$work/libsysenter.so" "$library" || stop "cannot write $library"
-insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ||
+insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ${ENTRY:+entry=$ENTRY} ||
 	stop "the kernel did not take the module: its log (dmesg) says why"
 cat "$proc/sysenter" || stop "the module is loaded and $proc/sysenter is not there"
 installing=

@@ -36,11 +36,13 @@ MODULE_LICENSE("GPL");
 #endif
 #ifdef MODULE_PARM
 MODULE_PARM(way, "s");
+MODULE_PARM(entry, "s");
 #endif
 #ifdef MODULE_PARM_DESC
 MODULE_PARM_DESC(way, "2.2: cruel (default), gentle or gentle-global; 2.4: tss");
+MODULE_PARM_DESC(entry, "auto (SYSENTER where there is one), sysenter or, on 2.4, syscall");
 #endif
-static char *way;
+static char *way, *entry;
 
 #define NAME "sysenter: "
 #define REFUSE(args...) \
@@ -63,6 +65,7 @@ extern char sysenter_entry_global[], sysenter_trapped_global[];
 extern char sysenter_gdt_test[], sysenter_gdt_mark[];
 #else
 extern char sysenter_entry_tss[], sysenter_trapped_tss[];
+extern char sysenter_syscall_heads[], sysenter_sysret[];
 #endif
 
 static unsigned long text_page;		/* the copy that runs */
@@ -72,11 +75,21 @@ static unsigned long block;		/* the gentle ways: cells and slots */
 #define IN_COPY(symbol) (text_page + ((char *)&(symbol) - sysenter_text))
 #define COPY_OF(symbol) (*(unsigned long *)IN_COPY(symbol))
 
-enum { TSS, CRUEL, GENTLE, GENTLE_GLOBAL };
-static int chosen;
+enum { TSS, CRUEL, GENTLE, GENTLE_GLOBAL, SYSCALL };
+static int chosen, by_syscall;
 static const char *const way_names[] =
-	{ "tss", "cruel", "gentle", "gentle-global" };
-static unsigned long entry;		/* in the copy */
+	{ "tss", "cruel", "gentle", "gentle-global", "syscall" };
+static unsigned long entry_point;	/* in the copy */
+
+unsigned long sysenter_in_copy(const void *symbol)
+{
+	return text_page + ((const char *)symbol - sysenter_text);
+}
+
+int sysenter_is_in_copy(unsigned long address)
+{
+	return address - text_page < PAGE_SIZE;
+}
 
 /* Calls that entry.S sends to the kernel's own entry: what takes, copies or
    rewrites pt_regs, and numbers that were not there to be looked at. */
@@ -98,11 +111,6 @@ asmlinkage void sysenter_segv(void)
 }
 
 /* ---- the processor's tables -------------------------------------------- */
-
-struct table_register {
-	unsigned short limit;
-	unsigned long base __attribute__((packed));
-} __attribute__((packed));
 
 struct gate { unsigned long low, high; };
 
@@ -152,12 +160,13 @@ static unsigned long this_tss(void)
 
 struct cpu_report {
 	int seen;
-	int has_sep;
+	int has_sep, has_syscall;
 	unsigned long msr_cs, idt, gdt, tss, tss_esp0;
 	unsigned long flat[4];
 	unsigned int signature;
 };
 static struct cpu_report reports[NR_CPUS];
+static struct cpu_tables tables[NR_CPUS];
 
 #ifdef SYSENTER_SMP
 #define CPUS smp_num_cpus
@@ -188,7 +197,7 @@ static void report_cpu(void *unused)
 	unsigned int family, model, stepping;
 	int i;
 
-	r->has_sep = 0;
+	r->has_sep = r->has_syscall = 0;
 	if (has_cpuid()) {
 		__asm__ __volatile__("cpuid" : "=a" (eax), "=b" (ebx),
 				     "=c" (ecx), "=d" (edx) : "0" (1));
@@ -200,6 +209,9 @@ static void report_cpu(void *unused)
 		   SDM, CPUID, "Identification of SYSENTER". */
 		r->has_sep = (edx & 1 << 11) != 0
 			&& !(family == 6 && model < 3 && stepping < 3);
+#if !LINUX_2_2
+		r->has_syscall = sysenter_has_syscall();
+#endif
 	}
 	if (r->has_sep)
 		r->msr_cs = sysenter_read_msr(MSR_SYSENTER_CS);
@@ -216,6 +228,9 @@ static void report_cpu(void *unused)
 			+ (i >= 2 ? 0x6000 : 0) + (i % 2 ? 0 : 0x0800);
 	r->tss = this_tss();
 	r->tss_esp0 = ((unsigned long *)r->tss)[1];
+	tables[THIS_CPU].tss = r->tss;
+	__asm__ __volatile__("xorl %0,%0; str %w0" : "=r" (tables[THIS_CPU].tr));
+	__asm__ __volatile__("xorl %0,%0; sldt %w0" : "=r" (tables[THIS_CPU].ldt));
 	r->seen = 1;
 }
 
@@ -297,6 +312,11 @@ static void turn_on(void)
 	unsigned long stack;
 
 	switch (chosen) {
+#if !LINUX_2_2
+	case SYSCALL:
+		sysenter_syscall_on(THIS_CPU);
+		return;
+#endif
 	case TSS:
 		stack = this_tss() + TSS_ENTRY;
 		break;
@@ -309,13 +329,19 @@ static void turn_on(void)
 		break;
 	}
 	sysenter_write_msr(MSR_SYSENTER_ESP, stack);
-	sysenter_write_msr(MSR_SYSENTER_EIP, entry);
+	sysenter_write_msr(MSR_SYSENTER_EIP, entry_point);
 	sysenter_write_msr(MSR_SYSENTER_CS, __KERNEL_CS);
 }
 
 /* With CS 0 SYSENTER is a #GP, as it was. */
 static void turn_off(void)
 {
+#if !LINUX_2_2
+	if (chosen == SYSCALL) {
+		sysenter_syscall_off(THIS_CPU);
+		return;
+	}
+#endif
 	sysenter_write_msr(MSR_SYSENTER_CS, 0);
 	sysenter_write_msr(MSR_SYSENTER_EIP, 0);
 	sysenter_write_msr(MSR_SYSENTER_ESP, 0);
@@ -440,9 +466,15 @@ static int inside_jump(void)
 
 static int on;
 
+/* The kernel's gate of vector 1, and of 2 as well. */
+static int changes_gates(void)
+{
+	return chosen != SYSCALL;
+}
+
 static int uses_entry_stack(void)
 {
-	return chosen != CRUEL;
+	return chosen != CRUEL && chosen != SYSCALL;
 }
 
 static int uses_block(void)
@@ -489,7 +521,8 @@ static int go_on(void)
 	kernel_gates[2] = idt_table[2];
 	COPY_OF(sysenter_kernel_debug) = gate_offset(&kernel_gates[1]);
 	COPY_OF(sysenter_kernel_nmi) = gate_offset(&kernel_gates[2]);
-	set_gate_offset(1, IN_COPY(*sysenter_debug));
+	if (changes_gates())
+		set_gate_offset(1, IN_COPY(*sysenter_debug));
 	if (uses_entry_stack())
 		set_gate_offset(2, IN_COPY(*sysenter_nmi));
 	on = 1;
@@ -507,7 +540,8 @@ static int go_off(void)
 	if (hold_others(&flags))
 		return -EBUSY;
 	if (in_use()
-	    || gate_offset(&idt_table[1]) != IN_COPY(*sysenter_debug)
+	    || (changes_gates()
+		&& gate_offset(&idt_table[1]) != IN_COPY(*sysenter_debug))
 	    || (uses_entry_stack()
 		&& gate_offset(&idt_table[2]) != IN_COPY(*sysenter_nmi))) {
 		release_others(NULL, flags);
@@ -524,7 +558,8 @@ static int go_off(void)
 	if (chosen == GENTLE)
 		clear_marks();
 #endif
-	set_gate(&idt_table[1], kernel_gates[1]);
+	if (changes_gates())
+		set_gate(&idt_table[1], kernel_gates[1]);
 	if (uses_entry_stack())
 		set_gate(&idt_table[2], kernel_gates[2]);
 	on = 0;
@@ -546,6 +581,7 @@ static unsigned long calls_on(int cpu)
 {
 	switch (chosen) {
 	case TSS:
+	case SYSCALL:
 		return *(unsigned long *)(reports[cpu].tss + TSS_COUNT);
 	case CRUEL:
 		return sysenter_counts[cpu << (COUNT_SHIFT - 2)];
@@ -567,11 +603,17 @@ static int read_proc(char *page, char **start, off_t off, int count, int *eof,
 	for (i = 0; i < NR_syscalls; i++)
 		table += !sysenter_slow_call[i];
 	len = sprintf(page, "release %s\nway %s\nentry 0x%08lx\ntable %d\n",
-		      UTS_RELEASE, way_names[chosen], entry, table);
+		      UTS_RELEASE, way_names[chosen], entry_point, table);
 	for (i = 0; i < CPUS; i++)
 		len += sprintf(page + len, "calls cpu%d %lu\n", i, calls_on(i));
 	for (i = 0; i < SLOW_COUNTS; i++)
 		len += sprintf(page + len, "%s %lu\n", names[i], slow[i]);
+#if !LINUX_2_2
+	if (chosen == SYSCALL)
+		len += sprintf(page + len, "sysret 0x%08lx\nsteps %lu\n",
+			       IN_COPY(*sysenter_sysret),
+			       sysenter_gate_steps());
+#endif
 #if LINUX_2_2
 	if (chosen == CRUEL) {
 		len += sprintf(page + len, "switch_to");
@@ -664,9 +706,34 @@ static int check_kernel(void)
 	return 0;
 }
 
+/* By which instruction; that all processors have. */
+static int choose_entry(int with_sep, int with_syscall)
+{
+	int automatic = !entry || strcmp(entry, "auto") == 0, with;
+
+	if (!automatic && strcmp(entry, "sysenter") && strcmp(entry, "syscall"))
+		REFUSE("entry=%s: not auto, sysenter or syscall\n", entry);
+	by_syscall = automatic ? !with_sep && with_syscall
+		: strcmp(entry, "syscall") == 0;
+#if LINUX_2_2
+	if (by_syscall)
+		REFUSE("entry=syscall: this is for 2.4\n");
+#endif
+	with = by_syscall ? with_syscall : with_sep;
+	if (with == 0)
+		REFUSE("this processor has no %s%s (CPUID 0x%x)\n",
+		       by_syscall ? "SYSCALL for 32-bit kernels" : "SYSENTER",
+		       automatic ? " and no SYSCALL for this kernel" : "",
+		       reports[0].signature);
+	if (with != CPUS)
+		REFUSE("only %d of %d processors have %s\n", with, CPUS,
+		       by_syscall ? "SYSCALL" : "SYSENTER");
+	return 0;
+}
+
 static int check_cpus(void)
 {
-	int cpu, with = 0;
+	int cpu, with = 0, with_syscall = 0;
 
 	memset(reports, 0, sizeof(reports));
 	report_cpu(NULL);
@@ -680,12 +747,10 @@ static int check_cpus(void)
 		if (!r->seen)
 			REFUSE("processor %d does not answer\n", cpu);
 		with += r->has_sep;
+		with_syscall += r->has_syscall;
 	}
-	if (with == 0)
-		REFUSE("this processor has no SYSENTER (CPUID 0x%x)\n",
-		       reports[0].signature);
-	if (with != CPUS)
-		REFUSE("only %d of %d processors have SYSENTER\n", with, CPUS);
+	if (choose_entry(with, with_syscall))
+		return -EINVAL;
 	for (cpu = 0; cpu < CPUS; cpu++) {
 		struct cpu_report *r = &reports[cpu];
 
@@ -754,7 +819,7 @@ static int choose_way(void)
 		REFUSE("set_tss_desc() does not clear the mark of way=gentle: "
 		       "take cruel\n");
 #else
-	chosen = TSS;
+	chosen = by_syscall ? SYSCALL : TSS;
 	if (way && strcmp(way, "tss") != 0)
 		REFUSE("way=%s: 2.4 has one, tss\n", way);
 	if (reports[THIS_CPU].tss_esp0
@@ -833,14 +898,16 @@ static int copy_text(void)
 #else
 	plain = IN_COPY(*sysenter_entry_tss);
 	trapped = IN_COPY(*sysenter_trapped_tss);
+	if (chosen == SYSCALL)
+		plain = IN_COPY(*sysenter_syscall_heads);
 #endif
-	entry = plain;
+	entry_point = plain;
 	*(unsigned long *)(IN_COPY(*sysenter_debug_entry) - 4) = plain;
 	*(unsigned long *)(IN_COPY(*sysenter_debug_distance) - 4)
 		= trapped - plain;
 
 	COPY_OF(sysenter_gdt) = (unsigned long)sysenter_gdt_table;
-	if (chosen == TSS) {
+	if (chosen == TSS || chosen == SYSCALL) {
 		int cpu;
 		unsigned long low = ~0UL, high = 0;
 
@@ -866,11 +933,18 @@ static int copy_text(void)
 		(unsigned long)sysenter_gdt_table + DESCRIPTOR_AVL_BYTE - block;
 #endif
 	move_exception_table(delta);
+#if !LINUX_2_2
+	if (chosen == SYSCALL)
+		return sysenter_gates_make(CPUS, tables);
+#endif
 	return 0;
 }
 
 static void free_copy(void)
 {
+#if !LINUX_2_2
+	sysenter_gates_free();
+#endif
 	if (text_page)
 		free_page(text_page);
 	if (block)
@@ -908,7 +982,7 @@ int init_module(void)
 	__this_module.flags &= ~MOD_AUTOCLEAN;
 	printk(KERN_INFO NAME "%s, way %s, %d processor%s, entry at 0x%08lx\n",
 	       UTS_RELEASE, way_names[chosen], CPUS, CPUS == 1 ? "" : "s",
-	       entry);
+	       entry_point);
 	return 0;
 }
 

@@ -9,6 +9,26 @@
 
 extern struct desc_struct *sysenter_gdt_table;
 
+struct table_register {
+	unsigned short limit;
+	unsigned long base __attribute__((packed));
+} __attribute__((packed));
+
+/* What a processor keeps all its life: TR, LDTR, and TR's TSS. */
+struct cpu_tables { unsigned long tr, ldt, tss; };
+
+/* main.c: where something of entry.S's is in the copy that runs */
+unsigned long sysenter_in_copy(const void *symbol);
+int sysenter_is_in_copy(unsigned long address);
+
+/* taskgate.c */
+int sysenter_has_syscall(void);
+int sysenter_gates_make(int cpus, const struct cpu_tables *tables);
+void sysenter_gates_free(void);
+unsigned long sysenter_gate_steps(void);
+void sysenter_syscall_on(int cpu);
+void sysenter_syscall_off(int cpu);
+
 static __inline__ void sysenter_write_msr(unsigned int msr, unsigned long value)
 {
 	__asm__ __volatile__("wrmsr" : : "c" (msr), "a" (value), "d" (0));

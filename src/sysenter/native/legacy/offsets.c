@@ -17,6 +17,7 @@
 #include <asm/ptrace.h>
 #include <asm/segment.h>
 #include "legacy.h"
+#include "taskgate.h"
 
 #define DEFINE(name, value) \
 	__asm__ __volatile__("\n->" #name " %0" : : "i" (value))
@@ -58,6 +59,17 @@ int main(void)
 #endif
 #if !LINUX_2_2
 	OFFSET(TSS_ESP0, struct tss_struct, esp0);
+	DEFINE(CPUS_MAX, NR_CPUS);
+	OFFSET(HW_EIP, struct hw_tss, eip);
+	OFFSET(HW_EFLAGS, struct hw_tss, eflags);
+	OFFSET(HW_EBX, struct hw_tss, ebx);
+	OFFSET(HW_ESP, struct hw_tss, esp);
+	OFFSET(GATE_CPU, struct gate_task, cpu);
+	DEFINE(GATE_BYTES, GATE_TASK_BYTES);
+	OFFSET(CPU_PENDING, struct cpu_gates, pending);
+	OFFSET(CPU_SPARE, struct cpu_gates, spare);
+	OFFSET(CPU_SPARE_SELECTOR, struct cpu_gates, spare_selector);
+	OFFSET(RESUME_PENDING, struct gate_resume, pending);
 #endif
 	DEFINE(THREAD_BYTES, SYSENTER_THREAD_SIZE);
 	DEFINE(USER_LIMIT, TASK_SIZE);

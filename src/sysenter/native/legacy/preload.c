@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * libsysenter.so for Linux 2.2 and 2.4: with LD_PRELOAD it stands before the C
- * library's read, write and getppid and makes them by SYSENTER. Where the
- * module is not loaded they go by int $0x80, as ever.
+ * library's read, write and getppid and makes them by SYSENTER, or by AMD's
+ * SYSCALL where the module says so. Where it is not loaded they go by
+ * int $0x80, as ever.
  *
  * Whether it is loaded is asked once, at a process's first call: unloading it
  * under a process that has asked ends that process with SIGSEGV.
@@ -12,19 +13,21 @@
 extern int *__errno_location(void);
 
 long sysenter_call_int80(long number, long a, long b, long c);
-long sysenter_call_fast(long number, long a, long b, long c);
+long sysenter_call_sysenter(long number, long a, long b, long c);
+long sysenter_call_syscall(long number, long a, long b, long c);
 
 /*
- * The stub, position-independent: return address at -4(%ebp), 6th argument
- * (here %ebp itself) at (%ebp), int $0x80 before the return label for calls
- * that the kernel restarts. ebx is saved, ecx and edx are the caller's to lose.
+ * The stubs, position-independent, int $0x80 before the return label for calls
+ * that the kernel restarts. SYSENTER: return address at -4(%ebp), 6th argument
+ * (here %ebp itself) at (%ebp). SYSCALL, which destroys ecx: 2nd argument at
+ * (%ebp), 6th at 4(%ebp). ebx is saved, ecx and edx are the caller's to lose.
  */
 __asm__(
 	"	.text\n"
 	"	.align 16\n"
-	"	.globl sysenter_call_fast\n"
-	"	.type sysenter_call_fast,@function\n"
-	"sysenter_call_fast:\n"
+	"	.globl sysenter_call_sysenter\n"
+	"	.type sysenter_call_sysenter,@function\n"
+	"sysenter_call_sysenter:\n"
 	"	pushl %ebx\n"
 	"	movl 8(%esp),%eax\n"
 	"	movl 12(%esp),%ebx\n"
@@ -37,6 +40,23 @@ __asm__(
 	"	.byte 0x0f,0x34\n"		/* sysenter */
 	"	int $0x80\n"
 	"1:	popl %ebp\n"
+	"	popl %ebx\n"
+	"	ret\n"
+	"	.align 16\n"
+	"	.globl sysenter_call_syscall\n"
+	"	.type sysenter_call_syscall,@function\n"
+	"sysenter_call_syscall:\n"
+	"	pushl %ebx\n"
+	"	movl 8(%esp),%eax\n"
+	"	movl 12(%esp),%ebx\n"
+	"	movl 20(%esp),%edx\n"
+	"	pushl %ebp\n"
+	"	pushl 20(%esp)\n"
+	"	movl %esp,%ebp\n"
+	"	.byte 0x0f,0x05\n"		/* syscall */
+	"	int $0x80\n"
+	"	popl %ecx\n"
+	"	popl %ebp\n"
 	"	popl %ebx\n"
 	"	ret\n"
 	"	.align 16\n"
@@ -60,14 +80,31 @@ __asm__(
 
 static long (*call)(long, long, long, long);
 
+/* Is the line in the text? No C library is called: this may be its first call. */
+static int says(const char *text, long n, const char *line)
+{
+	long i, j;
+
+	for (i = 0; i < n; i++) {
+		for (j = 0; i + j < n && line[j] && text[i + j] == line[j]; j++)
+			;
+		if (!line[j])
+			return 1;
+	}
+	return 0;
+}
+
 static long ask(long number, long a, long b, long c)
 {
-	long fd = sysenter_call_int80(NR_open, (long)"/proc/sysenter", 0, 0);
+	char text[256];
+	long fd = sysenter_call_int80(NR_open, (long)"/proc/sysenter", 0, 0), n;
 
 	call = sysenter_call_int80;
 	if (fd >= 0) {
+		n = sysenter_call_int80(NR_read, fd, (long)text, sizeof(text));
 		sysenter_call_int80(NR_close, fd, 0, 0);
-		call = sysenter_call_fast;
+		call = says(text, n, "way syscall\n") ? sysenter_call_syscall
+			: sysenter_call_sysenter;
 	}
 	return call(number, a, b, c);
 }

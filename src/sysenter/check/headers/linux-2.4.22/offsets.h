@@ -16,6 +16,17 @@
 #define TRACE_IS_PTRACE 1
 #define TASK_CPU 48
 #define TSS_ESP0 4
+#define CPUS_MAX 32
+#define HW_EIP 32
+#define HW_EFLAGS 36
+#define HW_EBX 52
+#define HW_ESP 56
+#define GATE_CPU 104
+#define GATE_BYTES 4096
+#define CPU_PENDING 2076
+#define CPU_SPARE 2080
+#define CPU_SPARE_SELECTOR 2084
+#define RESUME_PENDING 80
 #define THREAD_BYTES 8192
 #define USER_LIMIT -1073741824
 #define KERNEL_CS_SEL 16

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Callers that a SYSENTER entry must survive, and what each must see. Every
+ * Callers that a fast entry must survive, and what each must see. Every
  * case runs in a process of its own and exits with 0 if all was as it should
  * be; anything else, a signal too, is held against what the case expects.
  *
@@ -24,10 +24,10 @@ static void note_signal(int sig)
 	signals++;
 }
 
-/* SYSENTER with %ebp as given and nothing prepared. */
+/* The instruction with %ebp as given and nothing prepared. */
 static void raw(u32 ebp)
 {
-	__asm__ volatile("movl %0,%%ebp\n\tsysenter\n\thlt"
+	__asm__ volatile("movl %0,%%ebp\n\t" ENTER "\n\thlt"
 			 : : "r" (ebp), "a" (NR_getppid), "b" (0), "c" (0),
 			 "d" (0));
 	__builtin_unreachable();
@@ -95,6 +95,19 @@ static void case_iopl(void)
 	CHECK((after & EFLAGS_IOPL) == 0);
 }
 
+#ifdef BY_SYSCALL
+#define TF_WITH(instruction, behind) \
+	"pushl %%ebp\n\tpushl %%ecx\n\tmovl %%esp,%%ebp\n\t" \
+	instruction "popl %%ecx\n\tpopl %%ebp\n\tnop\n\t"
+#else
+#define TF_WITH(instruction, behind) \
+	"pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t" \
+	instruction "1:\t" behind "\n\tpopl %%ebp\n\tnop\n\t"
+#endif
+#define STEPPED(instructions) \
+	"pushfl\n\torl $0x100,(%%esp)\n\tpopfl\n\t" instructions \
+	"pushfl\n\tandl $~0x100,(%%esp)\n\tpopfl\n\tnop"
+
 /* Traps counted over the same stretch by either entry. */
 static void case_tf(void)
 {
@@ -102,19 +115,13 @@ static void case_tf(void)
 	long r;
 
 	on_signal(SIGTRAP, note_signal, 0);
-	__asm__ volatile("pushfl\n\torl $0x100,(%%esp)\n\tpopfl\n\t"
-			 "pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
-			 "int $0x80\n1:\taddl $4,%%esp\n\tpopl %%ebp\n\tnop\n\t"
-			 "pushfl\n\tandl $~0x100,(%%esp)\n\tpopfl\n\tnop"
+	__asm__ volatile(STEPPED(TF_WITH("int $0x80\n\t", "addl $4,%%esp"))
 			 : "=a" (r) : "0" (NR_getppid), "b" (0)
 			 : "ecx", "edx", "memory", "cc");
 	by_int80 = signals;
 	CHECK(r == parent);
 	signals = 0;
-	__asm__ volatile("pushfl\n\torl $0x100,(%%esp)\n\tpopfl\n\t"
-			 "pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
-			 "sysenter\n\tint $0x80\n1:\tnop\n\tpopl %%ebp\n\tnop\n\t"
-			 "pushfl\n\tandl $~0x100,(%%esp)\n\tpopfl\n\tnop"
+	__asm__ volatile(STEPPED(TF_WITH(ENTER "\n\tint $0x80\n\t", "nop"))
 			 : "=a" (r) : "0" (NR_getppid), "b" (0)
 			 : "ecx", "edx", "memory", "cc");
 	by_fast = signals;
@@ -132,16 +139,27 @@ static void case_ebp_top(void) { raw(0xffffffff); }
 static void case_ebp_zero_fault_tf(void)
 {
 	__asm__ volatile("xorl %%ebp,%%ebp\n\tpushfl\n\torl $0x100,(%%esp)\n\t"
-			 "popfl\n\tsysenter" : : "a" (NR_getppid));
+			 "popfl\n\t" ENTER : : "a" (NR_getppid));
 }
 
 /* A kernel address to return to: user mode cannot go there. */
 static void case_return_kernel(void)
 {
+#ifdef BY_SYSCALL
+	/* It is where the instruction stands, the last of user space. */
+	unsigned char *last = (unsigned char *)0xbffffffe;
+
+	last[0] = 0x0f;
+	last[1] = ENTER_BYTE;
+	__asm__ volatile("movl %%esp,%%ebp\n\tjmp *%0"
+			 : : "r" (last), "a" (NR_getppid));
+	__builtin_unreachable();
+#else
 	static u32 stack[2];
 
 	stack[0] = 0xc0100000;
 	raw((u32)&stack[1]);
+#endif
 }
 
 static long mapping(u32 at, u32 size)
@@ -151,19 +169,36 @@ static long mapping(u32 at, u32 size)
 	return int80(NR_mmap, (long)args, 0, 0);
 }
 
-/* Return address in the last word of a page, 6th argument in none. */
+/* What lies above is in the last word of a page, the 6th argument in none. By
+   SYSCALL the 2nd argument's place too, which is fetched after it. */
 static void case_argument_unmapped(void)
 {
 	long page = mapping(0x20000000, 4096), r;
+	u32 top = 0x20001000;
 
 	CHECK(page == 0x20000000);
+#ifdef BY_SYSCALL
+	for (top -= 4; top < 0x20001008; top += 4) {
+#endif
 	__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%esi\n\t"
-			 "movl $1f,0x20000ffc\n\tmovl $0x20001000,%%ebp\n\t"
-			 "sysenter\n\tint $0x80\n"
+			 "movl $1f,0x20000ffc\n\tmovl %2,%%ebp\n\t"
+			 ENTER "\n\tint $0x80\n"
+			 "1:\tmovl %%esi,%%esp\n\tpopl %%ebp"
+			 : "=a" (r) : "0" (NR_getppid), "D" (top), "b" (0)
+			 : "esi", "ecx", "edx", "memory", "cc");
+	CHECK(r == -EFAULT);
+#ifdef BY_SYSCALL
+	}
+	/* Only the 2nd argument is missing: the place below a page. */
+	CHECK(mapping(0x30001000, 4096) == 0x30001000);
+	__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%esi\n\t"
+			 "movl $0x30000ffc,%%ebp\n\t"
+			 ENTER "\n\tint $0x80\n"
 			 "1:\tmovl %%esi,%%esp\n\tpopl %%ebp"
 			 : "=a" (r) : "0" (NR_getppid), "b" (0)
 			 : "esi", "ecx", "edx", "memory", "cc");
 	CHECK(r == -EFAULT);
+#endif
 }
 
 /* The stack page is not there yet: fetching it sleeps or at least faults. */
@@ -235,9 +270,6 @@ static void case_segments_slept(void)
 	CHECK(ds == USER_DS && es == USER_DS);
 }
 
-struct ldt_entry { u32 number, base, limit, flags; };
-enum { LDT_32BIT = 1, LDT_CODE = 2 << 1, LDT_USEABLE = 1 << 6 };
-
 /* ds and es with a base and a limit the kernel must not run on */
 static void case_ldt_data(void)
 {
@@ -255,20 +287,27 @@ static void case_ldt_data(void)
 	CHECK(r == parent && ds == 0xf);
 }
 
-/* SYSENTER from a 16-bit code segment; the return is to the flat one. */
+/* From a 16-bit code segment; the return is to the flat one. By SYSCALL it is to
+   the offset behind it, so there base 0 makes it the same place. */
 static void case_code_16bit(void)
 {
-	struct ldt_entry e = { 0, 0x10000, 0xfff, LDT_CODE | LDT_USEABLE };
+	struct ldt_entry e = { 0, 0, 0xffff, LDT_CODE | LDT_USEABLE };
 	static struct { u32 offset; unsigned short selector; }
-		__attribute__((packed)) far = { 0, 7 };
-	unsigned char *code = (unsigned char *)0x10000;
+		__attribute__((packed)) far = { 0x8000, 7 };
+	unsigned char *code = (unsigned char *)0x8000;
 	long r;
 
-	CHECK(mapping(0x10000, 4096) == 0x10000);
+	CHECK(mapping(0x8000, 4096) == 0x8000);
 	CHECK(int80(NR_modify_ldt, 1, (long)&e, sizeof(e)) == 0);
 	code[0] = 0x0f;
-	code[1] = 0x34;
-	__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
+	code[1] = ENTER_BYTE;
+	code[4] = 0xc3;				/* ret, at SYSCALL's return */
+	__asm__ volatile("pushl %%ebp\n\t"
+#ifdef BY_SYSCALL
+			 "pushl $1f\n\tmovl %%esp,%%ebp\n\t"
+#else
+			 "movl %%esp,%%ebp\n\tpushl $1f\n\t"
+#endif
 			 "ljmp *%1\n1:\tpopl %%ebp"
 			 : "=a" (r) : "m" (far), "0" (NR_getppid), "b" (0)
 			 : "ecx", "edx", "memory", "cc");
@@ -461,7 +500,7 @@ static void case_attached(void)
 }
 
 /* Breakpoint registers on the word that a move to SS reads, just before
-   SYSENTER: the trap is held back until after it (CVE-2018-8897). */
+   the entry: the trap is held back until after it (CVE-2018-8897). */
 static void case_mov_ss(void)
 {
 	static u32 ss_word __attribute__((aligned(4)));
@@ -474,9 +513,8 @@ static void case_mov_ss(void)
 
 		int80(NR_ptrace, PTRACE_TRACEME, 0, 0);
 		int80(NR_kill, int80(NR_getpid, 0, 0, 0), SIGSTOP, 0);
-		__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%ebp\n\tpushl $1f\n\t"
-				 "movw %1,%%ss\n\tsysenter\n\tint $0x80\n"
-				 "1:\tpopl %%ebp"
+		__asm__ volatile("pushl %%ebp\n\t" ENTER_WITH("movw %1,%%ss\n\t")
+				 "popl %%ebp"
 				 : "=a" (r) : "m" (ss_word), "0" (NR_getppid),
 				 "b" (0) : "ecx", "edx", "memory", "cc");
 		int80(NR_exit, r > 0 ? 6 : 1, 0, 0);
@@ -499,8 +537,8 @@ struct vm86 {
 	unsigned char int_revectored[32], int21_revectored[32];
 };
 
-/* SYSENTER in vm86 mode. */
-static void vm86_sysenter(u32 eflags)
+/* The instruction in vm86 mode. */
+static void vm86_enter(u32 eflags)
 {
 	static struct vm86 v;
 	unsigned char *code = (unsigned char *)0x10000;
@@ -508,7 +546,7 @@ static void vm86_sysenter(u32 eflags)
 
 	CHECK(mapping(0x10000, 8192) == 0x10000);
 	code[0] = 0x0f;
-	code[1] = 0x34;
+	code[1] = ENTER_BYTE;
 	code[2] = 0xf4;
 	((u32 *)stack)[-1] = 0x10002;
 	v.cs = 0x1000;
@@ -523,7 +561,7 @@ static void vm86_sysenter(u32 eflags)
 }
 
 /* The task is stopped, nothing else happens. */
-static void case_vm86(void) { vm86_sysenter(EFLAGS_IF); }
+static void case_vm86(void) { vm86_enter(EFLAGS_IF); }
 
 /* What the kernel puts behind a handler's argument: gs, fs, es, ds, edi, esi,
    ebp, esp, ebx, edx, ecx, eax, trapno, err, eip, cs, eflags, esp again, ss. */
@@ -556,7 +594,7 @@ static void case_vm86_tf(void)
 	CHECK(int80(NR_sigaltstack, (long)stack, 0, 0) == 0);
 	on_signal(SIGSEGV, vm86_monitor, SA_ONSTACK);
 	monitor_esp = (u32)__builtin_frame_address(0);
-	vm86_sysenter(EFLAGS_IF | EFLAGS_TF);
+	vm86_enter(EFLAGS_IF | EFLAGS_TF);
 }
 
 static int vm86_faults;
@@ -625,6 +663,12 @@ static void case_flag_leak(void)
 	CHECK(i == 2000);
 }
 
+#ifdef BY_SYSCALL
+#define BY(syscall, sysenter) syscall
+#else
+#define BY(syscall, sysenter) sysenter
+#endif
+
 enum { OK = 0 };
 static const struct {
 	const char *name;
@@ -643,7 +687,8 @@ static const struct {
 	{ "ebp-kernel", case_ebp_kernel, SIGSEGV },
 	{ "ebp-kernel-stack", case_ebp_kernel_stack, SIGSEGV },
 	{ "ebp-top", case_ebp_top, SIGSEGV },
-	{ "ebp-0-tf", case_ebp_zero_fault_tf, SIGSEGV },
+	/* SYSCALL needs no return address from there: -EFAULT, and the trap */
+	{ "ebp-0-tf", case_ebp_zero_fault_tf, BY(SIGTRAP, SIGSEGV) },
 	{ "return-kernel", case_return_kernel, SIGSEGV },
 	{ "argument-unmapped", case_argument_unmapped, OK },
 	{ "fresh-stack", case_fresh_stack, OK },

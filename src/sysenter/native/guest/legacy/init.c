@@ -2,7 +2,8 @@
 /*
  * Process 1 of a guest with Linux 2.2 or 2.4. Carries out /plan, one command a
  * line, says of each what came of it as one JSON object on a line of its own,
- * and ends the machine.
+ * and ends the machine. What makes fast calls is in here for SYSENTER; the same,
+ * compiled for AMD's SYSCALL, is /init-syscall, which is run for that.
  */
 #include "sys.h"
 
@@ -94,6 +95,22 @@ static int run(int argc, char **argv)
 	return wait_for(pid);
 }
 
+/* Read off the module, as programs do: by which instruction it is entered. */
+static int by_syscall(void)
+{
+	static const char line[] = "way syscall\n";
+	char text[256];
+	long fd = int80(NR_open, (long)"/proc/sysenter", 0, 0), n, i;
+
+	n = fd < 0 ? 0 : int80(NR_read, fd, (long)text, sizeof(text));
+	if (fd >= 0)
+		int80(NR_close, fd, 0, 0);
+	for (i = 0; i + (long)sizeof(line) - 1 <= n; i++)
+		if (memory_same(text + i, line, sizeof(line) - 1))
+			return 1;
+	return 0;
+}
+
 /* sleeper: a process that sleeps in a fast call, until `reap` ends it */
 static int sleeping_pid;
 
@@ -104,16 +121,54 @@ static int sleeper(int argc, char **argv)
 
 	int80(NR_pipe, (long)p, 0, 0);
 	sleeping_pid = forked();
-	if (sleeping_pid == 0)
+	if (sleeping_pid == 0) {
+		if (by_syscall()) {
+			char *args[] = { "/init-syscall", "asleep", 0 };
+
+			int80(NR_dup2, p[0], 0, 0);
+			int80(NR_execve, (long)args[0], (long)args, (long)(args + 2));
+		}
 		int80(NR_exit, fast(NR_read, p[0], (long)&byte, 1) != 0, 0, 0);
+	}
 	sleep_ms(100);
 	return sleeping_pid > 0 ? 0 : sleeping_pid;
+}
+
+/* As a program of its own: the same, from its standard input. */
+static int asleep(int argc, char **argv)
+{
+	char byte;
+
+	return fast(NR_read, 0, (long)&byte, 1) != 0;
 }
 
 static int reap(int argc, char **argv)
 {
 	int80(NR_kill, sleeping_pid, SIGKILL, 0);
 	return SIGNALED(wait_for(sleeping_pid)) == SIGKILL ? 0 : -EINVAL;
+}
+
+static int once(int argc, char **argv)
+{
+	return fast(NR_getppid, 0, 0, 0) <= 0;
+}
+
+/* off: that nobody lets SYSENTER or SYSCALL in, and where the IDT is */
+static int off(int argc, char **argv)
+{
+	char *by_syscall[] = { "run", "/init-syscall", "once", 0 };
+	struct { unsigned short limit; u32 base; } __attribute__((packed)) idt;
+	int pid = forked(), status[2];
+
+	if (pid == 0)
+		int80(NR_exit, once(0, 0), 0, 0);
+	status[0] = wait_for(pid);
+	status[1] = run(3, by_syscall);
+	__asm__ volatile("sidt %0" : "=m" (idt));
+	say("{\"event\": \"off\", \"sysenter\": %d, \"syscall\": %d, "
+	    "\"idt\": \"0x%x\"}", (long)SIGNALED(status[0]),
+	    (long)SIGNALED(status[1]), (long)idt.base);
+	return SIGNALED(status[0]) && SIGNALED(status[1]) ? 0 : -EINVAL;
 }
 
 /* hold FILE: open it, until `release` reads and closes it */
@@ -144,16 +199,34 @@ static int uname_release(int argc, char **argv)
 	return 0;
 }
 
+/* enters: a call of it goes by the fast entry, so it is done by the program that
+   has the right instruction for it */
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
+	int enters;
 } commands[] = {
-	{ "load", load }, { "unload", unload }, { "count", count },
-	{ "dd", dd }, { "pingpong", pingpong }, { "hostile", hostile },
-	{ "storm", storm }, { "cat", cat }, { "peek", peek }, { "run", run },
-	{ "uname", uname_release }, { "sleeper", sleeper }, { "reap", reap },
-	{ "hold", hold }, { "release", release },
+	{ "load", load, 0 }, { "unload", unload, 0 }, { "count", count, 1 },
+	{ "dd", dd, 1 }, { "pingpong", pingpong, 1 }, { "hostile", hostile, 1 },
+	{ "storm", storm, 1 }, { "window", window, 1 }, { "once", once, 1 },
+	{ "cat", cat, 0 }, { "peek", peek, 0 }, { "run", run, 0 },
+	{ "off", off, 0 }, { "uname", uname_release, 0 },
+	{ "sleeper", sleeper, 0 }, { "asleep", asleep, 1 }, { "reap", reap, 0 },
+	{ "hold", hold, 0 }, { "release", release, 0 },
 };
+#define COMMANDS (sizeof(commands) / sizeof(*commands))
+
+static int do_command(u32 i, int argc, char **argv)
+{
+	char *args[ARGS_MAX + 2] = { "run", "/init-syscall" };
+	int j;
+
+	if (!commands[i].enters || !by_syscall())
+		return commands[i].run(argc, argv);
+	for (j = 0; j < argc && j + 2 < ARGS_MAX; j++)
+		args[j + 2] = argv[j];
+	return run(argc + 2, args);
+}
 
 /* Whether the plan can go on: behind a load that failed, SYSENTER would kill. A
    line that begins with `try` may fail. */
@@ -181,9 +254,9 @@ static int carry_out(int number, char *line)
 	argc -= may_fail;
 	say("{\"event\": \"start\", \"step\": %d, \"command\": \"%s\"}", number,
 	    argv[0]);
-	for (i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+	for (i = 0; i < COMMANDS; i++)
 		if (streq(commands[i].name, argv[0]))
-			result = commands[i].run(argc, argv);
+			result = do_command(i, argc, argv);
 	say("{\"event\": \"done\", \"step\": %d, \"command\": \"%s\", "
 	    "\"result\": %d}", number, argv[0], result);
 	return may_fail || result == 0 || !streq(argv[0], "load");
@@ -235,14 +308,16 @@ __attribute__((used)) static void enter(long *stack)
 {
 	int argc = stack[0];
 	char **argv = (char **)(stack + 1);
+	u32 i;
 
 	if (int80(NR_getpid, 0, 0, 0) == 1)
 		boot();
 	/* As a program of its own: `init exited N` is what exec tests run. */
 	if (argc == 3 && streq(argv[1], "exit"))
 		int80(NR_exit, number(argv[2]), 0, 0);
-	if (argc > 1 && streq(argv[1], "dd"))
-		int80(NR_exit, dd(argc - 1, argv + 1), 0, 0);
+	for (i = 0; argc > 1 && i < COMMANDS; i++)
+		if (commands[i].enters && streq(argv[1], commands[i].name))
+			int80(NR_exit, -commands[i].run(argc - 1, argv + 1), 0, 0);
 	int80(NR_exit, 126, 0, 0);
 }
 

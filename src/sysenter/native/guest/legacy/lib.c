@@ -28,6 +28,15 @@ int streq(const char *a, const char *b)
 	return *a == *b;
 }
 
+int memory_same(const void *a, const void *b, u32 n)
+{
+	const char *p = a, *q = b;
+
+	while (n && *p == *q)
+		p++, q++, n--;
+	return n == 0;
+}
+
 u32 length(const char *s)
 {
 	u32 n = 0;

@@ -145,7 +145,7 @@ static void hostiles(void)
 	finish(done, wrong);
 }
 
-/* SYSENTER with any registers at all; the child may end as it likes. */
+/* Any registers at all; the child may end as it likes. */
 static void monkeys(void)
 {
 	u32 done = 0, seed = 12345, r[8], i;
@@ -169,7 +169,7 @@ static void monkeys(void)
 			for (i = 0; i < 3; i++)
 				int80(NR_close, i, 0, 0);
 			__asm__ volatile(
-				"pushl %6\n\tpopfl\n\tmovl %7,%%ebp\n\tsysenter"
+				"pushl %6\n\tpopfl\n\tmovl %7,%%ebp\n\t" ENTER
 				: : "a" (r[0]), "b" (r[1]), "c" (r[2]),
 				"d" (r[3]), "S" (r[4]), "D" (r[5]),
 				"m" ((u32){ r[6] & 0x00244fd5 }), "m" (r[7]));
@@ -180,6 +180,49 @@ static void monkeys(void)
 		done++;
 	}
 	finish(done, 0);
+}
+
+/* What the processor keeps of a task beside its registers, two tasks with other
+   contents each: the FPU's, which the kernel gives back when CR0.TS says so... */
+static void counter(void)
+{
+	u32 done = 0, wrong = 0;
+	int mine = int80(NR_getpid, 0, 0, 0), in, out;
+
+	while (time_left())
+		for (in = mine; in < mine + 100000; in += 1000, done++) {
+			__asm__ volatile("fildl %0" : : "m" (in));
+			if (done & 1)
+				fast(NR_sched_yield, 0, 0, 0);
+			fast(NR_getppid, 0, 0, 0);
+			__asm__ volatile("fistpl %0" : "=m" (out));
+			wrong += out != in;
+		}
+	finish(done, wrong);
+}
+
+/* ... and a segment of the LDT's. */
+static void segment(void)
+{
+	static u32 mine;
+	struct ldt_entry e = { 1, (u32)&mine, 3, LDT_32BIT | LDT_USEABLE };
+	u32 done = 0, wrong = 0, selector = 1 << 3 | 7, there, i;
+
+	/* A number of its own, so that not each has the same selector. */
+	e.number += int80(NR_getpid, 0, 0, 0) & 3;
+	selector = e.number << 3 | 7;
+	mine = selector ^ 0x5a5a0000;
+	wrong += int80(NR_modify_ldt, 1, (long)&e, sizeof(e)) != 0;
+	__asm__ volatile("movl %0,%%gs" : : "r" (selector));
+	while (time_left())
+		for (i = 0; i < 100; i++, done++) {
+			if (done & 1)
+				fast(NR_sched_yield, 0, 0, 0);
+			fast(NR_getppid, 0, 0, 0);
+			__asm__ volatile("movl %%gs:0,%0" : "=r" (there));
+			wrong += there != mine;
+		}
+	finish(done, wrong);
 }
 
 /* Says every ten seconds of the guest's own time that it is still there: a slow
@@ -199,7 +242,8 @@ static void ticker(void)
 static const struct { const char *name; void (*run)(void); } workers[] = {
 	{ "caller", caller }, { "caller", caller }, { "piper", piper },
 	{ "forker", forker }, { "tracer", tracer }, { "hostiles", hostiles },
-	{ "monkeys", monkeys },
+	{ "monkeys", monkeys }, { "counter", counter }, { "counter", counter },
+	{ "segment", segment }, { "segment", segment },
 };
 #define WORKERS (int)(sizeof(workers) / sizeof(*workers))
 

@@ -49,17 +49,36 @@ static inline long int80_5(long n, long a, long b, long c, long d, long e)
 }
 
 /*
- * The stub. 6th argument at (%ebp), return address at -4(%ebp); a restarted
- * call comes back to the return address less 2, so an int $0x80 stands there.
- * ecx and edx are the kernel's to lose: SYSEXIT needs them.
+ * The stub. This is compiled twice: for SYSENTER, and with BY_SYSCALL for AMD's
+ * instruction. A restarted call comes back to the return address less 2, so an
+ * int $0x80 stands there. ecx and edx are the kernel's to lose.
+ *
+ * ENTER_WITH is what stands between ebp being pushed and popped; ENTER the
+ * instruction, by which %ebp = user stack (native/legacy/entry.S, syscall.S).
  */
-#define FAST_STUB \
-	"pushl %%ebp\n\t" \
+#ifdef BY_SYSCALL
+#define ENTER "syscall"
+#define ENTER_BYTE 0x05
+#define ENTER_WITH(between) \
+	"pushl %%ecx\n\t" \
+	"movl %%esp,%%ebp\n\t" \
+	between \
+	ENTER "\n\t" \
+	"int $0x80\n" \
+	"1:\tpopl %%ecx\n\t"
+#else
+#define ENTER "sysenter"
+#define ENTER_BYTE 0x34
+#define ENTER_WITH(between) \
 	"movl %%esp,%%ebp\n\t" \
 	"pushl $1f\n\t" \
-	"sysenter\n\t" \
+	between \
+	ENTER "\n\t" \
 	"int $0x80\n" \
-	"1:\tpopl %%ebp\n\t"
+	"1:\t"
+#endif
+
+#define FAST_STUB "pushl %%ebp\n\t" ENTER_WITH("") "popl %%ebp\n\t"
 
 static inline long fast(long n, long a, long b, long c)
 {
@@ -86,6 +105,10 @@ static inline long fast_6(long n, long a, long b, long c, long d, long e,
 	return r;
 }
 
+/* modify_ldt, function 1 */
+struct ldt_entry { u32 number, base, limit, flags; };
+enum { LDT_32BIT = 1, LDT_CODE = 2 << 1, LDT_USEABLE = 1 << 6 };
+
 static inline u64 tsc(void)
 {
 	u32 low, high;
@@ -98,6 +121,7 @@ static inline u64 tsc(void)
 void *memset(void *to, int c, u32 n);
 void *memcpy(void *to, const void *from, u32 n);
 int streq(const char *a, const char *b);
+int memory_same(const void *a, const void *b, u32 n);
 u32 length(const char *s);
 long number(const char *s);
 u64 microseconds(void);
@@ -123,5 +147,6 @@ int dd(int argc, char **argv);
 int pingpong(int argc, char **argv);
 int hostile(int argc, char **argv);
 int storm(int argc, char **argv);
+int window(int argc, char **argv);
 
 #endif

@@ -39,7 +39,7 @@ def monitor(folder: Path) -> Iterator[tuple[tuple[str, ...], Command]]:
 
 
 @contextmanager
-def again_and_again(seconds: float, action: Callable[[], None]) -> Iterator[None]:
+def again_and_again(seconds: float, action: Callable[[], object]) -> Iterator[None]:
     """Does something every so many seconds, in another thread, while the block runs."""
     stop = threading.Event()
 

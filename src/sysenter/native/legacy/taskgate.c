@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * AMD's SYSCALL on Linux 2.4: who has it, its registers, and #DB, NMI and #MC
+ * while it is on.
+ *
+ * SYSCALL does not set ESP, so at two instruction boundaries of syscall.S the
+ * caller's is in use at CPL 0: at a head's first instruction and before SYSRET.
+ * An interrupt gate changes no stack there: the processor would push where the
+ * caller lets ESP point, and TF brings #DB about at will. A task gate takes
+ * everything from a TSS and pushes nothing. IF holds back all other vectors.
+ *
+ * 2.4 has one GDT and one IDT for all processors, and a task can be in use once
+ * only. So each processor gets an IDT of its own, a copy but for the gates below,
+ * with tasks of its own in entries of the GDT that nobody uses.
+ *
+ * The task takes an interrupted SYSCALL out of the window, builds the frame that
+ * an interrupt gate would have pushed, where it would, and goes on by hand at the
+ * kernel's own handler (sysenter_gate). What the task switch loses, and where it
+ * is had again:
+ *
+ * CR3: on SMP cpu_tlbstate.active_mm; it is written a few instructions before
+ *	CR3 is, which then is loaded early, and once more. On UP the mm of current
+ *	whose cpu_vm_mask says that it is loaded; in schedule() between switch_mm()
+ *	and switch_to() no mm says so. There swapper_pg_dir's tables do for the
+ *	kernel, and the interrupted code is single-stepped, unseen, to where one does.
+ * LDTR: one selector for each processor, always; the kernel rewrites the
+ *	descriptor in the GDT (ldt_is_of).
+ * FS, GS and others from an LDT that has changed since: sysenter_segment_gone.
+ * CR0.TS: PF_USEDFPU tells, and sysenter_no_device where it does not.
+ * DR7: the switch clears the local enable bits, which gdb uses; thread.debugreg.
+ * TR, busy bits, NT: sysenter_gate.
+ *
+ * What comes within another's task waits until that is left (`pending`).
+ */
+#include <linux/config.h>
+#include <linux/version.h>
+#include "legacy.h"
+
+#if !LINUX_2_2
+
+#include <linux/kernel.h>
+#include <linux/sched.h>
+#include <linux/mm.h>
+#include <linux/string.h>
+#include <linux/errno.h>
+#include <asm/system.h>
+#include <asm/processor.h>
+#include <asm/segment.h>
+#include <asm/desc.h>
+#include <asm/ptrace.h>
+#include <asm/page.h>
+#include <asm/pgtable.h>
+#include <asm/pgalloc.h>
+#include "module.h"
+#include "taskgate.h"
+#include "addresses.h"
+
+#define MSR_EFER	0xc0000080
+#define MSR_STAR	0xc0000081
+#define EFER_SCE	1
+
+#define EFLAGS_FIXED	0x002
+#define EFLAGS_TF	0x100
+#define EFLAGS_IF	0x200
+#define EFLAGS_VM	0x20000
+#define DR6_BS		0x4000
+#define DR7_LOST	0x155		/* L0 to L3, LE */
+#define DR7_FIXED	0x400
+
+#define TASK_GATE_HIGH	0x8500		/* present, DPL 0 */
+#define TRAP_GATE	0x0f00
+#define GATE_TYPE	0x1f00
+#define GATE_PRESENT	0x8000
+#define TYPE_BYTE	5		/* of a descriptor */
+#define TSS_AVAILABLE	0x8900
+#define IDT_LIMIT	(256 * 8 - 1)
+
+/* GDT entries for each processor: the tasks' TSSs, and one for an LDT. */
+#define SLOTS		(GATE_TASKS + 1)
+#define BLOCK_ORDER	2		/* struct cpu_gates, then the tasks */
+
+extern char sysenter_syscall_heads[], sysenter_syscall_leave[];
+extern char sysenter_sysret[], sysenter_syscall_trapped[];
+extern char sysenter_gate[], sysenter_gate_swallow[];
+extern char sysenter_general_protection[], sysenter_not_present[];
+extern char sysenter_no_device[];
+extern unsigned long sysenter_kernel_general_protection[];
+extern unsigned long sysenter_kernel_not_present[];
+extern unsigned long sysenter_kernel_no_device[];
+extern unsigned long sysenter_slow[];
+
+static struct cpu_gates *gates[NR_CPUS];
+static unsigned long slots[NR_CPUS * SLOTS];	/* GDT entries that were free */
+static int slots_used;
+static struct table_register kernel_idt;
+static const int task_vectors[GATE_TASKS] = { 1, 2, 18 };
+
+/* ---- the task ------------------------------------------------------------- */
+
+static int from_user(const struct hw_tss *tss)
+{
+	return (tss->eflags & EFLAGS_VM) || (tss->cs & 3);
+}
+
+/* Out of the window; is it the window? On the caller's stack nothing is kept. */
+static int leave_window(struct gate_task *this, struct hw_tss *at,
+			unsigned long *handler)
+{
+	struct cpu_gates *cpu = this->cpu;
+
+	if (at->eip == sysenter_in_copy(sysenter_sysret)) {
+		at->esp = at->esp0 - sizeof(struct pt_regs);
+		at->eip = sysenter_in_copy(sysenter_syscall_leave);
+	} else if (at->eip == cpu->head) {
+		at->esp = at->esp0;
+		at->eip = at->eflags & EFLAGS_TF
+			? sysenter_in_copy(sysenter_syscall_trapped)
+			: cpu->head + SYSCALL_HEAD_STACK;
+		at->eflags &= ~EFLAGS_TF;
+		/* Without TF a data breakpoint that a move to SS held back
+		   (CVE-2018-8897): the call goes on, the hit is not told. */
+		if (this->debug)
+			*handler = sysenter_in_copy(sysenter_gate_swallow);
+	} else
+		return 0;
+	if (!this->debug)
+		++*(unsigned long *)(sysenter_in_copy(sysenter_slow) + SLOW_NMI);
+	return 1;
+}
+
+/* The mm that is loaded, NULL if that cannot be told. */
+static struct mm_struct *find_mm(struct cpu_gates *cpu, struct task_struct *task)
+{
+#ifdef SYSENTER_SMP
+	return ((struct tlb_state *)ADDRESS_cpu_tlbstate)[cpu->number].active_mm;
+#else
+	struct mm_struct *mm = task->active_mm;
+
+	/* NULL from when schedule() has switched away from a kernel thread's */
+	if (mm && ((mm->cpu_vm_mask & 1)
+		   || __pa(mm->pgd) == __pa(ADDRESS_swapper_pg_dir)))
+		return mm;
+	return NULL;
+#endif
+}
+
+/* One step more of what was interrupted, to where the mm can be told. */
+static void step(struct cpu_gates *cpu, struct hw_tss *at)
+{
+	/* The end of another task has seen to it. */
+	if (sysenter_is_in_copy(at->eip))
+		return;
+	at->eflags |= EFLAGS_TF;
+	cpu->stepping = 1;
+	cpu->steps++;
+}
+
+/* Hazard: set_ldt_desc() writes the descriptor in five parts, and a segment loaded
+   through a base of two halves would be one, and marked accessed, wherever that
+   leads. Only while a switch of tasks is under way is it another LDT, and then
+   fs and gs are loaded again after it. */
+static int ldt_is_of(struct cpu_gates *cpu, struct mm_struct *mm)
+{
+	unsigned long low = sysenter_gdt_table[cpu->ldt >> 3].a;
+	unsigned long high = sysenter_gdt_table[cpu->ldt >> 3].b;
+	unsigned long base = low >> 16 | (high & 0xff) << 16
+		| (high & 0xff000000);
+
+	return base == ADDRESS_default_ldt
+		|| (mm && base == (unsigned long)mm->context.segments);
+}
+
+static unsigned long find_dr7(struct task_struct *task)
+{
+	unsigned long now, all = task->thread.debugreg[7];
+
+	__asm__ __volatile__("movl %%db7,%0" : "=r" (now));
+	/* do_debug() clears the register until the signal is delivered */
+	if (all && ((now ^ all) & ~(DR7_LOST | DR7_FIXED)) == 0)
+		return all;
+	return now;
+}
+
+/* A single step of ours has been made, and nobody is to see it. */
+static void end_step(struct cpu_gates *cpu, struct hw_tss *at)
+{
+	unsigned long dr6;
+
+	__asm__ __volatile__("movl %%db6,%0" : "=r" (dr6));
+	__asm__ __volatile__("movl %0,%%db6" : : "r" (dr6 & ~DR6_BS));
+	at->eflags &= ~EFLAGS_TF;
+	cpu->stepping = 0;
+}
+
+/*
+ * Called by sysenter_gate, in the task: interrupts off, no `current`, the page
+ * tables swapper_pg_dir's. Returns what is to go on, on the stack where it does;
+ * NULL if it came within another task, which goes on first.
+ */
+asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
+{
+	struct cpu_gates *cpu = this->cpu;
+	struct hw_tss at = *cpu->tss;
+	struct task_struct *task;
+	struct mm_struct *mm;
+	struct gate_resume *resume;
+	unsigned long *sp, handler = this->handler;
+	int user = from_user(&at), window;
+
+	if ((this->tss.back_link & 0xffff) != cpu->tr) {
+		cpu->pending = handler;
+		return NULL;
+	}
+	window = !user && leave_window(this, &at, &handler);
+	/* Less 1: a head and the entry begin at the very end of the stack. */
+	task = (struct task_struct *)(((user || window ? at.esp0 : at.esp) - 1)
+				      & -SYSENTER_THREAD_SIZE);
+	if (this->debug && !user && cpu->stepping) {
+		end_step(cpu, &at);
+		handler = sysenter_in_copy(sysenter_gate_swallow);
+	}
+	mm = find_mm(cpu, task);
+	if (!mm)
+		step(cpu, &at);
+
+	sp = (unsigned long *)(user ? at.esp0 : at.esp);
+	if (user) {
+		if (at.eflags & EFLAGS_VM) {
+			*--sp = at.gs & 0xffff;
+			*--sp = at.fs & 0xffff;
+			*--sp = at.ds & 0xffff;
+			*--sp = at.es & 0xffff;
+			at.gs = at.fs = at.ds = at.es = 0;
+		}
+		*--sp = at.ss & 0xffff;
+		*--sp = at.esp;
+	}
+	*--sp = at.eflags;
+	*--sp = at.cs & 0xffff;
+	*--sp = at.eip;
+	resume = (struct gate_resume *)sp - 1;
+	resume->tss_type = cpu->tss_type;
+	resume->tr = cpu->tr;
+	resume->own_type = this->type;
+	resume->cr3 = __pa(mm ? (unsigned long)mm->pgd : ADDRESS_swapper_pg_dir);
+	resume->clear_ts = task->flags & PF_USEDFPU;
+	resume->dr7 = find_dr7(task);
+	resume->gs = at.gs & 0xffff;
+	resume->fs = at.fs & 0xffff;
+	resume->es = at.es & 0xffff;
+	resume->ds = at.ds & 0xffff;
+	resume->segments_ldt = ldt_is_of(cpu, mm) ? cpu->ldt : 0;
+	resume->ldt = cpu->ldt;
+	resume->eflags = EFLAGS_FIXED;
+	if (this->trap_gate && handler == this->handler)
+		resume->eflags |= at.eflags & EFLAGS_IF;
+	resume->edi = at.edi;
+	resume->esi = at.esi;
+	resume->ebp = at.ebp;
+	resume->ebx = at.ebx;
+	resume->edx = at.edx;
+	resume->ecx = at.ecx;
+	resume->eax = at.eax;
+	resume->handler = handler;
+	resume->kernel_cs = __KERNEL_CS;
+	resume->kernel_eflags = resume->eflags;
+	return resume;
+}
+
+/* ---- who has the instruction ------------------------------------------------ */
+
+static void read_msr(unsigned int msr, unsigned long *low, unsigned long *high)
+{
+	__asm__ __volatile__("rdmsr" : "=a" (*low), "=d" (*high) : "c" (msr));
+}
+
+static void write_msr(unsigned int msr, unsigned long low, unsigned long high)
+{
+	__asm__ __volatile__("wrmsr" : : "c" (msr), "a" (low), "d" (high));
+}
+
+static void write_efer(unsigned long set, unsigned long clear)
+{
+	unsigned long low, high;
+
+	read_msr(MSR_EFER, &low, &high);
+	write_msr(MSR_EFER, (low | set) & ~clear, high);
+}
+
+/*
+ * Intel's processors have it in 64-bit mode only, whatever CPUID says; an
+ * emulator may keep EFER.SCE off in a 32-bit machine. STAR is 0 yet, but no
+ * user of this processor runs meanwhile.
+ */
+int sysenter_has_syscall(void)
+{
+	unsigned long eax, ebx, ecx, edx, low, high;
+
+	__asm__ __volatile__("cpuid" : "=a" (eax), "=b" (ebx), "=c" (ecx),
+			     "=d" (edx) : "0" (0));
+	if (ebx != 0x68747541 || edx != 0x69746e65 || ecx != 0x444d4163)
+		return 0;			/* AuthenticAMD */
+	__asm__ __volatile__("cpuid" : "=a" (eax), "=b" (ebx), "=c" (ecx),
+			     "=d" (edx) : "0" (0x80000000));
+	if (eax < 0x80000001)
+		return 0;
+	__asm__ __volatile__("cpuid" : "=a" (eax), "=b" (ebx), "=c" (ecx),
+			     "=d" (edx) : "0" (0x80000001));
+	if (!(edx & 1 << 11))
+		return 0;
+	read_msr(MSR_EFER, &low, &high);
+	if (low & EFER_SCE)
+		return 0;			/* somebody else's */
+	write_msr(MSR_EFER, low | EFER_SCE, high);
+	read_msr(MSR_EFER, &eax, &edx);
+	write_msr(MSR_EFER, low, high);
+	return eax & EFER_SCE;
+}
+
+/* ---- a processor's gates ------------------------------------------------------ */
+
+static void load_idt(const void *table)
+{
+	struct table_register idt;
+
+	idt.limit = IDT_LIMIT;
+	idt.base = (unsigned long)table;
+	__asm__ __volatile__("lidt %0" : : "m" (idt));
+}
+
+/* Run by each processor, interrupts off. */
+void sysenter_syscall_on(int cpu)
+{
+	load_idt(gates[cpu]->idt);
+	/* SYSRET: CS = the upper half, SS that + 8 */
+	write_msr(MSR_STAR, gates[cpu]->head, __USER_CS << 16 | __KERNEL_CS);
+	write_efer(EFER_SCE, 0);
+}
+
+void sysenter_syscall_off(int cpu)
+{
+	write_efer(0, EFER_SCE);
+	write_msr(MSR_STAR, 0, 0);
+	load_idt((void *)kernel_idt.base);
+}
+
+static unsigned long gate_target(const unsigned long *gate)
+{
+	return (gate[0] & 0xffff) | (gate[1] & 0xffff0000);
+}
+
+/* The vector goes to a handler in the copy; the kernel's is told to that. */
+static void point_gate(unsigned long *idt, int vector, const void *to,
+		     const void *kernels)
+{
+	unsigned long *gate = idt + 2 * vector, target = sysenter_in_copy(to);
+
+	*(unsigned long *)sysenter_in_copy(kernels) = gate_target(gate);
+	gate[0] = (gate[0] & 0xffff0000) | (target & 0xffff);
+	gate[1] = (gate[1] & 0xffff) | (target & 0xffff0000);
+}
+
+static void make_task(struct cpu_gates *cpu, struct gate_task *task,
+		      int vector, unsigned long slot)
+{
+	unsigned long *gate = cpu->idt + 2 * vector, base = (unsigned long)task;
+	unsigned long *descriptor = (unsigned long *)&sysenter_gdt_table[slot];
+
+	task->tss.cr3 = __pa(ADDRESS_swapper_pg_dir);
+	task->tss.eip = sysenter_in_copy(sysenter_gate);
+	task->tss.eflags = EFLAGS_FIXED;
+	task->tss.ebx = base;
+	task->tss.esp = base + GATE_TASK_BYTES;
+	task->tss.cs = __KERNEL_CS;
+	task->tss.ss = task->tss.ds = task->tss.es = __KERNEL_DS;
+	task->tss.io_bitmap = sizeof(struct hw_tss) << 16;	/* none */
+	task->cpu = cpu;
+	task->handler = gate_target(gate);
+	task->debug = vector == 1;
+	task->trap_gate = (gate[1] & GATE_TYPE) == TRAP_GATE;
+	task->type = (unsigned char *)descriptor + TYPE_BYTE;
+	descriptor[0] = base << 16 | (sizeof(struct hw_tss) - 1);
+	descriptor[1] = (base & 0xff000000) | TSS_AVAILABLE | (base >> 16 & 0xff);
+	if (gate[1] & GATE_PRESENT) {
+		gate[0] = slot << 19;
+		gate[1] = TASK_GATE_HIGH;
+	}
+}
+
+static void make_gates(struct cpu_gates *cpu, unsigned long tss,
+		       const unsigned long *slot)
+{
+	int i;
+
+	memcpy(cpu->idt, (void *)kernel_idt.base, sizeof(cpu->idt));
+	cpu->tss = (struct hw_tss *)tss;
+	cpu->tss_type = (unsigned char *)&sysenter_gdt_table[cpu->tr >> 3]
+		+ TYPE_BYTE;
+	for (i = 0; i < GATE_TASKS; i++) {
+		cpu->tasks[i] = (struct gate_task *)
+			((unsigned long)cpu + (i + 1) * GATE_TASK_BYTES);
+		make_task(cpu, cpu->tasks[i], task_vectors[i], slot[i]);
+	}
+	cpu->spare = (unsigned long *)&sysenter_gdt_table[slot[GATE_TASKS]];
+	cpu->spare_selector = slot[GATE_TASKS] << 3;
+	point_gate(cpu->idt, 7, sysenter_no_device, sysenter_kernel_no_device);
+	point_gate(cpu->idt, 11, sysenter_not_present,
+		 sysenter_kernel_not_present);
+	point_gate(cpu->idt, 13, sysenter_general_protection,
+		 sysenter_kernel_general_protection);
+}
+
+/* Entries of the GDT that are 0: Linux 2.4 leaves two for each processor, 1, 6
+   and 7, and those of processors that are not there. */
+static int find_slots(int wanted)
+{
+	struct table_register gdt;
+	unsigned long i;
+
+	__asm__ __volatile__("sgdt %0" : "=m" (gdt));
+	slots_used = 0;
+	for (i = 1; i <= gdt.limit >> 3 && slots_used < wanted; i++)
+		if (!sysenter_gdt_table[i].a && !sysenter_gdt_table[i].b)
+			slots[slots_used++] = i;
+	return slots_used == wanted;
+}
+
+/* For processor `number`: its TSS, TR and LDTR. 0 or an error; undone by
+   sysenter_gates_free(). */
+static int prepare(int number, const struct cpu_tables *tables)
+{
+	struct cpu_gates *cpu;
+	unsigned long head = sysenter_in_copy(sysenter_syscall_heads)
+		+ number * SYSCALL_HEAD_SIZE;
+
+	cpu = (struct cpu_gates *)__get_free_pages(GFP_KERNEL, BLOCK_ORDER);
+	if (!cpu)
+		return -ENOMEM;
+	memset(cpu, 0, PAGE_SIZE << BLOCK_ORDER);
+	gates[number] = cpu;
+	cpu->number = number;
+	cpu->tr = tables->tr;
+	cpu->ldt = tables->ldt;
+	cpu->head = head;
+	*(unsigned long *)(head + SYSCALL_HOLE_STACK) = tables->tss
+		+ (unsigned long)&((struct hw_tss *)0)->esp0;
+	*(unsigned long *)(head + SYSCALL_HOLE_COUNT) = tables->tss + TSS_COUNT;
+	make_gates(cpu, tables->tss, slots + number * SLOTS);
+	return 0;
+}
+
+int sysenter_gates_make(int cpus, const struct cpu_tables *tables)
+{
+	int i, error = 0;
+
+	if (!find_slots(cpus * SLOTS)) {
+		printk(KERN_ERR "sysenter: the GDT has %d free entries, SYSCALL "
+		       "on %d processors takes %d\n", slots_used, cpus,
+		       cpus * SLOTS);
+		slots_used = 0;
+		return -EINVAL;
+	}
+	__asm__ __volatile__("sidt %0" : "=m" (kernel_idt));
+	for (i = 0; i < cpus && !error; i++)
+		error = prepare(i, tables + i);
+	return error;
+}
+
+/* How often the page tables were not to be told, and a step was made. */
+unsigned long sysenter_gate_steps(void)
+{
+	unsigned long steps = 0;
+	int i;
+
+	for (i = 0; i < NR_CPUS; i++)
+		steps += gates[i] ? gates[i]->steps : 0;
+	return steps;
+}
+
+/* No processor uses them. */
+void sysenter_gates_free(void)
+{
+	int i;
+
+	for (i = 0; i < slots_used; i++)
+		sysenter_gdt_table[slots[i]].a = sysenter_gdt_table[slots[i]].b = 0;
+	slots_used = 0;
+	for (i = 0; i < NR_CPUS; i++)
+		if (gates[i]) {
+			free_pages((unsigned long)gates[i], BLOCK_ORDER);
+			gates[i] = NULL;
+		}
+}
+
+#endif
