@@ -289,8 +289,8 @@ sysenter_entry_\way:
 sysenter_called_\way:
 
 	/* The kernel's own exit, and nothing less: work that was put off until
-	   now is not found again before the next interrupt. Nothing in the
-	   kernel changes ds and leaves es, so one of them tells. */
+	   now is not found again before the next interrupt. Nothing in these
+	   kernels leaves es changed and ds not, so ds tells of both. */
 #if !LINUX_2_2
 	cli					# the tests and SYSEXIT are one
 	CHECK_SOFTIRQ
