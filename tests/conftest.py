@@ -79,7 +79,7 @@ def in_guest(steps: Steps, guest: Guest, module: Module) -> Callable[..., Output
     """Run a task in the default guest, the module at /sysenter.ko; its log must stay clean."""
 
     def run(
-        task: str, *, files: dict[str, bytes] | None = None, cpus: int = 1, timeout: float = 60, load: bool = True,
+        task: str, *, files: dict[str, bytes] | None = None, cpus: int = 1, timeout: float = 120, load: bool = True,
         append: str = "", memory: int = 256, cpu: str | None = None,
     ) -> Output:  # fmt: skip
         prologue = "insmod /sysenter.ko || exit 99\n" if load else ""

@@ -225,10 +225,7 @@ def _check(options: argparse.Namespace, steps: Steps) -> int:
     ]  # fmt: skip
     reports = check(_stdout(), subjects, options.seed)
     count = None if options.mutants == 0 else options.mutants
-    sound = [
-        s for s in subjects
-        if not HANDLERS[s.handler].must_fail and (HANDLERS[s.handler].mutated or options.handlers)
-    ]  # fmt: skip
+    sound = [s for s in subjects if not HANDLERS[s.handler].must_fail]
     mutated = [check_mutants(_stdout(), s, count, options.seed) for s in sound] if options.mutants is not None else []
     if options.json:
         write_json(options.json, reports, mutated, options.seed)

@@ -16,6 +16,7 @@ from sysenter.check.case import Call, Case, Event
 from sysenter.check.cases import ProcessorCase, differs, processor_cases
 from sysenter.check.explore import run, shrink
 from sysenter.check.handlers import HANDLERS, Job
+from sysenter.check.interleave import in_all_orders
 from sysenter.check.mutants import Mutant, mutants
 from sysenter.check.objectfile import EntryObject, parse_offsets
 from sysenter.check.present_i386 import MARK, PresentI386
@@ -100,6 +101,30 @@ def test_nmi_on_the_entry_stack_costs_the_frame_and_nothing_else(entry: tuple[En
     call = Call(eax=MARK | 3)
     for step in range(1, 8):
         assert run(kernel, Case((call, call), (Event(step, "nmi", call=1),))) is None
+
+
+def test_two_cpus_come_to_what_they_share_in_all_orders(steps: Steps) -> None:
+    """Each of two declined calls counts itself once in a word of both: before and after it, who goes first?"""
+    bench = subject(steps, "legacy-tss", "", True).bench(seed=1)
+    kernel = bench.kernel("")
+    declined = replace(kernel.plain, eax=7)
+    shares = in_all_orders(kernel, Case((declined,), others=(declined,)), stop=False)
+    assert (shares.cases, shares.failures) == (6, [])
+    alone = in_all_orders(kernel, Case((kernel.plain,), others=(declined,)), stop=False)
+    assert (alone.cases, alone.failures) == (2, [])
+
+
+def test_a_cell_filled_by_each_call_again_is_seen(steps: Steps) -> None:
+    bench = subject(steps, "legacy-gentle", "", True).bench(seed=1)
+    handler = HANDLERS["legacy-gentle"]
+    wrong = next(
+        m for m in mutants(bench.entry, handler.section, handler.roots)
+        if m.plain == "or byte ptr [esp + 0x7fffffff], 0x10: removed"
+    )  # fmt: skip
+    kernel = bench.with_object(wrong.object).kernel("")
+    failure = run(kernel, Case((kernel.plain, kernel.plain)))
+    assert failure is not None
+    assert failure.key == "fast"
 
 
 def test_unload_is_seen_to_need_the_mark(entry: tuple[EntryObject, dict[str, int]]) -> None:

@@ -222,7 +222,7 @@ def test_panic_with_the_module_in(steps: Steps, kernel: str, entry: str) -> None
         guest.run(
             steps, LOAD + f"insmod /sysenter.ko {option} || exit 99\ntouch /tmp/go\nload & load & sleep 1\n"
             "echo c >/proc/sysrq-trigger",
-            {"sysenter.ko": module.module.read_bytes()}, what="a panic", timeout=60,
+            {"sysenter.ko": module.module.read_bytes()}, what="a panic", timeout=120,
             machine=guest.machine(cpu=cpu, cpus=4),
         )  # fmt: skip
     # the last lines are the panic's own trace, and the module has no part in it
@@ -250,7 +250,7 @@ kill -9 $pids; wait
 exit 0
 """
     output = guest.run(
-        steps, task, {"sysenter.ko": module.module.read_bytes()}, what="stacks", timeout=90,
+        steps, task, {"sysenter.ko": module.module.read_bytes()}, what="stacks", timeout=150,
         machine=guest.machine(cpus=2, append="log_buf_len=4M"),
     )  # fmt: skip
     bad = [line for line in is_clean(output.console) if "Call Trace" not in line]
@@ -292,7 +292,7 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
 """
     files = {"sysenter.ko": module.module.read_bytes(), "image": target.image.read_bytes()}
     output = guest.run(
-        steps, task, files, what="kexec", timeout=90, machine=guest.machine(cpu=cpu, cpus=2, memory=512)
+        steps, task, files, what="kexec", timeout=150, machine=guest.machine(cpu=cpu, cpus=2, memory=512)
     )  # fmt: skip
     assert not is_clean(output.console), output.console
     assert "went" in output.text, output.text

@@ -121,7 +121,7 @@ def test_unsafe_does_not_load_what_cannot_work(steps: Steps, kernel: str, cpu: s
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     output = guest.run(
         steps, "insmod /sysenter.ko unsafe=1 && echo loaded; dmesg | grep 'sysenter: refused: '",
-        {"sysenter.ko": module.module.read_bytes()}, what="unsafe=1", timeout=60,
+        {"sysenter.ko": module.module.read_bytes()}, what="unsafe=1", timeout=120,
         machine=guest.machine(cpu=cpu, append=append, cpus=2),
     )  # fmt: skip
     assert "loaded" not in output.text

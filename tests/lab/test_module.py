@@ -20,7 +20,7 @@ _REFUSED = "insmod /sysenter.ko && echo loaded; dmesg | grep 'sysenter: refused'
 
 def refusal(steps: Steps, guest: Guest, module: Module, append: str = "") -> str:
     output = guest.run(
-        steps, _REFUSED, {"sysenter.ko": module.module.read_bytes()}, what="a refusal", timeout=60,
+        steps, _REFUSED, {"sysenter.ko": module.module.read_bytes()}, what="a refusal", timeout=120,
         machine=guest.machine(append=append),
     )  # fmt: skip
     text = "\n".join(output.text)
@@ -62,7 +62,7 @@ def test_pti_is_refused_by_name(steps: Steps, pae_target: Target) -> None:
 def test_no_sysenter_is_refused_by_name(steps: Steps, guest: Guest, module: Module) -> None:
     machine = guest.machine(cpu="pentium3,-sep")
     files = {"sysenter.ko": module.module.read_bytes()}
-    output = guest.run(steps, _REFUSED, files, what="a refusal", timeout=60, machine=machine)
+    output = guest.run(steps, _REFUSED, files, what="a refusal", timeout=120, machine=machine)
     assert "no SYSENTER" in "\n".join(output.text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-__all__ = ["Call", "Call64", "Case", "Event"]
+__all__ = ["Call", "Call64", "CallLegacy", "Case", "Event"]
 
 # of EFLAGS, those that matter to an entry (SDM Vol. 1, 3.4.3)
 _FLAGS = {0x100: "TF", 0x400: "DF", 0x3000: "IOPL", 0x4000: "NT", 0x40000: "AC"}
@@ -28,6 +28,7 @@ class Call:
 
     FAST: ClassVar[int] = 0x80000003  # the plainest fast call
     NAMES: ClassVar[dict[str, str]] = {"registers": "ebx, ecx, edx, esi, edi"}
+    COMES_UP: ClassVar[dict[str, str]] = {"pending": "work", "tracing": "tracing"}
 
     eax: int = 3
     registers: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -58,10 +59,9 @@ class Call:
                 yield f"{names[field.name]} = " + ", ".join(f"{v:#x}" for v in values) + (held and f" ({held})")
         if self.work:
             yield f"the task traced ({self.work:#x})"
-        if self.pending:
-            yield f"work {self.pending:#x} comes up in the body"
-        if self.tracing:
-            yield f"tracing {self.tracing:#x} comes up in the body"
+        for name, what in self.COMES_UP.items():
+            if getattr(self, name):
+                yield f"{what} ({getattr(self, name):#x}) comes up in the body"
         if self.sleeps:
             yield f"the body sleeps and wakes on {'another' if self.sleeps == 'other' else 'the same'} CPU"
         if not self.vdso:
@@ -101,6 +101,13 @@ class Call64(Call):
             yield "its PCID to be flushed"
         if self.guest:
             yield "a virtual machine runs on the CPU during the body"
+
+
+@dataclass(frozen=True)
+class CallLegacy(Call):
+    """The same on 2.2 and 2.4. pending: 1 need_resched, 2 a signal. tracing: bottom halves (2.2)."""
+
+    COMES_UP: ClassVar[dict[str, str]] = {"pending": "need_resched or a signal", "tracing": "a bottom half"}
 
 
 @dataclass(frozen=True)

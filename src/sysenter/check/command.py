@@ -103,7 +103,9 @@ def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Repo
             f"{report.handler}: {verdict}; {report.callers} different callers, {report.tally.cases} runs,"
             f" {report.tally.events} events let happen, {len(report.tally.failures)} failures", markup=False,
         )  # fmt: skip
-        for story in sorted(report.stories, key=len)[: 1 if expected else 3]:
+        # of each property the shortest: a story's first line says which
+        shortest = {story.partition("\n")[0]: story for story in sorted(report.stories, key=len, reverse=True)}
+        for story in sorted(shortest.values(), key=len)[: 1 if expected else 3]:
             console.print(story, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s, seed {seed}", markup=False)
     return list(reports.values())

@@ -18,7 +18,7 @@ from sysenter.check.machine import Kernel, Saved, Tick
 from sysenter.check.processor import IF, Fault
 from sysenter.check.properties import Broken
 
-__all__ = ["Failure", "Tally", "interleave", "interrupt_everywhere", "mispredict", "run", "shrink"]
+__all__ = ["Failure", "Tally", "interrupt_everywhere", "mispredict", "run", "shrink"]
 
 
 @dataclass(frozen=True)
@@ -176,50 +176,6 @@ def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], st
     return tally
 
 
-def interleave(kernel: Kernel, case: Case, stop: bool) -> Tally:
-    """Two CPUs: CPU 0 stops after each number of steps, CPU 1 does a number of steps,
-    CPU 0 goes on.
-
-    First one after the other: where neither writes what the other uses, all orders
-    come to the same, and a few numbers of steps on CPU 1 are tried only to see that
-    it is so. Where something is shared, every fifth number.
-    """
-    tally = Tally()
-    kernel.shares = False
-    alone = run(kernel, case)
-    if alone is not None:
-        return Tally(1, 0, [alone])
-    stride = 5 if kernel.shares else 40
-    kernel.begin(case)
-    first = 0
-    try:
-        while kernel.tick(kernel.tasks[0]):
-            first += 1
-            before = kernel.save()
-            second = 0
-            while kernel.tick(kernel.tasks[1]):
-                second += 1
-                if (second + first) % stride:
-                    continue
-                tally.cases += 1
-                middle = kernel.save()
-                try:
-                    for number in (0, 1):
-                        while kernel.tasks[number].index < len(kernel.tasks[number].calls):
-                            kernel.tick(kernel.tasks[number])
-                    kernel.end()
-                except Broken as broken:
-                    failed = replace(case, turns=(first, second))
-                    tally.failures.append(Failure(kernel.name, failed, broken.property.key, broken.state))
-                    if stop:
-                        return tally
-                kernel.restore(middle)
-            kernel.restore(before)
-    except Broken as broken:
-        tally.failures.append(Failure(kernel.name, case, broken.property.key, broken.state))
-    return tally
-
-
 def mispredict(kernel: Kernel, case: Case, depth: int = 30) -> Tally:
     """At each conditional branch of `case` go the wrong way for `depth` instructions.
 
@@ -240,7 +196,8 @@ def mispredict(kernel: Kernel, case: Case, depth: int = 30) -> Tally:
                 wild = _wrong_path(kernel, depth)
                 if wild:
                     words = f"{ins.text!r} at {kernel.program.where(ins.address)} mispredicted: {wild}"
-                    tally.failures.append(Failure(kernel.name, case, "speculation", words))
+                    until = replace(case, calls=case.calls[: task.index + 1])
+                    tally.failures.append(Failure(kernel.name, until, "speculation", words))
                 kernel.restore(state)
             kernel.tick(kernel.tasks[0])
     except Broken as broken:
@@ -254,7 +211,7 @@ def _wrong_path(kernel: Kernel, depth: int) -> str:
         if kernel.covered is not None:
             kernel.covered.add(cpu.eip)
         ins = kernel.program.instruction(cpu.eip)
-        if ins is None or ins.kind in ("lfence", "sysexit", "sysretq", "iretd"):
+        if ins is None or ins.kind in ("lfence", "sysexit", "sysret", "sysretq", "iretd"):
             return ""
         for access in ins.accesses:
             linear = kernel.processor.linear(cpu, access)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sysenter.check import callers_amd64, callers_i386, legacy, present_syscall, static
 from sysenter.check.case import Case, Event
-from sysenter.check.explore import Failure, Tally, interleave, interrupt_everywhere, mispredict, run
+from sysenter.check.explore import Failure, Tally, interrupt_everywhere, mispredict, run
+from sysenter.check.interleave import interleave
 from sysenter.check.machine import Kernel
 from sysenter.check.objectfile import EntryObject, parse_offsets
 from sysenter.check.present_amd64 import VARIANTS, PresentAmd64
@@ -39,8 +40,8 @@ class Handler:
     to break, "" for a sound one. headers: the folder of recorded constants that it
     is assembled with, "" if a kernel's build makes its object: default_kernel then
     is the catalogue's name of one, for where the user names none that fits. roots: symbols
-    where it begins, if its section holds other handlers too. mutated: its mutants have
-    been gone through, so that each survivor has a reason; else only who names it gets them.
+    where it begins, if its section holds other handlers too. loaded: what the module makes of the
+    object's text at load.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Handler:
     headers: str = ""
     default_kernel: str = ""
     roots: tuple[str, ...] = ()
-    mutated: bool = True
+    loaded: Callable[[EntryObject], EntryObject] = lambda entry: entry
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Subject:
     offsets: Path
 
     def load(self) -> tuple[EntryObject, _Offsets]:
-        return EntryObject.load(self.object), parse_offsets(self.offsets)
+        """The object as it runs, once the module has loaded, and its constants."""
+        return HANDLERS[self.handler].loaded(EntryObject.load(self.object)), parse_offsets(self.offsets)
 
     def bench(self, seed: int) -> Bench:
         return Bench(HANDLERS[self.handler], *self.load(), seed)
@@ -171,7 +173,7 @@ def _syscall(name: str, says: str, gates: bool) -> Handler:
         present_syscall.lone_calls, present_syscall.scattered, present_syscall.with_interruptions,
         present_syscall.paired, callers_i386.events,
         variants=("", "smap"), default_kernel="bookworm-686", must_fail="" if gates else "stack",
-        roots=("sysenter_syscall_heads", "sysenter_leave_syscall"), mutated=False,
+        roots=("sysenter_syscall_heads",), loaded=present_syscall.with_sysret,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sysenter.check.case import Call, Case, Event
+from sysenter.check.case import Call, CallLegacy, Case, Event
 from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
 from sysenter.check.machine import POISON, ROOM, Kernel, Task
 from sysenter.check.memory import PAGE, Area, Memory
@@ -34,8 +34,11 @@ _TEXT = 0xC4000000  # a copy in the direct mapping
 _TASKS_AT = {"": (0xFF000000, 0xFF004000, 0xFF008000), "low": (0xC0800000, 0xC0804000, 0xC0808000)}
 _TSS_AT = {"": (0xC0910000, 0xC0932000), "low": (0xFF310000, 0xFF332000)}
 _BUSY_TSS = 0x8B  # access byte (SDM Vol. 3A, TSS Descriptor)
-_BLOCK = 0xC2510000  # 2.2, gentle: cells in its first page, a slot for each CPU
+_BLOCK = 0xC2510000  # 2.2, gentle: cells, then a slot for each CPU
 _SLOTS = (_BLOCK + 0xE000, _BLOCK + 0xF000)
+# 2.2: TSS selector of task 0, and how much further that of the next one is: the first ones and the last ones for
+# which there are cells
+_SELECTORS = {"": (0x60, 16), "low": (0xDFF0, -16)}
 _AVL_BYTE, _AVL = 6, 0x10  # of a TSS's descriptor: the task's cell is right
 _CRUEL_ROOM = 1024
 _VM86_BYTES = 0x60  # what the kernel keeps above esp0 while a task is in vm86 mode
@@ -57,12 +60,14 @@ class Legacy(Kernel):
     task_size = TASK_SIZE
     pt_size = 60
     wraps = True
-    plain = Call(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
+    plain = CallLegacy(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
         self.way, self.offsets, self.name = way, offsets, f"legacy-{way}"
         self.tasks_at, self.tss = _TASKS_AT[variant], _TSS_AT[variant]
+        self.selectors = (0x60, 0x20) if way == "tss" else _SELECTORS[variant]
+        self.described = self.selectors[0] & -PAGE  # in the GDT, the page in use
         self.numbers = offsets["NR_CALLS"]
         self.memory = memory = Memory(64 * PAGE)
         code = entry.sections[".text"].data
@@ -72,11 +77,11 @@ class Legacy(Kernel):
                 memory.write(at, (at ^ 0x12000000) & 0x3FFFFFFF)
         memory.add("sys_call_table", Area.CONSTANT, _TABLE, 4 * self.numbers)
         memory.add("sysenter_slow_call", Area.CONSTANT, _SLOW_CALL, 4 * self.numbers)
-        memory.add("task[]", Area.CONSTANT, _TASK_ARRAY, 64)
+        memory.add("task[]", Area.CONSTANT, self.in_task_array(0) & -PAGE, PAGE)
         memory.seal()
         memory.add("the text", Area.TEXT, _TEXT, len(code))
-        memory.add("the GDT", Area.GLOBAL, _GDT, 0x100)
-        memory.add("cells", Area.GLOBAL, _BLOCK, PAGE)
+        memory.add("the GDT", Area.GLOBAL, _GDT + self.described, PAGE)
+        memory.add("cells", Area.GLOBAL, _BLOCK + self.described, PAGE)
         memory.add("bottom-half words", Area.GLOBAL, _BH, 8)
         memory.add("counts", Area.GLOBAL, _COUNTS, 64)
         for number, start in enumerate(self.tasks_at):
@@ -97,16 +102,18 @@ class Legacy(Kernel):
         self.processor = Processor(memory, self)
         symbols = self.program.symbols
         self.entry = symbols[f"sysenter_entry_{way}"]
+        self.fill = symbols["sysenter_fill"] if way == "gentle" else 0
         # what the module's C writes when the way is chosen
-        memory.write(symbols["sysenter_debug_entry"] - 4, self.entry)
-        memory.write(symbols["sysenter_debug_distance"] - 4, symbols[f"sysenter_trapped_{way}"] - self.entry)
+        fill_in = self.program.fill_in
+        fill_in(symbols["sysenter_debug_entry"] - 4, self.entry)
+        fill_in(symbols["sysenter_debug_distance"] - 4, symbols[f"sysenter_trapped_{way}"] - self.entry)
         memory.write(symbols["sysenter_kernel_debug"], _FUNCTIONS["kernel_debug"])
         memory.write(symbols["sysenter_kernel_nmi"], _FUNCTIONS["kernel_nmi"])
         memory.write(symbols["sysenter_gdt"], _GDT)
         low, high = (self.tss[0], self.tss[1] + 89) if way == "tss" else (_BLOCK, _BLOCK + 0x10000)
         if way != "tss":
             for label in ("sysenter_gdt_test", "sysenter_gdt_mark"):
-                memory.write(symbols[label] - 5, _GDT + _AVL_BYTE - _BLOCK)
+                fill_in(symbols[label] - 5, _GDT + _AVL_BYTE - _BLOCK)
         memory.write(symbols["sysenter_entry_stack_low"], low)
         memory.write(symbols["sysenter_entry_stack_high"], 0 if way == "cruel" else high)
         self.text = bytes(memory.bytes[memory.regions["the text"].offset :][: len(code)])
@@ -114,7 +121,7 @@ class Legacy(Kernel):
             memory.write(_TABLE + 4 * number, _BODY_AT + 16 * number)
             memory.write(_SLOW_CALL + 4 * number, self.slow(number))
         for number, start in enumerate(self.tasks_at):
-            memory.write(_TASK_ARRAY + 4 * number, start)
+            memory.write(self.in_task_array(number), start)
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
 
     # -- the first state -------------------------------------------------------------
@@ -127,7 +134,7 @@ class Legacy(Kernel):
                 self.clobber(region.start, region.end)
         at = memory.regions["the text"].offset
         memory.bytes[at : at + len(self.text)] = self.text
-        memory.fill(_GDT, _GDT + 0x100, bytes(4))
+        memory.fill(_GDT + self.described, _GDT + self.described + PAGE, bytes(4))
         for number in range(2 if self.way == "tss" else 3):
             self.describe(number)
         memory.write(_BH, ~_MASKED)
@@ -171,7 +178,11 @@ class Legacy(Kernel):
 
     def selector(self, number: int) -> int:
         """2.4: a TSS for each CPU; 2.2: each task's own, inside its task_struct."""
-        return 0x60 + (0x20 if self.way == "tss" else 16) * number
+        first, step = self.selectors
+        return first + step * number
+
+    def in_task_array(self, number: int) -> int:
+        return _TASK_ARRAY + (self.selector(number) - 0x60) // 4
 
     def describe(self, number: int) -> None:
         """A TSS's descriptor, as the kernel writes it once."""
@@ -227,7 +238,6 @@ class Legacy(Kernel):
                 if symbols["sysenter_slow"] <= linear < symbols["sysenter_slow"] + 24 and ins.raw[0] == 0xF0:
                     return
                 if self.way == "global" and symbols["sysenter_global_eax"] <= linear < self.program.end:
-                    self.shares = True
                     return
             if self.way == "gentle" and 4 <= _BLOCK + cpu.tr - linear <= 16:
                 return
@@ -246,7 +256,13 @@ class Legacy(Kernel):
             raise Broken("trap", f"TF is set at {self.program.near(cpu.eip)}: a #DB follows that nobody takes out")
         if task.active and not ours and task.trap and self.functions.get(cpu.eip) != "kernel_debug":
             raise Broken("trap", "the kernel's handler was not told of a #DB")
-        return super().tick(task)
+        if task.active and task.filled and cpu.eip == self.fill:
+            raise Broken("fast", "the task's cell has been filled by a call before, and is filled again")
+        fills = task.index < len(task.calls) and not task.call.flags & TF
+        if super().tick(task):
+            return True
+        task.filled |= fills
+        return False
 
     def fetched(self, task: Task, address: int) -> int | None:
         """A word that the caller could read itself, or None."""
@@ -268,6 +284,7 @@ class Legacy(Kernel):
         if "new" in call.before and self.way == "gentle":  # the slot was another's, who made calls too
             self.describe(task.number)
             self.memory.write(_BLOCK + cpu.tr - 16, self.top(task.number - 1))
+            task.filled = False
         if call.vm86:
             for at in range(top - _VM86_BYTES, top, 4):
                 self.memory.write(at, self.kept(at))
@@ -289,7 +306,7 @@ class Legacy(Kernel):
         task.seen = frozenset({self.fetched(task, call.ebp) or 0, call.result, *call.registers, call.ebp})
         task.path = self.specified(task, call)
         self.processor.sysenter(cpu)
-        self.say(task, cpu, "SYSENTER")
+        self.say(task, cpu, self.enters)
         if cpu.flags & TF:
             self.say(task, cpu, "#DB before the first instruction: the caller's TF")
             self.vector(cpu, "sysenter_debug")
@@ -586,6 +603,8 @@ class Legacy(Kernel):
             # Watchpoints lie below TASK_SIZE, and nothing there is touched before a frame is pushed.
             on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] < self.top(task.number)
             return (cpu.eip == self.entry and task.steps == 0) or (on_task and not cpu.shadow)
+        if event.kind == "softirq":
+            return self.way != "tss"  # 2.4 wakes ksoftirqd for it
         if event.kind == "ldt":
             return task.ldt and bool((call := task.call).segments[0] & 4 or call.segments[1] & 4)
         return True
@@ -604,6 +623,7 @@ class Legacy(Kernel):
                 low <= esp <= high or self.on_cell(cpu) or (task.struck and esp == top)
             )
             task.nmi_blocked = True
+            task.filled &= not self.on_cell(cpu)
             self.vector(cpu, "sysenter_nmi")
         elif event.kind == "debug":
             self.say(task, cpu, "#DB: a watchpoint")
@@ -615,6 +635,12 @@ class Legacy(Kernel):
             self.say(task, cpu, f"another CPU {what} and interrupts this one")
             self.set_field(task.number, field, 1)
             task.ipi = task.work_seen = True
+            if not task.bodies and task.path == "fast":
+                task.exit_required = True
+        elif event.kind == "softirq":
+            self.say(task, cpu, "a bottom half is marked, and nobody runs it now")
+            self.memory.write(_BH + 4, 0x10)
+            task.work_seen = True
             if not task.bodies and task.path == "fast":
                 task.exit_required = True
         elif event.kind == "ldt":
@@ -693,7 +719,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
             if rng.random() < 0.3:
                 flags |= rng.choice(_FLAGS) | rng.choice(_FLAGS)
             r = [rng.getrandbits(32) for _ in range(6)]
-            calls.append(Call(
+            calls.append(CallLegacy(
                 eax=rng.randrange(offsets["NR_CALLS"] + 8), registers=(r[0], r[1], r[2], r[3], r[4]), result=r[5],
                 ebp=rng.choice(_STACKS) if rng.random() < 0.4 else _STACK + 4 + rng.randrange(0x1FF0), flags=flags,
                 segments=(rng.choice(_DATA), rng.choice(_DATA), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
@@ -702,7 +728,12 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
                 vm86=rng.random() < 0.04,
             ))  # fmt: skip
         happenings = tuple(
-            Event(rng.randrange(1, 60), rng.choice(("nmi", "irq", "work", "ldt")), rng.randrange(2), rng.randrange(2))
+            Event(
+                rng.randrange(1, 60),
+                rng.choice(("nmi", "irq", "work", "softirq", "ldt")),
+                rng.randrange(2),
+                rng.randrange(2),
+            )
             for _ in range(rng.randrange(3))
         )
         yield Case(tuple(calls), happenings, variant=rng.choice(tuple(_TASKS_AT)))
@@ -710,7 +741,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
     return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "work", 2),
-            Event(0, "ldt"))  # fmt: skip
+            Event(0, "softirq"), Event(0, "ldt"))  # fmt: skip
 
 
 def interrupted() -> Iterator[Case]:

@@ -61,6 +61,7 @@ class Task:
     traced: bool = False  # the sys_exit tracepoint has been told
     ipi: bool = False  # an interrupt waits for IF
     fast_calls: int = 0  # finished ones
+    filled: bool = False  # its cell, by a call before (2.2, gentle)
     stood: bool = False  # the frame of the call before stood at SYSENTER
     built: bool = False  # and was written again
     counts: tuple[int, ...] = ()  # of slow ways, at SYSENTER
@@ -79,7 +80,8 @@ class Task:
 
     def over(self) -> None:
         """The call has ended: forget all that belonged to it."""
-        fresh = Task(self.number, self.calls, self.cpu, self.index + 1, seen=self.seen, fast_calls=self.fast_calls)
+        fresh = Task(self.number, self.calls, self.cpu, self.index + 1, seen=self.seen, fast_calls=self.fast_calls,
+                     filled=self.filled)  # fmt: skip
         for name in self.__slots__:
             setattr(self, name, getattr(fresh, name))
 
@@ -115,7 +117,6 @@ class Kernel(abc.ABC):
         self.clock = 0
         self.looked = False  # the last instruction looked at the task or at user memory
         self.trace: list[Tick] | None = None
-        self.shares = False  # something was written that another CPU may use
         self.covered: set[int] | None = None  # addresses that have been executed, if anybody wants to know
 
     # -- for a subclass to say -----------------------------------------------------
@@ -168,6 +169,7 @@ class Kernel(abc.ABC):
         """Sleep until the page is there."""
 
     plain = Call()  # a caller with nothing special about it
+    enters, leaves = "SYSENTER", "SYSEXIT"  # the instructions, for the story
     poison_base = POISON
     wraps = False  # a user access may wrap below address 0
     # Events that change only what the kernel keeps of the task: they commute with

@@ -8,6 +8,7 @@ A mutant's key is words that stay the same while unrelated code moves.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,13 @@ _GROUPS = (0x80, 0x81, 0x83, 0x8F, 0xBA, 0xC0, 0xC1, 0xC6, 0xC7, 0xD0, 0xD1, 0xD
 _MASKED = ("test", "and", "or", "xor")  # they clear CF (SDM Vol. 2); a constant of theirs is a set of bits
 _MANY = 12  # bits of a mask, of which not each is dropped in turn
 _REPLACEMENTS = ".altinstr_replacement"
+# symbol -> how far before it the module's C writes a word (native/legacy/main.c)
+_WRITTEN_BEFORE = {
+    "sysenter_debug_entry": 4,
+    "sysenter_debug_distance": 4,
+    "sysenter_gdt_test": 5,
+    "sysenter_gdt_mark": 5,
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class _Text:
         self.entry, self.name, self.reachable = entry, name, reachable
         self.section = entry.sections[name]
         self.holes = entry.holes() if name != _REPLACEMENTS else ()
+        self.written_at_load = _written_at_load(entry) if name != _REPLACEMENTS else frozenset[int]()
         self.instructions = list(self._sweep())
         self.before = dict(zip((i.address for i in self.instructions[1:]), self.instructions, strict=False))
         self.labels = sorted(((at, n) for n, (where, at) in entry.symbols.items() if where == name and n), reverse=True)
@@ -142,6 +151,14 @@ class _Text:
         return _with(self.entry, replace(self.section, data=data, relocations=kept))
 
 
+def _written_at_load(entry: EntryObject) -> frozenset[int]:
+    """Where in the text stand words that the module's C writes: no constants of the handler's."""
+    places = {hole.at for hole in entry.holes()}
+    places |= {entry.symbols[s][1] - distance for s, distance in _WRITTEN_BEFORE.items() if s in entry.symbols}
+    heads = entry.sections.get(".rodata.sysenter_head_holes")
+    return frozenset(places | {at for (at,) in struct.iter_unpack("<I", heads.data if heads else b"")})
+
+
 def _branches(ins: Any) -> bool:
     """Is it a jump or call to an address in the text?"""
     return bool(
@@ -218,12 +235,9 @@ def _changes(text: _Text, ins: Any) -> Iterator[tuple[str, EntryObject]]:
 def _constant_changes(text: _Text, ins: Any, raw: bytes) -> Iterator[tuple[str, EntryObject]]:
     at, encoding = ins.address, ins.encoding
     relocated = {r.offset for r in text.section.relocations}
-    # what the module's C writes at load is no constant: holes, and what these stand behind
-    behind = ("sysenter_debug_entry", "sysenter_debug_distance")
-    holes = {hole.at for hole in text.holes} | {text.entry.symbols[s][1] - 4 for s in behind if s in text.entry.symbols}
     for what, offset, width in (("constant", encoding.imm_offset, encoding.imm_size),
                                 ("displacement", encoding.disp_offset, encoding.disp_size)):  # fmt: skip
-        if not offset or _branches(ins) or at + offset in holes:
+        if not offset or _branches(ins) or at + offset in text.written_at_load:
             continue
         value = int.from_bytes(raw[offset : offset + width], "little")
         wrong = dict(_constants(value, width, text.masks(ins)))
@@ -288,7 +302,7 @@ def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozens
             todo.append(behind[at])
         if ins.kind in ("jmp", "jcc", "call") and ins.target and at + 1 not in empty:
             todo.append(ins.target)
-        if ins.kind not in ("jmp", "ret", "iretd", "sysexit", "sysretq", "ud2", "int3"):
+        if ins.kind not in ("jmp", "ret", "iretd", "sysexit", "sysret", "sysretq", "ud2", "int3"):
             todo.append(at + ins.size)
     return frozenset(found)
 
@@ -326,7 +340,9 @@ def _in_replacements(entry: EntryObject, section: str) -> Iterator[_Found]:
             a.at + ins.address - a.replacement for a in entry.alternatives()
             if a.replacement <= ins.address < a.replacement + a.replacement_length
         )  # fmt: skip
-        site = max((i for i in around.instructions if i.address < min(places, default=0)), key=lambda i: i.address)
+        if not places:  # this handler has no such site
+            continue
+        site = max((i for i in around.instructions if i.address < min(places)), key=lambda i: i.address)
         words = _Words(f"{text.plain(ins)}, patched in", around.plain(site), around.words(site).inside)
         for what, changed in _changes(text, ins):
             yield _Found(words, what, changed, places)

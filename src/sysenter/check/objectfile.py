@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _TYPES = {
     "EM_386": {1: (4, False), 2: (4, True), 4: (4, True)},
     "EM_X86_64": {1: (8, False), 2: (4, True), 4: (4, True), 10: (4, False), 11: (4, False)},
 }
+_ALTERNATIVES = ".altinstructions"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class EntryObject:
         struct alt_instr: s32 instr, s32 replacement, u16 cpuid (u32 since 6.4),
         u8 lengths; the record size tells which.
         """
-        section = self.sections.get(".altinstructions")
+        section = self.sections.get(_ALTERNATIVES)
         if section is None or not section.data:
             return ()
         count = len(section.relocations) // 2
@@ -120,6 +121,20 @@ class EntryObject:
             # REL, PC-relative to the field itself: the addend in place is the target's offset
             found.append(Alternative(instr, length, replacement, replaced, feature & 0xFFFF))
         return tuple(found)
+
+    def without_alternatives(self, start: int, end: int) -> EntryObject:
+        """The same without those for `start` <= place in the text < `end`."""
+        section, records = self.sections.get(_ALTERNATIVES), self.alternatives()
+        if section is None or not records:
+            return self
+        size = len(section.data) // len(records)
+        kept = [n for n, record in enumerate(records) if not start <= record.at < end]
+        data = b"".join(section.data[n * size : (n + 1) * size] for n in kept)
+        moved = tuple(
+            replace(r, offset=r.offset + (new - old) * size)
+            for new, old in enumerate(kept) for r in section.relocations if r.offset // size == old
+        )  # fmt: skip
+        return replace(self, sections={**self.sections, _ALTERNATIVES: replace(section, data=data, relocations=moved)})
 
     def holes(self) -> tuple[Hole, ...]:
         """Records of .rodata.sysenter_holes: place, address of kernel_SYMBOL, relative; a word each."""

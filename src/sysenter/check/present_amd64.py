@@ -133,7 +133,6 @@ class PresentAmd64(Present):
         # where the kernel has no function for the whole exit: the others cannot come (entry_amd64.S)
         whole = "syscall_exit_to_user_mode" in {hole.symbol for hole in entry.holes()}
         self.owed = offsets["EXIT_SYSCALL_WORK" if whole else "SYSCALL_TRACEPOINT"]
-        self.generator = b"\x0f\x31" not in text.data  # the stack offset comes from one, and not from RDTSC
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
         self._write_tables()
 
@@ -149,7 +148,7 @@ class PresentAmd64(Present):
 
     def begin(self, case: Case) -> None:
         memory = self.memory
-        self.poison, self.clock = POISON, 0x123456789
+        self.poison = POISON
         for region in memory.regions.values():
             if region.area not in (Area.TEXT, Area.CONSTANT):
                 self.clobber(region.start, region.end)
@@ -213,10 +212,7 @@ class PresentAmd64(Present):
         return 0 if selector == KERNEL_DS else None  # VERW asks; nothing here loads a segment
 
     def timestamp(self, cpu: Cpu) -> int:
-        self.clock = (self.clock * 6364136223846793005 + 1442695040888963407) & _LAST
-        old = self.memory.read(self.percpu(cpu.number, "sysenter_kstack_offset"), 4)
-        self.tasks[cpu.task].offset = ((old >> 5 | old << 27) ^ self.clock) & 0xFFFFFFFF
-        return self.clock
+        raise Broken("offset", "this entry has no use for the time")
 
     def kernel_base(self, cpu: Cpu) -> bool:
         return cpu.bases["gs"] == _PERCPU_BASE[cpu.number]
@@ -299,10 +295,8 @@ class PresentAmd64(Present):
         cpu.segments["cs"], cpu.segments["ss"] = USER_CS, USER_DS
         cpu.cpl, cpu.spec_ctrl, cpu.flushed = 3, _SPEC_CTRL_USER[cpu.number], False
         cpu.cr3 = self.user_cr3(task, cpu)
-        task.bodies, task.offset, task.moved = 0, -1, False
-        if self.generator:
-            state = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
-            task.offset = state * _FACTOR & _LAST
+        task.bodies, task.moved = 0, False
+        task.offset = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset")) * _FACTOR & _LAST
         task.built, task.stood = False, self.slot(task, "SS") == self.offsets["FRAME_SS"]
         task.ipi = task.slow_allowed = task.exit_required = task.work_seen = task.cleared = False
         task.seen = task.seen | {
@@ -312,7 +306,7 @@ class PresentAmd64(Present):
         task.count, task.result = self.counted(), call.result
         task.path = self.specified(call)
         self.processor.sysenter(cpu)
-        self.say(task, cpu, "SYSENTER")
+        self.say(task, cpu, self.enters)
 
     def specified(self, call: Call64) -> str:
         """Which way a call must go (native/present/entry_amd64.S, native/present/abi.h)."""
@@ -474,9 +468,9 @@ class PresentAmd64(Present):
             raise Broken("offset", f"rsp = {cpu.registers[ESP]:#x} at {where}, {offset} below the frame")
         if task.number or task.moved:
             return
-        stored = self.memory.read(self.percpu(cpu.number, "sysenter_kstack_offset"), 8 if self.generator else 4)
+        stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
         drawn = task.offset
-        if drawn < 0 or offset != 8 * (255 - (drawn >> (56 if self.generator else 0) & 0xFF)):
+        if offset != 8 * (255 - (drawn >> 56)):
             raise Broken("offset", f"the stack's offset is {offset} at {where}, drawn was {drawn:#x}")
         if stored != drawn:
             raise Broken("offset", f"{stored:#x} is kept for the next call, drawn was {drawn:#x}")

@@ -252,7 +252,7 @@ class PresentI386(Present):
         task.result = call.result
         task.path = self.specified(call)
         self.processor.sysenter(cpu)
-        self.say(task, cpu, "SYSENTER")
+        self.say(task, cpu, self.enters)
 
     def specified(self, call: Call) -> str:
         """Which way a call must go (native/present/entry_i386.S, native/present/abi.h)."""
@@ -283,7 +283,7 @@ class PresentI386(Present):
         return {
             "DS": USER_DS, "ES": USER_DS, "FS": call.segments[2], "GS": 0,
             "ORIG_EAX": call.eax & (NR - 1), "EIP": call.vdso + LANDING_PAD & 0xFFFFFFFF, "CS": USER_CS,
-            "OLDESP": call.ebp,
+            "OLDESP": call.ebp, "EAX": ENOSYS,
         }  # fmt: skip
 
     def held(self, task: Task, name: str) -> frozenset[int]:
@@ -352,7 +352,7 @@ class PresentI386(Present):
         slots = self._constant_slots(task)
         del slots["EIP"]  # it writes that itself
         del slots["OLDESP"]
-        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp, "EAX": ENOSYS,
+        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp,
                   "OLDSS": USER_DS}  # fmt: skip
         self.expect("pt_regs", task, slots, where)
         self.flags_slot(task, where, may_have_if=True)
@@ -463,7 +463,7 @@ class PresentI386(Present):
 
     def returned(self, task: Task, cpu: Cpu) -> None:
         call = task.call
-        self._done_once(task, "SYSEXIT")
+        self._done_once(task, self.leaves)
         ebx, _, _, esi, edi = call.registers
         landing = call.vdso + LANDING_PAD & 0xFFFFFFFF
         ecx, edx = self.left_behind(call, landing)
@@ -471,21 +471,23 @@ class PresentI386(Present):
         for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
             if cpu.registers[number] != wanted[number]:
                 key = "leak" if cpu.registers[number] not in task.seen else "back"
-                raise Broken(key, f"{name} = {cpu.registers[number]:#x} after SYSEXIT, should be {wanted[number]:#x}")
+                raise Broken(
+                    key, f"{name} = {cpu.registers[number]:#x} after {self.leaves}, should be {wanted[number]:#x}"
+                )
         if cpu.eip != landing:
-            raise Broken("back", f"eip = {cpu.eip:#x} after SYSEXIT, should be {landing:#x}")
+            raise Broken("back", f"eip = {cpu.eip:#x} after {self.leaves}, should be {landing:#x}")
         if not cpu.flags & IF:
             raise Broken("interrupts", "interrupts are off in user mode")
         if not cpu.shielded:
-            raise Broken("interrupts", "an interrupt could come between STI and SYSEXIT")
+            raise Broken("interrupts", f"an interrupt could come between STI and {self.leaves}")
         mask = ~(ARITHMETIC | IF)
         if cpu.flags & mask != (call.flags | FIXED) & mask:
-            raise Broken("back", f"EFLAGS = {cpu.flags:#x} after SYSEXIT, was {call.flags:#x}")
+            raise Broken("back", f"EFLAGS = {cpu.flags:#x} after {self.leaves}, was {call.flags:#x}")
         gone = not task.ldt and cpu.segments["fs"] == 0
         fs = 0 if gone else call.segments[2]
         for name, selector in (("ds", USER_DS), ("es", USER_DS), ("fs", fs), ("gs", call.segments[3])):
             if cpu.segments[name] != selector:
-                raise Broken("back", f"{name} = {cpu.segments[name]:#x} after SYSEXIT, should be {selector:#x}")
+                raise Broken("back", f"{name} = {cpu.segments[name]:#x} after {self.leaves}, should be {selector:#x}")
         self.no_flags_left(task)
         if task.exit_required:
             raise Broken("work", "the tracer that came during the call is not told of its end")

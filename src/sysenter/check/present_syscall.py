@@ -25,10 +25,31 @@ from sysenter.check.processor import IF, RF, VM, Cpu, Fault, Processor
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 
-__all__ = ["PresentSyscall", "lone_calls", "paired", "scattered", "with_interruptions"]
+__all__ = ["PresentSyscall", "lone_calls", "paired", "scattered", "with_interruptions", "with_sysret"]
 
 HEAD_SIZE, HEAD_STACK = 64, 9  # native/present/frame.h
+_TEXT = ".text.sysenter"
 _RETURN = 0x08048123  # the address after the stub's SYSCALL
+
+
+def with_sysret(entry: EntryObject) -> EntryObject:
+    """sysenter_leave_syscall written over sysenter_leaves, as syscall_i386.c does at load."""
+    try:
+        at, template, end = (
+            entry.symbols[name][1]
+            for name in ("sysenter_leaves", "sysenter_leave_syscall", "sysenter_leave_syscall_end")
+        )
+    except KeyError as missing:
+        raise SysenterError(f"{entry.path}: no {missing} in it", hint="build it from this tree") from missing
+    size = end - template
+    text = entry.sections[_TEXT]
+    data = text.data[:at] + text.data[template:end] + text.data[at + size :]
+    kept = tuple(r for r in text.relocations if not at <= r.offset < at + size)
+    lines = {key: line for key, line in entry.lines.items() if not at <= key[1] < at + size}
+    lines |= {(s, a - template + at): line for (s, a), line in entry.lines.items() if template <= a < end}
+    written = replace(text, data=data, relocations=kept)
+    left = replace(entry, sections={**entry.sections, _TEXT: written}, lines=lines)
+    return left.without_alternatives(at, at + size)
 
 
 class _Amd(Processor):
@@ -61,25 +82,23 @@ class PresentSyscall(PresentI386):
     """gates: #DB, NMI and #MC go through the module's task gates; without, the processor
     pushes where ESP points, which breaks `stack` in the window."""
 
-    name = "present-i386-syscall"
+    enters, leaves = "SYSCALL", "SYSRET"
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "", gates: bool = True) -> None:
         super().__init__(entry, offsets, variant)
         self.gates = gates
+        self.name = "present-i386-syscall" + ("" if gates else "-gateless")
         symbols = self.program.symbols
         self.heads, self.odd_flags = symbols["sysenter_syscall_heads"], symbols["sysenter_syscall_odd_flags"]
-        self.leaves = symbols["sysenter_leaves"]
-        template, end = symbols["sysenter_leave_syscall"], symbols["sysenter_leave_syscall_end"]
-        self.sysret = self.leaves + symbols["sysenter_leave_syscall_sysret"] - template
-        for at in range(end - template):
-            self.memory.write(self.leaves + at, self.memory.read(template + at, 1), 1)
+        self.exit_at = symbols["sysenter_leaves"]
+        self.sysret = self.exit_at + symbols["sysenter_leave_syscall_sysret"] - symbols["sysenter_leave_syscall"]
         holes = entry.sections.get(".rodata.sysenter_head_holes")
         if holes is None:
             raise SysenterError(f"{entry.path}: no heads for SYSCALL in it", hint="build it from this tree")
         for cpu, top in enumerate(ENTRY_END):
             sp1, entry_stack = struct.unpack_from("<II", holes.data, 8 * cpu)
-            self.memory.write(self.program.start + sp1, top + offsets["ENTRY_STACK_TO_SP1"])
-            self.memory.write(self.program.start + entry_stack, top)
+            self.program.fill_in(self.program.start + sp1, top + offsets["ENTRY_STACK_TO_SP1"])
+            self.program.fill_in(self.program.start + entry_stack, top)
         smap = self.processor.smap
         self.processor = _Amd(self)
         self.processor.smap = smap
@@ -117,7 +136,7 @@ class PresentSyscall(PresentI386):
             cpu.registers[ESP], cpu.eip = ENTRY_END[cpu.number], self.odd_flags
             task.path = "odd"
         elif end == "tail":
-            cpu.registers[ESP], cpu.eip = self.frame(task.number), self.leaves
+            cpu.registers[ESP], cpu.eip = self.frame(task.number), self.exit_at
 
     def nmi(self, task: Task, cpu: Cpu) -> None:
         self._through_gate(task, cpu)

@@ -65,7 +65,9 @@ class Program:
         def named(found: re.Match[str]) -> str:
             minus, digits = found.groups()
             value = (1 << self.object.bits) - int(digits, 16) if minus else int(digits, 16)
-            if self.start <= value < self.end:
+            if ins.target and value == ins.target and self.instruction(value):
+                name = self.where(value).removesuffix("+0x0")
+            elif self.start <= value < self.end:
                 name = self.near(value).removesuffix("+0x0")
             elif value in self.outside:
                 name = self.outside[value]
@@ -74,6 +76,11 @@ class Program:
             return f"+ {name}" if minus else name
 
         return re.sub(r"(- )?0x([0-9a-f]{8,16})", named, ins.text)
+
+    def fill_in(self, at: int, value: int) -> None:
+        """Write a word into the instruction at hand, as the module's C does at load; a mutant may have none there."""
+        if self.memory.word(at) != 0x90909090:
+            self.memory.write(at, value)
 
 
 def lay_out(

@@ -85,7 +85,7 @@ _ALL = (
              "a page fault on user memory takes mmap_lock", "arch/x86/mm/fault.c, do_user_addr_fault"),
     Property("interrupts", "interrupts are on again when the caller goes on, and off across SYSEXIT",
              "an interrupt between STI and SYSEXIT would find the user's fs", "SDM Vol. 2B, STI"),
-    Property("offset", "the stack offset is chosen as the kernel's own is",
+    Property("offset", "each call has its own stack offset, from what the caller cannot know",
              "a caller who knows the offset knows where return addresses are",
              "include/linux/randomize_kstack.h"),
     Property("clear", "no register but the number's holds a value of the caller's when the body begins",

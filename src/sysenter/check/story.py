@@ -16,7 +16,7 @@ _SHOWN = 14  # instructions before the end that are told one by one
 
 
 def _caller(kernel: Kernel, task: int, call: Call) -> str:
-    return f"Task {task} executes SYSENTER with {call.words(kernel.plain)}."
+    return f"Task {task} executes {kernel.enters} with {call.words(kernel.plain)}."
 
 
 def _names_memory(kernel: Kernel, tick: Tick) -> bool:
@@ -49,7 +49,7 @@ def _course(kernel: Kernel, case: Case, ticks: tuple[Tick, ...]) -> Iterator[str
             quiet.clear()
 
     for number, tick in enumerate(ticks):
-        if tick.words == "SYSENTER":
+        if tick.words == kernel.enters:
             yield from hush()
             call = next(calls[tick.task], None)
             if call:
@@ -74,5 +74,7 @@ def tell(kernel: Kernel, failure: Failure) -> str:
     if failure.case.variant:
         lines.append(f"  Variant {failure.case.variant!r}.")
     lines += _course(kernel, failure.case, failure.ticks)
+    if not failure.ticks:  # on a path that is never taken there is no course to tell
+        lines += ["  " + _caller(kernel, 0, call) for call in failure.case.calls]
     lines.append(f"  Then: {failure.state}.")
     return "\n".join(lines)

@@ -14,11 +14,12 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from sysenter.cache import cache_folder, digest, file_sha256
+from sysenter.cache import cache_folder, digest, file_sha256, lock
 from sysenter.errors import SysenterError
 from sysenter.steps import Steps, run_command
 
@@ -68,6 +69,10 @@ class Apt:
         self._packages = cache_folder() / "packages" / f"{suite}-{architecture}"
         self._updated = False
 
+    def _alone(self) -> AbstractContextManager[None]:
+        """Two runs at once take turns at apt's state: it has locks of its own, and fails where they are held."""
+        return lock(f"apt-{self.suite}-{self._architecture}")
+
     def _argv(self, tool: str, *arguments: str) -> list[str]:
         f = self._folder
         options = {
@@ -98,7 +103,7 @@ class Apt:
         (self._folder / "status").touch()
         source = f"deb [signed-by={_KEYRING}] {_mirror(self._steps)} {self.suite} main\n"
         (self._folder / "sources.list").write_text(source)
-        with self._steps.step(f"Debian {self.suite} {self._architecture}: package lists"):
+        with self._alone(), self._steps.step(f"Debian {self.suite} {self._architecture}: package lists"):
             run_command(
                 self._steps, self._argv("apt-get", "update", "--error-on=any"),
                 what=f"fetch the package lists of Debian {self.suite}", timeout=300,
@@ -110,10 +115,11 @@ class Apt:
         """A field of a package's record in the lists, "" if it has none."""
         self.update()
         argv = self._argv("apt-cache", "show", "--no-all-versions", package)
-        text = run_command(
-            self._steps, argv, what=f"look up {package} in Debian {self.suite}", timeout=60,
-            hint="the archive no longer has it; a newer sysenter may know its new name",
-        )  # fmt: skip
+        with self._alone():
+            text = run_command(
+                self._steps, argv, what=f"look up {package} in Debian {self.suite}", timeout=60,
+                hint="the archive no longer has it; a newer sysenter may know its new name",
+            )  # fmt: skip
         match = re.search(rf"^{field}: (.*)$", text, re.M)
         return match[1] if match else ""
 
@@ -124,10 +130,11 @@ class Apt:
             return kept.read_text().split()
         self.update()
         argv = self._argv("apt-get", "install", "--simulate", "--no-install-recommends", *names)
-        text = run_command(
-            self._steps, argv, what=f"look up what {', '.join(names)} need", timeout=60,
-            hint="the archive no longer has them; a newer sysenter may know their new names",
-        )  # fmt: skip
+        with self._alone():
+            text = run_command(
+                self._steps, argv, what=f"look up what {', '.join(names)} need", timeout=60,
+                hint="the archive no longer has them; a newer sysenter may know their new names",
+            )  # fmt: skip
         found = sorted(set(re.findall(r"^Inst (\S+)", text, re.M)))
         kept.write_text(" ".join(found))
         return found
@@ -138,7 +145,8 @@ class Apt:
         if missing := [name for name, package in known.items() if package is None]:
             self._need_network(", ".join(missing))
             self.update()
-            self._download(missing)
+            with self._alone():
+                self._download([name for name in missing if self._cached(name) is None])
             known.update({name: self._cached(name) for name in missing})
         found = tuple(p for p in known.values() if p is not None)
         if len(found) != len(names):
@@ -162,6 +170,8 @@ class Apt:
         return None
 
     def _download(self, names: Sequence[str]) -> None:
+        if not names:  # another run has fetched them meanwhile
+            return
         self._packages.mkdir(parents=True, exist_ok=True)
         argv = self._argv("apt-get", "download", "--print-uris", *names)
         uris = [_URI.search(line) for line in run_command(

@@ -36,7 +36,7 @@
 #include <unistd.h>
 #include "abi.h"
 
-#define HAZARD_SECONDS	15	/* for one case on one path */
+#define HAZARD_SECONDS	40	/* for one case on one path */
 #define NO_SUCH_CALL	511	/* no kernel has a call of this number: x32 begins above it */
 
 struct hazard {

@@ -258,28 +258,18 @@
 
 /*
  * r10 = how many times eight bytes to leave free on the stack, 0 to 255, such that
- * the caller cannot know it; whatever this leaves in rax and rdx is not the
- * caller's. The kernel's own choice, twice:
+ * the caller cannot know it; what this leaves in rdx is not the caller's.
  *
- * 5.13 to 6.x: choose_random_kstack_offset() (include/linux/randomize_kstack.h)
- * mixes the time-stamp counter in, with a rotation.
- *
- * Later kernels draw from a generator for each CPU, without a clock. Here it is
- * multiplication modulo 2^64: any factor that is 5 modulo 8 gives the full period
- * of 2^62 (Knuth, The Art of Computer Programming, 3.2.1.2, theorem C), and of an
- * odd state the uppermost byte is taken.
+ * From a generator for each CPU, as the latest kernels have it
+ * (include/linux/randomize_kstack.h). Those before mix the time-stamp counter in, which
+ * a caller can read as well, and which costs more. Multiplication modulo 2^64: any
+ * factor that is 5 modulo 8 gives the full period of 2^62 (Knuth, The Art of Computer
+ * Programming, 3.2.1.2, theorem C), and of an odd state the uppermost byte is taken.
  */
 .macro DRAW_STACK_OFFSET
-#ifdef HAVE_KSTACK_RND_STATE
 	imulq	$0x5851f42d, PER_CPU_VAR(sysenter_kstack_offset), %rdx
 	movq	%rdx, PER_CPU_VAR(sysenter_kstack_offset)
 	movzbl	PER_CPU_VAR(sysenter_kstack_offset + 7), %r10d
-#else
-	rdtsc					/* clobbers rax, rdx: both in the frame */
-	rorl	$5, PER_CPU_VAR(sysenter_kstack_offset)
-	xorl	%eax, PER_CPU_VAR(sysenter_kstack_offset)
-	movzbl	PER_CPU_VAR(sysenter_kstack_offset), %r10d
-#endif
 .endm
 
 /*
@@ -360,7 +350,7 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	.endif
 	movq	sysenter_calls(, %rax, 8), %r11
 	incq	PER_CPU_VAR(sysenter_count)
-	DRAW_STACK_OFFSET			/* r10; rax, rdx */
+	DRAW_STACK_OFFSET			/* r10; rdx */
 	movq	%rsp, %rbx
 	xorl	%esi, %esi
 	xorl	%r8d, %r8d

@@ -283,18 +283,15 @@ SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)	/* sysenter_leave_syscall replace
  * A call that wants the kernel's slow path from the start. esp = frame, IRQs
  * off, the kernel's segments; esi, edi, the user's; ebp = PT_OLDESP. Completes
  * pt_regs as entry_SYSENTER_32 would have it and hands over: do_SYSENTER_32()
- * returns to the kernel's IRET path, not here.
+ * returns to the kernel's IRET path, not here. cs, ds, es, gs and ax = -ENOSYS
+ * stand in the frame since it was built: no fast call's body writes them
+ * (build/calls.py), and .Lexit_work, which does, ends the frame.
  */
 .Lslow:
 	movl	PT_OLDESP(%esp), %ebp
 	movl	%ebp, PT_EBP(%esp)		/* do_SYSENTER_32 fetches the 6th argument */
 	movl	%edi, PT_EDI(%esp)
 	movl	%esi, PT_ESI(%esp)
-	movl	$__USER_CS, PT_CS(%esp)
-	movl	$__USER_DS, PT_DS(%esp)
-	movl	$__USER_DS, PT_ES(%esp)
-	movl	$0, PT_GS(%esp)
-	movl	$-ENOSYS, PT_EAX(%esp)
 	pushfl
 	popl	PT_EFLAGS(%esp)
 	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer ours */

@@ -85,22 +85,23 @@ static long int80_call(long nr, long a, char *buffer, size_t length)
 	return result;
 }
 
+/* Out of line, as all that is rare: what is common then needs no stack. */
+static __attribute__((noinline, cold)) long fail(long result)
+{
+	errno = -result;
+	return -1;
+}
+
 static inline __attribute__((always_inline)) long answer(long result)
 {
-	if ((unsigned long)result > -4096UL) {
-		errno = -result;
-		return -1;
-	}
-	return result;
+	return (unsigned long)result > -4096UL ? fail(result) : result;
 }
 
 /* libc's own function, for a program with threads: see CANCELLATION_POINTS. */
 typedef long (*libc_function)(long, ...);
 
-static inline int one_thread(void)
-{
-	return &__libc_single_threaded && __libc_single_threaded;
-}
+/* Not 0: the path is the fast one and there is no other thread. */
+static const char never, *alone = &never;
 
 /* A function that is its system call. All arguments and results fit registers. */
 #define PLAIN(name, number)								\
@@ -142,7 +143,7 @@ long name(long a, long b, long c, long d, long e, long f)				\
 static libc_function libc_##name;							\
 long name(long a, long b, long c, long d, long e, long f)				\
 {											\
-	if (path == FAST && one_thread())						\
+	if (*alone)									\
 		return answer(fast_call(number, a, b, c, fourth, fifth, sixth));	\
 	return libc_##name ? libc_##name(a, b, c, d, e, f)				\
 			   : answer(stock_call(number, a, b, c, fourth, fifth, sixth));	\
@@ -152,24 +153,34 @@ CANCELLATION_POINTS(DEFINE)
 
 static libc_function libc_read, libc_write;
 
-long read(long fd, char *buffer, size_t length)
+static __attribute__((noinline)) long slow_read(long fd, char *buffer, size_t length)
 {
-	if (path == FAST && one_thread())
-		return answer(fast_call(__NR_read, fd, (long)buffer, length, 0, 0, 0));
 	if (path == INT80 && length <= BOUNCE)
 		return answer(int80_call(__NR_read, fd, buffer, length));
 	return libc_read ? libc_read(fd, buffer, length)
 			 : answer(stock_call(__NR_read, fd, (long)buffer, length, 0, 0, 0));
 }
 
-long write(long fd, char *buffer, size_t length)
+static __attribute__((noinline)) long slow_write(long fd, char *buffer, size_t length)
 {
-	if (path == FAST && one_thread())
-		return answer(fast_call(__NR_write, fd, (long)buffer, length, 0, 0, 0));
 	if (path == INT80 && length <= BOUNCE)
 		return answer(int80_call(__NR_write, fd, buffer, length));
 	return libc_write ? libc_write(fd, buffer, length)
 			  : answer(stock_call(__NR_write, fd, (long)buffer, length, 0, 0, 0));
+}
+
+long read(long fd, char *buffer, size_t length)
+{
+	if (*alone)
+		return answer(fast_call(__NR_read, fd, (long)buffer, length, 0, 0, 0));
+	return slow_read(fd, buffer, length);
+}
+
+long write(long fd, char *buffer, size_t length)
+{
+	if (*alone)
+		return answer(fast_call(__NR_write, fd, (long)buffer, length, 0, 0, 0));
+	return slow_write(fd, buffer, length);
 }
 
 static void find_libc(void)
@@ -236,6 +247,8 @@ __attribute__((constructor)) static void choose_path(void)
 	find_libc();
 	if (!which || is(which, "fast")) {
 		path = map_stub() ? FAST : STOCK;
+		if (path == FAST && &__libc_single_threaded)
+			alone = &__libc_single_threaded;
 	} else if (is(which, "int80")) {
 		/* PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT */
 		bounce = mmap(NULL, BOUNCE, 1 | 2, 2 | 0x20 | 0x40, -1, 0);
