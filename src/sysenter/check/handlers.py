@@ -13,7 +13,9 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenter.check import callers_amd64, callers_i386, legacy, present_pti, present_syscall, static
+from sysenter.check import (
+    callers_amd64, callers_i386, legacy, legacy_syscall, present_pti, present_syscall, static,
+)  # fmt: skip
 from sysenter.check.case import Case, Event
 from sysenter.check.explore import Failure, Tally, interrupt_everywhere, mispredict, run
 from sysenter.check.interleave import interleave
@@ -167,6 +169,14 @@ def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
     )  # fmt: skip
 
 
+def _legacy_syscall(name: str, says: str, gates: bool) -> Handler:
+    return replace(
+        _legacy("tss", says, "" if gates else "stack"), name=name,
+        kernel=lambda entry, offsets, v: legacy_syscall.LegacySyscall(entry, offsets, v, gates),
+        roots=("sysenter_syscall_heads", "sysenter_syscall_trapped"),
+    )  # fmt: skip
+
+
 def _syscall(name: str, says: str, gates: bool) -> Handler:
     return Handler(
         name, says, ".text.sysenter",
@@ -204,6 +214,8 @@ HANDLERS: dict[str, Handler] = {
             roots=tuple(where for where, _ in VARIANTS.values()),
         ),
         _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
+        _legacy_syscall("legacy-syscall", "Linux 2.4 by AMD's SYSCALL", True),
+        _legacy_syscall("legacy-syscall-gateless", "the same without the task gates", False),
         _legacy("cruel", "Linux 2.2, __switch_to replaced"),
         _legacy("gentle", "Linux 2.2, a slot for each CPU"),
         _legacy("global", "Linux 2.2, the seed's global variable", must_fail="number"),

@@ -434,7 +434,30 @@ class Legacy(Kernel):
 
     def _user_half(self, task: Task) -> dict[str, int]:
         call = task.call
-        return {"EIP": self.fetched(task, call.ebp - 4) or 0, "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
+        return {"EIP": self.back_to(task), "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
+
+    # -- what is otherwise by SYSCALL (legacy_syscall.py) ----------------------------------
+
+    def entry_of(self, cpu: Cpu) -> int:
+        return self.entry
+
+    def back_to(self, task: Task) -> int:
+        """The caller's return address."""
+        return self.fetched(task, task.call.ebp - 4) or 0
+
+    def arguments(self, task: Task) -> dict[str, int]:
+        """The six, by the registers that int 0x80 has them in."""
+        ebx, ecx, edx, esi, edi = task.call.registers
+        return {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi,
+                "EBP": self.fetched(task, task.call.ebp) or 0}  # fmt: skip
+
+    def ecx_left(self, task: Task) -> int:
+        """ECX in pt_regs of a call that is not made."""
+        return task.call.registers[1]
+
+    def left_behind(self, task: Task) -> dict[int, int]:
+        """ECX and EDX after a fast return."""
+        return {ECX: task.call.ebp, EDX: self.back_to(task)}
 
     def _body(self, task: Task, cpu: Cpu, number: int) -> str:
         call, where = task.call, f"body {number}"
@@ -446,9 +469,7 @@ class Legacy(Kernel):
         frame = self.top(task.number) - self.pt_size
         if cpu.registers[ESP] != frame - 4:
             raise Broken("hand-over", f"esp = {cpu.registers[ESP]:#x} at {where}, should be {frame - 4:#x}")
-        ebx, ecx, edx, esi, edi = call.registers
-        self._slots(task, frame, {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi,
-                                  "EBP": self.fetched(task, call.ebp) or 0}, where, "arguments")  # fmt: skip
+        self._slots(task, frame, self.arguments(task), where, "arguments")
         self._slots(task, frame, {"ORIG_EAX": call.eax, **self._user_half(task)}, where)
         task.bodies += 1
         words = f"{where} runs"
@@ -476,12 +497,11 @@ class Legacy(Kernel):
         call, where = task.call, "system_call"
         if task.path != "declined":
             raise Broken("fast", f"eax = {call.eax:#x} ({task.path}) went to {where}")
-        ebx, ecx, edx, esi, edi = call.registers
         top = self.top(task.number)
-        wanted = [call.eax, ecx, edx, ebx, top - 20, self.fetched(task, call.ebp) or 0, esi, edi]
-        for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
-            if cpu.registers[number] != wanted[number]:
-                raise Broken("back", f"{name} = {cpu.registers[number]:#x} at {where}, should be {wanted[number]:#x}")
+        wanted = {"EAX": call.eax, "ESP": top - 20, **self.arguments(task)}
+        for number, name in enumerate(("EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI")):
+            if cpu.registers[number] != wanted[name]:
+                raise Broken("back", f"{name} = {cpu.registers[number]:#x} at {where}, should be {wanted[name]:#x}")
         for name, selector in zip(("ds", "es"), call.segments, strict=False):
             if cpu.segments[name] != selector:
                 raise Broken("back", f"{name} = {cpu.segments[name]:#x} at {where}, was {selector:#x}")
@@ -529,8 +549,8 @@ class Legacy(Kernel):
             self._flags(task, self.memory.word(frame + 48), where)
             self._slots(task, frame, {"ORIG_EAX": 0xFFFFFFFF if task.path == "efault" else call.eax}, where)
             if task.path == "efault":
-                _, ecx, edx, _, _ = call.registers
-                self._slots(task, frame, {"ECX": ecx, "EDX": edx, "EBP": call.ebp}, where)
+                left = {"ECX": self.ecx_left(task), "EDX": call.registers[2], "EBP": call.ebp}
+                self._slots(task, frame, left, where)
             trapped = (4,) if call.flags & TF else ()
             self.counted(task, *trapped, 2 if task.path == "efault" else 1)
         self.kernel_takes_over(task, cpu)
@@ -539,10 +559,10 @@ class Legacy(Kernel):
     def _no_way_on(self, task: Task, frame: int, where: str) -> None:
         """pt_regs of a caller that gets SIGSEGV: what a signal frame and a core dump show."""
         call = task.call
-        ebx, ecx, edx, esi, edi = call.registers
+        ebx, _, edx, esi, edi = call.registers
         ds, es, fs, gs = call.segments
-        wanted = {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp, "EAX": call.eax,
-                  "ORIG_EAX": 0xFFFFFFFF, "EIP": 0}  # fmt: skip
+        wanted = {"EBX": ebx, "ECX": self.ecx_left(task), "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp,
+                  "EAX": call.eax, "ORIG_EAX": 0xFFFFFFFF, "EIP": 0}  # fmt: skip
         if task.path == "vm86":
             wanted |= {"DS": 0, "ES": 0, "CS": 0, "OLDESP": 0, "OLDSS": 0, "EFLAGS": VM | IF | FIXED}
             behind = [self.memory.word(frame + self.pt_size + 4 * n) & 0xFFFF for n in range(4)]
@@ -569,8 +589,15 @@ class Legacy(Kernel):
         if task.path != "fast" or task.bodies != 1:
             raise Broken("number", f"SYSEXIT of a call that is {task.path}, {task.bodies} bodies have run")
         ebx, _, _, esi, edi = call.registers
-        eip = self.fetched(task, call.ebp - 4) or 0
-        wanted = {EAX: task.result, ECX: call.ebp, EDX: eip, EBX: ebx, ESP: call.ebp, EBP: call.ebp, ESI: esi, EDI: edi}
+        wanted = {
+            EAX: task.result,
+            EBX: ebx,
+            ESP: call.ebp,
+            EBP: call.ebp,
+            ESI: esi,
+            EDI: edi,
+            **self.left_behind(task),
+        }
         for number, value in wanted.items():
             if cpu.registers[number] != value:
                 key = "leak" if cpu.registers[number] & 0xFFFF0000 == POISON else "back"
@@ -602,7 +629,7 @@ class Legacy(Kernel):
         if event.kind == "debug":
             # Watchpoints lie below TASK_SIZE, and nothing there is touched before a frame is pushed.
             on_task = self.stack_bounds(task, cpu)[0] < cpu.registers[ESP] < self.top(task.number)
-            return (cpu.eip == self.entry and task.steps == 0) or (on_task and not cpu.shadow)
+            return (cpu.eip == self.entry_of(cpu) and task.steps == 0) or (on_task and not cpu.shadow)
         if event.kind == "softirq":
             return self.way != "tss"  # 2.4 wakes ksoftirqd for it
         if event.kind == "ldt":
@@ -627,7 +654,7 @@ class Legacy(Kernel):
             self.vector(cpu, "sysenter_nmi")
         elif event.kind == "debug":
             self.say(task, cpu, "#DB: a watchpoint")
-            task.trap = "" if cpu.eip == self.entry else "kernel"
+            task.trap = "" if cpu.eip == self.entry_of(cpu) else "kernel"
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
             what, field = ("sets need_resched", "TASK_NEED_RESCHED") if event.value & 1 else (

@@ -113,6 +113,8 @@ static int leave_window(struct gate_task *this, struct hw_tss *at,
 		at->eip = sysenter_in_copy(sysenter_syscall_leave);
 	} else if (at->eip == cpu->head) {
 		at->esp = at->esp0;
+		if (at->eflags & EFLAGS_TF)	/* passes by the head's count */
+			++*(unsigned long *)((char *)cpu->tss + TSS_COUNT);
 		at->eip = at->eflags & EFLAGS_TF
 			? sysenter_in_copy(sysenter_syscall_trapped)
 			: cpu->head + SYSCALL_HEAD_STACK;

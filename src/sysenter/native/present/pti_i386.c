@@ -55,7 +55,11 @@ static pte_t *shared_pte(unsigned long address)
 	return pte_offset_kernel(&kernel, address);
 }
 
-/* Beyond the last CPU there can be, or the page that follows the last area. */
+/*
+ * Beyond the last CPU there can be; with as many CPUs as the kernel was built for, the
+ * page that follows the last area, where root may set a hardware breakpoint: that is
+ * taken as TF's is.
+ */
 static unsigned long __init free_page_of_entry_areas(void)
 {
 	unsigned long address = CPU_ENTRY_AREA_PER_CPU + nr_cpu_ids * CPU_ENTRY_AREA_SIZE;
@@ -112,7 +116,7 @@ void sysenter_gate_undo(void)
 {
 	if (!gate)
 		return;
-	set_pte(shared_pte(gate), __pte(0));
+	pte_clear(current->mm, gate, shared_pte(gate));
 	kernel_call(kernel_flush_tlb_all, 0, 0, 0);
 }
 #else	/* a kernel that cannot isolate them */

@@ -113,7 +113,8 @@ long name(long a, long b, long c, long d, long e, long f)				\
 
 /*
  * POSIX lets a thread be cancelled in these, and libc's own do what that takes.
- * Ours do not, so they serve programs of one thread, which nobody can cancel.
+ * Ours do not, so they serve programs of one thread, which only itself can cancel:
+ * see pthread_cancel().
  * With each: what its system call has as 4th, 5th and 6th argument. HAZARD: send()
  * is sendto() with a fifth and a sixth, which no caller of send() has set.
  */
@@ -190,6 +191,16 @@ static void find_libc(void)
 	FIND(read)
 	FIND(write)
 #undef FIND
+	libc_pthread_cancel = (int (*)(unsigned long))dlsym((void *)-1L, "pthread_cancel");
+}
+
+/* Whoever may be cancelled, itself too, goes libc's way from now on. */
+static int (*libc_pthread_cancel)(unsigned long thread);
+
+int pthread_cancel(unsigned long thread)
+{
+	alone = &never;
+	return libc_pthread_cancel ? libc_pthread_cancel(thread) : ENOSYS;
 }
 
 PLAIN(lseek, __NR_lseek)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Linux 2.4 entered by AMD's SYSCALL, around native/legacy/syscall.S: what is other than in legacy.py.
+
+ESP is the caller's at two boundaries, the window, where NMI, #DB and #MC come all the
+same; what their task gates do there is native/legacy/taskgate.c, leave_window().
+"""
+
+from __future__ import annotations
+
+from sysenter.check.case import Call
+from sysenter.check.instructions import ECX, EDX, ESP, Instruction
+from sysenter.check.legacy import KERNEL_CS, KERNEL_DS, TASK_SIZE, USER_CS, USER_DS, Legacy
+from sysenter.check.machine import Task
+from sysenter.check.objectfile import EntryObject
+from sysenter.check.processor import IF, NT, RF, TF, VM, Cpu, Fault, Processor
+from sysenter.check.properties import Broken
+
+__all__ = ["LegacySyscall"]
+
+HEAD_SIZE, HEAD_STACK, HOLE_STACK, HOLE_COUNT = 32, 7, 3, 10  # native/legacy/legacy.h
+_ESP0, _COUNT = 4, 12  # in a TSS
+_RETURN = 0x08048123  # the address after the stub's SYSCALL
+_INT80_BYTES = 2
+
+
+class _Amd(Processor):
+    """SYSCALL and SYSRET in legacy mode (AMD APM Vol. 3)."""
+
+    def __init__(self, kernel: LegacySyscall) -> None:
+        super().__init__(kernel.memory, kernel)
+        self._entry_of = kernel.entry_of
+        self._models["sysret"] = self._sysret
+
+    def sysenter(self, cpu: Cpu) -> None:
+        """SYSCALL: ESP stays."""
+        cpu.registers[ECX], cpu.eip = _RETURN, self._entry_of(cpu)
+        cpu.flags &= ~(VM | IF | RF)
+        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = KERNEL_CS, KERNEL_DS, 0
+        cpu.bases["cs"] = cpu.bases["ss"] = 0
+        cpu.shadow = False
+
+    def _sysret(self, cpu: Cpu, ins: Instruction) -> None:
+        if cpu.cpl:
+            raise Fault(13, ins.address)
+        cpu.eip = cpu.registers[ECX]
+        cpu.flags |= IF
+        cpu.shielded = True  # IF and the return are one instruction
+        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = USER_CS, USER_DS, 3
+
+
+class LegacySyscall(Legacy):
+    """gates: #DB, NMI and #MC go through the module's task gates; without, the processor
+    pushes where ESP points, which breaks `stack` in the window."""
+
+    enters, leaves = "SYSCALL", "SYSRET"
+
+    def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "", gates: bool = True) -> None:
+        super().__init__(entry, offsets, "tss", variant)
+        self.gates = gates
+        self.name = "legacy-syscall" + ("" if gates else "-gateless")
+        symbols = self.program.symbols
+        self.heads, self.sysret = symbols["sysenter_syscall_heads"], symbols["sysenter_sysret"]
+        for number, tss in enumerate(self.tss):
+            head = self.heads + HEAD_SIZE * number
+            self.program.fill_in(head + HOLE_STACK, tss + _ESP0)
+            self.program.fill_in(head + HOLE_COUNT, tss + _COUNT)
+        text = self.memory.regions["the text"]
+        self.text = bytes(self.memory.bytes[text.offset :][: len(self.text)])
+        self.processor = _Amd(self)
+
+    def entry_of(self, cpu: Cpu) -> int:
+        return self.heads + HEAD_SIZE * cpu.number
+
+    def back_to(self, task: Task) -> int:
+        return _RETURN + _INT80_BYTES
+
+    def arguments(self, task: Task) -> dict[str, int]:
+        ebx, _, edx, esi, edi = task.call.registers
+        return {"EBX": ebx, "ECX": self.fetched(task, task.call.ebp) or 0, "EDX": edx, "ESI": esi, "EDI": edi,
+                "EBP": self.fetched(task, task.call.ebp + 4) or 0}  # fmt: skip
+
+    def ecx_left(self, task: Task) -> int:
+        if task.path != "efault":
+            return _RETURN
+        second = self.fetched(task, task.call.ebp)
+        return second if task.call.flags & TF and second is not None else _RETURN + _INT80_BYTES
+
+    def left_behind(self, task: Task) -> dict[int, int]:
+        return {ECX: self.back_to(task), EDX: self.back_to(task)}
+
+    def specified(self, task: Task, call: Call) -> str:
+        if call.vm86:
+            return "vm86"
+        if call.ebp > TASK_SIZE - 8:
+            return "segv"
+        if self.fetched(task, call.ebp) is None or self.fetched(task, call.ebp + 4) is None:
+            return "efault"
+        slow = call.eax >= self.numbers or self.slow(call.eax) or call.segments[:2] != (USER_DS, USER_DS)
+        return "declined" if call.flags & TF or slow or call.work else "fast"
+
+    def enter(self, task: Task) -> None:
+        super().enter(task)
+        task.seen |= {_RETURN, _RETURN + _INT80_BYTES, *self.arguments(task).values()}
+
+    def _trapped_in_user_mode(self, task: Task, cpu: Cpu) -> None:
+        """A #DB of user mode is a task switch, which is not in here."""
+
+    def window(self, cpu: Cpu) -> str:
+        """In which end of the window this is, "" if in none."""
+        if cpu.eip == self.entry_of(cpu):
+            return "head"
+        return "tail" if cpu.eip == self.sysret else ""
+
+    def check_stack(self, task: Task, cpu: Cpu) -> None:
+        if self.gates and self.window(cpu) and cpu.registers[ESP] == task.call.ebp:
+            return
+        super().check_stack(task, cpu)
+
+    def vector(self, cpu: Cpu, handler: str) -> None:
+        """The task: out of the window, and what an interrupt gate would have done."""
+        debug, end = handler == "sysenter_debug", self.window(cpu) if self.gates else ""
+        esp0 = self.memory.word(self.tss[cpu.number] + _ESP0)
+        if end == "tail":
+            cpu.registers[ESP] = esp0 - self.pt_size
+            cpu.eip = self.program.symbols["sysenter_syscall_leave"]
+        elif end == "head":
+            cpu.registers[ESP] = esp0
+            cpu.eip += HEAD_STACK
+            if cpu.flags & TF:
+                cpu.eip = self.program.symbols["sysenter_syscall_trapped"]
+                self.memory.write(self.tss[cpu.number] + _COUNT, self.memory.word(self.tss[cpu.number] + _COUNT) + 1)
+            cpu.flags &= ~TF
+            if debug:
+                return
+        try:
+            for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
+                self.processor.push(cpu, value)
+        except Fault as fault:
+            raise Broken("stack", f"the processor cannot push at {fault.address:#x}") from fault
+        cpu.flags &= ~(TF | NT | IF)
+        cpu.eip = next(a for a, name in self.functions.items() if name == ("kernel_debug" if debug else "kernel_nmi"))
