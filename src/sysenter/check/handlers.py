@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenter.check import (
-    callers_amd64, callers_i386, legacy, legacy_syscall, present_pti, present_syscall, static,
+    callers_amd64,
+    callers_i386,
+    legacy,
+    legacy_syscall,
+    present_pti,
+    present_syscall,
+    static,
 )  # fmt: skip
 from sysenter.check.case import Case, Event
 from sysenter.check.explore import Failure, Tally, interrupt_everywhere, mispredict, run

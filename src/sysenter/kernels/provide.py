@@ -21,7 +21,7 @@ __all__ = ["cached_release", "provide"]
 
 # Raise when what is unpacked changes: folders of another layout are made anew.
 _LAYOUT = "2"
-_USERLAND = ("libc6", "coreutils", "busybox-static")
+_USERLAND = ("libc6", "libgcc-s1", "coreutils", "busybox-static")  # libc opens libgcc when a thread is cancelled
 # From the image's package: the kernel, and the driver that shows the MSRs.
 _IMAGE_FILES = re.compile(r"^boot/|lib/modules/[^/]+/vmlinuz$|/kernel/arch/x86/kernel/msr\.ko")
 _IMAGE_PACKAGES = ("linux-image-", "linux-binary-", "linux-modules-")
@@ -139,7 +139,7 @@ def _package_names(apt: Apt, entry: DebianKernel, folder: Path) -> list[str]:
 def userland(steps: Steps, suite: str, architecture: str, *, offline: bool) -> Path:
     """Debian's dd, C library and a static shell, unpacked; returns their root."""
     folder = cache_folder() / "userland" / f"{suite}-{architecture}"
-    stamp = folder / "userland.json"
+    stamp = folder / f"userland-{digest(_USERLAND)}.json"
     with lock(f"userland-{suite}-{architecture}"):
         try:
             record = json.loads(stamp.read_text())
@@ -153,7 +153,7 @@ def userland(steps: Steps, suite: str, architecture: str, *, offline: bool) -> P
                 unpack(steps, package, new, lambda name: not name.startswith("usr/share"))
             bin = "usr/bin" if (new / "usr/bin/dd").exists() else "bin"
             check = (f"{bin}/dd", f"{bin}/busybox")
-            (new / "userland.json").write_text(json.dumps({f: file_sha256(new / f) for f in check}))
+            (new / stamp.name).write_text(json.dumps({f: file_sha256(new / f) for f in check}))
     return folder
 
 

@@ -149,7 +149,7 @@ def _base_image(steps: Steps, target: Target) -> Path:
         raise SysenterError(f"{target.name}: no userland for a guest of this kernel")
     programs = compile_programs(steps, target.arch)
     init = (NATIVE / "guest/init").read_bytes()
-    key = digest([str(target.userland), str(programs), sources_digest("guest"), target.release, "3"])
+    key = digest([str(target.userland), str(programs), sources_digest("guest"), target.release, "4"])
     folder = cache_folder() / "guests" / f"{target.name}-{key}"
     with lock("guests"):
         if not (folder / "base.cpio").exists():
@@ -170,7 +170,7 @@ def _base_image(steps: Steps, target: Target) -> Path:
 def _slim(userland: Path, root: Path) -> Path:
     """The part of the userland that a guest needs: the less, the faster it boots."""
     wanted = ("bin/busybox", "lib/ld-linux.so.2", "lib64/ld-linux-x86-64.so.2")
-    libraries = ("libc.so.6", "ld-linux.so.2", "ld-linux-x86-64.so.2", "libm.so.6")
+    libraries = ("libc.so.6", "ld-linux.so.2", "ld-linux-x86-64.so.2", "libm.so.6", "libgcc_s.so.1")
     for path in userland.rglob("*"):
         # merged /usr (since trixie): /bin, /lib and /lib64 are links to what is in it
         name = str(path.relative_to(userland)).removeprefix("usr/")

@@ -115,6 +115,24 @@ static void sockets(void)
 	CHECK(!close(ends[0]) && !close(ends[1]));
 }
 
+/* A program of one thread may cancel itself: its next call that could wait is its end. */
+static void cancels_itself(void)
+{
+	int ends[2], status;
+	pid_t child;
+	char byte;
+
+	CHECK(!pipe(ends));
+	child = fork();
+	if (!child) {
+		alarm(10);
+		pthread_cancel(pthread_self());
+		_exit(read(ends[0], &byte, 1) ? 8 : 9);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK(!close(ends[0]) && !close(ends[1]));
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t threads[4];
@@ -126,7 +144,9 @@ int main(int argc, char **argv)
 		return strcmp(argv[1], "again");
 	setvbuf(stdout, NULL, _IONBF, 0);
 	parent = getppid();
-	sockets();	/* before there are threads: libsysenter.so sends only those of one on the fast path */
+	/* before there are threads: libsysenter.so sends only programs of one on the fast path */
+	sockets();
+	cancels_itself();
 
 	for (int i = 0; i < 4; i++)
 		CHECK(!pthread_create(&threads[i], NULL, many_calls, NULL));

@@ -153,6 +153,7 @@ CANCELLATION_POINTS(DEFINE)
 #undef DEFINE
 
 static libc_function libc_read, libc_write;
+static int (*libc_pthread_cancel)(unsigned long thread);
 
 static __attribute__((noinline)) long slow_read(long fd, char *buffer, size_t length)
 {
@@ -195,8 +196,6 @@ static void find_libc(void)
 }
 
 /* Whoever may be cancelled, itself too, goes libc's way from now on. */
-static int (*libc_pthread_cancel)(unsigned long thread);
-
 int pthread_cancel(unsigned long thread)
 {
 	alone = &never;

@@ -24,7 +24,8 @@ extern char *getenv(const char *name);
 extern void *mmap(void *, size_t, int, int, int, off_t);
 extern int open(const char *, int, ...);
 extern int close(int);
-/* glibc 2.32: no other thread, so nobody who could cancel this one */
+extern void *dlsym(void *, const char *) __attribute__((weak));
+/* glibc 2.32: no other thread, so nobody who could cancel this one but itself */
 extern char __libc_single_threaded __attribute__((weak));
 
 /* Reads its number and arguments from registers as int $0x80 does. */
@@ -67,6 +68,15 @@ ssize_t write(int fd, const void *buffer, size_t count)
 	return ours() ? call3(__NR_write, fd, (long)buffer, count) : __write(fd, buffer, count);
 }
 
+/* Whoever may be cancelled, itself too, has libc's own from now on. */
+static int (*libc_pthread_cancel)(unsigned long thread);
+
+int pthread_cancel(unsigned long thread)
+{
+	path = NULL;
+	return libc_pthread_cancel ? libc_pthread_cancel(thread) : ENOSYS;
+}
+
 extern void int80_path(void) __attribute__((visibility("hidden")));
 asm(".pushsection .text\n"
     "	.hidden int80_path\n"
@@ -106,6 +116,8 @@ __attribute__((constructor)) static void choose_path(void)
 	const char *which = getenv("SYSENTER_PATH"), *calls = getenv("SYSENTER_CALLS");
 	entry_path unmarked = NULL;
 
+	if (dlsym)
+		libc_pthread_cancel = (int (*)(unsigned long))dlsym((void *)-1L /* RTLD_NEXT */, "pthread_cancel");
 	if (!which || is(which, "fast")) {
 		char *page = map_stub();
 
