@@ -199,6 +199,8 @@ static void find_libc(void)
 int pthread_cancel(unsigned long thread)
 {
 	alone = &never;
+	if (path == INT80)
+		path = STOCK;
 	return libc_pthread_cancel ? libc_pthread_cancel(thread) : ENOSYS;
 }
 
