@@ -209,7 +209,7 @@ HANDLERS: dict[str, Handler] = {
             callers_i386.lone_calls, callers_i386.scattered, callers_i386.with_interruptions, callers_i386.paired,
             callers_i386.events,
             variants=("", "smap"), default_kernel="bookworm-686-pae", no_other_kernel=True,
-            roots=("sysenter_gate",), loaded=present_pti.with_isolated_exit,
+            roots=("sysenter_gate", "sysenter_gate_exit", "sysenter_leave_isolated"), loaded=present_pti.with_isolated_exit,
         ),
         _syscall("present-i386-syscall", "the same by AMD's SYSCALL", True),
         _syscall("present-i386-syscall-gateless", "AMD's SYSCALL without the task gates", False),

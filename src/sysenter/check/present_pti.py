@@ -31,13 +31,16 @@ _USER_TABLE = 1 << 12  # of CR3
 def with_isolated_exit(entry: EntryObject) -> EntryObject:
     """The jump to sysenter_leave_isolated written over sysenter_leaves."""
     try:
-        at, to = (entry.symbols[name][1] for name in ("sysenter_leaves", "sysenter_leave_isolated"))
+        at, left, to = (
+            entry.symbols[name][1] for name in ("sysenter_leaves", "sysenter_left", "sysenter_leave_isolated")
+        )
     except KeyError as missing:
         raise SysenterError(f"{entry.path}: no {missing} in it", hint="build it for a kernel with PAE") from missing
     text = entry.sections[_TEXT]
     jump = struct.pack("<Bi", 0xE9, to - at - 5) + b"\x90"
     data = text.data[:at] + jump + text.data[at + len(jump) :]
-    return replace(entry, sections={**entry.sections, _TEXT: replace(text, data=data)})
+    written = replace(entry, sections={**entry.sections, _TEXT: replace(text, data=data)})
+    return written.without_alternatives(at, left)
 
 
 class PresentPti(PresentI386):

@@ -217,7 +217,7 @@ SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)
 #endif
 	sti					/* effective after the next instruction */
 	sysexit
-.Lleft:
+SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 
 .Lbad_fs:
 	movl	$0, PT_FS(%esp)
