@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sysenter.check.case import Call64, Case, Event
-from sysenter.check.present import NR, random_cases
+from sysenter.check.present import NR, again, random_cases
 from sysenter.check.present import bits as _bits
 from sysenter.check.present_amd64 import MARK, USER_DS, VARIANTS
 
@@ -36,16 +36,20 @@ def _fast(number: int = 3, **more: object) -> Call64:
 _FOLLOW = _fast(2, registers=(0x21, 0x22, 0x23, 0x24, 0x25, 0x26), kept=(0x31, 0x32, 0x33, 0x34, 0x35, 0x36),
                 ebp=0x7FFC00002000, rip=0x555500002002)  # fmt: skip
 
+_HIGH = 0x1234567800000000
+_OTHER = _fast(registers=tuple(_HIGH + n for n in range(0x41, 0x47)), kept=tuple(_HIGH + n for n in range(0x51, 0x57)),
+               ebp=0x7FFC00003000, rip=0x555500003002)  # fmt: skip
+
 
 def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     """Each number, flag, pair of flags, address and kind of work once.
 
-    Always twice in a row, then a stock call, and a fast one again: the first
+    Always twice in a row, with other values, then a stock call, and a fast one again: the first
     builds the frame, the second relies on it, the third destroys it.
     """
 
     def calls(*first: Call64) -> Case:
-        return Case((*first, first[-1], _FOLLOW, Call64(eax=20), _fast(6)))
+        return Case((*first, again(first[-1], _OTHER), _FOLLOW, Call64(eax=20), _fast(6)))
 
     for number in _NUMBERS:
         yield calls(_fast(number))
@@ -57,6 +61,11 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield calls(_fast(7, ebp=value, pending=8))
         yield calls(_fast(3, ebp=value, pending=8, result=value))
         yield calls(Call64(eax=3, rip=value, ebp=value, registers=(value,) * 6))
+    # the slow ways, over a frame that stands and has other values
+    for slow in (_fast(7), _fast(NR - 1), _fast(NR - 5, work=1), _fast(3, pending=8), _fast(5, pending=8),
+                 _fast(NR - 2, pending=8)):  # fmt: skip
+        yield Case((_OTHER, slow, _OTHER))
+        yield Case((_fast(3), again(slow, _OTHER), _fast(3)))
     # what is traced looks like the user's ss, where no frame stands; and who looks elsewhere finds a frame
     for work in (USER_DS, USER_DS ^ 1):
         for number in (3, 5, 7):

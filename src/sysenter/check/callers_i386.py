@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.present import NR, random_cases
+from sysenter.check.present import NR, again, random_cases
 from sysenter.check.present import bits as _bits
 from sysenter.check.present_i386 import MARK, USER_ABSENT, USER_FRAGILE, USER_STACK, USER_TOP
 
@@ -37,22 +37,28 @@ def _fast(number: int = 3, **more: object) -> Call:
     return replace(Call(eax=MARK | number), **more)  # type: ignore[arg-type]
 
 
+_OTHER = _fast(registers=(0x31, 0x32, 0x33, 0x34, 0x35), ebp=USER_STACK + 0x300)
+
+
 def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     """Each number, flag, pair of flags, segment, stack and kind of work once.
 
-    Always twice in a row, then a stock call, and a fast one again: the first
+    Always twice in a row, with other values, then a stock call, and a fast one again: the first
     builds the frame, the second relies on it, the third destroys it.
     """
     after = (_fast(2, registers=(0x11, 0x12, 0x13, 0x14, 0x15), segments=(0x7B, 0x7B, 0x33, 0)), Call(eax=20), _fast(6))
 
     def calls(*first: Call) -> Case:
-        return Case((*first, first[-1], *after))
+        return Case((*first, again(first[-1], _OTHER), *after))
 
     for number in (*_NUMBERS, NR, NR + 1, 0x3FF, 0x7FFFFFFF, 0x40000000):
         yield calls(Call(eax=MARK | number))
         yield calls(Call(eax=number))
     for value in (0xFFFFFFFF, 0xFFFFFE00, 0x7FFFFFFF):
         yield calls(Call(eax=value))
+    # the slow ways, over a frame that stands and has other values
+    for slow in (_fast(7), _fast(3, work=1), _fast(3, pending=8), _fast(5, pending=8), _fast(6, pending=8)):
+        yield Case((_OTHER, slow, _OTHER))
     for stack in _STACKS:
         yield calls(_fast(6, ebp=stack))
         yield calls(_fast(3, ebp=stack, pending=8))

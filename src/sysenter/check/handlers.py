@@ -267,6 +267,6 @@ def lean_jobs(bench: Bench) -> list[tuple[Job, ...]]:
         return found
 
     return [
-        (Job("static"),), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted", 3),
+        (Job("static"),), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted"),
         (Job("paired", 0, len(bench.cases["paired"])),),
     ]  # fmt: skip

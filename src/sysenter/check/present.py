@@ -10,6 +10,8 @@ from __future__ import annotations
 import abc
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from sysenter.check.case import Call, Case, Event
 from sysenter.check.instructions import ESP, Access, Instruction
@@ -17,11 +19,12 @@ from sysenter.check.machine import Kernel, Task
 from sysenter.check.processor import FIXED, IF, Cpu
 from sysenter.check.properties import Broken
 
-__all__ = ["ARITHMETIC", "NR", "Present", "Slots", "arity", "bits", "random_cases"]
+__all__ = ["ARITHMETIC", "NR", "Present", "Slots", "again", "arity", "bits", "random_cases"]
 
 NR = 512  # native/present/abi.h, SYSENTER_NR
 ARITHMETIC = 0x8D5  # CF, PF, AF, ZF, SF, OF
 
+_Call = TypeVar("_Call", bound=Call)
 Slots = dict[str, int | frozenset[int]]
 
 
@@ -33,6 +36,16 @@ def arity(number: int) -> int:
 def bits(mask: int) -> list[int]:
     """The single bits of `mask`."""
     return [1 << n for n in range(32) if mask >> n & 1]
+
+
+def again(call: _Call, other: _Call) -> _Call:
+    """The same call with the values of `other` wherever it has the usual ones: what the first has
+    left in the frame is then wrong for the second."""
+    usual = type(call)()
+    names = ("registers", "ebp", "rip", "kept")
+    return replace(
+        call, **{n: getattr(other, n) for n in names if hasattr(call, n) and getattr(call, n) == getattr(usual, n)}
+    )
 
 
 def random_cases(
