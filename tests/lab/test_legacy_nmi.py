@@ -16,14 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
 from legacy_kernels import on_each_kernel, parameters
 from monitor import again_and_again, monitor
+from sysenter.build.native import compiler
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
 from sysenter.measure.legacy import load_command
-from sysenter.steps import Steps
+from sysenter.steps import Steps, run_command
 
 pytestmark = on_each_kernel
 
@@ -133,3 +135,42 @@ def test_nmis_everywhere_lose_nothing(legacy: LegacyGuest, steps: Steps, tmp_pat
         assert int(told["nmi"]) > 0, "no NMI came in the window"
     if cpu and legacy.target.cpus == 1:
         assert int(told["steps"]) > 0, "no NMI came while page tables were changed"
+
+
+def test_nmis_leave_the_kernel_its_own_fpu(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
+    """A task switch sets CR0.TS, and that the kernel had it clear for itself is written nowhere."""
+    if legacy.target.release.startswith("2.2."):
+        pytest.skip("2.2 has no entry by SYSCALL")
+    cc = legacy.target.cc or f"{compiler()} -m32"
+    argv = [*cc.split(), "-D__KERNEL__", "-DMODULE", "-O2", "-fomit-frame-pointer", "-fno-strict-aliasing",
+            f"-I{legacy.target.headers}/include"]  # fmt: skip
+    run_command(
+        steps,
+        [*argv, "-S", "-o", tmp_path / "fpu.raw", ROOT / "tests/native/fpu/fpu.c"],
+        what="build fpu.c",
+        timeout=60,
+    )
+    # as native/legacy/build.sh: assemblers of today want .modinfo's flags each time
+    assembly = re.sub(r"(?m)^(\s*\.section\s+\.modinfo)\s*$", r'\1,"a"', (tmp_path / "fpu.raw").read_text())
+    (tmp_path / "fpu.s").write_text(assembly)
+    run_command(
+        steps, [*cc.split(), "-c", "-o", tmp_path / "fpu.o", tmp_path / "fpu.s"], what="assemble fpu.c", timeout=60
+    )
+    look = "cat /proc/interrupts"
+    plan = [load_command(None), look, "load /fpu.o fpu", look, "unload fpu", "unload sysenter"]
+    using = threading.Event()
+
+    def on_line(line: str) -> None:
+        if '"step": 3' in line:
+            using.clear() if '"done"' in line else using.set()
+
+    with monitor(tmp_path) as (options, send), again_and_again(0.003, lambda: using.is_set() and send("nmi")):
+        machine = legacy.machine(cpu=K6_STYLE, cpus=1, extra=options)
+        machine = replace(machine, append=machine.append + " quiet nmi_watchdog=1")
+        out = legacy.run(
+            steps, plan, what="NMIs while the kernel uses the FPU", timeout=120, machine=machine, on_line=on_line,
+            files={"fpu.o": (tmp_path / "fpu.o").read_bytes()},
+        )  # fmt: skip
+    assert [out.result(step) for step in range(1, 7)] == [0] * 6
+    before, after = (int(r["text"].split()[1]) for r in out.events("line") if r["text"].startswith("NMI:"))
+    assert after - before > 20

@@ -133,7 +133,7 @@ sysenter_gate:
 	pushl	%ebx
 	movl	$sysenter_gate_body,%eax
 	call	*%eax
-	popl	%ebx
+	addl	$4,%esp				# the slot is for C to use; ebx it keeps
 	testl	%eax,%eax
 	je	72f
 	movl	%eax,%esp			# struct gate_resume

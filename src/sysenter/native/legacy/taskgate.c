@@ -451,10 +451,29 @@ static int prepare(int number, const struct cpu_tables *tables)
 	return 0;
 }
 
+/* gcc 2 gives a spinlock of UP four bytes and gcc 3 none, so mm_struct is another
+   to a module by the other one: is it found as it is here and now? */
+static int finds_mm(void)
+{
+	static struct cpu_gates here;	/* 2 KB */
+	struct mm_struct *mm;
+	unsigned long cr3;
+
+	here.number = smp_processor_id();
+	mm = find_mm(&here, current);
+	__asm__ __volatile__("movl %%cr3,%0" : "=r" (cr3));
+	return mm && mm->pgd == __va(cr3);
+}
+
 int sysenter_gates_make(int cpus, const struct cpu_tables *tables)
 {
 	int i, error = 0;
 
+	if (!finds_mm()) {
+		printk(KERN_ERR "sysenter: mm_struct is not as built for: "
+		       "SYSCALL wants the compiler of the kernel\n");
+		return -EINVAL;
+	}
 	if (!find_slots(cpus * SLOTS)) {
 		printk(KERN_ERR "sysenter: the GDT has %d free entries, SYSCALL "
 		       "on %d processors takes %d\n", slots_used, cpus,

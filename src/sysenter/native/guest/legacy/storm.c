@@ -225,6 +225,36 @@ static void segment(void)
 	finish(done, wrong);
 }
 
+/* ... and a watchpoint, by the enable bit that gdb uses: each write is seen. */
+static void watcher(void)
+{
+	static u32 word;
+	u32 done = 0;
+	int pid = forked(), status;
+
+	if (pid == 0) {
+		volatile u32 spin;
+
+		int80_5(NR_ptrace, 0, 0, 0, 0, 0);
+		int80(NR_kill, int80(NR_getpid, 0, 0, 0), SIGSTOP, 0);
+		do {
+			for (spin = 0; spin < 100000; spin++)
+				;
+			word++;
+		} while (time_left());
+		int80(NR_exit, word & 0xff, 0, 0);
+	}
+	wait_for(pid);
+	int80_5(NR_ptrace, 6, pid, 63 * 4, (long)&word, 0);	/* u_debugreg[0] */
+	int80_5(NR_ptrace, 6, pid, 70 * 4, 0x000d0001, 0);	/* write, 4, L0 */
+	int80_5(NR_ptrace, 7, pid, 0, 0, 0);
+	while (STOPPED(status = wait_for(pid))) {
+		done += STOPSIG(status) == SIGTRAP;
+		int80_5(NR_ptrace, 7, pid, 0, 0, 0);
+	}
+	finish(done, EXITED(status) != (int)(done & 0xff));
+}
+
 /* Says every ten seconds of the guest's own time that it is still there: a slow
    host and a guest that hangs look the same otherwise. */
 static void ticker(void)
@@ -243,7 +273,7 @@ static const struct { const char *name; void (*run)(void); } workers[] = {
 	{ "caller", caller }, { "caller", caller }, { "piper", piper },
 	{ "forker", forker }, { "tracer", tracer }, { "hostiles", hostiles },
 	{ "monkeys", monkeys }, { "counter", counter }, { "counter", counter },
-	{ "segment", segment }, { "segment", segment },
+	{ "segment", segment }, { "segment", segment }, { "watcher", watcher },
 };
 #define WORKERS (int)(sizeof(workers) / sizeof(*workers))
 
