@@ -94,6 +94,7 @@ static unsigned long slots[NR_CPUS * SLOTS];	/* GDT entries that were free */
 static int slots_used;
 static struct table_register kernel_idt;
 static const int task_vectors[GATE_TASKS] = { 1, 2, 18 };
+#define MACHINE_CHECK_TASK	2
 
 /* ---- the task ------------------------------------------------------------- */
 
@@ -144,6 +145,18 @@ static struct mm_struct *find_mm(struct cpu_gates *cpu, struct task_struct *task
 		return mm;
 	return NULL;
 #endif
+}
+
+/* Hazard: where leave_mm() loads swapper_pg_dir (the kernels that have load_cr3()), a
+   processor with a kernel thread on it may have left the tables that active_mm still
+   names. Flushes of those no longer come here, and they may be taken down. */
+static unsigned long find_cr3(struct cpu_gates *cpu, struct mm_struct *mm)
+{
+#if defined(SYSENTER_SMP) && defined(load_cr3)
+	if (!(mm->cpu_vm_mask >> cpu->number & 1))
+		mm = NULL;
+#endif
+	return __pa(mm ? (unsigned long)mm->pgd : ADDRESS_swapper_pg_dir);
 }
 
 /* One step more of what was interrupted, to where the mm can be told. */
@@ -210,7 +223,9 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 	int user = from_user(&at), window;
 
 	if ((this->tss.back_link & 0xffff) != cpu->tr) {
-		cpu->pending = handler;
+		/* one word: a machine check is not lost to what may come again */
+		if (!cpu->pending || this == cpu->tasks[MACHINE_CHECK_TASK])
+			cpu->pending = handler;
 		return NULL;
 	}
 	window = !user && leave_window(this, &at, &handler);
@@ -244,7 +259,7 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 	resume->tss_type = cpu->tss_type;
 	resume->tr = cpu->tr;
 	resume->own_type = this->type;
-	resume->cr3 = __pa(mm ? (unsigned long)mm->pgd : ADDRESS_swapper_pg_dir);
+	resume->cr3 = find_cr3(cpu, mm);
 	resume->clear_ts = task->flags & PF_USEDFPU;
 	resume->dr7 = find_dr7(task);
 	resume->gs = at.gs & 0xffff;
