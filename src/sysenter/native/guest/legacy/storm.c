@@ -128,13 +128,15 @@ static void tracer(void)
 	finish(done, wrong);
 }
 
-/* The hostile cases, all that end quickly. */
+/* The hostile cases, all that end quickly but `tf`: after a hit of `watcher` the
+   kernel leaves its bit in DR6, takes other tasks' single steps for such hits, and
+   drops them, by int $0x80 as well. */
 static void hostiles(void)
 {
 	static char *argv[] = { "hostile", "quiet", "numbers", "registers",
 		"flags", "iopl", "ebp-0", "ebp-unmapped", "ebp-kernel",
 		"argument-unmapped", "fresh-stack", "segments", "ldt-data",
-		"code-16bit", "call-in-handler", "tf", "vm86", "execve", 0 };
+		"code-16bit", "call-in-handler", "vm86", "execve", 0 };
 	u32 done = 0, wrong = 0;
 	int argc = sizeof(argv) / sizeof(*argv) - 1;
 
