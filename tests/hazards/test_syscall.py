@@ -274,7 +274,10 @@ many() {{
 		n=$((n + 1))
 	done
 }}
-free() {{ echo 3 >/proc/sys/vm/drop_caches; awk '/MemFree/ {{ print $2 }}' /proc/meminfo; }}
+free() {{
+	echo 3 >/proc/sys/vm/drop_caches; sleep 0.5; echo 3 >/proc/sys/vm/drop_caches
+	awk '/MemFree/ {{ print $2 }}' /proc/meminfo
+}}
 /lib/sysenter/msr >/tmp/loaded
 rmmod sysenter
 many 20
