@@ -179,6 +179,7 @@ def _legacy_syscall(name: str, says: str, gates: bool) -> Handler:
     return replace(
         _legacy("tss", says, "" if gates else "stack"), name=name,
         kernel=lambda entry, offsets, v: legacy_syscall.LegacySyscall(entry, offsets, v, gates),
+        lone=legacy_syscall.lone_calls,
         roots=("sysenter_syscall_heads", "sysenter_syscall_trapped"),
     )  # fmt: skip
 

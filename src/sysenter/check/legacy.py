@@ -22,7 +22,7 @@ from sysenter.check.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Fault, 
 from sysenter.check.program import lay_out
 from sysenter.check.properties import Broken
 
-__all__ = ["Legacy", "events", "interrupted", "lone_calls", "paired", "scattered"]
+__all__ = ["ABSENT", "STACK", "Legacy", "events", "interrupted", "lone_calls", "paired", "scattered"]
 
 KERNEL_CS, KERNEL_DS, USER_CS, USER_DS = 0x10, 0x18, 0x23, 0x2B
 TASK_SIZE, THREAD_SIZE = 0xC0000000, 8192
@@ -47,7 +47,7 @@ _GDT = 0xC0370000
 _FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
               "kernel_nmi": 0xC0104000, "kernel_debug": 0xC0105000, "sysenter_gate_body": 0xC0106000}  # fmt: skip
 _BODY_AT = 0xC0110000
-_STACK, _ABSENT, _TOP = 0xBF800000, 0xBF802000, 0xBFFFF000
+STACK, ABSENT, _TOP = 0xBF800000, 0xBF802000, 0xBFFFF000
 _MASKED = 0x20  # a bottom half that is switched off (bh_mask)
 _SLOWNESS = 7  # number % 8 for calls that take pt_regs
 _PT = {"EBX": 0, "ECX": 4, "EDX": 8, "ESI": 12, "EDI": 16, "EBP": 20, "EAX": 24, "DS": 28, "ES": 32, "ORIG_EAX": 36,
@@ -60,7 +60,7 @@ class Legacy(Kernel):
     task_size = TASK_SIZE
     pt_size = 60
     wraps = True
-    plain = CallLegacy(eax=3, ebp=_STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
+    plain = CallLegacy(eax=3, ebp=STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Legacy(Kernel):
         self.numbers = offsets["NR_CALLS"]
         self.memory = memory = Memory(64 * PAGE)
         code = entry.sections[".text"].data
-        for start in (_STACK, _STACK + PAGE, _ABSENT, _TOP):
+        for start in (STACK, STACK + PAGE, ABSENT, _TOP):
             memory.add(f"user page {start:#x}", Area.USER, start, PAGE)
             for at in range(start, start + PAGE, 4):
                 memory.write(at, (at ^ 0x12000000) & 0x3FFFFFFF)
@@ -220,9 +220,9 @@ class Legacy(Kernel):
 
     def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
         page = linear & -PAGE
-        if page in (_STACK, _STACK + PAGE, _TOP):
+        if page in (STACK, STACK + PAGE, _TOP):
             return ""
-        if page == _ABSENT:
+        if page == ABSENT:
             return "" if task.resident else "absent"
         return "invalid"
 
@@ -694,7 +694,7 @@ class Legacy(Kernel):
 
 _PLAIN = Legacy.plain
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
-_STACKS = (_STACK + 0x100, _STACK + 4, _STACK, _STACK + 0xFFE, _ABSENT + 0x40, _ABSENT, _ABSENT + 2, _ABSENT + 0x1000,
+_STACKS = (STACK + 0x100, STACK + 4, STACK, STACK + 0xFFE, ABSENT + 0x40, ABSENT, ABSENT + 2, ABSENT + 0x1000,
            _TOP + 0xFFC,
            _TOP + 0xFFD, _TOP + 0x1000, 0xFF001F00, 0xC0801F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
 _SEGMENTS = (0, 0x23, USER_DS, USER_DS & ~3, 0x07, 0x0F, 0x17, 0x1F)
@@ -721,7 +721,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         for es in _SEGMENTS:
             yield twice(replace(_PLAIN, segments=(ds, es, 0x0F, 0)))
             yield twice(replace(_PLAIN, eax=7, segments=(ds, es, 0, 0x0F)))
-    for stack in (_STACK, _ABSENT + 0x1000, 0, 0xFFFFFFFF):  # no argument, no return address
+    for stack in (STACK, ABSENT + 0x1000, 0, 0xFFFFFFFF):  # no argument, no return address
         yield twice(replace(_PLAIN, ebp=stack, segments=(0x07, 0x0F, 0x17, 0)))
     for pending in (1, 2):
         yield twice(replace(_PLAIN, pending=pending))
@@ -748,7 +748,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
             r = [rng.getrandbits(32) for _ in range(6)]
             calls.append(CallLegacy(
                 eax=rng.randrange(offsets["NR_CALLS"] + 8), registers=(r[0], r[1], r[2], r[3], r[4]), result=r[5],
-                ebp=rng.choice(_STACKS) if rng.random() < 0.4 else _STACK + 4 + rng.randrange(0x1FF0), flags=flags,
+                ebp=rng.choice(_STACKS) if rng.random() < 0.4 else STACK + 4 + rng.randrange(0x1FF0), flags=flags,
                 segments=(rng.choice(_DATA), rng.choice(_DATA), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
                 work=int(rng.random() < 0.1), pending=rng.choice((0, 0, 0, 1, 2)),
                 tracing=rng.choice((0, 0, 0, 0x10)), sleeps=rng.choice(("", "", "same", "other")),
@@ -776,8 +776,8 @@ def interrupted() -> Iterator[Case]:
     for call in (
         _PLAIN, replace(_PLAIN, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, pending=1), replace(_PLAIN, eax=7),
         replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
-        replace(_PLAIN, ebp=_ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=_STACK),
-        replace(_PLAIN, ebp=_ABSENT + 0x1000),
+        replace(_PLAIN, ebp=ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=STACK),
+        replace(_PLAIN, ebp=ABSENT + 0x1000),
         replace(_PLAIN, vm86=True, segments=(1, 2, 3, 4)), replace(_PLAIN, sleeps="other"),
         replace(_PLAIN, flags=0x7E02), replace(_PLAIN, flags=0xAD7),
     ):  # fmt: skip
@@ -786,6 +786,6 @@ def interrupted() -> Iterator[Case]:
 
 def paired() -> Iterator[Case]:
     """Two CPUs, a task on each, at the same time."""
-    other = replace(_PLAIN, eax=5, registers=(0xB1, 0xB2, 0xB3, 0xB4, 0xB5), ebp=_STACK + 0x900, result=0xBB)
+    other = replace(_PLAIN, eax=5, registers=(0xB1, 0xB2, 0xB3, 0xB4, 0xB5), ebp=STACK + 0x900, result=0xBB)
     yield Case((_PLAIN,), others=(other,))
     yield Case((replace(_PLAIN, eax=7),), others=(replace(other, pending=1),))

@@ -7,20 +7,34 @@ same; what their task gates do there is native/legacy/taskgate.c, leave_window()
 
 from __future__ import annotations
 
-from sysenter.check.case import Call
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sysenter.check import legacy
+from sysenter.check.case import Call, Case
 from sysenter.check.instructions import ECX, EDX, ESP, Instruction
 from sysenter.check.legacy import KERNEL_CS, KERNEL_DS, TASK_SIZE, USER_CS, USER_DS, Legacy
 from sysenter.check.machine import Task
+from sysenter.check.memory import PAGE
 from sysenter.check.objectfile import EntryObject
 from sysenter.check.processor import IF, NT, RF, TF, VM, Cpu, Fault, Processor
 from sysenter.check.properties import Broken
 
-__all__ = ["LegacySyscall"]
+__all__ = ["HOLE_COUNT", "HOLE_STACK", "LegacySyscall", "lone_calls"]
 
 HEAD_SIZE, HEAD_STACK, HOLE_STACK, HOLE_COUNT = 32, 7, 3, 10  # native/legacy/legacy.h
 _ESP0, _COUNT = 4, 12  # in a TSS
 _RETURN = 0x08048123  # the address after the stub's SYSCALL
 _INT80_BYTES = 2
+
+
+def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
+    """Also with the two words at (%ebp) cut by a page's end, and at the end of user memory."""
+    yield from legacy.lone_calls(offsets)
+    for stack in (legacy.STACK - 4, legacy.ABSENT + PAGE - 4, *range(TASK_SIZE - 9, TASK_SIZE - 6)):
+        for flags in (0x202, 0x202 | TF):
+            call = replace(Legacy.plain, ebp=stack, flags=flags)
+            yield Case((call, call, replace(Legacy.plain, eax=4)))
 
 
 class _Amd(Processor):

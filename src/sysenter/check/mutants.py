@@ -17,6 +17,7 @@ from typing import Any
 from capstone import x86
 
 from sysenter.check.instructions import decode, details
+from sysenter.check.legacy_syscall import HOLE_COUNT, HOLE_STACK
 from sysenter.check.objectfile import EntryObject, Hole, Section
 
 __all__ = ["Mutant", "mutants"]
@@ -156,6 +157,9 @@ def _written_at_load(entry: EntryObject) -> frozenset[int]:
     places = {hole.at for hole in entry.holes()}
     places |= {entry.symbols[s][1] - distance for s, distance in _WRITTEN_BEFORE.items() if s in entry.symbols}
     heads = entry.sections.get(".rodata.sysenter_head_holes")
+    if heads is None and "sysenter_syscall_heads" in entry.symbols:  # Linux 2.4; the first head stands for all
+        first = entry.symbols["sysenter_syscall_heads"][1]
+        places |= {first + HOLE_STACK, first + HOLE_COUNT}
     return frozenset(places | {at for (at,) in struct.iter_unpack("<I", heads.data if heads else b"")})
 
 
