@@ -82,6 +82,12 @@ unload() {
 	fi
 }
 
+need() {
+	for tool in "$@"; do
+		type "$tool" >/dev/null 2>&1 || stop "$tool is not found in $PATH"
+	done
+}
+
 as_root() {
 	[ "`id -u`" = 0 ] || stop "$1 takes root"
 }
@@ -108,6 +114,7 @@ build)
 	;;
 remove)
 	as_root remove
+	need rmmod
 	unload || stop "the module is in use: end the programs that run with $library first"
 	rm -f "$modules/sysenter.o" "$library"
 	exit 0
@@ -121,6 +128,7 @@ case $release in
 *) stop "this is Linux $release: the file is for 2.2 and 2.4" ;;
 esac
 as_root install
+need insmod rmmod dd
 [ -r "$proc/ksyms" ] || stop "$proc/ksyms is not there: is /proc mounted, has the kernel modules?"
 grep '^flags.* sep' "$proc/cpuinfo" >/dev/null ||
 	grep '^flags.* syscall' "$proc/cpuinfo" >/dev/null ||
@@ -150,5 +158,6 @@ cp "$work/libsysenter.so" "$library" || stop "cannot write $library"
 insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ${ENTRY:+entry=$ENTRY} ||
 	stop "the kernel did not take the module: its log (dmesg) says why"
 cat "$proc/sysenter" || stop "the module is loaded and $proc/sysenter is not there"
+"$work/gain" "$library" "${ROUNDS:-5}" dd if=/dev/zero of=/dev/null bs=1 "count=${COUNT:-500000}" ||
+	stop "dd did not run over it: all is taken back"
 installing=
-"$work/gain" "$library" "${ROUNDS:-5}" dd if=/dev/zero of=/dev/null bs=1 "count=${COUNT:-500000}"
