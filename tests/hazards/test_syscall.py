@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
 from monitor import Command, again_and_again, monitor
-
 from sysenter.build.module import Module, build_module
 from sysenter.lab.guest import Guest, Output, is_clean
 from sysenter.lab.qemu import GuestLost
