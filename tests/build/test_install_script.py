@@ -45,10 +45,16 @@ class Machine:
     shell: list[str]
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, umask: int = 0o022, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.shell, self.root / "sysenter.c", *arguments], capture_output=True, text=True, timeout=60,
-            env=self.environment | changes,
+            env=self.environment | changes, umask=umask,
+        )  # fmt: skip
+
+    def run_from_standard_input(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.shell, input=(self.root / "sysenter.c").read_text(), capture_output=True, text=True, timeout=60,
+            env=self.environment, cwd=self.root,
         )  # fmt: skip
 
     def installed(self) -> set[str]:
@@ -108,6 +114,17 @@ def test_it_installs_and_remove_undoes_it(machine: Machine) -> None:
     assert machine.run("remove").returncode == 0
     assert machine.installed() == set()
     assert not machine.loaded()
+
+
+def test_everybody_can_preload_what_a_careful_root_installs(machine: Machine) -> None:
+    assert machine.run(umask=0o077).returncode == 0
+    library = machine.root / "local/lib/libsysenter.so"
+    assert library.stat().st_mode & 0o004
+    assert library.parent.stat().st_mode & 0o001
+
+
+def test_it_needs_its_own_text(machine: Machine) -> None:
+    _refused(machine, machine.run_from_standard_input(), "sh sysenter.c")
 
 
 def test_what_is_missing_is_named(machine: Machine) -> None:

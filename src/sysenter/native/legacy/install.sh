@@ -19,6 +19,7 @@ library=${PREFIX:-/usr/local}/lib/libsysenter.so
 modules=${MODULES:-/lib/modules/$release/misc}
 proc=${PROC:-/proc}
 PATH=$PATH:/sbin:/usr/sbin
+umask 022				# the library is for everybody
 
 stop() {
 	echo "sysenter: $1" >&2
@@ -72,6 +73,8 @@ find_map() {
 
 build() {
 	mkdir "$work/sources"
+	grep '^/\* FILE build\.sh \*/$' "$self" >/dev/null 2>&1 ||
+		stop "the sources are in the file itself and $self is not it: sh sysenter.c"
 	unpack "$work/sources"
 	sh "$work/sources/build.sh" "$work/sources" "$headers" "$map" "$1" || exit 1
 }
