@@ -31,7 +31,10 @@ _STUBS = {
           'while [ $# -gt 0 ]; do [ "$1" = -o ] && { printf "#!/bin/sh\\nexit ${GAIN:-0}\\n" >"$2"; chmod +x "$2"; }; '
           "shift; done",
     "ld": 'while [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done',
-    "insmod": '[ "$INSMOD_FAILS" ] && exit 1\necho "sysenter 4096 0" >>"$PROC/modules"\n'
+    "dmesg": 'cat "$PROC/log"',
+    # fails with a line in the kernel's log, or with none ("silently")
+    "insmod": 'case $INSMOD_FAILS in "") ;; silently) exit 1 ;; *) echo "<3>sysenter: $INSMOD_FAILS" >>"$PROC/log"; '
+              'exit 1 ;; esac\necho "sysenter 4096 0" >>"$PROC/modules"\n'
               'echo "way tss" >"$PROC/sysenter"',
     "rmmod": '[ "$RMMOD_FAILS" ] && exit 1\n: >"$PROC/modules"',
 }  # fmt: skip
@@ -163,9 +166,17 @@ def test_what_fails_on_the_way_leaves_nothing(machine: Machine) -> None:
     _refused(machine, machine.run(FAILS="gain.c"), "gain.c does not compile")
     _refused(machine, machine.run(FAILS="entry.S"), "the module does not compile")
     _refused(machine, machine.run(GAIN="1"), "dd did not run over it")
-    _refused(machine, machine.run(INSMOD_FAILS="1"), "its log (dmesg) says why")
+    _refused(machine, machine.run(INSMOD_FAILS="silently"), "its log (dmesg) says why")
     (machine.root / "file").write_text("")
     _refused(machine, machine.run(PREFIX=str(machine.root / "file")), "cannot make")
+
+
+def test_the_modules_own_reason_is_in_the_line(machine: Machine) -> None:
+    for _ in range(2):  # the same again is in the log twice
+        done = machine.run(INSMOD_FAILS="way=cruel: 2.4 has one, tss")
+        _refused(machine, done, "did not take the module: way=cruel: 2.4 has one, tss")
+    # an older reason is not this one's
+    _refused(machine, machine.run(INSMOD_FAILS="silently"), "its log (dmesg) says why")
 
 
 def test_a_module_in_use_stays_whole(machine: Machine) -> None:

@@ -85,6 +85,11 @@ unload() {
 	fi
 }
 
+# What the module wrote to the kernel's log.
+kernel_said() {
+	dmesg 2>/dev/null | sed -n 's/^.*sysenter: //p'
+}
+
 need() {
 	for tool in "$@"; do
 		type "$tool" >/dev/null 2>&1 || stop "$tool is not found in $PATH"
@@ -158,8 +163,15 @@ for folder in "$modules" "${library%/*}"; do
 done
 cp "$work/module/sysenter.o" "$modules/sysenter.o" || stop "cannot write to $modules"
 cp "$work/libsysenter.so" "$library" || stop "cannot write $library"
-insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ${ENTRY:+entry=$ENTRY} ||
-	stop "the kernel did not take the module: its log (dmesg) says why"
+before=`kernel_said`
+if insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ${ENTRY:+entry=$ENTRY}; then
+	:
+else
+	after=`kernel_said`
+	[ "$after" != "$before" ] || after="its log (dmesg) says why"
+	reason=`echo "$after" | sed '$!d'`
+	stop "the kernel did not take the module: $reason"
+fi
 cat "$proc/sysenter" || stop "the module is loaded and $proc/sysenter is not there"
 "$work/gain" "$library" "${ROUNDS:-5}" dd if=/dev/zero of=/dev/null bs=1 "count=${COUNT:-500000}" ||
 	stop "dd did not run over it: all is taken back"
