@@ -28,9 +28,13 @@ _STUBS = {
     "id": 'echo "${WHO:-0}"',
     # the last word of -o is made, and can be run: gain is one of them
     "cc": 'case "$*" in *"${FAILS:-nothing}"*) exit 1 ;; *-E*) cat "$HEADERS/answer"; exit ;; esac\n'
-          'while [ $# -gt 0 ]; do [ "$1" = -o ] && { echo "#!/bin/sh" >"$2"; chmod +x "$2"; }; shift; done',
+          'while [ $# -gt 0 ]; do [ "$1" = -o ] && { printf "#!/bin/sh\\nexit ${GAIN:-0}\\n" >"$2"; chmod +x "$2"; }; '
+          "shift; done",
     "ld": 'while [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done',
-    "insmod": '[ "$INSMOD_FAILS" ] && exit 1\necho "sysenter 4096 0" >>"$PROC/modules"\n'
+    "dmesg": 'cat "$PROC/log"',
+    # fails with a line in the kernel's log, or with none ("silently")
+    "insmod": 'case $INSMOD_FAILS in "") ;; silently) exit 1 ;; *) echo "<3>sysenter: $INSMOD_FAILS" >>"$PROC/log"; '
+              'exit 1 ;; esac\necho "sysenter 4096 0" >>"$PROC/modules"\n'
               'echo "way tss" >"$PROC/sysenter"',
     "rmmod": '[ "$RMMOD_FAILS" ] && exit 1\n: >"$PROC/modules"',
 }  # fmt: skip
@@ -44,10 +48,16 @@ class Machine:
     shell: list[str]
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, umask: int = 0o022, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.shell, self.root / "sysenter.c", *arguments], capture_output=True, text=True, timeout=60,
-            env=self.environment | changes,
+            env=self.environment | changes, umask=umask,
+        )  # fmt: skip
+
+    def run_from_standard_input(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.shell, input=(self.root / "sysenter.c").read_text(), capture_output=True, text=True, timeout=60,
+            env=self.environment, cwd=self.root,
         )  # fmt: skip
 
     def installed(self) -> set[str]:
@@ -68,7 +78,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     if not shutil.which(shell[0]):
         pytest.skip(f"{shell[0]} is not installed")
     (tmp_path / "sysenter.c").write_text(single_file())
-    for name in ("bin", "proc", "tmp", "headers/include/linux"):
+    for name in ("bin", "proc", "tmp", "headers/include/linux", "headers/include/asm"):
         (tmp_path / name).mkdir(parents=True)
     for name, text in _STUBS.items():
         path = tmp_path / "bin" / name
@@ -79,6 +89,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     (tmp_path / "headers/answer").write_text("")
     (tmp_path / "headers/include/linux/version.h").write_text(f'#define UTS_RELEASE "{_RELEASE}"\n')
     (tmp_path / "headers/include/linux/autoconf.h").write_text("")
+    (tmp_path / "headers/include/asm/unistd.h").write_text("")
     (tmp_path / "System.map").write_text("".join(f"{address} T {name}\n" for name, address in _MAP.items()))
     made = Machine(tmp_path, shell, {
         "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PROC": f"{tmp_path}/proc", "TMPDIR": f"{tmp_path}/tmp",
@@ -106,6 +117,17 @@ def test_it_installs_and_remove_undoes_it(machine: Machine) -> None:
     assert machine.run("remove").returncode == 0
     assert machine.installed() == set()
     assert not machine.loaded()
+
+
+def test_everybody_can_preload_what_a_careful_root_installs(machine: Machine) -> None:
+    assert machine.run(umask=0o077).returncode == 0
+    library = machine.root / "local/lib/libsysenter.so"
+    assert library.stat().st_mode & 0o004
+    assert library.parent.stat().st_mode & 0o001
+
+
+def test_it_needs_its_own_text(machine: Machine) -> None:
+    _refused(machine, machine.run_from_standard_input(), "sh sysenter.c")
 
 
 def test_what_is_missing_is_named(machine: Machine) -> None:
@@ -142,9 +164,19 @@ def test_a_map_is_held_against_versioned_names_too(machine: Machine) -> None:
 def test_what_fails_on_the_way_leaves_nothing(machine: Machine) -> None:
     _refused(machine, machine.run(FAILS="offsets.c"), "offsets.c does not compile")
     _refused(machine, machine.run(FAILS="gain.c"), "gain.c does not compile")
-    _refused(machine, machine.run(INSMOD_FAILS="1"), "its log (dmesg) says why")
+    _refused(machine, machine.run(FAILS="entry.S"), "the module does not compile")
+    _refused(machine, machine.run(GAIN="1"), "dd did not run over it")
+    _refused(machine, machine.run(INSMOD_FAILS="silently"), "its log (dmesg) says why")
     (machine.root / "file").write_text("")
     _refused(machine, machine.run(PREFIX=str(machine.root / "file")), "cannot make")
+
+
+def test_the_modules_own_reason_is_in_the_line(machine: Machine) -> None:
+    for _ in range(2):  # the same again is in the log twice
+        done = machine.run(INSMOD_FAILS="way=cruel: 2.4 has one, tss")
+        _refused(machine, done, "did not take the module: way=cruel: 2.4 has one, tss")
+    # an older reason is not this one's
+    _refused(machine, machine.run(INSMOD_FAILS="silently"), "its log (dmesg) says why")
 
 
 def test_a_module_in_use_stays_whole(machine: Machine) -> None:
@@ -154,6 +186,18 @@ def test_a_module_in_use_stays_whole(machine: Machine) -> None:
         assert done.returncode != 0
         assert "in use" in done.stderr
         assert machine.installed() == {"sysenter.o", "libsysenter.so"}
+
+
+def test_headers_of_a_tree_that_was_never_configured_are_named(machine: Machine) -> None:
+    (machine.root / "headers/include/asm/unistd.h").unlink()
+    _refused(machine, machine.run(), "asm/unistd.h is missing")
+
+
+def test_a_compiler_that_always_fails_answers_no_question(machine: Machine) -> None:
+    # else it would say that the kernel is configured without SMP
+    path = machine.root / "System.map"
+    path.write_text(path.read_text() + "c0400000 D smp_num_cpus\n")
+    _refused(machine, machine.run(FAILS="try.c"), "does not even compile <linux/config.h>")
 
 
 def test_a_vendors_configuration_is_asked_of_the_preprocessor(machine: Machine) -> None:

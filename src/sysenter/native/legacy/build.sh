@@ -18,7 +18,7 @@ fail() {
 }
 
 config=$headers/include/linux/autoconf.h
-for file in "$config" "$headers/include/linux/version.h" "$map"; do
+for file in "$config" "$headers/include/linux/version.h" "$headers/include/asm/unistd.h" "$map"; do
 	[ -f "$file" ] || fail "$file is missing: the kernel's configured tree and its System.map are needed"
 done
 for tool in "$CC -dumpversion" "$LD -v"; do
@@ -26,10 +26,16 @@ for tool in "$CC -dumpversion" "$LD -v"; do
 done
 [ -d "$out" ] || mkdir "$out"
 
-# What the kernel was configured for: asked of the preprocessor, since vendors
-# choose among several configurations in there.
 flags="-D__KERNEL__ -DMODULE -I$out -I$sources -I$headers/include -O2"
 flags="$flags -fno-strict-aliasing -fomit-frame-pointer"
+
+# The questions below take a compiler that always fails for a no.
+echo '#include <linux/config.h>' >"$out/try.c"
+$CC $flags -c "$out/try.c" -o "$out/try.o" ||
+	fail "$CC does not even compile <linux/config.h> of $headers: are compiler and assembler whole?"
+
+# What the kernel was configured for: asked of the preprocessor, since vendors
+# choose among several configurations in there.
 configured() {
 	{
 		echo '#include <linux/config.h>'
@@ -97,15 +103,19 @@ $CC $flags -S "$sources/offsets.c" -o "$out/offsets.s" ||
 	fail "offsets.c does not compile: either $CC is too new for these headers (2.95 is right for 2.2, up to 3.4 for 2.4), or this kernel's task_struct is none that the module knows"
 sed -n 's/.*->\([A-Z0-9_]*\) [$]*\(-*[0-9]*\).*$/#define \1 \2/p' "$out/offsets.s" >"$out/offsets.h"
 
-$CC $flags -D__ASSEMBLY__ -c "$sources/entry.S" -o "$out/entry.o"
+compile() {
+	$CC "$@" || fail "the module does not compile: $CC says why above"
+}
+compile $flags -D__ASSEMBLY__ -c "$sources/entry.S" -o "$out/entry.o"
 for name in main switch taskgate; do
-	$CC $flags -S "$sources/$name.c" -o "$out/$name.raw.s"
+	compile $flags -S "$sources/$name.c" -o "$out/$name.raw.s"
 	# Kernel headers name .modinfo without flags, the compiler with: newer
 	# assemblers want it the same both times. Nor do they take the
 	# loadsegment of 2.2, movl from memory to a segment register.
 	sed -e 's/^\([ 	]*\.section[ 	]*\.modinfo\)[ 	]*$/\1,"a"/' \
 		-e 's/movl\([ 	].*),%[fg]s\)$/mov\1/' "$out/$name.raw.s" >"$out/$name.s"
-	$CC -c "$out/$name.s" -o "$out/$name.o"
+	compile -c "$out/$name.s" -o "$out/$name.o"
 done
-$CC -c "$out/addresses.S" -o "$out/addresses.o"
-$LD -r -o "$out/sysenter.o" "$out/main.o" "$out/switch.o" "$out/taskgate.o" "$out/entry.o" "$out/addresses.o"
+compile -c "$out/addresses.S" -o "$out/addresses.o"
+$LD -r -o "$out/sysenter.o" "$out/main.o" "$out/switch.o" "$out/taskgate.o" "$out/entry.o" "$out/addresses.o" ||
+	fail "the module does not link: $LD says why above"

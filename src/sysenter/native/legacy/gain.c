@@ -32,7 +32,7 @@ static double run(char **command, int with)
 		_exit(127);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
-		fprintf(stderr, "sysenter: %s failed (status 0x%x)%s\n",
+		fprintf(stderr, "gain: %s failed (status 0x%x)%s\n",
 			command[0], status, with ? " with the library" : "");
 		exit(1);
 	}

@@ -19,6 +19,7 @@ library=${PREFIX:-/usr/local}/lib/libsysenter.so
 modules=${MODULES:-/lib/modules/$release/misc}
 proc=${PROC:-/proc}
 PATH=$PATH:/sbin:/usr/sbin
+umask 022				# the library is for everybody
 
 stop() {
 	echo "sysenter: $1" >&2
@@ -72,6 +73,8 @@ find_map() {
 
 build() {
 	mkdir "$work/sources"
+	grep '^/\* FILE build\.sh \*/$' "$self" >/dev/null 2>&1 ||
+		stop "the sources are in the file itself and $self is not it: sh sysenter.c"
 	unpack "$work/sources"
 	sh "$work/sources/build.sh" "$work/sources" "$headers" "$map" "$1" || exit 1
 }
@@ -80,6 +83,17 @@ unload() {
 	if grep '^sysenter ' "$proc/modules" >/dev/null; then
 		rmmod sysenter || return 1
 	fi
+}
+
+# What the module wrote to the kernel's log.
+kernel_said() {
+	dmesg 2>/dev/null | sed -n 's/^.*sysenter: //p'
+}
+
+need() {
+	for tool in "$@"; do
+		type "$tool" >/dev/null 2>&1 || stop "$tool is not found in $PATH"
+	done
 }
 
 as_root() {
@@ -108,6 +122,7 @@ build)
 	;;
 remove)
 	as_root remove
+	need rmmod
 	unload || stop "the module is in use: end the programs that run with $library first"
 	rm -f "$modules/sysenter.o" "$library"
 	exit 0
@@ -121,6 +136,7 @@ case $release in
 *) stop "this is Linux $release: the file is for 2.2 and 2.4" ;;
 esac
 as_root install
+need insmod rmmod dd
 [ -r "$proc/ksyms" ] || stop "$proc/ksyms is not there: is /proc mounted, has the kernel modules?"
 grep '^flags.* sep' "$proc/cpuinfo" >/dev/null ||
 	grep '^flags.* syscall' "$proc/cpuinfo" >/dev/null ||
@@ -147,8 +163,16 @@ for folder in "$modules" "${library%/*}"; do
 done
 cp "$work/module/sysenter.o" "$modules/sysenter.o" || stop "cannot write to $modules"
 cp "$work/libsysenter.so" "$library" || stop "cannot write $library"
-insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ${ENTRY:+entry=$ENTRY} ||
-	stop "the kernel did not take the module: its log (dmesg) says why"
+before=`kernel_said`
+if insmod "$modules/sysenter.o" ${WAY:+way=$WAY} ${ENTRY:+entry=$ENTRY}; then
+	:
+else
+	after=`kernel_said`
+	[ "$after" != "$before" ] || after="its log (dmesg) says why"
+	reason=`echo "$after" | sed '$!d'`
+	stop "the kernel did not take the module: $reason"
+fi
 cat "$proc/sysenter" || stop "the module is loaded and $proc/sysenter is not there"
+"$work/gain" "$library" "${ROUNDS:-5}" dd if=/dev/zero of=/dev/null bs=1 "count=${COUNT:-500000}" ||
+	stop "dd did not run over it: all is taken back"
 installing=
-"$work/gain" "$library" "${ROUNDS:-5}" dd if=/dev/zero of=/dev/null bs=1 "count=${COUNT:-500000}"
