@@ -85,7 +85,7 @@ unload() {
 	fi
 }
 
-# What the module wrote to the kernel's log.
+# What the module wrote to the log (no apostrophe: a compiler reads this too).
 kernel_said() {
 	dmesg 2>/dev/null | sed -n 's/^.*sysenter: //p'
 }
