@@ -171,6 +171,14 @@ def test_what_fails_on_the_way_leaves_nothing(machine: Machine) -> None:
     _refused(machine, machine.run(PREFIX=str(machine.root / "file")), "cannot make")
 
 
+def test_without_room_for_the_new_the_old_one_stays_whole(machine: Machine) -> None:
+    assert machine.run().returncode == 0
+    (machine.root / "file").write_text("")
+    assert machine.run(PREFIX=str(machine.root / "file")).returncode != 0
+    assert machine.installed() == {"sysenter.o", "libsysenter.so"}
+    assert machine.loaded()
+
+
 def test_the_modules_own_reason_is_in_the_line(machine: Machine) -> None:
     for _ in range(2):  # the same again is in the log twice
         done = machine.run(INSMOD_FAILS="way=cruel: 2.4 has one, tss")

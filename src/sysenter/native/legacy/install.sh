@@ -85,7 +85,7 @@ unload() {
 	fi
 }
 
-# What the module wrote to the log of the kernel.
+# What the module wrote to the log (no apostrophe: a compiler reads this too).
 kernel_said() {
 	dmesg 2>/dev/null | sed -n 's/^.*sysenter: //p'
 }
@@ -156,11 +156,12 @@ ${CC:-gcc} -O2 -fPIC -shared -o "$work/libsysenter.so" "$work/sources/preload.c"
 ${CC:-gcc} -O2 -o "$work/gain" "$work/sources/gain.c" ||
 	stop "gain.c does not compile: are the C library's headers installed?"
 
-unload || stop "an older one is loaded and in use"
-installing=1
 for folder in "$modules" "${library%/*}"; do
 	[ -d "$folder" ] || mkdir -p "$folder" || stop "cannot make $folder"
 done
+
+unload || stop "an older one is loaded and in use"
+installing=1
 cp "$work/module/sysenter.o" "$modules/sysenter.o" || stop "cannot write to $modules"
 cp "$work/libsysenter.so" "$library" || stop "cannot write $library"
 before=`kernel_said`
