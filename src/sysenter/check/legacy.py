@@ -360,13 +360,17 @@ class Legacy(Kernel):
         if made[:5] != wanted or made[5] != task.nmis:
             raise Broken("count", f"slow ways are counted {made}, should be {(*wanted, task.nmis)}")
 
-    def vector(self, cpu: Cpu, handler: str) -> None:
+    def push_frame(self, cpu: Cpu) -> None:
+        """What an interrupt gate does at CPL 0."""
         try:
             for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
                 self.processor.push(cpu, value)
         except Fault as fault:
             raise Broken("stack", f"the processor cannot push at {fault.address:#x}") from fault
         cpu.flags &= ~(TF | NT | IF)
+
+    def vector(self, cpu: Cpu, handler: str) -> None:
+        self.push_frame(cpu)
         cpu.eip = self.program.symbols[handler]
 
     def slow(self, number: int) -> bool:

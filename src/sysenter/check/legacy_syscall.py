@@ -12,13 +12,13 @@ from dataclasses import replace
 
 from sysenter.check import legacy
 from sysenter.check.case import Call, Case
-from sysenter.check.instructions import ECX, EDX, ESP, Instruction
-from sysenter.check.legacy import KERNEL_CS, KERNEL_DS, TASK_SIZE, USER_CS, USER_DS, Legacy
+from sysenter.check.instructions import ECX, EDX, ESP
+from sysenter.check.legacy import KERNEL_CS, TASK_SIZE, USER_CS, USER_DS, Legacy
 from sysenter.check.machine import Task
 from sysenter.check.memory import PAGE
 from sysenter.check.objectfile import EntryObject
-from sysenter.check.processor import IF, NT, RF, TF, VM, Cpu, Fault, Processor
-from sysenter.check.properties import Broken
+from sysenter.check.processor import TF, Cpu
+from sysenter.check.processor_amd import Amd
 
 __all__ = ["HOLE_COUNT", "HOLE_STACK", "LegacySyscall", "lone_calls"]
 
@@ -37,29 +37,11 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield Case((call, call, replace(Legacy.plain, eax=4)))
 
 
-class _Amd(Processor):
-    """SYSCALL and SYSRET in legacy mode (AMD APM Vol. 3)."""
-
-    def __init__(self, kernel: LegacySyscall) -> None:
-        super().__init__(kernel.memory, kernel)
-        self._entry_of = kernel.entry_of
-        self._models["sysret"] = self._sysret
+class _Stub(Amd):
+    """Where the caller executes SYSENTER in legacy.py, it is SYSCALL."""
 
     def sysenter(self, cpu: Cpu) -> None:
-        """SYSCALL: ESP stays."""
-        cpu.registers[ECX], cpu.eip = _RETURN, self._entry_of(cpu)
-        cpu.flags &= ~(VM | IF | RF)
-        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = KERNEL_CS, KERNEL_DS, 0
-        cpu.bases["cs"] = cpu.bases["ss"] = 0
-        cpu.shadow = False
-
-    def _sysret(self, cpu: Cpu, ins: Instruction) -> None:
-        if cpu.cpl:
-            raise Fault(13, ins.address)
-        cpu.eip = cpu.registers[ECX]
-        cpu.flags |= IF
-        cpu.shielded = True  # IF and the return are one instruction
-        cpu.segments["cs"], cpu.segments["ss"], cpu.cpl = USER_CS, USER_DS, 3
+        self.syscall(cpu, _RETURN)
 
 
 class LegacySyscall(Legacy):
@@ -80,7 +62,7 @@ class LegacySyscall(Legacy):
             self.program.fill_in(head + HOLE_COUNT, tss + _COUNT)
         text = self.memory.regions["the text"]
         self.text = bytes(self.memory.bytes[text.offset :][: len(self.text)])
-        self.processor = _Amd(self)
+        self.processor = _Stub(self.memory, self, (KERNEL_CS, USER_CS), self.entry_of)
 
     def entry_of(self, cpu: Cpu) -> int:
         return self.heads + HEAD_SIZE * cpu.number
@@ -146,10 +128,5 @@ class LegacySyscall(Legacy):
             cpu.flags &= ~TF
             if debug:
                 return
-        try:
-            for value in (cpu.flags, cpu.segments["cs"], cpu.eip):
-                self.processor.push(cpu, value)
-        except Fault as fault:
-            raise Broken("stack", f"the processor cannot push at {fault.address:#x}") from fault
-        cpu.flags &= ~(TF | NT | IF)
+        self.push_frame(cpu)
         cpu.eip = next(a for a, name in self.functions.items() if name == ("kernel_debug" if debug else "kernel_nmi"))
