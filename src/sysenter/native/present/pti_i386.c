@@ -119,18 +119,4 @@ void sysenter_gate_undo(void)
 	pte_clear(current->mm, gate, shared_pte(gate));
 	kernel_call(kernel_flush_tlb_all, 0, 0, 0);
 }
-#else	/* a kernel that cannot isolate them */
-int __init sysenter_gate_choose(void)
-{
-	return 0;
-}
-
-int __init sysenter_gate_prepare(void)
-{
-	return 0;
-}
-
-void sysenter_gate_undo(void)
-{
-}
 #endif

@@ -68,24 +68,26 @@ extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either ex
 int sysenter_gates_open(void);
 void sysenter_gates_close(void);
 void sysenter_gates_write(bool ours);	/* of an open one: ours or the kernel's */
-
-/*
- * pti_i386.c: with page-table isolation, the part of the entry that runs on the user's
- * page table, at another address.
- */
-int sysenter_gate_choose(void);
-int sysenter_gate_prepare(void);
-void sysenter_gate_undo(void);
 #else
 #define sysenter_by_syscall	false
 static inline unsigned long sysenter_syscall_read(void) { return 0; }
 static inline void sysenter_syscall_write(unsigned long entry) { }
 static inline void sysenter_gates_write(bool ours) { }
 #endif
+/*
+ * pti_i386.c: with page-table isolation, the part of the entry that runs on the user's
+ * page table, at another address.
+ */
 #ifdef SYSENTER_GATE
+int sysenter_gate_choose(void);
+int sysenter_gate_prepare(void);
+void sysenter_gate_undo(void);
 unsigned long sysenter_runs_at(unsigned long text);	/* where an address in our text is executed */
 bool sysenter_in_gate(unsigned long ip);
-#else
+#else	/* a kernel that cannot isolate them */
+static inline int sysenter_gate_choose(void) { return 0; }
+static inline int sysenter_gate_prepare(void) { return 0; }
+static inline void sysenter_gate_undo(void) { }
 static inline unsigned long sysenter_runs_at(unsigned long text) { return text; }
 static inline bool sysenter_in_gate(unsigned long ip) { return false; }
 #endif

@@ -208,7 +208,7 @@ static void segment(void)
 {
 	static u32 mine;
 	struct ldt_entry e = { 1, (u32)&mine, 3, LDT_32BIT | LDT_USEABLE };
-	u32 done = 0, wrong = 0, selector = 1 << 3 | 7, there, i;
+	u32 done = 0, wrong = 0, selector, there, i;
 
 	/* A number of its own, so that not each has the same selector. */
 	e.number += int80(NR_getpid, 0, 0, 0) & 3;
