@@ -23,19 +23,22 @@ def sweep(program: Program) -> Iterator[Instruction]:
         at += ins.size
 
 
-def _replaces_return(program: Program, ins: Instruction | None) -> bool:
-    """`mov reg, (%esp)` then `ret`: a branch that a retpoline makes."""
+def _replaced_return(program: Program, ins: Instruction | None) -> Instruction | None:
+    """The `ret` of `mov reg, (%esp); ret` or `mov reg, (%esp); sti; ret`: a branch that a retpoline makes."""
     if ins is None or ins.mnemonic != "mov" or not ins.accesses:
-        return False
+        return None
     operand = ins.accesses[0]
     after = program.instruction(ins.address + ins.size)
-    return bool(operand.write and operand.base == ESP and not operand.displacement and after and after.kind == "ret")
+    if after and after.mnemonic == "sti":
+        after = program.instruction(after.address + after.size)
+    replaces = operand.write and operand.base == ESP and not operand.displacement
+    return after if replaces and after and after.kind == "ret" else None
 
 
 def indirect_branches(program: Program) -> tuple[str, ...]:
     """Indirect jumps and calls, and retpolines whose catch loop does not stand.
 
-    The form: call over; pause; lfence; jmp back; over: mov target, (%esp); ret;
+    The form: call over; pause; lfence; jmp back; over: mov target, (%esp); [sti;] ret;
     int3 (arch/x86/include/asm/nospec-branch.h; int3 stops straight-line
     speculation, CONFIG_SLS).
     """
@@ -44,7 +47,8 @@ def indirect_branches(program: Program) -> tuple[str, ...]:
         where = program.where(ins.address)
         if ins.kind in ("jmp", "call") and not ins.target:
             wrong.append(f"{ins.text!r} at {where} is an indirect branch")
-        if ins.kind != "call" or not _replaces_return(program, program.instruction(ins.target)):
+        back = _replaced_return(program, program.instruction(ins.target)) if ins.kind == "call" else None
+        if back is None:
             continue
         catch = ins.address + ins.size
         at, names, loop = catch, [], 0
@@ -56,9 +60,7 @@ def indirect_branches(program: Program) -> tuple[str, ...]:
             loop, at = inner.target, inner.address + inner.size
         if names != ["pause", "lfence", "jmp"] or loop != catch:
             wrong.append(f"the retpoline at {where} does not catch speculation: {' ; '.join(names)}, to {loop:#x}")
-        replacing = program.instruction(ins.target)
-        back = program.instruction(replacing.address + replacing.size) if replacing else None
-        behind = program.instruction(back.address + back.size) if back else None
+        behind = program.instruction(back.address + back.size)
         if behind is None or behind.mnemonic != "int3":
             wrong.append(f"nothing stops speculation behind the return of the retpoline at {where}")
     return tuple(wrong)

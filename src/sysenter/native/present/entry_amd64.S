@@ -129,8 +129,11 @@
  */
 #define PERCPU_HOLE	%gs:0x7fffffff
 
-/* See entry_i386.S. hint: for the stack unwinder, where it goes on. */
-.macro RETPOLINE_JMP target:req hint=UNWIND_HINT_UNKNOWN_CALLER
+/*
+ * See entry_i386.S. hint: for the stack unwinder, where it goes on. enable: `sti` to let
+ * interrupts in where it goes.
+ */
+.macro RETPOLINE_JMP target:req hint=UNWIND_HINT_UNKNOWN_CALLER enable=
 	ANNOTATE_INTRA_FUNCTION_CALL
 	call	.Lreplace_\@
 .Lcatch_\@:
@@ -141,6 +144,7 @@
 .Lreplace_\@:
 	\hint
 	movq	\target, (%rsp)
+	\enable				/* effective after the ret */
 	ANNOTATE_UNRET_SAFE
 	ret
 	int3
@@ -361,9 +365,8 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	xorl	%r15d, %r15d
 	leaq	-PT_SIZE(%rsp), %rdi		/* regs */
 	leaq	-PT_SIZE - 8 * 255(%rsp, %r10, 8), %rsp
-	sti
 	ANNOTATE_INTRA_FUNCTION_CALL
-	call	.Lcall_r11			/* the body */
+	call	.Lcall_r11			/* the body, with interrupts on */
 	UNWIND_HINT_UNKNOWN_CALLER
 	cli
 	/* whatever the kernel's own exit looks at, and the call's exit: sys_exit */
@@ -447,7 +450,7 @@ sysenter_holes:
 SYM_CODE_START_LOCAL(sysenter_shared)
 .Lcall_r11:
 	UNWIND_HINT_UNKNOWN_CALLER
-	RETPOLINE_JMP %r11
+	RETPOLINE_JMP %r11 enable=sti
 
 /* sysenter.h, kernel_call(): rdi = function; rsi, rdx, rcx = its arguments */
 SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)

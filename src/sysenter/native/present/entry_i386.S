@@ -78,8 +78,11 @@
  * in the loop (the retpoline; Intel, "Deep Dive: Retpoline"). Always, not only
  * where the kernel has found that the processor needs it: where the kernel has
  * dropped its retpolines it has also dropped the indirect branch.
+ *
+ * enable: `sti` to let interrupts in where it goes, and not before, where one would
+ * use up the predictor's entry for the ret.
  */
-.macro RETPOLINE_JMP target:req
+.macro RETPOLINE_JMP target:req enable=
 	call	.Lreplace_\@
 .Lcatch_\@:
 	pause
@@ -87,6 +90,7 @@
 	jmp	.Lcatch_\@
 .Lreplace_\@:
 	movl	\target, (%esp)
+	\enable				/* effective after the ret */
 	ret
 	int3
 .endm
@@ -191,9 +195,8 @@ SYM_INNER_LABEL(sysenter_past_gate, SYM_L_GLOBAL)	/* from pti_i386.S */
 #else
 	movl	%esp, %eax			/* regs */
 #endif
-	sti
 SYM_INNER_LABEL(sysenter_call_body, SYM_L_GLOBAL)
-	call	.Lcall_ecx
+	call	.Lcall_ecx			/* with interrupts on */
 SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	cli
 	leal	LAST_FRAME(%ebp), %esp
@@ -225,7 +228,7 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	_ASM_EXTABLE(.Lload_fs, .Lbad_fs)
 
 .Lcall_ecx:
-	RETPOLINE_JMP %ecx
+	RETPOLINE_JMP %ecx enable=sti
 
 .Lload_segments:
 	mov	%cs:sysenter_user_ds, %ds
