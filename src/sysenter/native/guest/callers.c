@@ -3,6 +3,9 @@
  * An ordinary program that makes all kinds of calls through libc: threads and
  * children, six arguments, calls that block, restart or fail, signals. Says what
  * was wrong and exits with 1, or exits with 0.
+ *
+ *	callers		all of it
+ *	callers parent	only says what getppid() gives
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -140,6 +143,8 @@ int main(int argc, char **argv)
 	int status, file;
 	pid_t child;
 
+	if (argc > 1 && !strcmp(argv[1], "parent"))
+		return printf("%d\n", getppid()) < 0;
 	if (argc > 1)	/* as the child of execve below */
 		return strcmp(argv[1], "again");
 	setvbuf(stdout, NULL, _IONBF, 0);

@@ -209,9 +209,7 @@ static void report_cpu(void *unused)
 		   SDM, CPUID, "Identification of SYSENTER". */
 		r->has_sep = (edx & 1 << 11) != 0
 			&& !(family == 6 && model < 3 && stepping < 3);
-#if !LINUX_2_2
 		r->has_syscall = sysenter_has_syscall();
-#endif
 	}
 	if (r->has_sep)
 		r->msr_cs = sysenter_read_msr(MSR_SYSENTER_CS);
@@ -312,11 +310,9 @@ static void turn_on(void)
 	unsigned long stack;
 
 	switch (chosen) {
-#if !LINUX_2_2
 	case SYSCALL:
 		sysenter_syscall_on(THIS_CPU);
 		return;
-#endif
 	case TSS:
 		stack = this_tss() + TSS_ENTRY;
 		break;
@@ -336,12 +332,10 @@ static void turn_on(void)
 /* With CS 0 SYSENTER is a #GP, as it was. */
 static void turn_off(void)
 {
-#if !LINUX_2_2
 	if (chosen == SYSCALL) {
 		sysenter_syscall_off(THIS_CPU);
 		return;
 	}
-#endif
 	sysenter_write_msr(MSR_SYSENTER_CS, 0);
 	sysenter_write_msr(MSR_SYSENTER_EIP, 0);
 	sysenter_write_msr(MSR_SYSENTER_ESP, 0);
@@ -933,18 +927,12 @@ static int copy_text(void)
 		(unsigned long)sysenter_gdt_table + DESCRIPTOR_AVL_BYTE - block;
 #endif
 	move_exception_table(delta);
-#if !LINUX_2_2
-	if (chosen == SYSCALL)
-		return sysenter_gates_make(CPUS, tables);
-#endif
-	return 0;
+	return chosen == SYSCALL ? sysenter_gates_make(CPUS, tables) : 0;
 }
 
 static void free_copy(void)
 {
-#if !LINUX_2_2
 	sysenter_gates_free();
-#endif
 	if (text_page)
 		free_page(text_page);
 	if (block)

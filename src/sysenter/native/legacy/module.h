@@ -22,12 +22,20 @@ unsigned long sysenter_in_copy(const void *symbol);
 int sysenter_is_in_copy(unsigned long address);
 
 /* taskgate.c */
+#if LINUX_2_2	/* without entry by SYSCALL */
+static __inline__ int sysenter_has_syscall(void) { return 0; }
+static __inline__ int sysenter_gates_make(int cpus, const struct cpu_tables *tables) { return 0; }
+static __inline__ void sysenter_gates_free(void) { }
+static __inline__ void sysenter_syscall_on(int cpu) { }
+static __inline__ void sysenter_syscall_off(int cpu) { }
+#else
 int sysenter_has_syscall(void);
 int sysenter_gates_make(int cpus, const struct cpu_tables *tables);
 void sysenter_gates_free(void);
 unsigned long sysenter_gate_steps(void);
 void sysenter_syscall_on(int cpu);
 void sysenter_syscall_off(int cpu);
+#endif
 
 static __inline__ void sysenter_write_msr(unsigned int msr, unsigned long value)
 {

@@ -86,7 +86,6 @@ sysenter_called_syscall:
 	.globl	sysenter_syscall_leave, sysenter_sysret
 sysenter_syscall_leave:
 	movl	PT_EIP(%esp),%ecx
-	movl	PT_OLDESP(%esp),%ebp
 	movl	%ecx,%edx			# nothing the kernel had in it
 	pushl	PT_EFLAGS(%esp)			# as the caller had it, IF off
 	popfl
