@@ -109,7 +109,8 @@ def test_run_prints_the_table_and_writes_the_json(legacy_2_4: LegacyGuest, cli: 
     assert m["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
     cost = {(c["call"], c["path"]): c["instructions"] for c in m["calls"]}
     assert cost["getppid", "fast"] - cost["getppid", "int80"] <= 14
-    assert min(next(d["fast_calls"] for d in m["dd"] if d["path"] == "fast")) >= 240_000
+    fast = next(d for d in m["dd"] if d["path"] == "fast")
+    assert min(fast["fast_calls"]) >= 2 * fast["count"]
     counted = {d["path"]: set(d["fast_calls"]) for d in m["preload"]["dd"]}
     assert counted == {"int80": {0}, "fast": {2 * m["dd"][0]["count"]}}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 from sysenter.build.native import NATIVE, compiler
 from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
@@ -33,12 +34,13 @@ def boot_image(steps: Steps, target: Target) -> Path:
 
     A present i386 kernel: its decompressed ELF file behind a Multiboot shim
     (native/guest/boot.S). A present amd64 kernel: that file as it is, by its PVH
-    entry (an ELF note). Legacy kernels boot as they are.
+    entry (CONFIG_PVH). Legacy kernels, and amd64 ones without that entry, boot as they
+    are.
     """
     if target.legacy:
         return target.image
     if target.arch == "amd64":
-        return _vmlinux(steps, target)
+        return _vmlinux(steps, target) or target.image
     shim = NATIVE / "guest/boot.S"
     key = digest([file_sha256(target.image), shim.read_bytes(), "1"])
     folder = cache_folder() / "boot" / f"{target.release}-{key}"
@@ -50,14 +52,22 @@ def boot_image(steps: Steps, target: Target) -> Path:
     return folder / "kernel.elf"
 
 
-def _vmlinux(steps: Steps, target: Target) -> Path:
-    folder = cache_folder() / "boot" / f"{target.release}-{digest([file_sha256(target.image), '1'])}"
+def _vmlinux(steps: Steps, target: Target) -> Path | None:
+    """The kernel as an ELF file; None if QEMU has no entry to it."""
+    folder = cache_folder() / "boot" / f"{target.release}-{digest([file_sha256(target.image), '2'])}"
     with lock("boot"):
-        if not (folder / "vmlinux").exists():
+        if not folder.exists():
             with steps.step("prepare the kernel for a fast boot"), fill(folder) as new:
                 kernel = read_bzimage(target.image.read_bytes(), str(target.image)).kernel
-                (new / "vmlinux").write_bytes(kernel)
-    return folder / "vmlinux"
+                if _has_pvh_entry(kernel):
+                    (new / "vmlinux").write_bytes(kernel)
+    return folder / "vmlinux" if (folder / "vmlinux").exists() else None
+
+
+def _has_pvh_entry(kernel: bytes) -> bool:
+    """Whether an ELF note gives it (XEN_ELFNOTE_PHYS32_ENTRY, include/xen/interface/elfnote.h)."""
+    notes = [s for s in ELFFile(io.BytesIO(kernel)).iter_segments() if isinstance(s, NoteSegment)]
+    return any((n["n_name"], n["n_type"]) == ("Xen", 18) for segment in notes for n in segment.iter_notes())
 
 
 def _boot_params(image: BzImage) -> bytes:

@@ -30,7 +30,7 @@ __all__ = ["Memory", "build_id", "exported", "kallsyms", "parse_system_map"]
 # In kallsyms_token_table the digits stand for themselves: nothing in a kernel
 # but this table has these twenty bytes in a row.
 _DIGITS = b"".join(bytes([c, 0]) for c in b"0123456789")
-_TYPES = frozenset(bytes([c]) for c in b"tTdDbBrRwWaAvVuni")
+_TYPES = frozenset(bytes([c]) for c in b"tTdDbBrRwWaAvVuni?")
 _MAP_LINE = re.compile(r"^([0-9a-fA-F]{8,16}) ([A-Za-z?]) (\S+)")
 
 
