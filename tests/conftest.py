@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from sysenter.build.module import Module, build_module, kbuild
+from sysenter.kernels.description import read_description
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output, guest_for, is_clean
+from sysenter.lab.qemu import patience
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -27,6 +29,7 @@ RunCli = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also the same hazards on further machines")
     parser.addoption("--minutes", default="0.5", metavar="N", help="how long the storm blows on each kernel (0.5)")
+    parser.addoption("--kernel", metavar="FILE", help="only tests of kernels of its architecture, on this kernel.toml")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
 
 
@@ -36,7 +39,27 @@ _BETWEEN = ("bookworm-backports-amd64", "trixie-amd64")
 _EVERYWHERE = ("test_it_builds_without_a_warning", "test_getppid_takes_no_more_instructions_than_promised")
 
 
+def _move_to_kernel(items: list[pytest.Item], kernel: Path) -> list[pytest.Item]:
+    """The tests whose `target` or `kernel` is of this kernel's architecture, once each, with it instead."""
+    amd64 = read_description(kernel).arch == "amd64"
+    moved: dict[tuple[object, ...], pytest.Item] = {}
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        for key in parameters.keys() & {"kernel", "target"}:
+            if str(parameters[key]).endswith("-amd64") == amd64:
+                shown = item.nodeid.replace(parameters[key], kernel.parent.name)
+                item._nodeid = shown  # type: ignore[attr-defined]
+                parameters[key] = str(kernel)
+                moved.setdefault((item.location[0], getattr(item, "originalname", ""), *parameters.values()), item)
+    return list(moved.values())
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--kernel"):
+        items[:] = _move_to_kernel(items, Path(config.getoption("--kernel")).resolve())
+        for item in items:
+            item.add_marker(pytest.mark.timeout(600 * patience()))
+        return
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="one more machine for the same: runs with --long"))

@@ -67,7 +67,7 @@ def _vmlinux(steps: Steps, target: Target) -> Path | None:
 def _has_pvh_entry(kernel: bytes) -> bool:
     """Whether an ELF note gives it (XEN_ELFNOTE_PHYS32_ENTRY, include/xen/interface/elfnote.h)."""
     notes = [s for s in ELFFile(io.BytesIO(kernel)).iter_segments() if isinstance(s, NoteSegment)]
-    return any((n["n_name"], n["n_type"]) == ("Xen", 18) for segment in notes for n in segment.iter_notes())
+    return any((n["n_name"], str(n["n_type"])) == ("Xen", "18") for segment in notes for n in segment.iter_notes())
 
 
 def _boot_params(image: BzImage) -> bytes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import selectors
 import shutil
@@ -22,6 +23,7 @@ __all__ = [
     "Machine",
     "Result",
     "binary_for",
+    "patience",
     "qemu_argv",
     "run_interactive",
     "run_machine",
@@ -77,6 +79,15 @@ def binary_for(model: str) -> str:
     """The QEMU that a processor model needs, "" for the architecture's own."""
     # qemu-system-i386 keeps EFER.SCE off, whatever the model has
     return "qemu-system-x86_64" if "+syscall" in model.split(",") else ""
+
+
+def patience() -> float:
+    """How many times as long as planned a guest may take: SYSENTER_PATIENCE, for kernels that check themselves."""
+    value = os.environ.get("SYSENTER_PATIENCE", "1")
+    try:
+        return max(float(value), 1.0)
+    except ValueError:
+        raise SysenterError(f"SYSENTER_PATIENCE is {value!r}, not a number", hint="give one, as 5") from None
 
 
 def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:
@@ -139,7 +150,7 @@ def run_machine(
 ) -> Result:
     """Start a machine, read its task's lines to the end, see that it ends.
 
-    what: what it does, for errors. timeout: seconds for the whole life. on_line:
+    what: what it does, for errors. timeout: seconds for the whole life, times patience(). on_line:
     called with each line of the task as it comes. stop: ends it early when set (from
     another thread). Raises GuestLost, with the lines of the console that say why,
     if the guest panics, hangs, floods its log or ends without saying how its task
@@ -180,7 +191,7 @@ def _run_once(
                 _with_parent(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
         try:
-            lines, why = _read_lines(process, start + timeout, console_path, on_line, stop)
+            lines, why = _read_lines(process, start + timeout * patience(), console_path, on_line, stop)
         finally:
             process.kill()
             process.wait()
