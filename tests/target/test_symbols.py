@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import lz4.block
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +45,31 @@ def test_a_damaged_image_is_named(target: Target, tmp_path: Path) -> None:
         damaged.write_bytes(change)
         with pytest.raises(SysenterError, match=str(damaged)):
             guard_of(damaged, None)
+
+
+def _lz4_legacy(data: bytes) -> bytes:
+    blocks = [lz4.block.compress(data[at : at + (8 << 20)], store_size=False) for at in range(0, len(data), 8 << 20)]
+    return b"\x02\x21\x4c\x18" + b"".join(struct.pack("<I", len(block)) + block for block in blocks)
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [
+        gzip.compress, bz2.compress, lzma.compress, zstandard.compress, _lz4_legacy,
+        lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    ],
+    ids=["gzip", "bzip2", "xz", "zstd", "lz4", "lzma"],
+)  # fmt: skip
+def test_each_compression_that_a_kernel_may_have(target: Target, compress: Callable[[bytes], bytes]) -> None:
+    """As arch/x86/boot/compressed makes it: the stream, then the kernel's length."""
+    image = target.image.read_bytes()
+    kernel = read_bzimage(image, "image").kernel[: 9 << 20]
+    payload = compress(kernel) + struct.pack("<I", len(kernel))
+    setup = bytearray(image[: (image[0x1F1] + 1) * 512])
+    struct.pack_into("<II", setup, 0x248, 64, len(payload))
+    assert read_bzimage(bytes(setup) + bytes(64) + payload, "made").kernel == kernel
+    with pytest.raises(SysenterError, match="damaged"):
+        read_bzimage(bytes(setup) + bytes(64) + payload[: len(payload) // 2], "cut")
 
 
 def test_a_system_map_of_another_kernel_is_refused(target: Target, tmp_path: Path) -> None:

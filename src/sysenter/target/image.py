@@ -7,12 +7,14 @@ Header") and Documentation/x86/zero-page.rst of the kernel.
 
 from __future__ import annotations
 
+import bz2
 import lzma
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import lz4.block
 import zstandard
 
 from sysenter.errors import SysenterError
@@ -21,7 +23,10 @@ __all__ = ["BzImage", "read_bzimage"]
 
 _HDRS = b"HdrS"
 _XZ, _GZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+_BZIP2, _LZMA, _LZ4 = b"BZh", b"\x5d\0\0", b"\x02\x21\x4c\x18"
+_LZ4_BLOCK = 8 << 20  # what each but the last unpacks to
 _ELF = b"\x7fELF"
+_DAMAGED = (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, lz4.block.LZ4BlockError)
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,28 @@ def _decompress(payload: bytes) -> bytes:
         decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
     elif payload.startswith(_ZSTD):
         decompressor = zstandard.ZstdDecompressor().decompressobj()
+    elif payload.startswith(_BZIP2):
+        decompressor = bz2.BZ2Decompressor()
+    elif payload.startswith(_LZMA):
+        decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE)
+    elif payload.startswith(_LZ4):
+        return _decompress_lz4(payload)
     else:
         raise ValueError("unknown compression")
     data: bytes = decompressor.decompress(payload)
     if not decompressor.eof:
+        raise EOFError
+    return data
+
+
+def _decompress_lz4(payload: bytes) -> bytes:
+    """`lz4 -l`: blocks, the length before each, and no end; then the kernel's length."""
+    at, end, data = len(_LZ4), len(payload) - 4, b""
+    while at < end:
+        (size,) = struct.unpack_from("<I", payload, at)
+        data += lz4.block.decompress(payload[at + 4 : min(at + 4 + size, end)], uncompressed_size=_LZ4_BLOCK)
+        at += 4 + size
+    if at != end or len(data) != struct.unpack_from("<I", payload, end)[0]:
         raise EOFError
     return data
 
@@ -99,8 +122,8 @@ def read_bzimage(data: bytes, name: str) -> BzImage:
     for payload in candidates:
         try:
             kernel = _decompress(payload)
-        except (ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError):
+        except _DAMAGED:
             continue
         if len(kernel) > 0x40000:
             return BzImage(data[:setup_size], version, kernel, 0xC0100000)
-    raise bad("its compressed kernel cannot be unpacked; the file is damaged or cut short")
+    raise bad("its compressed kernel cannot be unpacked; the file is damaged, cut short, or compressed with LZO")
