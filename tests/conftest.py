@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sysenter.build.module import Module, build_module, kbuild
+from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.description import read_description
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output, guest_for, is_clean
@@ -29,34 +30,38 @@ RunCli = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also the same hazards on further machines")
     parser.addoption("--minutes", default="0.5", metavar="N", help="how long the storm blows on each kernel (0.5)")
-    parser.addoption("--kernel", metavar="FILE", help="only tests of kernels of its architecture, on this kernel.toml")
+    parser.addoption("--kernel", metavar="NAME|FILE", help="only tests of kernels of its architecture, on this one")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
 
 
 # Of the amd64 kernels the oldest and the newest get every test, those between what
-# differs most between kernels; with --every-kernel all get all.
+# differs most between kernels, and the other flavours none; with --every-kernel all get all.
 _BETWEEN = ("bookworm-backports-amd64", "trixie-amd64")
+_FLAVOURS = tuple(e.name for e in CATALOGUE if e.flavour.startswith(("rt-", "cloud-")))
 _EVERYWHERE = ("test_it_builds_without_a_warning", "test_getppid_takes_no_more_instructions_than_promised")
 
 
-def _move_to_kernel(items: list[pytest.Item], kernel: Path) -> list[pytest.Item]:
+def _move_to_kernel(items: list[pytest.Item], kernel: str) -> list[pytest.Item]:
     """The tests whose `target` or `kernel` is of this kernel's architecture, once each, with it instead."""
-    amd64 = read_description(kernel).arch == "amd64"
+    name, amd64 = kernel, kernel.endswith("-amd64")
+    if kernel.endswith(".toml"):
+        kernel = str(Path(kernel).resolve())
+        name, amd64 = Path(kernel).parent.name, read_description(Path(kernel)).arch == "amd64"
     moved: dict[tuple[object, ...], pytest.Item] = {}
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         for key in parameters.keys() & {"kernel", "target"}:
             if str(parameters[key]).endswith("-amd64") == amd64:
-                shown = item.nodeid.replace(parameters[key], kernel.parent.name)
+                shown = item.nodeid.replace(parameters[key], name)
                 item._nodeid = shown  # type: ignore[attr-defined]
-                parameters[key] = str(kernel)
+                parameters[key] = kernel
                 moved.setdefault((item.location[0], getattr(item, "originalname", ""), *parameters.values()), item)
     return list(moved.values())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--kernel"):
-        items[:] = _move_to_kernel(items, Path(config.getoption("--kernel")).resolve())
+        items[:] = _move_to_kernel(items, config.getoption("--kernel"))
         for item in items:
             item.add_marker(pytest.mark.timeout(600 * patience()))
         return
@@ -65,9 +70,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="one more machine for the same: runs with --long"))
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         name = next((parameters[key] for key in ("lab", "kernel", "target") if key in parameters), None)
-        if name not in _BETWEEN or config.getoption("--every-kernel"):
+        if name not in _BETWEEN + _FLAVOURS or config.getoption("--every-kernel"):
             continue
-        if getattr(item, "originalname", "") not in _EVERYWHERE:
+        if name in _FLAVOURS or getattr(item, "originalname", "") not in _EVERYWHERE:
             item.add_marker(pytest.mark.skip(reason=f"{name}: runs with --every-kernel"))
 
 

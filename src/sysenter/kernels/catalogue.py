@@ -50,4 +50,9 @@ CATALOGUE: tuple[DebianKernel, ...] = (
     DebianKernel("bookworm-backports-amd64", "bookworm-backports", "amd64", "amd64", "Icelake-Server", "nopti"),
     DebianKernel("trixie-amd64", "trixie", "amd64", "amd64", "Icelake-Server", "nopti"),
     DebianKernel("trixie-backports-amd64", "trixie-backports", "amd64", "amd64", "Icelake-Server", "nopti"),
+    # For rented machines (its image is compressed with LZ4), and PREEMPT_RT.
+    DebianKernel("bookworm-cloud-amd64", "bookworm", "amd64", "cloud-amd64", "Icelake-Server", "nopti"),
+    DebianKernel("bookworm-rt-amd64", "bookworm", "amd64", "rt-amd64", "Icelake-Server", "nopti"),
+    DebianKernel("trixie-cloud-amd64", "trixie", "amd64", "cloud-amd64", "Icelake-Server", "nopti"),
+    DebianKernel("trixie-rt-amd64", "trixie", "amd64", "rt-amd64", "Icelake-Server", "nopti"),
 )
