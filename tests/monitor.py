@@ -21,6 +21,15 @@ def monitor(folder: Path) -> Iterator[tuple[tuple[str, ...], Command]]:
     path = folder / "monitor"
     connections: list[socket.socket] = []
 
+    def until_prompt(connection: socket.socket) -> None:
+        """Until QEMU has done what came before."""
+        said = b""
+        while not said.endswith(b"(qemu) "):
+            chunk = connection.recv(65536)
+            if not chunk:
+                raise OSError("QEMU has ended")
+            said += chunk
+
     def send(command: str) -> None:
         try:
             if not connections:
@@ -28,8 +37,9 @@ def monitor(folder: Path) -> Iterator[tuple[tuple[str, ...], Command]]:
                 connection.settimeout(5)
                 connection.connect(str(path))
                 connections.append(connection)
+                until_prompt(connection)
             connections[0].sendall(command.encode() + b"\n")
-            connections[0].recv(65536)
+            until_prompt(connections[0])
         except OSError:
             connections.clear()
 

@@ -130,9 +130,7 @@ rmmod sysenter && echo went
 ])  # fmt: skip
 def test_suspend_to_memory(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> None:
     """S3: the boot processor's registers are lost, the kernel writes its own values; ours must come back."""
-    output = live(
-        steps, kernel,
-        """
+    task = """
 load & load & load &
 /lib/sysenter/msr
 for time in 1 2 3; do
@@ -143,9 +141,15 @@ done
 /lib/sysenter/hazards_calls registers flags
 rm /tmp/go; wait
 rmmod sysenter && echo went
-""",
-        tmp_path, wake=1, real_boot=True, cpus=cpus,
-    )  # fmt: skip
+"""
+    for attempt in (1, 2, 3):
+        try:
+            output = live(steps, kernel, task, tmp_path, wake=1, real_boot=True, cpus=cpus)
+            break
+        except GuestLost as lost:
+            # 7.3 with two processors does, now and then, without our module: docs/hazards.md
+            if attempt == 3 or "ended before its task was done" not in str(lost):
+                raise
     assert [line for line in output.text if not line.startswith("suspended")] == [
         "slept 1", "slept 2", "slept 3", "went",
     ]  # fmt: skip

@@ -283,7 +283,13 @@ rmmod sysenter
 many 20
 before=$(free)
 many {loads}
-echo "lost $((before - $(free)))"
+# what goes with a grace period or a lazy purge has ten seconds more
+for again in $(seq 10); do
+	lost=$((before - $(free)))
+	[ $lost -lt {4 * loads} ] && break
+	sleep 0.5
+done
+echo "lost $lost"
 /lib/sysenter/msr >/tmp/after
 cmp -s /tmp/loaded /tmp/after || echo changed
 """,
