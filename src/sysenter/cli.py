@@ -269,9 +269,9 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, [kernel, lab], "boot a real kernel, load the module, run dd over each entry path")
     run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     run.add_argument(
-        "--rounds", type=_positive, default=9, help="times that each path's dd runs (default: %(default)s)"
+        "--rounds", type=_positive, default=15, help="times that each path's dd runs (default: %(default)s)"
     )
-    run.add_argument("--count", type=_positive, default=60_000,
+    run.add_argument("--count", type=_positive, default=40_000,
                      help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
     run.add_argument("--module-option", action="append", default=[], metavar="OPTION",
                      help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global")  # fmt: skip
