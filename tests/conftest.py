@@ -24,6 +24,14 @@ from sysenter.target.target import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Where a test's `target` or `kernel` is each amd64 kernel of Debian's own.
+AMD64 = (
+    pytest.param("bookworm-amd64", marks=pytest.mark.long),
+    "bookworm-backports-amd64",
+    "trixie-amd64",
+    "trixie-backports-amd64",
+)
+
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -63,7 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--kernel"):
         items[:] = _move_to_kernel(items, config.getoption("--kernel"))
         for item in items:
-            item.add_marker(pytest.mark.timeout(600 * patience()))
+            item.add_marker(pytest.mark.timeout(float(config.getini("timeout")) * patience()))
         return
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):

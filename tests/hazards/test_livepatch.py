@@ -7,20 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from conftest import AMD64
 from sysenter.lab.guest import Output
 
 # 32-bit x86 has no live patching.
-pytestmark = pytest.mark.parametrize(
-    "target",
-    [
-        pytest.param("bookworm-amd64", marks=pytest.mark.long),
-        "bookworm-backports-amd64",
-        "trixie-amd64",
-        "trixie-backports-amd64",
-    ],
-    indirect=True,
-    scope="session",
-)
+pytestmark = pytest.mark.parametrize("target", AMD64, indirect=True, scope="session")
 
 
 def test_live_patch(in_guest: Callable[..., Output], module_of: Callable[[str], bytes]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
+from memory import FREE_MEMORY
 from monitor import Command, again_and_again, monitor
 from sysenter.build.module import Module, build_module
 from sysenter.lab.guest import Guest, Output, is_clean
@@ -263,7 +264,8 @@ def test_loads_and_leaves_again_and_again(run: Run) -> None:
     """The gates come and go under calls with TF and under interrupts; nothing of memory stays."""
     loads = int(os.environ.get("SYSENTER_LOADS", "40"))
     output = run(
-        f"""
+        FREE_MEMORY
+        + f"""
 many() {{
 	n=0
 	while [ $n -lt $1 ]; do
@@ -274,22 +276,12 @@ many() {{
 		n=$((n + 1))
 	done
 }}
-free() {{
-	echo 3 >/proc/sys/vm/drop_caches; sleep 0.5; echo 3 >/proc/sys/vm/drop_caches
-	awk '/MemFree/ {{ print $2 }}' /proc/meminfo
-}}
 /lib/sysenter/msr >/tmp/loaded
 rmmod sysenter
 many 20
-before=$(free)
+before=$(free_memory)
 many {loads}
-# what goes with a grace period or a lazy purge has ten seconds more
-for again in $(seq 10); do
-	lost=$((before - $(free)))
-	[ $lost -lt {4 * loads} ] && break
-	sleep 0.5
-done
-echo "lost $lost"
+echo "lost $((before - $(free_memory)))"
 /lib/sysenter/msr >/tmp/after
 cmp -s /tmp/loaded /tmp/after || echo changed
 """,

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import NoteSegment
 
 from sysenter.build.native import NATIVE, compiler
 from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
 from sysenter.steps import Steps, run_command
 from sysenter.target.image import BzImage, read_bzimage
+from sysenter.target.symbols import has_pvh_entry
 from sysenter.target.target import Target
 
 __all__ = ["boot_image"]
@@ -58,16 +58,10 @@ def _vmlinux(steps: Steps, target: Target) -> Path | None:
     with lock("boot"):
         if not folder.exists():
             with steps.step("prepare the kernel for a fast boot"), fill(folder) as new:
-                kernel = read_bzimage(target.image.read_bytes(), str(target.image)).kernel
-                if _has_pvh_entry(kernel):
-                    (new / "vmlinux").write_bytes(kernel)
+                image = read_bzimage(target.image.read_bytes(), str(target.image))
+                if has_pvh_entry(image):
+                    (new / "vmlinux").write_bytes(image.kernel)
     return folder / "vmlinux" if (folder / "vmlinux").exists() else None
-
-
-def _has_pvh_entry(kernel: bytes) -> bool:
-    """Whether an ELF note gives it (XEN_ELFNOTE_PHYS32_ENTRY, include/xen/interface/elfnote.h)."""
-    notes = [s for s in ELFFile(io.BytesIO(kernel)).iter_segments() if isinstance(s, NoteSegment)]
-    return any((n["n_name"], str(n["n_type"])) == ("Xen", "18") for segment in notes for n in segment.iter_notes())
 
 
 def _boot_params(image: BzImage) -> bytes:

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -25,7 +26,7 @@ from elftools.elf.segments import NoteSegment
 from sysenter.errors import SysenterError
 from sysenter.target.image import BzImage
 
-__all__ = ["Memory", "build_id", "exported", "kallsyms", "parse_system_map"]
+__all__ = ["Memory", "build_id", "exported", "has_pvh_entry", "kallsyms", "parse_system_map"]
 
 # In kallsyms_token_table the digits stand for themselves: nothing in a kernel
 # but this table has these twenty bytes in a row.
@@ -257,13 +258,20 @@ def _resolve(names: list[str], offsets: tuple[int, ...], relative_base: int, wor
 
 def build_id(image: BzImage) -> str:
     """The kernel's GNU build id in hex, or "" if the link gave it none."""
+    return next((str(note["n_desc"]) for note in _notes(image, "GNU", "NT_GNU_BUILD_ID")), "")
+
+
+def has_pvh_entry(image: BzImage) -> bool:
+    """Whether QEMU can start its ELF file (XEN_ELFNOTE_PHYS32_ENTRY, include/xen/interface/elfnote.h)."""
+    return any(_notes(image, "Xen", 18))
+
+
+def _notes(image: BzImage, owner: str, kind: str | int) -> Iterator[Any]:
+    """An owner's ELF notes of one type; of another owner's the same number is something else."""
     if not image.is_elf:
-        return ""
-    elf = ELFFile(io.BytesIO(image.kernel))
-    for segment in elf.iter_segments():
+        return
+    for segment in ELFFile(io.BytesIO(image.kernel)).iter_segments():
         if isinstance(segment, NoteSegment):
             for note in segment.iter_notes():
-                # type 3 is something else under another owner, as Xen's
-                if note["n_name"] == "GNU" and note["n_type"] == "NT_GNU_BUILD_ID":
-                    return str(note["n_desc"])
-    return ""
+                if (note["n_name"], note["n_type"]) == (owner, kind):
+                    yield note

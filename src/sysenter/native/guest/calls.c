@@ -20,7 +20,11 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include "../user/fast_call_amd64.h"
+#else
 #include "abi.h"
+#endif
 
 #define ROUNDS	400
 #define LOOP	2000
@@ -60,21 +64,7 @@ static inline __attribute__((always_inline)) long by_stock(long nr, long a, long
 	return result;
 }
 
-/* The stub's instructions in place, as a program inlines its SYSCALLs. */
-static inline __attribute__((always_inline)) long by_fast(long nr, long a, long b, long c)
-{
-	long result;
-
-	asm volatile("movq %%rsp, %%r11\n\t"
-		     "leaq 1f(%%rip), %%rcx\n\t"
-		     "sysenter\n\t"
-		     "syscall\n"
-		     "1:"
-		     : "=a"(result), "+D"(a), "+S"(b), "+d"(c)
-		     : "0"(nr + SYSENTER_MARK_AMD64)
-		     : "memory", "cc", "rcx", "r8", "r9", "r10", "r11");
-	return result;
-}
+#define by_fast	fast_call3
 #else
 static inline __attribute__((always_inline)) long by_int80(long nr, long a, long b, long c)
 {

@@ -12,7 +12,11 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include "../user/fast_call_amd64.h"
+#else
 #include "abi.h"
+#endif
 
 static char *page;
 
@@ -37,12 +41,7 @@ int main(void)
 	if (fifo < 0 || pthread_create(&thread, NULL, take_away, NULL))
 		return 3;
 #ifdef __x86_64__
-	register long r11 asm("r11");
-	long rdi = fifo, rsi = (long)&byte, rdx = 1;
-
-	asm volatile("movq %%rsp, %%r11\n\tleaq 1f(%%rip), %%rcx\n\tsysenter\n\tsyscall\n1:"
-		     : "=a"(result), "+D"(rdi), "+S"(rsi), "+d"(rdx), "=r"(r11)
-		     : "0"(SYS_read + SYSENTER_MARK_AMD64) : "rcx", "r8", "r9", "r10", "memory", "cc");
+	result = fast_call3(SYS_read, fifo, (long)&byte, 1);
 #else
 	/* returns by the vDSO's landing pad, so the page may go meanwhile */
 	asm volatile("call *%[path]" : "=a"(result)

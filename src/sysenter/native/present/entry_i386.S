@@ -79,7 +79,7 @@
  * where the kernel has found that the processor needs it: where the kernel has
  * dropped its retpolines it has also dropped the indirect branch.
  *
- * enable: `sti` to let interrupts in where it goes, and not before, where one would
+ * enable: `sti` to let interrupts in where it goes, and not before, where one could
  * use up the predictor's entry for the ret.
  */
 .macro RETPOLINE_JMP target:req enable=

@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <asm/unistd.h>
-#include "abi.h"
+#include "fast_call_amd64.h"
 
 extern char *getenv(const char *name);
 extern void *mmap(void *, size_t, int, int, int, long);
@@ -38,32 +38,10 @@ static inline __attribute__((always_inline)) long fast_call(long nr, long a, lon
 	register long r9 asm("r9") = f;
 	long result;
 
-	asm volatile("movq %%rsp, %%r11\n\t"
-		     "leaq 1f(%%rip), %%rcx\n\t"
-		     "sysenter\n\t"
-		     "syscall\n"
-		     "1:"
+	asm volatile(FAST_CALL_AMD64
 		     : "=a"(result), "+D"(a), "+S"(b), "+d"(c), "+r"(r10), "+r"(r8), "+r"(r9)
 		     : "0"(nr + SYSENTER_MARK_AMD64)
 		     : "memory", "cc", "rcx", "r11");
-	return result;
-}
-
-/*
- * A call with up to three arguments: r10, r8 and r9 hold whatever they held.
- */
-static inline __attribute__((always_inline)) long fast_call3(long nr, long a, long b, long c)
-{
-	long result;
-
-	asm volatile("movq %%rsp, %%r11\n\t"
-		     "leaq 1f(%%rip), %%rcx\n\t"
-		     "sysenter\n\t"
-		     "syscall\n"
-		     "1:"
-		     : "=a"(result), "+D"(a), "+S"(b), "+d"(c)
-		     : "0"(nr + SYSENTER_MARK_AMD64)
-		     : "memory", "cc", "rcx", "r8", "r9", "r10", "r11");
 	return result;
 }
 
