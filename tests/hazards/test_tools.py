@@ -244,6 +244,8 @@ for path in stock fast; do
 	bpftrace -e '
 		tracepoint:raw_syscalls:sys_enter /comm == "dd" && args->id < 2/ { @enter[args->id] = count(); }
 		tracepoint:raw_syscalls:sys_exit /comm == "dd" && args->id < 2/ { @exit[args->id, args->ret] = count(); }
+		kfunc:__x64_sys_write /comm == "dd"/ { @fentry = count(); }
+		kretfunc:__x64_sys_write /comm == "dd" && retval == 1/ { @fexit = count(); }
 		' -c "$on $DD count=300" 2>/dev/null | grep '^@' | sort | tr '\n' ' ' | sed "s/^/$path bpftrace /"; echo
 	# on while it sleeps in a read, whose end is seen
 	sleep 100 >/tmp/fifo & held=$!
@@ -275,6 +277,7 @@ def test_perf_and_bpftrace_see_every_call(in_guest: RunTask, tracers: dict[str, 
         assert f"fast {what} {counts}" in output.text, text
     assert "@enter[0]: 30" in said["bpftrace"], text
     assert "@exit[1, 1]: 300" in said["bpftrace"], text
+    assert "@fexit: 300" in said["bpftrace"], text
     assert "read 30" in said["trace"], text
     assert said["asleep"].endswith(" x"), text
     assert "fast after it" in output.text, text

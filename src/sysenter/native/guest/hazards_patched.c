@@ -35,9 +35,9 @@ static pid_t seven_calls_and_a_sleep(void)
 	return child;
 }
 
-static void add_probe(const char *text)
+static void append_text(const char *name, const char *text)
 {
-	int fd = open(TRACING "kprobe_events", O_WRONLY | O_APPEND);
+	int fd = open(name, O_WRONLY | O_APPEND);
 
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
 		note("%s: %d ", text, errno);
@@ -49,9 +49,9 @@ static void kprobes(void)
 	pid_t child;
 
 	put_text(TRACING "trace", "");
-	add_probe("p:in " BODY("getuid"));
-	add_probe("r:out " BODY("getuid") " $retval");
-	add_probe("r:end " BODY("read") " $retval");
+	append_text(TRACING "kprobe_events", "p:in " BODY("getuid"));
+	append_text(TRACING "kprobe_events", "r:out " BODY("getuid") " $retval");
+	append_text(TRACING "kprobe_events", "r:end " BODY("read") " $retval");
 	put_text(TRACING "events/kprobes/enable", "1");
 	child = seven_calls_and_a_sleep();
 	wake(child);
@@ -63,6 +63,45 @@ static void kprobes(void)
 	put_text(TRACING "kprobe_events", "");
 	wake(child);
 	note("after %ld ", call(SYS_getuid32));
+}
+
+/* --- function tracers ------------------------------------------------------------------- */
+
+/*
+ * On before the first child and off while a second sleeps inside. `leaf` and `end` are
+ * lines of the trace. Only the calls' functions; test_function_tracers.py has all.
+ */
+static void trace_functions(const char *tracer, const char *leaf, const char *end)
+{
+	pid_t child;
+
+	put_text(TRACING "trace", "");
+	put_text(TRACING "set_ftrace_filter", "__do_sys_getuid\n");
+	append_text(TRACING "set_ftrace_filter", BODY("read") "\n");
+	put_text(TRACING "current_tracer", tracer);
+	child = seven_calls_and_a_sleep();
+	wake(child);
+	note("leaf %d end %d ", count_in_trace(leaf, 0, child), count_in_trace(end, 0, child));
+	child = seven_calls_and_a_sleep();
+	put_text(TRACING "current_tracer", "nop");
+	wake(child);
+	put_text(TRACING "set_ftrace_filter", "");
+	note("after %ld ", call(SYS_getuid32));
+}
+
+static void function_tracer(void)
+{
+	trace_functions("function", "__do_sys_getuid <-", BODY("read") " <-");
+}
+
+/* It puts its own return address where ours stood, as a kretprobe does, and keeps ours on a stack of its own. */
+static void function_graph_tracer(void)
+{
+	put_text(TRACING "options/funcgraph-proc", "1");
+	put_text(TRACING "options/funcgraph-tail", "1");
+	trace_functions("function_graph", "__do_sys_getuid();", BODY("read") " */");
+	put_text(TRACING "options/funcgraph-tail", "0");
+	put_text(TRACING "options/funcgraph-proc", "0");
 }
 
 /* --- tracepoints --------------------------------------------------------------------- */
@@ -176,6 +215,8 @@ static void killed_for_memory(void)
 
 HAZARDS(
 	{ "kprobes on a call's function", "kprobes", kprobes, 1 },
+	{ "function tracer", "function_tracer", function_tracer, 1 },
+	{ "function graph tracer", "function_graph_tracer", function_graph_tracer, 1 },
 	{ "syscall tracepoints", "tracepoints", tracepoints, 1 },
 	{ "cgroup freezer", "frozen", frozen, 1 },
 	{ "killed for memory by a copy", "killed_for_memory", killed_for_memory, 1 }

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every function of the kernel traced, those of the module with them, while calls are made and it comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from conftest import AMD64
+from sysenter.lab.guest import Output
+
+
+# One CPU: each of 40,000 functions is patched by way of int3 (docs/hazards.md).
+@pytest.mark.parametrize(
+    "target", [pytest.param("bookworm-686", marks=pytest.mark.long), *AMD64], indirect=True, scope="session"
+)
+@pytest.mark.long
+@pytest.mark.parametrize("tracer", ["function", "function_graph"])
+def test_all_functions_are_traced(in_guest: Callable[..., Output], tracer: str) -> None:
+    """The calls themselves: `function_tracer` and `function_graph_tracer` of hazards_patched."""
+    output = in_guest(
+        f"""
+mount -t tracefs tracefs /sys/kernel/tracing
+call_everything() {{
+	SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers && echo "right answers"
+	/lib/sysenter/hazards_calls registers flags single_step numbers
+	[ $(cat /sys/module/sysenter/parameters/calls) -gt 1000 ] && echo "by fast calls"
+}}
+mkfifo /tmp/fifo
+SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so \\
+	/gnu/bin/dd if=/tmp/fifo of=/tmp/copy bs=1 count=1 2>/dev/null & sleeper=$!
+exec 9<>/tmp/fifo
+sleep 0.3
+cd /sys/kernel/tracing
+echo {tracer} >current_tracer
+call_everything
+echo x >&9; wait $sleeper; echo "asleep meanwhile $(cat /tmp/copy)"
+rmmod sysenter && insmod /sysenter.ko && echo "went and came"
+call_everything
+[ $(wc -l <trace) -gt 1000 ] && echo traced
+echo nop >current_tracer
+call_everything
+rmmod sysenter && echo went
+""",
+        timeout=250,
+    )  # fmt: skip
+    three = ["right answers", "by fast calls"]
+    assert [*output.text] == [*three, "asleep meanwhile x", "went and came", *three, "traced", *three, "went"]
+    assert len(output.records) == 12
+    assert all(record["same"] for record in output.records), output.records
