@@ -68,10 +68,13 @@ def _move_to_kernel(items: list[pytest.Item], kernel: str) -> list[pytest.Item]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # what is asked for on top: an hour of storm, 1,000 loads
+    asked = 60 * float(config.getoption("--minutes")) + int(os.environ.get("SYSENTER_LOADS", "0"))
+    for item in items:
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout((float(config.getini("timeout")) + asked) * patience()))
     if config.getoption("--kernel"):
         items[:] = _move_to_kernel(items, config.getoption("--kernel"))
-        for item in items:
-            item.add_marker(pytest.mark.timeout(float(config.getini("timeout")) * patience()))
         return
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):

@@ -152,7 +152,7 @@ def run_machine(
 
     what: what it does, for errors. timeout: seconds for the whole life, times patience(). on_line:
     called with each line of the task as it comes. stop: ends it early when set (from
-    another thread). Raises GuestLost, with the lines of the console that say why,
+    another thread). Raises GuestLost, with the lines of the console that say why and the task's last,
     if the guest panics, hangs, floods its log or ends without saying how its task
     went; what it says last is {"exit": STATUS}. Begins again, and says so, if the
     emulator's own fault ended it (stale_breakpoint).
@@ -164,6 +164,8 @@ def run_machine(
         steps.say(f"         {what}: QEMU ran a breakpoint that was no longer in memory (its own fault); once more")
     if why:
         detail = _telling(result.console or result.complaint)
+        if result.lines:
+            detail += "\nits task said last:\n" + "\n".join(line[:200] for line in result.lines[-3:])
         raise GuestLost(f"{what}: {why}", hint="the guest's last lines are above", detail=detail)
     return result
 

@@ -62,6 +62,12 @@ static __attribute__((format(printf, 1, 2), unused)) void note(const char *forma
 	va_end(arguments);
 }
 
+/* A null selector is 0 to 3: IRET makes any of them 0 (SDM 2A), so any interrupt does. */
+static inline __attribute__((unused)) unsigned long selector(unsigned long value)
+{
+	return value & ~3ul ? value : 0;
+}
+
 /* struct call, CALL, enter(), and what registers and flags are called */
 #ifdef __x86_64__
 #include "hazards_amd64.h"

@@ -43,6 +43,11 @@ static const int context_argument[6] __attribute__((unused)) = { REG_RDI, REG_RS
 /* Null, of the LDT, of the GDT. */
 static const unsigned short selectors_tried[] __attribute__((unused)) = { 0, 1, 3, 7, 0x0f, 0x2b, 0x23, 0x33 };
 #define SEGMENTS_TRIED	2	/* ds, es: fs and gs have bases */
+/*
+ * QEMU 7.2 adds %ds's base in 64-bit mode where an instruction has that prefix, and the
+ * kernel has it where it releases a lock: any other base than 0 would end a stock kernel.
+ */
+#define LDT_BASE	0
 
 static inline __attribute__((unused)) void take_path(unsigned long which)
 {
@@ -146,7 +151,7 @@ static inline __attribute__((unused)) int kept(const struct call *before, const 
 static __attribute__((unused)) void note_call(const char *what, const struct call *c)
 {
 	note("%s: rax %lx flags %lx rcx %s ds %lx es %lx fs %lx gs %lx ss %lx", what, c->nr, c->flags & FLAGS_KEPT,
-	     place(c->rcx), c->ds, c->es, c->fs, c->gs, c->ss);
+	     place(c->rcx), selector(c->ds), selector(c->es), c->fs, c->gs, c->ss);
 	for (int i = 0; i < 6; i++) {
 		note(" %lx", c->others[i]);
 		if (of_the_kernel(c->arg[i]))

@@ -69,7 +69,7 @@ static __attribute__((unused)) void under_watch(void (*body)(void), uintptr_t ad
 
 static __attribute__((unused)) int set_ldt(unsigned int entry, unsigned int limit, int present)
 {
-	struct user_desc d = { .entry_number = entry, .base_addr = 0x1000, .limit = limit, .seg_32bit = 1,
+	struct user_desc d = { .entry_number = entry, .base_addr = LDT_BASE, .limit = limit, .seg_32bit = 1,
 			       .seg_not_present = !present, .useable = 1 };
 
 	return syscall(SYS_modify_ldt, 1, &d, sizeof(d));

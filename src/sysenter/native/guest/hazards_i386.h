@@ -40,6 +40,7 @@ static const int context_argument[6] __attribute__((unused)) = { REG_EBX, REG_EC
 /* Null, of the LDT, of the GDT. */
 static const unsigned short selectors_tried[] __attribute__((unused)) = { 0, 1, 3, 7, 0x7b, 0x73, 0x0f };
 #define SEGMENTS_TRIED	4	/* ds, es, fs, gs */
+#define LDT_BASE	0x1000
 
 struct call {
 	long nr;		/* after the call: its result */
@@ -154,8 +155,8 @@ static inline __attribute__((unused)) int kept(const struct call *before, const 
 static __attribute__((unused)) void note_call(const char *what, const struct call *c)
 {
 	note("%s: eax %lx ebx %lx ecx %lx edx %lx esi %lx edi %lx ebp %lx flags %lx ds %lx es %lx fs %lx gs %lx ss %lx; ",
-	     what, c->nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4], c->arg[5], c->flags & FLAGS_KEPT, c->ds,
-	     c->es, c->fs, c->gs, c->ss);
+	     what, c->nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4], c->arg[5], c->flags & FLAGS_KEPT,
+	     selector(c->ds), selector(c->es), selector(c->fs), selector(c->gs), c->ss);
 }
 
 /* At a stop of a tracer's where the call shows all of its registers. */

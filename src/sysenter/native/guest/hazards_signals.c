@@ -53,7 +53,9 @@ static void interrupted(int flags)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	handle(SIGUSR1, on_signal, flags);
-#define TRY(what, ...) do {							\
+/* Once more, twice at most, if a busy host let the signal come after the call had timed out. */
+#define TRY(what, ...) for (int attempt = 0, in_time = 0; attempt < 3 && !in_time; attempt++) {	\
+		size_t before = strlen(said);					\
 		long result;							\
 		pid_t waker;							\
 		handled = 0;							\
@@ -67,6 +69,7 @@ static void interrupted(int flags)
 			}							\
 		}								\
 		result = call(__VA_ARGS__);					\
+		in_time = handled;						\
 		note(what " %ld handled %d; ", result, handled);		\
 		while (wait(NULL) > 0)						\
 			;							\
@@ -74,7 +77,9 @@ static void interrupted(int flags)
 		while (read(pipes[0], &byte, 1) > 0)				\
 			;							\
 		fcntl(pipes[0], F_SETFL, 0);					\
-	} while (0)
+		if (!in_time && attempt < 2)					\
+			said[before] = 0;					\
+	}
 	TRY("read", SYS_read, pipes[0], &byte, 1, 4, 5, 6);
 	TRY("poll", SYS_poll, &polled, 1, 1000, 4, 5, 6);
 	TRY("nanosleep", SYS_nanosleep, &third, 0, 3, 4, 5, 6);
@@ -96,8 +101,9 @@ static void stopped_and_continued(void)
 	static uint32_t word;
 	struct timespec start, end;
 
-	for (int which = 0; which < 4; which++) {
-		int status;
+	for (int which = 0, attempt = 0; which < 4;) {
+		size_t before = strlen(said);
+		int status, stops = 0;
 		pid_t child = fork();
 
 		if (!child) {
@@ -113,14 +119,20 @@ static void stopped_and_continued(void)
 			     "whole" : "short");
 			_exit(which);
 		}
-		for (int i = 0; i < 3; i++) {
+		for (; stops < 3; stops++) {
 			milliseconds(15);
 			kill(child, SIGSTOP);
-			waitpid(child, &status, WUNTRACED);
+			if (waitpid(child, &status, WUNTRACED) != child || !WIFSTOPPED(status))
+				break;
 			note("stop %x ", status);
 			kill(child, SIGCONT);
 		}
+		if (stops < 3 && attempt++ < 2) {	/* a busy host: the child had ended before its third stop */
+			said[before] = 0;
+			continue;
+		}
 		note_child(child);
+		which++, attempt = 0;
 	}
 }
 
@@ -209,7 +221,7 @@ static void thousand_alarms(void)
 {
 	struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { 0 };
 	struct timespec brief = { 0, 300000 }, start, now;
-	long wrong = 0, made = 0, pid = getpid();
+	long wrong = 0, made = 0, milli, pid = getpid();
 
 	handle(SIGALRM, on_signal, SA_RESTART);
 	handled = 3;
@@ -226,7 +238,8 @@ static void thousand_alarms(void)
 			wrong += slept && slept != -EINTR;
 		}
 		clock_gettime(CLOCK_MONOTONIC, &now);
-	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 700);
+		milli = (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
+	} while (milli < 700 || (made <= 1000 && milli < 10000));	/* a busy host */
 	setitimer(ITIMER_REAL, &never, NULL);
 	note("wrong %ld made %s handled %s ", wrong, made > 1000 ? "many" : "few", handled > 10 ? "many" : "few");
 }
