@@ -73,6 +73,8 @@ def test_where_the_kernel_patches_its_text(steps: Steps, kernel: str) -> None:
     """Probes, tracepoints, cgroups. On one CPU: TCG with several keeps breakpoints that are gone."""
     said = same(outcomes(steps, kernel, 1, "", ["hazards_patched"]))
     assert "in 7 out 7 end 1 " in said["kprobes"]
+    assert "probed 8 exit 1" in said["uprobe_on_return"] or kernel == "bookworm-686"
+    assert "probed 1 " in said["uprobe_on_entering"]
     assert "leaf 7 end 1 " in said["function_tracer"]
     assert "leaf 7 end 1 " in said["function_graph_tracer"]
     assert said["tracepoints"].startswith("exit 0 enter 7 exit 7 mmap2 1 none 1 read's exit 1")

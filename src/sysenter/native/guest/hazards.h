@@ -194,9 +194,13 @@ static __attribute__((unused)) void start_thread(int (*body)(void *))
 
 static int pipes[2] __attribute__((unused));
 
-/* A child asleep in a call that reads one byte; it exits with the call's result. */
-static __attribute__((unused)) pid_t asleep_in_read(void)
+/*
+ * A child that asks for its uid so many times, then sleeps in a call that reads one
+ * byte; it exits with that one's result.
+ */
+static __attribute__((unused)) pid_t asleep_after(int calls)
 {
+	long uid = getuid();
 	pid_t child;
 
 	if (pipe(pipes))
@@ -205,10 +209,18 @@ static __attribute__((unused)) pid_t asleep_in_read(void)
 	if (!child) {
 		char byte;
 
+		while (calls--)
+			if (call(SYS_getuid32, 1, 2, 3, 4, 5, 6) != uid)
+				note("wrong uid ");
 		_exit(call(SYS_read, pipes[0], &byte, 1));
 	}
 	wait_asleep(child, "S");
 	return child;
+}
+
+static __attribute__((unused)) pid_t asleep_in_read(void)
+{
+	return asleep_after(0);
 }
 
 static __attribute__((unused)) void wake(pid_t child)

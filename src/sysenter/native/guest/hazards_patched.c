@@ -14,27 +14,6 @@
 #define BODY(name)	"__ia32_sys_" name
 #endif
 
-/* A kretprobe puts its own return address where ours stood. */
-static pid_t seven_calls_and_a_sleep(void)
-{
-	pid_t child;
-
-	if (pipe(pipes))
-		return -1;
-	child = fork();
-	if (!child) {
-		char byte;
-		long sum = 0;
-
-		for (int i = 0; i < 7; i++)
-			sum += call(SYS_getuid32, 1, 2, 3, 4, 5, 6);
-		note("sum %ld ", sum);
-		_exit(call(SYS_read, pipes[0], &byte, 1));
-	}
-	wait_asleep(child, "S");
-	return child;
-}
-
 static void append_text(const char *name, const char *text)
 {
 	int fd = open(name, O_WRONLY | O_APPEND);
@@ -44,6 +23,7 @@ static void append_text(const char *name, const char *text)
 	close(fd);
 }
 
+/* A kretprobe puts its own return address where ours stood. */
 static void kprobes(void)
 {
 	pid_t child;
@@ -53,15 +33,76 @@ static void kprobes(void)
 	append_text(TRACING "kprobe_events", "r:out " BODY("getuid") " $retval");
 	append_text(TRACING "kprobe_events", "r:end " BODY("read") " $retval");
 	put_text(TRACING "events/kprobes/enable", "1");
-	child = seven_calls_and_a_sleep();
+	child = asleep_after(7);
 	wake(child);
 	note("in %d out %d end %d ", count_in_trace(" in:", 0, child), count_in_trace(" out:", 0, child),
 	     count_in_trace(" end:", 0, child));
 	/* off while asleep inside a probed function */
-	child = seven_calls_and_a_sleep();
+	child = asleep_after(7);
 	put_text(TRACING "events/kprobes/enable", "0");
 	put_text(TRACING "kprobe_events", "");
 	wake(child);
+	note("after %ld ", call(SYS_getuid32));
+}
+
+/* --- probes in the caller's own text ------------------------------------------------------ */
+
+static void add_user_probe(unsigned long address)
+{
+	char line[256], path[128] = "", text[192];
+	unsigned long start = 0, end, offset = 0;
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %*s %lx %*s %*s %127s", &start, &end, &offset, path) == 4 &&
+		    address >= start && address < end)
+			break;
+	if (maps)
+		fclose(maps);
+	snprintf(text, sizeof(text), "p:user %s:0x%lx", path, address - start + offset);
+	put_text(TRACING "trace", "");
+	append_text(TRACING "uprobe_events", text);
+	put_text(TRACING "events/uprobes/enable", "1");
+}
+
+static void remove_user_probes(void)
+{
+	put_text(TRACING "events/uprobes/enable", "0");
+	put_text(TRACING "uprobe_events", "");
+}
+
+/* i386: on both paths that is in the vDSO, which is no file. */
+static void uprobe_on_return(void)
+{
+	pid_t child;
+
+	add_user_probe(return_address());
+	child = asleep_after(7);
+	wake(child);
+	note("probed %d ", count_in_trace(" user:", 0, child));
+	child = asleep_after(7);
+	remove_user_probes();
+	wake(child);
+}
+
+/*
+ * The kernel executes a probed instruction elsewhere, with TF, and takes what follows for
+ * its next one. It does not know what comes of one that enters the kernel: the caller dies.
+ */
+static void uprobe_on_entering(void)
+{
+	pid_t child;
+
+	add_user_probe(entering_address());
+	child = fork();
+	if (!child) {
+		call(SYS_getuid32, 1, 2, 3, 4, 5, 6);
+		call(SYS_mmap2, 0, 0, 3, 4, 5, 6);
+		_exit(0);
+	}
+	note_child(child);
+	note("probed %d ", count_in_trace(" user:", 0, child));
+	remove_user_probes();
 	note("after %ld ", call(SYS_getuid32));
 }
 
@@ -79,10 +120,10 @@ static void trace_functions(const char *tracer, const char *leaf, const char *en
 	put_text(TRACING "set_ftrace_filter", "__do_sys_getuid\n");
 	append_text(TRACING "set_ftrace_filter", BODY("read") "\n");
 	put_text(TRACING "current_tracer", tracer);
-	child = seven_calls_and_a_sleep();
+	child = asleep_after(7);
 	wake(child);
 	note("leaf %d end %d ", count_in_trace(leaf, 0, child), count_in_trace(end, 0, child));
-	child = seven_calls_and_a_sleep();
+	child = asleep_after(7);
 	put_text(TRACING "current_tracer", "nop");
 	wake(child);
 	put_text(TRACING "set_ftrace_filter", "");
@@ -215,6 +256,8 @@ static void killed_for_memory(void)
 
 HAZARDS(
 	{ "kprobes on a call's function", "kprobes", kprobes, 1 },
+	{ "uprobe where a call returns", "uprobe_on_return", uprobe_on_return, 1 },
+	{ "uprobe on the entering instruction", "uprobe_on_entering", uprobe_on_entering, 1 },
 	{ "function tracer", "function_tracer", function_tracer, 1 },
 	{ "function graph tracer", "function_graph_tracer", function_graph_tracer, 1 },
 	{ "syscall tracepoints", "tracepoints", tracepoints, 1 },
