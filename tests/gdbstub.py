@@ -30,6 +30,11 @@ class _Stub:
     def send(self, command: str) -> None:
         self._socket.sendall(f"${command}#{sum(command.encode()) & 0xFF:02x}".encode())
 
+    def interrupt(self) -> None:
+        """Stop the machine where it is; raises TimeoutError if it has gone."""
+        self._socket.sendall(b"\x03")
+        self.reply(10)
+
     def reply(self, seconds: float) -> str:
         """The next packet's contents. Raises TimeoutError."""
         self._socket.settimeout(seconds)
@@ -50,9 +55,10 @@ class _Stub:
         return answer
 
 
-def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float) -> list[int]:
+def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float, most: int = 5000) -> list[int]:
     """The address of each instruction, in order, from the next one executed at `entry` until the processor is at
-    CPL 3 again. QEMU lets no interrupt in while it steps. Waits `seconds` for the first. Leaves the machine running."""
+    CPL 3 again, or `most`. QEMU lets no interrupt in while it steps. Waits `seconds` for the first. Leaves the
+    machine running."""
     # `g` is 16 registers of 8 bytes or 8 of 4, then the instruction pointer, the flags and cs
     size, pointer = (8, 16 * 8) if bits == 64 else (4, 8 * 4)
     selector = pointer + size + 4
@@ -65,7 +71,7 @@ def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float) -> list[i
         assert stub.ask(f"z1,{entry:x},1") == "OK"
         while True:
             registers = bytes.fromhex(stub.ask("g"))
-            if registers[selector] & 3:
+            if registers[selector] & 3 or len(steps) == most:
                 break
             steps.append(int.from_bytes(registers[pointer : pointer + size], "little"))
             stub.send("s")
@@ -79,7 +85,7 @@ def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float) -> list[i
 
 def stop_at_each(path: Path, addresses: list[int], action: Callable[[], None], seconds: float) -> list[int]:
     """Stop the machine before the instruction at each of `addresses` in turn, do `action`
-    while it stands, and let it run on. Returns those at which it stopped in time."""
+    while it stands, and let it run on. Returns those at which it stopped within `seconds`."""
     stub = _Stub(path)
     stopped = []
     try:
@@ -89,10 +95,10 @@ def stop_at_each(path: Path, addresses: list[int], action: Callable[[], None], s
             stub.send("c")
             try:
                 stub.reply(seconds)
+                stopped.append(address)
+                action()
             except TimeoutError:
-                break
-            stopped.append(address)
-            action()
+                stub.interrupt()
             assert stub.ask(f"z1,{address:x},1") == "OK"
         stub.send("D")
         time.sleep(0.1)
