@@ -63,7 +63,7 @@ def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float, most: int
     size, pointer = (8, 16 * 8) if bits == 64 else (4, 8 * 4)
     selector = pointer + size + 4
     stub = _Stub(path)
-    steps = []
+    steps: list[int] = []
     try:
         assert stub.ask(f"Z1,{entry:x},1") == "OK"
         stub.send("c")
