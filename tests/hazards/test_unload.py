@@ -211,7 +211,8 @@ memory
     first, second = output.records[: len(output.records) // 2], output.records[len(output.records) // 2 :]
     before = {k: v for r in first for k, v in r.items()}
     after = {k: v for r in second for k, v in r.items()}
-    assert after["areas"] <= before["areas"]  # one that was to be freed later may have gone meanwhile
+    # the kernel frees areas late, and keeps some for stacks: one more or less comes and goes; a leak is one each load
+    assert after["areas"] - before["areas"] < 10, (before, after)
     assert before["misc"] == after["misc"]
     # A leak of one page in each load would be 4 KiB times loads.
     assert before["free"] - after["free"] < 2 * loads, (before, after)
