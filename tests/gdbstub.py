@@ -7,7 +7,8 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["options", "steps_of_a_call", "stop_at_each"]
@@ -55,6 +56,18 @@ class _Stub:
         return answer
 
 
+@contextmanager
+def _attached(path: Path) -> Iterator[_Stub]:
+    """The interface; connecting stops the machine, which runs on at the end."""
+    stub = _Stub(path)
+    try:
+        yield stub
+        stub.send("D")
+        time.sleep(0.1)
+    finally:
+        stub.close()
+
+
 def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float, most: int = 5000) -> list[int]:
     """The address of each instruction, in order, from the next one executed at `entry` until the processor is at
     CPL 3 again, or `most`. QEMU lets no interrupt in while it steps. Waits `seconds` for the first. Leaves the
@@ -62,46 +75,37 @@ def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float, most: int
     # `g` is 16 registers of 8 bytes or 8 of 4, then the instruction pointer, the flags and cs
     size, pointer = (8, 16 * 8) if bits == 64 else (4, 8 * 4)
     selector = pointer + size + 4
-    stub = _Stub(path)
     steps: list[int] = []
-    try:
+    with _attached(path) as stub:
         assert stub.ask(f"Z1,{entry:x},1") == "OK"
         stub.send("c")
         stub.reply(seconds)
         assert stub.ask(f"z1,{entry:x},1") == "OK"
-        while True:
+        while len(steps) < most:
             registers = bytes.fromhex(stub.ask("g"))
-            if registers[selector] & 3 or len(steps) == most:
+            if registers[selector] & 3:
                 break
             steps.append(int.from_bytes(registers[pointer : pointer + size], "little"))
             stub.send("s")
             stub.reply(10)
-        stub.send("D")
-        time.sleep(0.1)
-    finally:
-        stub.close()
     return steps
 
 
 def stop_at_each(path: Path, addresses: list[int], action: Callable[[], None], seconds: float) -> list[int]:
     """Stop the machine before the instruction at each of `addresses` in turn, do `action`
     while it stands, and let it run on. Returns those at which it stopped within `seconds`."""
-    stub = _Stub(path)
     stopped = []
-    try:
+    with _attached(path) as stub:
         for address in addresses:
             # connecting has stopped it, as the stop before has
             assert stub.ask(f"Z1,{address:x},1") == "OK"
             stub.send("c")
             try:
                 stub.reply(seconds)
-                stopped.append(address)
-                action()
             except TimeoutError:
                 stub.interrupt()
+            else:
+                stopped.append(address)
+                action()
             assert stub.ask(f"z1,{address:x},1") == "OK"
-        stub.send("D")
-        time.sleep(0.1)
-    finally:
-        stub.close()
     return stopped

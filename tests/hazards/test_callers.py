@@ -73,7 +73,9 @@ def test_where_the_kernel_patches_its_text(steps: Steps, kernel: str) -> None:
     """Probes, tracepoints, cgroups. On one CPU: TCG with several keeps breakpoints that are gone."""
     said = same(outcomes(steps, kernel, 1, "", ["hazards_patched"]))
     assert "in 7 out 7 end 1 " in said["kprobes"]
-    assert "probed 8 exit 1" in said["uprobe_on_return"] or kernel == "bookworm-686"
+    # a call of i386's returns to the vDSO, which is no file to probe
+    i386 = provide(steps, kernel, offline=False).arch == "i386"
+    assert ("[vdso]" if i386 else "probed 8 exit 1") in said["uprobe_on_return"]
     assert "probed 1 " in said["uprobe_on_entering"]
     assert "leaf 7 end 1 " in said["function_tracer"]
     assert "leaf 7 end 1 " in said["function_graph_tracer"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An NMI and a machine check before each instruction that a fast call executes of ours, on real kernels.
+"""An NMI and a machine check before the instructions of ours that calls execute, on real kernels.
 
 The checker tries them in its model of the machine; here the handlers are the kernel's own.
 """
@@ -18,30 +18,32 @@ import pytest
 from gdbstub import options as gdb_options
 from gdbstub import steps_of_a_call, stop_at_each
 from monitor import Command, monitor
+from shell import LOAD
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import guest_for, is_clean
 from sysenter.steps import Steps
 
-# Bank 1: valid, uncorrected, enabled, signalled, a memory scrubber's, which asks for nothing (SDM 3B 16.6, 16.9.3);
-# in MCG_STATUS: the program can go on, a machine check in progress.
+# Bank 1: valid, uncorrected, enabled, signalled, a memory scrubber's, which asks for nothing; in MCG_STATUS:
+# the program can go on, a machine check in progress (SDM 3B, Machine-Check Architecture).
 MACHINE_CHECK = "mce 0 1 0xb1000000000000c0 0x5 0 0"
 # The kernels' own text, where nokaslr leaves it; what else is executed of a call is ours.
 TEXT = {"i386": range(0xC1000000, 0xC2000000), "amd64": range(0xFFFFFFFF81000000, 0xFFFFFFFF84000000)}
 
 # First come the NMIs, then the machine checks. Each second it says how many it had of both; when those have
 # been heard, one more NMI says that it is over.
-TASK = """
+TASK = (
+    LOAD
+    + """
 insmod /lib/sysenter/msr.ko; insmod /sysenter.ko || exit 99
-load() {
+odd_load() {
 	while [ -e /tmp/go ]; do
-		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers || echo "callers: $?"
 		/lib/sysenter/hazards_calls flags numbers registers >/tmp/said.$1 || cat /tmp/said.$1
 		/lib/sysenter/hazards_signals thousand_alarms >/tmp/said.$1 || cat /tmp/said.$1
 	done
 }
 came() { awk -v what=$1: '$1 == what { print $2 }' /proc/interrupts; }
-touch /tmp/go; load 1 & load 2 & load 3 &
+touch /tmp/go; load & odd_load 1 & odd_load 2 &
 /lib/sysenter/msr
 before=0
 for second in $(seq 180); do
@@ -53,6 +55,7 @@ done
 rm /tmp/go; wait
 rmmod sysenter && echo went
 """
+)
 
 
 class Beside:

@@ -3,25 +3,27 @@
 
 from __future__ import annotations
 
-import lzma
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shell import LOAD
 from sysenter.build.module import build_module
 from sysenter.cache import cache_folder
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for, is_clean
+from sysenter.lab.guest import guest_for, is_clean, linked
 from sysenter.steps import Steps
 
 # A kernel of Debian's has no disk built in: these, in the order that they need each other. In one with
 # fewer modules, what is not there is in another.
 DRIVERS = ("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk")
 
-TASK = """
+TASK = (
+    LOAD
+    + """
 for driver in DRIVERS; do [ ! -e /$driver.ko ] || insmod /$driver.ko || exit 98; done
 cat /sys/block/vda/dev >/tmp/disk || exit 97
 insmod /lib/sysenter/msr.ko
@@ -31,17 +33,12 @@ if dd if=/dev/vda bs=4096 count=1 2>/dev/null | grep -q S1SUSPEND; then
 	echo "did not come back"; exit 96
 fi
 insmod /sysenter.ko || exit 99
-load() {
-	while [ -e /tmp/go ]; do
-		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers || echo "callers: $?"
-	done
-}
 touch /tmp/go; load & load & sleep 1
 /lib/sysenter/msr
 mkswap /dev/vda >/dev/null && swapon /dev/vda || exit 95
 cat /tmp/disk >/sys/power/resume 2>/dev/null
 echo shutdown >/sys/power/disk
-# what follows is said twice, should it fail: the first machine's end is its power's
+# the first machine ends in the next line, and with it what it has to say; the second goes on there
 echo '{"exit": 0}'
 echo disk >/sys/power/state && echo "came back"
 /lib/sysenter/msr
@@ -51,6 +48,7 @@ rm /tmp/go; wait
 rmmod sysenter && echo went
 /lib/sysenter/msr
 """.replace("DRIVERS", " ".join(DRIVERS))
+)
 
 
 def drivers(steps: Steps, kernel: str, folder: Path) -> dict[str, bytes]:
@@ -60,11 +58,7 @@ def drivers(steps: Steps, kernel: str, folder: Path) -> dict[str, bytes]:
     apt = Apt(steps, entry.suite, entry.architecture, offline=False)
     for package in apt.fetch([name for name in names if name.startswith(("linux-image-", "linux-modules-"))]):
         unpack(steps, package, folder, lambda name: Path(name).name.split(".")[0] in DRIVERS)
-    found = {}
-    for path in folder.rglob("*.ko*"):
-        data = path.read_bytes()
-        found[f"{path.name.split('.')[0]}.ko"] = lzma.decompress(data) if path.suffix == ".xz" else data
-    return found
+    return {f"{path.name.split('.')[0]}.ko": linked(path) for path in folder.rglob("*.ko*")}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import AMD64
-from memory import FREE_MEMORY
 from monitor import again_and_again, monitor
+from shell import FREE_MEMORY, HOTPLUG, LOAD
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output, guest_for, is_clean
@@ -35,25 +35,6 @@ SOCKETS = ("-smp", "{0},sockets={0}")
 # The processor and the module's option. Both entries, since what is compared with is the kernel's own; Linux
 # warns of an Athlon on several processors by itself.
 ENTRIES = {"auto": (None, ""), "syscall": ("Opteron_G1,+syscall", "entry=syscall")}
-
-# As long as there is the file /tmp/go, processors 1 to 3 are switched off and on.
-HOTPLUG = """
-hotplug() {
-	while [ -e /tmp/go ]; do
-		for cpu in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$cpu/online; sleep 0.05; done
-		for cpu in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$cpu/online; done
-		echo x >>/tmp/turns
-	done
-}
-"""
-# Programs that check every answer they get, on the fast path, until /tmp/go is gone.
-LOAD = """
-load() {
-	while [ -e /tmp/go ]; do
-		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers || echo "callers: $?"
-	done
-}
-"""
 
 
 def live(

@@ -15,8 +15,8 @@ import pytest
 
 from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
-from memory import FREE_MEMORY
 from monitor import Command, again_and_again, monitor
+from shell import FREE_MEMORY, LOAD
 from sysenter.build.module import Module, build_module
 from sysenter.lab.guest import Guest, Output, is_clean
 from sysenter.lab.qemu import GuestLost
@@ -43,15 +43,6 @@ places() {
 		"$(($(at sysenter_leaves) + $(at sysenter_leave_syscall_sysret) - $(at sysenter_leave_syscall)))}"
 }
 """
-LOAD = """
-load() {
-	while [ -e /tmp/go ]; do
-		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so $1 /lib/sysenter/callers || echo "callers: $?"
-	done
-}
-touch /tmp/go
-"""
-
 Run = Callable[..., Output]
 
 
@@ -75,7 +66,7 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
                 machine = replace(machine, kernel=guest.target.image)
             with again_and_again(wake or 3600, lambda: send("system_wakeup")):
                 output = guest.run(
-                    steps, AT + LOAD + "[ -e /first ] && { sh /first || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
+                    steps, AT + LOAD + "touch /tmp/go\n[ -e /first ] && { sh /first || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
                     "insmod /sysenter.ko entry=syscall || exit 99\n" + task,
                     {"sysenter.ko": module.module.read_bytes(), **(files or {})}, what="SYSCALL", timeout=timeout,
                     machine=machine, on_record=lambda record: beside(record, send),

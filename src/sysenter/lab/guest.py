@@ -21,7 +21,7 @@ from sysenter.lab.qemu import Machine, Result, binary_for, qemu_argv, run_intera
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["Guest", "Output", "guest_for", "is_clean"]
+__all__ = ["Guest", "Output", "guest_for", "is_clean", "linked"]
 
 # What makes a boot fast and its log readable. `acpi=off` would break poweroff. loglevel=5
 # after `quiet`: a WARN() and its trace are of level 4, which `quiet` alone keeps off the console.
@@ -160,11 +160,15 @@ def _base_image(steps: Steps, target: Target) -> Path:
                 extra["gnu/bin/dd"] = dd.read_bytes()
                 if target.modules:
                     for driver in target.modules.rglob(f"lib/modules/{target.release}/kernel/arch/x86/kernel/msr.ko*"):
-                        # as it was linked: busybox's insmod unpacks nothing
-                        data = driver.read_bytes()
-                        extra["lib/sysenter/msr.ko"] = lzma.decompress(data) if driver.suffix == ".xz" else data
+                        extra["lib/sysenter/msr.ko"] = linked(driver)
                 (new / "base.cpio").write_bytes(tree(_slim(target.userland, new / "root"), extra))
     return folder / "base.cpio"
+
+
+def linked(driver: Path) -> bytes:
+    """A driver of a kernel's package as it was linked: busybox's insmod unpacks nothing."""
+    data = driver.read_bytes()
+    return lzma.decompress(data) if driver.suffix == ".xz" else data
 
 
 def _slim(userland: Path, root: Path) -> Path:

@@ -85,10 +85,7 @@ static void uprobe_on_return(void)
 	wake(child);
 }
 
-/*
- * The kernel executes a probed instruction elsewhere, with TF, and takes what follows for
- * its next one. It does not know what comes of one that enters the kernel: the caller dies.
- */
+/* The kernel executes a probed instruction elsewhere, with TF. The caller dies of it, on either path. */
 static void uprobe_on_entering(void)
 {
 	pid_t child;

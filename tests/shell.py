@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Shell functions for tasks in a guest."""
+
+# Says KiB. MemFree leaves out what each processor keeps for its next
+# allocation, which comes and goes by more than a megabyte: all of /proc/zoneinfo's is counted.
+FREE_MEMORY = """
+free_memory() {
+	echo 3 >/proc/sys/vm/drop_caches; sleep 0.5; echo 3 >/proc/sys/vm/drop_caches
+	cat /proc/sys/vm/stat_refresh >/dev/null
+	awk '$1 == "pages" && $2 == "free" { n += $3 } $1 == "count:" { n += $2 } END { print 4 * n }' /proc/zoneinfo
+}
+"""
+
+# As long as there is the file /tmp/go: a program that checks every answer it gets, on the fast path. $1: what starts it.
+LOAD = """
+load() {
+	while [ -e /tmp/go ]; do
+		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so $1 /lib/sysenter/callers || echo "callers: $?"
+	done
+}
+"""
+
+# As long as there is the file /tmp/go, processors 1 to 3 are switched off and on.
+HOTPLUG = """
+hotplug() {
+	while [ -e /tmp/go ]; do
+		for cpu in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$cpu/online; sleep 0.05; done
+		for cpu in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$cpu/online; done
+		echo x >>/tmp/turns
+	done
+}
+"""
