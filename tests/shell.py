@@ -11,7 +11,8 @@ free_memory() {
 }
 """
 
-# As long as there is the file /tmp/go: a program that checks every answer it gets, on the fast path. $1: what starts it.
+# As long as there is the file /tmp/go: a program that checks every answer it gets, on the fast path.
+# $1: what starts it.
 LOAD = """
 load() {
 	while [ -e /tmp/go ]; do

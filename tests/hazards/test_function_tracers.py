@@ -33,7 +33,7 @@ SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so \\
 exec 9<>/tmp/fifo
 sleep 0.3
 cd /sys/kernel/tracing
-grep -q '\[sysenter\]' available_filter_functions && echo "ours too"
+grep -q '\\[sysenter\\]' available_filter_functions && echo "ours too"
 echo {tracer} >current_tracer
 call_everything
 echo x >&9; wait $sleeper; echo "asleep meanwhile $(cat /tmp/copy)"

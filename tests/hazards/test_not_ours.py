@@ -25,7 +25,7 @@ pytestmark = pytest.mark.long
 
 def compiled(steps: Steps, target: Target, name: str, folder: Path) -> dict[str, bytes]:
     """A program of tests/native/not_ours, as a guest's file."""
-    argv = [compiler(), f"-m{target.bits}", "-O1", "-static", "-o", folder / name]
+    argv: list[str | Path] = [compiler(), f"-m{target.bits}", "-O1", "-static", "-o", folder / name]
     run_command(steps, [*argv, ROOT / f"tests/native/not_ours/{name}.c"], what=f"compile {name}", timeout=60)
     return {name: (folder / name).read_bytes()}
 

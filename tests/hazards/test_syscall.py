@@ -66,7 +66,8 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
                 machine = replace(machine, kernel=guest.target.image)
             with again_and_again(wake or 3600, lambda: send("system_wakeup")):
                 output = guest.run(
-                    steps, AT + LOAD + "touch /tmp/go\n[ -e /first ] && { sh /first || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
+                    steps, AT + LOAD + "touch /tmp/go\n"
+                    "[ -e /first ] && { sh /first || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
                     "insmod /sysenter.ko entry=syscall || exit 99\n" + task,
                     {"sysenter.ko": module.module.read_bytes(), **(files or {})}, what="SYSCALL", timeout=timeout,
                     machine=machine, on_record=lambda record: beside(record, send),

@@ -199,7 +199,8 @@ memory() {{
 	awk '/^(SUnreclaim|VmallocUsed|KernelStack|Percpu):/ {{ print "{{\\"" $1 "\\": " $2 "}}" }}' \\
 		/proc/meminfo | sed 's/://'
 	# without what is freed and still listed, and tasks' stacks: kernel threads come and go
-	echo "{{\\"areas\\": $(grep -c -v -E 'unpurged vm_area|kernel_clone' /proc/vmallocinfo), \\"misc\\": $(wc -l </proc/misc)}}"
+	areas=$(grep -c -v -E 'unpurged vm_area|kernel_clone' /proc/vmallocinfo)
+	echo "{{\\"areas\\": $areas, \\"misc\\": $(wc -l </proc/misc)}}"
 }}
 load 20
 memory
