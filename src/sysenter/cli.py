@@ -25,16 +25,16 @@ from sysenter.kernels.provide import cached_release, provide
 from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest, guest_for
 from sysenter.lab.legacy import legacy_guest_for
-from sysenter.lab.mitigations import MACHINES, mitigations
 from sysenter.lab.prompt import SHELL_TASK, exec_task
 from sysenter.lab.qemu import GuestLost, Machine, qemu_argv
-from sysenter.lab.selftests import PHASES, selftests
 from sysenter.measure.legacy import WAYS, measure_legacy
 from sysenter.measure.run import measure
 from sysenter.report.json import to_json
 from sysenter.report.table import print_table
 from sysenter.steps import Steps
 from sysenter.target.target import Target
+from sysenter.verify.mitigations import MACHINES, mitigations
+from sysenter.verify.selftests import PHASES, selftests
 
 __all__ = ["main"]
 

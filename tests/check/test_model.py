@@ -14,15 +14,15 @@ from sysenter.build.module import Module
 from sysenter.build.native import NATIVE
 from sysenter.check.case import Call, Case, Event
 from sysenter.check.cases import ProcessorCase, differs, processor_cases
-from sysenter.check.explore import run, shrink
+from sysenter.check.code.objectfile import EntryObject, parse_offsets
 from sysenter.check.handlers import HANDLERS, Job
-from sysenter.check.interleave import in_all_orders
-from sysenter.check.mutants import Mutant, mutants
-from sysenter.check.objectfile import EntryObject, parse_offsets
-from sysenter.check.present_i386 import MARK, PresentI386
+from sysenter.check.kernels.present_i386 import MARK, PresentI386
+from sysenter.check.search.explore import run, shrink
+from sysenter.check.search.interleave import in_all_orders
+from sysenter.check.search.mutants import Mutant, mutants
+from sysenter.check.search.survivors import harmless
 from sysenter.check.story import tell
 from sysenter.check.subjects import subject
-from sysenter.check.survivors import harmless
 from sysenter.lab.guest import Output
 from sysenter.steps import Steps
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sysenter.build.native import NATIVE
-from sysenter.check.instructions import EAX, ECX, EDX, ESP, Access, Instruction, decode
-from sysenter.check.memory import PAGE, Area, Memory
-from sysenter.check.processor import FIXED, IF, RF, TF, VM, Cpu, Fault, Processor
-from sysenter.check.processor_amd import Amd
+from sysenter.check.code.instructions import EAX, ECX, EDX, ESP, Access, Instruction, decode
+from sysenter.check.cpu.memory import PAGE, Area, Memory
+from sysenter.check.cpu.processor import FIXED, IF, RF, TF, VM, Cpu, Fault, Processor
+from sysenter.check.cpu.processor_amd import Amd
 
 __all__ = ["ProcessorCase", "differs", "differs_from", "processor_cases"]
 

@@ -14,11 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sysenter.check.explore import Tally
 from sysenter.check.handlers import HANDLERS, Subject, handler_named
-from sysenter.check.mutants import mutants
 from sysenter.check.pool import Caught, callers, checked, mutants_checked
-from sysenter.check.survivors import harmless
+from sysenter.check.search.explore import Tally
+from sysenter.check.search.mutants import mutants
+from sysenter.check.search.survivors import harmless
 
 __all__ = ["MutantReport", "Report", "check", "check_mutants", "write_json"]
 

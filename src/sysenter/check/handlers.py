@@ -13,22 +13,17 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenter.check import (
-    callers_amd64,
-    callers_i386,
-    legacy,
-    legacy_syscall,
-    present_pti,
-    present_syscall,
-    static,
-)  # fmt: skip
+from sysenter.check.callers import amd64 as callers_amd64
+from sysenter.check.callers import i386 as callers_i386
 from sysenter.check.case import Case, Event
-from sysenter.check.explore import Failure, Tally, interrupt_everywhere, mispredict, run
-from sysenter.check.interleave import interleave
-from sysenter.check.machine import Kernel
-from sysenter.check.objectfile import EntryObject, parse_offsets
-from sysenter.check.present_amd64 import VARIANTS, PresentAmd64
-from sysenter.check.present_i386 import PresentI386
+from sysenter.check.code import static
+from sysenter.check.code.objectfile import EntryObject, parse_offsets
+from sysenter.check.kernels import legacy, legacy_syscall, present_pti, present_syscall
+from sysenter.check.kernels.base import Kernel
+from sysenter.check.kernels.present_amd64 import VARIANTS, PresentAmd64
+from sysenter.check.kernels.present_i386 import PresentI386
+from sysenter.check.search.explore import Failure, Tally, interrupt_everywhere, mispredict, run
+from sysenter.check.search.interleave import interleave
 from sysenter.errors import SysenterError
 
 __all__ = ["HANDLERS", "Bench", "Handler", "Job", "Subject", "handler_named", "jobs", "lean_jobs"]

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sysenter.check.explore import Failure, Tally, shrink
 from sysenter.check.handlers import Bench, Job, Subject, jobs, lean_jobs
-from sysenter.check.mutants import Mutant, mutants
+from sysenter.check.search.explore import Failure, Tally, shrink
+from sysenter.check.search.mutants import Mutant, mutants
+from sysenter.check.search.survivors import harmless
 from sysenter.check.story import tell
-from sysenter.check.survivors import harmless
 
 __all__ = ["Caught", "callers", "checked", "mutants_checked"]
 

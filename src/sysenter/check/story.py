@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sysenter.check.case import Call, Case
-from sysenter.check.explore import Failure
-from sysenter.check.machine import Kernel, Tick
+from sysenter.check.kernels.base import Kernel, Tick
 from sysenter.check.properties import PROPERTIES
+from sysenter.check.search.explore import Failure
 
 __all__ = ["tell"]
 

@@ -3,7 +3,7 @@
  * privileged: what does the machine do with what only ring 0 can try?
  *
  * The checker's model of SYSENTER, SYSEXIT, IRET, POPF, segment loads at CPL 0
- * and STI's shadow (sysenter/check/processor.py), and of AMD's SYSCALL and SYSRET
+ * and STI's shadow (sysenter/check/cpu/processor.py), and of AMD's SYSCALL and SYSRET
  * (processor_amd.py), was written from the manuals.
  * Each case here is a state and a few instructions. A line of JSON on the second
  * serial port says both, and the state that came of them; the test

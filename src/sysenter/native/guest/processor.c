@@ -2,7 +2,7 @@
 /*
  * processor: is the machine as the checker's model has it?
  *
- * The model (sysenter/check/processor.py) was written from the manual. If it
+ * The model (sysenter/check/cpu/processor.py) was written from the manual. If it
  * and a machine disagree on flags, segment loads, IRET or a privilege, what the
  * checker assures holds for a processor that does not exist. Runs each line of
  * processor_cases.h and says [OK] or [FAIL]; exit status 1 if any failed.

@@ -8,8 +8,8 @@ import pytest
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import guest_for
-from sysenter.lab.selftests import selftests
 from sysenter.steps import Steps
+from sysenter.verify.selftests import selftests
 
 
 @pytest.mark.timeout(600)

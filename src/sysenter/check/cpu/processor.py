@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import unicorn
 from unicorn import x86_const as x86
 
-from sysenter.check.instructions import EAX, ECX, EDX, ESP, Access, Instruction
-from sysenter.check.memory import PAGE, Memory
+from sysenter.check.code.instructions import EAX, ECX, EDX, ESP, Access, Instruction
+from sysenter.check.cpu.memory import PAGE, Memory
 
 _unicorn: Any = unicorn  # its functions have no types
 

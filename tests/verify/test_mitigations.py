@@ -11,8 +11,8 @@ import pytest
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output, guest_for
-from sysenter.lab.mitigations import Instruction, mitigations, read_trace, seen
 from sysenter.steps import Steps
+from sysenter.verify.mitigations import Instruction, mitigations, read_trace, seen
 
 LOG = """----------------
 IN: entry_SYSCALL_64

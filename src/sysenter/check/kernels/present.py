@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.instructions import ESP, Access, Instruction
-from sysenter.check.machine import Kernel, Task
-from sysenter.check.processor import FIXED, IF, Cpu
+from sysenter.check.code.instructions import ESP, Access, Instruction
+from sysenter.check.cpu.processor import FIXED, IF, Cpu
+from sysenter.check.kernels.base import Kernel, Task
 from sysenter.check.properties import Broken
 
 __all__ = ["ARITHMETIC", "NR", "Present", "Slots", "again", "arity", "bits", "random_cases"]

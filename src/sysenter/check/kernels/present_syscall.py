@@ -14,15 +14,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sysenter.check import callers_i386
+from sysenter.check.callers import i386 as callers_i386
 from sysenter.check.case import Call, Case
-from sysenter.check.instructions import EBP, ECX, ESP
-from sysenter.check.machine import Task
-from sysenter.check.objectfile import EntryObject
-from sysenter.check.present import NR, arity
-from sysenter.check.present_i386 import ENTRY_END, KERNEL_CS, MARK, USER_CS, PresentI386
-from sysenter.check.processor import Cpu
-from sysenter.check.processor_amd import Amd
+from sysenter.check.code.instructions import EBP, ECX, ESP
+from sysenter.check.code.objectfile import EntryObject
+from sysenter.check.cpu.processor import Cpu
+from sysenter.check.cpu.processor_amd import Amd
+from sysenter.check.kernels.base import Task
+from sysenter.check.kernels.present import NR, arity
+from sysenter.check.kernels.present_i386 import ENTRY_END, KERNEL_CS, MARK, USER_CS, PresentI386
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 

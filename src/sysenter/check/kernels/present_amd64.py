@@ -10,14 +10,14 @@ use the stack in use, from user mode the top of the task's.
 from __future__ import annotations
 
 from sysenter.check.case import Call64, Case, Event
-from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, NAMES, Access, Instruction
-from sysenter.check.machine import Task
-from sysenter.check.memory import PAGE, Area, Memory
-from sysenter.check.objectfile import EntryObject
-from sysenter.check.present import ARITHMETIC, NR, Present, Slots, arity
-from sysenter.check.processor import CF, DF, FIXED, IF, ZF, Cpu, Fault
-from sysenter.check.processor64 import R11, Processor64, canonical
-from sysenter.check.program import Program, lay_out
+from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, NAMES, Access, Instruction
+from sysenter.check.code.objectfile import EntryObject
+from sysenter.check.code.program import Program, lay_out
+from sysenter.check.cpu.memory import PAGE, Area, Memory
+from sysenter.check.cpu.processor import CF, DF, FIXED, IF, ZF, Cpu, Fault
+from sysenter.check.cpu.processor64 import R11, Processor64, canonical
+from sysenter.check.kernels.base import Task
+from sysenter.check.kernels.present import ARITHMETIC, NR, Present, Slots, arity
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 
@@ -100,7 +100,7 @@ class PresentAmd64(Present):
         strange = {_ALIAS.get(p, p) for p in patched} - {_PCID, _PTI, _IBRS, _BHB, _VMSCAPE, _BUFFERS}
         if strange:
             raise SysenterError(f"alternatives on features {sorted(strange)}: the checker knows none of them",
-                                hint="add them to VARIANTS in sysenter/check/present_amd64.py")  # fmt: skip
+                                hint="add them to VARIANTS in sysenter/check/kernels/present_amd64.py")  # fmt: skip
         chosen = frozenset(p for p in patched if _ALIAS.get(p, p) in features)
         here = {_ALIAS.get(p, p) for p in chosen}
         self.pti, self.verw = _PTI in here, _BUFFERS in here

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sysenter.check.instructions import ECX, Instruction
-from sysenter.check.memory import Memory
-from sysenter.check.processor import IF, RF, VM, Cpu, Fault, Processor, Watch
+from sysenter.check.code.instructions import ECX, Instruction
+from sysenter.check.cpu.memory import Memory
+from sysenter.check.cpu.processor import IF, RF, VM, Cpu, Fault, Processor, Watch
 
 __all__ = ["Amd"]
 

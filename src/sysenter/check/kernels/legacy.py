@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sysenter.check.case import Call, CallLegacy, Case, Event
-from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
-from sysenter.check.machine import POISON, ROOM, Kernel, Task
-from sysenter.check.memory import PAGE, Area, Memory
-from sysenter.check.objectfile import EntryObject
-from sysenter.check.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Fault, Processor
-from sysenter.check.program import lay_out
+from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
+from sysenter.check.code.objectfile import EntryObject
+from sysenter.check.code.program import lay_out
+from sysenter.check.cpu.memory import PAGE, Area, Memory
+from sysenter.check.cpu.processor import CF, FIXED, IF, NT, TF, VM, ZF, Cpu, Fault, Processor
+from sysenter.check.kernels.base import POISON, ROOM, Kernel, Task
 from sysenter.check.properties import Broken
 
 __all__ = ["ABSENT", "STACK", "Legacy", "events", "interrupted", "lone_calls", "paired", "scattered"]

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sysenter.check.case import Call64, Case, Event
-from sysenter.check.present import NR, again, random_cases
-from sysenter.check.present import bits as _bits
-from sysenter.check.present_amd64 import MARK, USER_DS, VARIANTS
+from sysenter.check.kernels.present import NR, again, random_cases
+from sysenter.check.kernels.present import bits as _bits
+from sysenter.check.kernels.present_amd64 import MARK, USER_DS, VARIANTS
 
 __all__ = ["events", "lone_calls", "paired", "scattered", "with_interruptions"]
 

@@ -12,9 +12,9 @@ from typing import Any
 from unicorn import UC_MODE_64
 from unicorn import x86_const as x86
 
-from sysenter.check.instructions import EAX, ECX, EDX, Instruction
-from sysenter.check.memory import Memory
-from sysenter.check.processor import FIXED, Cpu, Fault, Processor, Watch
+from sysenter.check.code.instructions import EAX, ECX, EDX, Instruction
+from sysenter.check.cpu.memory import Memory
+from sysenter.check.cpu.processor import FIXED, Cpu, Fault, Processor, Watch
 
 __all__ = ["MSR_SPEC_CTRL", "R11", "Processor64", "canonical"]
 

@@ -13,12 +13,12 @@ import struct
 from dataclasses import replace
 
 from sysenter.check.case import Case
-from sysenter.check.instructions import ESP, Access, Instruction
-from sysenter.check.machine import Task
-from sysenter.check.memory import Area
-from sysenter.check.objectfile import EntryObject
-from sysenter.check.present_i386 import ENTRY_END, PresentI386
-from sysenter.check.processor import Cpu
+from sysenter.check.code.instructions import ESP, Access, Instruction
+from sysenter.check.code.objectfile import EntryObject
+from sysenter.check.cpu.memory import Area
+from sysenter.check.cpu.processor import Cpu
+from sysenter.check.kernels.base import Task
+from sysenter.check.kernels.present_i386 import ENTRY_END, PresentI386
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 

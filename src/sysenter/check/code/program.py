@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sysenter.check.instructions import Instruction, decode
-from sysenter.check.memory import Memory
-from sysenter.check.objectfile import Alternative, EntryObject, Section
+from sysenter.check.code.instructions import Instruction, decode
+from sysenter.check.code.objectfile import Alternative, EntryObject, Section
+from sysenter.check.cpu.memory import Memory
 from sysenter.errors import SysenterError
 
 __all__ = ["Program", "lay_out"]

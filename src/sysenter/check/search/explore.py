@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.machine import Kernel, Saved, Tick
-from sysenter.check.processor import IF, Fault
+from sysenter.check.cpu.processor import IF, Fault
+from sysenter.check.kernels.base import Kernel, Saved, Tick
 from sysenter.check.properties import Broken
 
 __all__ = ["Failure", "Tally", "interrupt_everywhere", "mispredict", "run", "shrink"]

@@ -16,9 +16,9 @@ from typing import Any
 
 from capstone import x86
 
-from sysenter.check.instructions import decode, details
-from sysenter.check.legacy_syscall import HOLE_COUNT, HOLE_STACK
-from sysenter.check.objectfile import EntryObject, Hole, Section
+from sysenter.check.code.instructions import decode, details
+from sysenter.check.code.objectfile import EntryObject, Hole, Section
+from sysenter.check.kernels.legacy_syscall import HOLE_COUNT, HOLE_STACK
 
 __all__ = ["Mutant", "mutants"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sysenter.check.instructions import ESP, Instruction
-from sysenter.check.program import Program
+from sysenter.check.code.instructions import ESP, Instruction
+from sysenter.check.code.program import Program
 
 __all__ = ["indirect_branches", "sweep"]
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sysenter.check import legacy
 from sysenter.check.case import Call, Case
-from sysenter.check.instructions import ECX, EDX, ESP
-from sysenter.check.legacy import KERNEL_CS, TASK_SIZE, USER_CS, USER_DS, Legacy
-from sysenter.check.machine import Task
-from sysenter.check.memory import PAGE
-from sysenter.check.objectfile import EntryObject
-from sysenter.check.processor import TF, Cpu
-from sysenter.check.processor_amd import Amd
+from sysenter.check.code.instructions import ECX, EDX, ESP
+from sysenter.check.code.objectfile import EntryObject
+from sysenter.check.cpu.memory import PAGE
+from sysenter.check.cpu.processor import TF, Cpu
+from sysenter.check.cpu.processor_amd import Amd
+from sysenter.check.kernels import legacy
+from sysenter.check.kernels.base import Task
+from sysenter.check.kernels.legacy import KERNEL_CS, TASK_SIZE, USER_CS, USER_DS, Legacy
 
 __all__ = ["HOLE_COUNT", "HOLE_STACK", "LegacySyscall", "lone_calls"]
 

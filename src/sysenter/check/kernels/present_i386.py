@@ -9,13 +9,13 @@ stacks: arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK and asm_exc_nmi.
 from __future__ import annotations
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access
-from sysenter.check.machine import POISON, Task
-from sysenter.check.memory import PAGE, Area, Memory
-from sysenter.check.objectfile import EntryObject
-from sysenter.check.present import ARITHMETIC, NR, Present, Slots, arity
-from sysenter.check.processor import CF, FIXED, ID, IF, ZF, Cpu, Processor
-from sysenter.check.program import Program, lay_out
+from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access
+from sysenter.check.code.objectfile import EntryObject
+from sysenter.check.code.program import Program, lay_out
+from sysenter.check.cpu.memory import PAGE, Area, Memory
+from sysenter.check.cpu.processor import CF, FIXED, ID, IF, ZF, Cpu, Processor
+from sysenter.check.kernels.base import POISON, Task
+from sysenter.check.kernels.present import ARITHMETIC, NR, Present, Slots, arity
 from sysenter.check.properties import Broken
 
 __all__ = ["ENTRY_END", "KERNEL_CS", "KERNEL_DS", "MARK", "USER_CS", "USER_DS", "PresentI386"]

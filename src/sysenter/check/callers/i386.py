@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.present import NR, again, random_cases
-from sysenter.check.present import bits as _bits
-from sysenter.check.present_i386 import MARK, USER_ABSENT, USER_FRAGILE, USER_STACK, USER_TOP
+from sysenter.check.kernels.present import NR, again, random_cases
+from sysenter.check.kernels.present import bits as _bits
+from sysenter.check.kernels.present_i386 import MARK, USER_ABSENT, USER_FRAGILE, USER_STACK, USER_TOP
 
 __all__ = ["events", "lone_calls", "paired", "scattered", "with_interruptions"]
 

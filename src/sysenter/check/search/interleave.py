@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sysenter.check.case import Case
-from sysenter.check.explore import Failure, Tally, run
-from sysenter.check.instructions import Access, Instruction
-from sysenter.check.machine import STEP_LIMIT, Kernel, Saved
-from sysenter.check.processor import Cpu, Watch
+from sysenter.check.code.instructions import Access, Instruction
+from sysenter.check.cpu.processor import Cpu, Watch
+from sysenter.check.kernels.base import STEP_LIMIT, Kernel, Saved
 from sysenter.check.properties import Broken
+from sysenter.check.search.explore import Failure, Tally, run
 
 __all__ = ["in_all_orders", "interleave"]
 

@@ -12,10 +12,10 @@ import abc
 from dataclasses import dataclass, field
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.instructions import ESP, Access, Instruction
-from sysenter.check.memory import Area, Memory
-from sysenter.check.processor import AC, DF, IF, Cpu, Fault, Processor
-from sysenter.check.program import Program
+from sysenter.check.code.instructions import ESP, Access, Instruction
+from sysenter.check.code.program import Program
+from sysenter.check.cpu.memory import Area, Memory
+from sysenter.check.cpu.processor import AC, DF, IF, Cpu, Fault, Processor
 from sysenter.check.properties import Broken
 
 __all__ = ["STEP_LIMIT", "Kernel", "Saved", "Task", "Tick"]
