@@ -13,7 +13,8 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.steps import Steps
 from sysenter.target.image import read_bzimage
-from sysenter.target.symbols import Memory, kallsyms
+from sysenter.target.kallsyms import kallsyms
+from sysenter.target.memory import Memory
 from sysenter.target.target import Target
 
 

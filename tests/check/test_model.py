@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from processor_cases import ProcessorCase, differs, processor_cases
 from sysenter.build.module import Module
 from sysenter.build.native import NATIVE
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.cases import ProcessorCase, differs, processor_cases
 from sysenter.check.code.objectfile import EntryObject, parse_offsets
 from sysenter.check.handlers import HANDLERS, Job
 from sysenter.check.kernels.present_i386 import MARK, PresentI386

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from processor_cases import differs_from
 from sysenter.build.native import NATIVE, compiler
-from sysenter.check.cases import differs_from
 from sysenter.lab.qemu import Machine, run_machine
 from sysenter.steps import Steps
 

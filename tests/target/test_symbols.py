@@ -18,8 +18,11 @@ from hypothesis import strategies as st
 
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Output
+from sysenter.target.exports import exported
 from sysenter.target.image import read_bzimage
-from sysenter.target.symbols import Memory, exported, kallsyms, parse_system_map
+from sysenter.target.kallsyms import kallsyms
+from sysenter.target.memory import Memory
+from sysenter.target.system_map import parse_system_map
 from sysenter.target.target import Target, guard_of
 
 

@@ -14,7 +14,7 @@ from sysenter.build.native import NATIVE, compiler
 from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
 from sysenter.steps import Steps, run_command
 from sysenter.target.image import BzImage, read_bzimage
-from sysenter.target.symbols import has_pvh_entry
+from sysenter.target.memory import has_pvh_entry
 from sysenter.target.target import Target
 
 __all__ = ["boot_image"]

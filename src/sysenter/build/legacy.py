@@ -14,7 +14,7 @@ from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.steps import Steps, run_command
-from sysenter.target.symbols import parse_system_map
+from sysenter.target.system_map import parse_system_map
 from sysenter.target.target import Target
 
 __all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_init", "legacy_preload"]

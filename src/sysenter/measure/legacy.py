@@ -12,7 +12,7 @@ from sysenter.errors import SysenterError
 from sysenter.lab.legacy import LegacyGuest, LegacyOutput
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, SwitchCost
 from sysenter.steps import Steps
-from sysenter.target.symbols import parse_system_map
+from sysenter.target.system_map import parse_system_map
 
 __all__ = ["WAYS", "load_command", "measure_legacy", "still_there", "without_jumps"]
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenter.errors import SysenterError
+from sysenter.target.exports import exported
 from sysenter.target.image import read_bzimage
-from sysenter.target.symbols import Memory, build_id, exported, kallsyms, parse_system_map
+from sysenter.target.kallsyms import kallsyms
+from sysenter.target.memory import Memory, build_id
+from sysenter.target.system_map import parse_system_map
 
 __all__ = ["Guard", "Target", "guard_of"]
 

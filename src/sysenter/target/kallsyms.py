@@ -1,106 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where a kernel keeps its symbols, and how to read them without booting it.
-
-Three sources, each the kernel's own:
-- kallsyms, compressed inside every present kernel (kernel/kallsyms.c,
-  scripts/kallsyms.c);
-- the export table of 2.2 and 2.4, pairs of (address, pointer to name);
-- System.map, which must be held against one of the two: it is a separate file
-  and may belong to another kernel.
-"""
+"""The symbols in a present kernel's image, without booting it: kallsyms, compressed
+(kernel/kallsyms.c, scripts/kallsyms.c)."""
 
 from __future__ import annotations
 
-import io
-import re
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import NoteSegment
 
 from sysenter.errors import SysenterError
-from sysenter.target.image import BzImage
+from sysenter.target.memory import Memory
 
-__all__ = ["Memory", "build_id", "exported", "has_pvh_entry", "kallsyms", "parse_system_map"]
+__all__ = ["kallsyms"]
 
 # In kallsyms_token_table the digits stand for themselves: nothing in a kernel
 # but this table has these twenty bytes in a row.
 _DIGITS = b"".join(bytes([c, 0]) for c in b"0123456789")
 _TYPES = frozenset(bytes([c]) for c in b"tTdDbBrRwWaAvVuni?")
-_MAP_LINE = re.compile(r"^([0-9a-fA-F]{8,16}) ([A-Za-z?]) (\S+)")
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The kernel's initialised memory: (virtual address, bytes) pieces."""
-
-    pieces: tuple[tuple[int, bytes], ...]
-    bits: int
-
-    @classmethod
-    def of(cls, image: BzImage) -> Memory:
-        """Lay out `image`'s kernel as it will stand in memory, before KASLR."""
-        if not image.is_elf:
-            return cls(((image.load_address, image.kernel),), 32)
-        try:
-            elf = ELFFile(io.BytesIO(image.kernel))
-            pieces = tuple(
-                (int(s["p_vaddr"]), s.data()) for s in elf.iter_segments() if s["p_type"] == "PT_LOAD" and s["p_filesz"]
-            )
-            return cls(pieces, int(elf.elfclass))
-        except ELFError as error:
-            raise SysenterError(f"the kernel inside the image is no readable ELF file: {error}") from error
-
-    def find(self, needle: bytes) -> Iterator[int]:
-        """Addresses at which `needle` stands."""
-        for base, data in self.pieces:
-            at = data.find(needle)
-            while at >= 0:
-                yield base + at
-                at = data.find(needle, at + 1)
-
-
-def parse_system_map(text: str, name: str) -> dict[str, int]:
-    """Symbols of a System.map; of a name that occurs twice, the first.
-
-    Raises SysenterError if a line is not `address type name`.
-    """
-    symbols: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        match = _MAP_LINE.match(line)
-        if not match:
-            raise SysenterError(
-                f"{name}:{number}: not a System.map line: {line[:40]!r}, expected 'address type name'",
-                hint="give the System.map that this kernel's build wrote",
-            )
-        symbols.setdefault(match[3], int(match[1], 16))
-    if not symbols:
-        raise SysenterError(f"{name}: no symbols in it", hint="give the System.map that this kernel's build wrote")
-    return symbols
-
-
-def exported(memory: Memory, name: str) -> int | None:
-    """Address that a 2.2 or 2.4 kernel's export table gives for `name`.
-
-    The table (struct module_symbol: value, pointer to name) has no header, so
-    go from the string to the pointer to it to the value before that pointer.
-    With CONFIG_MODVERSIONS the string ends in _R and a checksum.
-    Returns None if the kernel does not export the name.
-    """
-    plain = b"\0" + name.encode()
-    for string_at in [*memory.find(plain + b"\0"), *memory.find(plain + b"_R")]:
-        for pointer_at in memory.find(struct.pack("<I", string_at + 1)):
-            for base, data in memory.pieces:
-                if base + 4 <= pointer_at < base + len(data) and pointer_at % 4 == 0:
-                    (value,) = struct.unpack_from("<I", data, pointer_at - 4 - base)
-                    if 0xC0000000 <= value < 0xFF000000:
-                        return int(value)
-    return None
 
 
 def _tokens(data: bytes, digits_at: int) -> tuple[int, list[bytes], int] | None:
@@ -254,24 +169,3 @@ def _resolve(names: list[str], offsets: tuple[int, ...], relative_base: int, wor
             address = offset
         symbols.setdefault(name, address)
     return symbols
-
-
-def build_id(image: BzImage) -> str:
-    """The kernel's GNU build id in hex, or "" if the link gave it none."""
-    return next((str(note["n_desc"]) for note in _notes(image, "GNU", "NT_GNU_BUILD_ID")), "")
-
-
-def has_pvh_entry(image: BzImage) -> bool:
-    """Whether QEMU can start its ELF file (XEN_ELFNOTE_PHYS32_ENTRY, include/xen/interface/elfnote.h)."""
-    return any(_notes(image, "Xen", 18))
-
-
-def _notes(image: BzImage, owner: str, kind: str | int) -> Iterator[Any]:
-    """An owner's ELF notes of one type; of another owner's the same number is something else."""
-    if not image.is_elf:
-        return
-    for segment in ELFFile(io.BytesIO(image.kernel)).iter_segments():
-        if isinstance(segment, NoteSegment):
-            for note in segment.iter_notes():
-                if (note["n_name"], note["n_type"]) == (owner, kind):
-                    yield note
