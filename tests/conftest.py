@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from guests import guest_for
 from sysenter.build.module import Module, build_module, kbuild
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.description import read_description
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest, Output, guest_for, is_clean
+from sysenter.lab.guest import Guest, Output, is_clean
 from sysenter.lab.qemu import patience
 from sysenter.steps import Steps
 from sysenter.target.target import Target

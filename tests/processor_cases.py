@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The model of the processor, held against cases that a real machine runs too.
 
-native/guest/processor_cases.h is the one table; native/guest/processor.c runs it
+tests/native/guest/processor_cases.h is the one table; tests/native/guest/processor.c runs it
 in user mode of a real kernel. What only ring 0 can do (SYSENTER's and SYSEXIT's
-own effects, STI's shadow) native/guest/privileged.c tries on a machine without a
+own effects, STI's shadow) tests/native/guest/privileged.c tries on a machine without a
 kernel, and prints what was before and after: the model has to come to the same.
 """
 
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sysenter.build.native import NATIVE
+from guests import SOURCES
 from sysenter.check.code.instructions import EAX, ECX, EDX, ESP, Access, Instruction, decode
 from sysenter.check.cpu.memory import PAGE, Area, Memory
 from sysenter.check.cpu.processor import FIXED, IF, RF, TF, VM, Cpu, Fault, Processor
@@ -21,7 +21,7 @@ from sysenter.check.cpu.processor_amd import Amd
 
 __all__ = ["ProcessorCase", "differs", "differs_from", "processor_cases"]
 
-_TABLE = NATIVE / "guest" / "processor_cases.h"
+_TABLE = SOURCES / "processor_cases.h"
 _CASE = re.compile(r'^CASE\("([^"]+)",\s*"([0-9a-f ]+)",\s*([^)]*)\)', re.M)
 _CODE, _STACK = 0x10000000, 0x10002000
 _USER_CS, _USER_DS = 0x73, 0x7B
@@ -115,7 +115,7 @@ def differs(case: ProcessorCase) -> str:
     return ""
 
 
-# native/guest/privileged.h, and what follows from it
+# tests/native/guest/privileged.h, and what follows from it
 _STATE = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs")
 _BARE, _BARE_PAGES = 0x100000, 16  # where the program lies
 _SELECTORS, _TR = (0x10, 0x18, 0x23, 0x2B, 0x3B), 0x30

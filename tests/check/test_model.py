@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from guests import SOURCES
 from processor_cases import ProcessorCase, differs, processor_cases
 from sysenter.build.module import Module
-from sysenter.build.native import NATIVE
 from sysenter.check.case import Call, Case, Event
 from sysenter.check.code.objectfile import EntryObject, parse_offsets
 from sysenter.check.handlers import HANDLERS, Job
@@ -38,7 +38,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("processor") / "processor"
     subprocess.run(
         ["gcc", "-m32", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie", "-o", path,
-         NATIVE / "guest" / "processor.c"],
+         SOURCES / "processor.c"],
         check=True, timeout=60,
     )  # fmt: skip
     return path

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from guests import SOURCES
 from processor_cases import differs_from
-from sysenter.build.native import NATIVE, compiler
+from sysenter.build.native import compiler
 from sysenter.lab.qemu import Machine, run_machine
 from sysenter.steps import Steps
 
-_SOURCES = [NATIVE / "guest" / "privileged.S", NATIVE / "guest" / "privileged.c"]
+_SOURCES = [SOURCES / "privileged.S", SOURCES / "privileged.c"]
 _FREESTANDING = (
     "-m32", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror", "-ffreestanding", "-fno-pic",
     "-no-pie", "-nostdlib", "-static", "-mgeneral-regs-only", "-fno-stack-protector", "-fcf-protection=none",

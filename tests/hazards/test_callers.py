@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from guests import guest_for
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for, is_clean
+from sysenter.lab.guest import is_clean
 from sysenter.steps import Steps
 
 # The machines that each case is run on: kernel, CPUs, more of the command line. With

@@ -17,11 +17,12 @@ import pytest
 
 from gdbstub import options as gdb_options
 from gdbstub import steps_of_a_call, stop_at_each
+from guests import guest_for
 from monitor import Command, monitor
 from shell import LOAD
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for, is_clean
+from sysenter.lab.guest import is_clean
 from sysenter.steps import Steps
 
 # Bank 1: valid, uncorrected, enabled, signalled, a memory scrubber's, which asks for nothing; in MCG_STATUS:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from guests import guest_for
 from shell import LOAD
 from sysenter.build.module import build_module
 from sysenter.cache import cache_folder
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for, is_clean, linked
+from sysenter.lab.guest import is_clean, linked
 from sysenter.steps import Steps
 
 # A kernel of Debian's has no disk built in: these, in the order that they need each other. In one with

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from conftest import AMD64
+from guests import guest_for
 from monitor import again_and_again, monitor
 from shell import FREE_MEMORY, HOTPLUG, LOAD
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Output, guest_for, is_clean
+from sysenter.lab.guest import Output, is_clean
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 

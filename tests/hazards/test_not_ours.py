@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from conftest import AMD64, ROOT
+from guests import guest_for
 from shell import HOTPLUG
 from sysenter.build.native import compiler
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target

@@ -8,11 +8,13 @@ from functools import cache
 
 import pytest
 
+from guests import PROGRAMS, guest_for
 from sysenter.build.module import Module, build_module
+from sysenter.build.native import PROGRAMS as NATIVE_PROGRAMS
 from sysenter.build.native import compile_programs
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest, Output, guest_for, is_clean
+from sysenter.lab.guest import Guest, Output, is_clean
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 
@@ -180,7 +182,7 @@ def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, app
 @pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
 def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab, append: str) -> None:
     """Answers, flags and traps as before, no more than the few instructions that ask whose it is, and no stub."""
-    programs = compile_programs(lab.steps, "i386")
+    programs = compile_programs(lab.steps, "i386", (*NATIVE_PROGRAMS, *PROGRAMS))
     task = """/vsyscall32
 /calls32 | sed 's/^/{"before": /; s/$/}/'
 insmod /sysenter.ko || exit 99

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from guests import guest_for
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for, is_clean
+from sysenter.lab.guest import is_clean
 from sysenter.steps import Steps
 
 

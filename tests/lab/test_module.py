@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from guests import guest_for
 from sysenter.build.module import Module, build_module, with_changes
-from sysenter.lab.guest import Guest, Output, guest_for, is_clean
+from sysenter.lab.guest import Guest, Output, is_clean
 from sysenter.steps import Steps
 from sysenter.target.target import Guard, Target
 

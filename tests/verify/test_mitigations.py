@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from guests import guest_for
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Output, guest_for
+from sysenter.lab.guest import Output
 from sysenter.steps import Steps
 from sysenter.verify.mitigations import Instruction, mitigations, read_trace, seen
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from guests import guest_for
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for
 from sysenter.steps import Steps
 from sysenter.verify.selftests import selftests
 

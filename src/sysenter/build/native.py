@@ -4,36 +4,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.steps import Steps, run_command
 
-__all__ = ["NATIVE", "compile_programs", "compiler", "compiler_version", "sources_digest"]
+__all__ = ["NATIVE", "PROGRAMS", "Program", "compile_programs", "compiler", "compiler_version", "sources_digest"]
 
 NATIVE = Path(__file__).resolve().parent.parent / "native"
 
-# What runs in a guest of the present kernels: name -> (source, extra options).
-_PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "calls": ("guest/calls.c", ("-static", "-no-pie")),
-    "msr": ("guest/msr.c", ("-static",)),
-    "callers": ("guest/callers.c", ()),  # dynamic: it is for LD_PRELOAD
-    "kexec": ("guest/kexec_{arch}.c", ("-static",)),
-    "sleeper": ("guest/sleeper.c", ("-static",)),
-    "vsyscall": ("guest/vsyscall_{arch}.c", ("-static",)),
-    "libsysenter.so": ("user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
-    "hazards_arch": ("guest/hazards_arch_{arch}.c", ("-static",)),
-    "hazards_calls": ("guest/hazards_calls.c", ("-static",)),
-    "hazards_watch": ("guest/hazards_watch.c", ("-static",)),
-    "hazards_signals": ("guest/hazards_signals.c", ("-static",)),
-    "hazards_patched": ("guest/hazards_patched.c", ("-static",)),
-    "hazards_system": ("guest/hazards_system.c", ("-static",)),
-    "hazards_unload": ("guest/hazards_unload.c", ("-static",)),
-    "hazards_storm": ("guest/hazards_storm.c", ("-static",)),
-    "ldt": ("guest/ldt_{arch}.c", ("-static", "-no-pie")),
-    "window": ("guest/window_{arch}.c", ("-static", "-no-pie")),
-}
+
+@dataclass(frozen=True)
+class Program:
+    """A program for a guest of the present kernels.
+
+    name: its file in the guest's /lib/sysenter. source: its C file; "{arch}" in it
+    stands for the architecture, and where there is no such file the architecture has
+    no such program. options: more of the compiler's.
+    """
+
+    name: str
+    source: Path
+    options: tuple[str, ...] = ()
+
+
+# What the product runs in a guest; tests bring more.
+PROGRAMS = (
+    Program("calls", NATIVE / "guest/calls.c", ("-static", "-no-pie")),
+    Program("msr", NATIVE / "guest/msr.c", ("-static",)),
+    Program("libsysenter.so", NATIVE / "user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
+)
 
 
 def sources_digest(*folders: str) -> str:
@@ -63,25 +65,30 @@ def compiler_version(cc: str) -> str:
 
 
 def _options(arch: str) -> Sequence[str]:
-    includes = ("-I", str(NATIVE / "present"))
+    includes = ("-I", str(NATIVE / "present"), "-I", str(NATIVE / "user"))
     return ("-m64" if arch == "amd64" else "-m32", "-O2", "-Wall", "-Wextra", "-Werror", *includes)
 
 
-def compile_programs(steps: Steps, arch: str) -> Path:
-    """Compile the guest's programs and the preload library; returns their folder."""
+def compile_programs(steps: Steps, arch: str, programs: Sequence[Program] = PROGRAMS) -> Path:
+    """Compile programs for a guest, and the preload library among them; returns their folder.
+
+    Raises SysenterError with the compiler's last lines if one does not compile.
+    """
     cc = compiler()
-    key = digest([arch, compiler_version(cc), sources_digest("guest", "user", "present"), str(_PROGRAMS)])
+    sources = {path for program in programs for path in program.source.parent.iterdir() if path.is_file()}
+    parts = [part for path in sorted(sources) for part in (path.name, path.read_bytes())]
+    key = digest([arch, compiler_version(cc), sources_digest("user", "present"), *parts, str(programs)])
     folder = cache_folder() / "programs" / f"{arch}-{key}"
     with lock("programs"):
         if not folder.exists():
-            with steps.step(f"compile the guest's programs and the preload library ({arch})"), fill(folder) as new:
-                for name, (template, options) in _PROGRAMS.items():
-                    source = template.format(arch=arch)
-                    if not (NATIVE / source).exists():
+            with steps.step(f"compile the guest's programs ({arch})"), fill(folder) as new:
+                for program in programs:
+                    source = program.source.with_name(program.source.name.format(arch=arch))
+                    if not source.exists():
                         continue  # of the other architecture
-                    argv = [cc, *_options(arch), *options, "-o", str(new / name), str(NATIVE / source)]
+                    argv = [cc, *_options(arch), *program.options, "-o", str(new / program.name), str(source)]
                     run_command(
-                        steps, argv, what=f"compile {source}", timeout=120,
+                        steps, argv, what=f"compile {source.name}", timeout=120,
                         hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
                     )  # fmt: skip
     return folder

@@ -14,7 +14,7 @@ from typing import Any
 
 from sysenter.build.boot import boot_image
 from sysenter.build.cpio import archive, tree
-from sysenter.build.native import NATIVE, compile_programs, sources_digest
+from sysenter.build.native import NATIVE, PROGRAMS, Program, compile_programs, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.lab.qemu import Machine, Result, binary_for, qemu_argv, run_interactive, run_machine
@@ -143,11 +143,11 @@ def _output(result: Result) -> Output:
     return Output(tuple(records), tuple(text), result.console, status, result.seconds)
 
 
-def _base_image(steps: Steps, target: Target) -> Path:
+def _base_image(steps: Steps, target: Target, more: Sequence[Program]) -> Path:
     """The initramfs without a task: userland, our programs, the kernel's msr driver."""
     if target.userland is None:
         raise SysenterError(f"{target.name}: no userland for a guest of this kernel")
-    programs = compile_programs(steps, target.arch)
+    programs = compile_programs(steps, target.arch, (*PROGRAMS, *more))
     init = (NATIVE / "guest/init").read_bytes()
     key = digest([str(target.userland), str(programs), sources_digest("guest"), target.release, "4"])
     folder = cache_folder() / "guests" / f"{target.name}-{key}"
@@ -184,6 +184,9 @@ def _slim(userland: Path, root: Path) -> Path:
     return root
 
 
-def guest_for(steps: Steps, target: Target, accelerator: str) -> Guest:
-    """Make everything that booting `target` takes. accelerator: "tcg" or "kvm"."""
-    return Guest(target, _base_image(steps, target), accelerator, boot_image(steps, target))
+def guest_for(steps: Steps, target: Target, accelerator: str, more: Sequence[Program] = ()) -> Guest:
+    """Make everything that booting `target` takes.
+
+    accelerator: "tcg" or "kvm". more: programs beside the product's own.
+    """
+    return Guest(target, _base_image(steps, target, more), accelerator, boot_image(steps, target))

@@ -2,7 +2,7 @@
 /*
  * What the processor does in user mode, where the checker has a model of its
  * own. Read by two: guest/processor.c runs each line on the machine, and
- * sysenter/check/cases.py on the model; both must come to the same.
+ * tests/processor_cases.py on the model; both must come to the same.
  *
  * CASE(name, code, eax, ecx, edx, eflags,  vector, eax, ecx, edx, mask, eflags)
  *

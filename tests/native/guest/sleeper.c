@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #ifdef __x86_64__
-#include "../user/fast_call_amd64.h"
+#include "fast_call_amd64.h"
 #else
 #include "abi.h"
 #endif

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests with what tests run in them, beside the product's own programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sysenter.build.native import Program
+from sysenter.lab import guest as lab
+from sysenter.lab.guest import Guest
+from sysenter.steps import Steps
+from sysenter.target.target import Target
+
+__all__ = ["PROGRAMS", "SOURCES", "guest_for"]
+
+SOURCES = Path(__file__).resolve().parent / "native/guest"
+
+_STATIC = ("-static",)
+_FIXED = ("-static", "-no-pie")
+PROGRAMS = (
+    Program("callers", SOURCES / "callers.c"),  # dynamic: it is for LD_PRELOAD
+    Program("kexec", SOURCES / "kexec_{arch}.c", _STATIC),
+    Program("sleeper", SOURCES / "sleeper.c", _STATIC),
+    Program("vsyscall", SOURCES / "vsyscall_{arch}.c", _STATIC),
+    Program("hazards_arch", SOURCES / "hazards_arch_{arch}.c", _STATIC),
+    Program("hazards_calls", SOURCES / "hazards_calls.c", _STATIC),
+    Program("hazards_watch", SOURCES / "hazards_watch.c", _STATIC),
+    Program("hazards_signals", SOURCES / "hazards_signals.c", _STATIC),
+    Program("hazards_patched", SOURCES / "hazards_patched.c", _STATIC),
+    Program("hazards_system", SOURCES / "hazards_system.c", _STATIC),
+    Program("hazards_unload", SOURCES / "hazards_unload.c", _STATIC),
+    Program("hazards_storm", SOURCES / "hazards_storm.c", _STATIC),
+    Program("ldt", SOURCES / "ldt_{arch}.c", _FIXED),
+    Program("window", SOURCES / "window_{arch}.c", _FIXED),
+)
+
+
+def guest_for(steps: Steps, target: Target, accelerator: str = "tcg") -> Guest:
+    """The product's guest for `target`, with the tests' programs in it."""
+    return lab.guest_for(steps, target, accelerator, PROGRAMS)
