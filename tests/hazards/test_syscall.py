@@ -39,7 +39,7 @@ SMP = "Opteron_G1,-sep,+syscall"
 AT = """
 at() { echo $((0x$(awk -v name=$1 '$3 == name { print $1 }' /proc/kallsyms))); }
 places() {
-	echo "{\\"head\\": $(at sysenter_syscall_heads), \\"tail\\":" \\
+	echo "{\\"head\\": $(at sysenter_syscall_stubs), \\"tail\\":" \\
 		"$(($(at sysenter_leaves) + $(at sysenter_leave_syscall_sysret) - $(at sysenter_leave_syscall)))}"
 }
 """
@@ -91,10 +91,10 @@ class Stops:
         self._thread = threading.Thread(target=lambda: None)
 
     def __call__(self, record: dict[str, Any], send: Command) -> None:
-        if "head" not in record:
+        if "stub" not in record:
             return
-        # ESP is the caller's before the head's two first instructions (2 bytes, the first) and before SYSRET
-        self.wanted = [record["head"], record["head"] + 2, record["tail"]][: self._places]
+        # ESP is the caller's before the stub's two first instructions (2 bytes, the first) and before SYSRET
+        self.wanted = [record["stub"], record["stub"] + 2, record["leave"]][: self._places]
 
         def stop() -> None:
             self.stopped = stop_at_each(self._socket, self.wanted, lambda: send(self._command), 30)
@@ -151,9 +151,9 @@ def test_nmis_everywhere_lose_no_page_tables_and_no_segments(run: Run, nmis: byt
 flip() { while [ -e /tmp/go ]; do taskset 1 sh -c 'echo x | cat >/dev/null'; done; }
 load "taskset 1" & flip &
 for one in 1 2 3; do taskset 1 /lib/sysenter/ldt 15 & done
-insmod /nmis.ko head=$(at sysenter_syscall_odd_flags) tail=$(at sysenter_leaves) || exit 98
+insmod /nmis.ko stub=$(at sysenter_syscall_odd_flags) leave=$(at sysenter_leaves) || exit 98
 sleep 15; rm /tmp/go; wait
-for name in taken in_head stepped wrong_tables; do
+for name in taken in_stub stepped wrong_tables; do
 	echo "{\\"$name\\": $(cat /sys/module/nmis/parameters/$name)}"
 done
 rmmod nmis && rmmod sysenter && echo went
@@ -203,7 +203,7 @@ rmmod sysenter && echo went
     )  # fmt: skip
     assert output.of("changed") == [0] * 20
     stars, efers = output.of("star"), [int(efer, 16) & 1 for efer in output.of("efer")]
-    assert len(set(stars[:4])) == 4, "each processor has a head of its own"
+    assert len(set(stars[:4])) == 4, "each processor has a stub of its own"
     assert efers == [1, 1, 1, 1, 0, 0, 0, 0]
     assert "went" in output.text
 

@@ -175,7 +175,7 @@ def _legacy_syscall(name: str, says: str, gates: bool) -> Handler:
         _legacy("tss", says, "" if gates else "stack"), name=name,
         kernel=lambda entry, offsets, v: legacy_syscall.LegacySyscall(entry, offsets, v, gates),
         lone=legacy_syscall.lone_calls,
-        roots=("sysenter_syscall_heads", "sysenter_syscall_trapped"),
+        roots=("sysenter_syscall_stubs", "sysenter_syscall_trapped"),
     )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def _syscall(name: str, says: str, gates: bool) -> Handler:
         present_syscall.lone_calls, present_syscall.scattered, present_syscall.with_interruptions,
         present_syscall.paired, callers_i386.events,
         variants=("", "smap"), default_kernel="bookworm-686", must_fail="" if gates else "stack",
-        roots=("sysenter_syscall_heads",), loaded=present_syscall.with_sysret,
+        roots=("sysenter_syscall_stubs",), loaded=present_syscall.with_sysret,
     )  # fmt: skip
 
 
@@ -205,7 +205,7 @@ HANDLERS: dict[str, Handler] = {
             callers_i386.lone_calls, callers_i386.scattered, callers_i386.with_interruptions, callers_i386.paired,
             callers_i386.events,
             variants=("", "smap"), default_kernel="bookworm-686-pae", no_other_kernel=True,
-            roots=("sysenter_gate", "sysenter_gate_exit", "sysenter_leave_isolated"),
+            roots=("sysenter_trampoline", "sysenter_trampoline_exit", "sysenter_leave_isolated"),
             loaded=present_pti.with_isolated_exit,
         ),
         _syscall("present-i386-syscall", "the same by AMD's SYSCALL", True),

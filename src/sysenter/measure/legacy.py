@@ -107,7 +107,7 @@ def _calls(output: LegacyOutput, plan: list[str], line: str) -> list[dict[str, A
     return [r for r in _between(output, plan, line) if r.get("event") == "call"]
 
 
-def _toll(counted: LegacyOutput, plan: list[str]) -> int:
+def _overhead(counted: LegacyOutput, plan: list[str]) -> int:
     """Instructions more for an int 0x80 call while the module is loaded."""
     before, loaded = (
         {str(c["call"]): int(c["ticks"]) for c in _calls(counted, plan, line) if c["path"] == "int80"}
@@ -203,7 +203,7 @@ def measure_legacy(
             )
             for index, path in enumerate(PATHS)
         )),
-        fast_table=int(_proc_value(timed, "table")), toll=_toll(counted, counting),
+        fast_table=int(_proc_value(timed, "table")), overhead=_overhead(counted, counting),
         registers_restored=bool(peeks) and peeks[:half] == peeks[half:] and offs[0] == offs[1],
         stock_after_unload=bool(_calls(timed, timing, "count int80")),
         log=tuple(timed.bad_lines() + counted.bad_lines()),

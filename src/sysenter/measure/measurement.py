@@ -73,7 +73,7 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
 @dataclass(frozen=True)
 class Measurement:
     """All of a run. registers_restored: the SYSENTER registers held after unload
-    what they held before load. toll: guest instructions that a stock call costs
+    what they held before load. overhead: guest instructions that a stock call costs
     more while the module is loaded. log: suspicious lines of the kernel's log. way: how the
     module finds the kernel stack, where it has a choice (2.2, 2.4). switches: what
     context switches cost, where they were measured. preload: a dd linked at run time,
@@ -90,7 +90,7 @@ class Measurement:
     calls: tuple[CallCost, ...]
     dd: tuple[DdRuns, ...]
     fast_table: int
-    toll: int
+    overhead: int
     registers_restored: bool
     stock_after_unload: bool
     log: tuple[str, ...]

@@ -64,7 +64,7 @@ def _costs(counted: Output, timed: list[dict[str, Any]], accelerator: str) -> tu
     return tuple(costs)
 
 
-def _toll(counted: Output) -> int:
+def _overhead(counted: Output) -> int:
     """Instructions more for a stock call while the module is loaded."""
     before, after = _exact(counted.of("counted")), _exact(counted.of("loaded_counted"))
     return max(after[key] - before[key] for key in before if key[1] == "stock")
@@ -130,7 +130,7 @@ def _measurement(guest: Guest, counted: Output, timed: Output, count: int, block
         release=target.release, arch=target.arch, cpu=target.cpu, accelerator=guest.accelerator, cpus=target.cpus,
         sock_register=target.guard.sock_register, accepted=bool(timed.of("loaded")),
         calls=_costs(counted, timed.of("timed"), guest.accelerator), dd=dd,
-        toll=_toll(counted),
+        overhead=_overhead(counted),
         fast_table=timed.of("fast_table")[0],
         registers_restored=bool(timed.of("before")) and timed.of("before") == timed.of("after"),
         stock_after_unload=bool(timed.of("stock_after_unload")),

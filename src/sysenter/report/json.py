@@ -40,7 +40,7 @@ def to_json(m: Measurement) -> dict[str, Any]:
         "speedup": {
             "dd_fast_over_stock": round(m.fast_over_stock, 3), "dd_fast_over_int80": round(m.fast_over_int80, 3),
         },
-        "module": {"fast_table": m.fast_table, "toll_on_stock": m.toll, **({"way": m.way} if m.way else {})},
+        "module": {"fast_table": m.fast_table, "toll_on_stock": m.overhead, **({"way": m.way} if m.way else {})},
         **({"context_switches": [{"path": s.path, "loaded": s.loaded, "ns": round(s.ns)} for s in m.switches]}
            if m.switches else {}),
         **_preload(m),

@@ -79,7 +79,7 @@ def print_table(m: Measurement, console: Console) -> None:
              f"{m.fast_over_int80:.2f} times int80's"),
         *_preload_lines(m),
         *_switch_lines(m),
-        Text(f"while the module is loaded, a stock call takes {m.toll} instructions more"),
+        Text(f"while the module is loaded, a stock call takes {m.overhead} instructions more"),
         Text(f"after unload: SYSENTER registers as before: {yes[m.registers_restored]}; "
              f"stock calls work: {yes[m.stock_after_unload]}; kernel log clean: {yes[not m.log]}"),
     ]  # fmt: skip

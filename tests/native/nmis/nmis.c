@@ -3,10 +3,10 @@
  * Sends NMIs to CPU 0 from CPU 1, for tests only, and tells where they found it:
  *
  *	pause=		at most so many microseconds from one to the next
- *	head=, tail=	addresses that CPU 0 goes on at after an NMI in the window of
+ *	stub=, leave=	addresses that CPU 0 goes on at after an NMI in the window of
  *			the SYSCALL entry, at its beginning and at its end
  *
- * Counts are parameters: taken; in_head, in_tail; stepped (in the middle of a
+ * Counts are parameters: taken; in_stub, in_leave; stepped (in the middle of a
  * change of page tables, from where it goes on single-stepped); wrong_tables (a
  * program's were not in CR3: must be 0).
  */
@@ -19,12 +19,12 @@
 #include <asm/nmi.h>
 #include <asm/pgtable.h>
 
-static unsigned long head, tail, taken, in_head, in_tail, stepped, wrong_tables;
-module_param(head, ulong, 0444);
-module_param(tail, ulong, 0444);
+static unsigned long stub, leave, taken, in_stub, in_leave, stepped, wrong_tables;
+module_param(stub, ulong, 0444);
+module_param(leave, ulong, 0444);
 module_param(taken, ulong, 0444);
-module_param(in_head, ulong, 0444);
-module_param(in_tail, ulong, 0444);
+module_param(in_stub, ulong, 0444);
+module_param(in_leave, ulong, 0444);
 module_param(stepped, ulong, 0444);
 module_param(wrong_tables, ulong, 0444);
 
@@ -39,8 +39,8 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	if (!READ_ONCE(pending) || smp_processor_id())
 		return NMI_DONE;
 	taken++;
-	in_head += regs->ip == head;
-	in_tail += regs->ip == tail;
+	in_stub += regs->ip == stub;
+	in_leave += regs->ip == leave;
 	stepped += !user_mode(regs) && regs->flags & X86_EFLAGS_TF;
 	/* a program that runs has its own page tables */
 	wrong_tables += user_mode(regs) && read_cr3_pa() != __pa(current->mm->pgd);

@@ -70,9 +70,9 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     for work in (USER_DS, USER_DS ^ 1):
         for number in (3, 5, 7):
             yield Case((Call64(eax=20), _fast(number, work=work), _fast(3)))
-    proof = (offsets["FRAME_SS"],) * 6
+    expected = (offsets["FRAME_SS"],) * 6
     for number in (3, 5, 7):
-        yield Case((Call64(eax=20), _fast(number, work=8, registers=proof, kept=proof), _fast(3, kept=proof)))
+        yield Case((Call64(eax=20), _fast(number, work=8, registers=expected, kept=expected), _fast(3, kept=expected)))
     for bit in _bits(offsets["EXIT_WORK"]):
         yield calls(_fast(3, pending=bit))
         yield calls(_fast(5, pending=bit, sleeps="other"))

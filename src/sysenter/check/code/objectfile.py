@@ -21,7 +21,7 @@ from elftools.elf.elffile import ELFFile
 
 from sysenter.errors import SysenterError
 
-__all__ = ["Alternative", "EntryObject", "Hole", "Relocation", "Section", "parse_offsets"]
+__all__ = ["Alternative", "EntryObject", "PatchSite", "Relocation", "Section", "parse_offsets"]
 
 # relocation type -> (bytes, relative), by the psABI's numbers; PLT32 as PC32 in a static link
 _TYPES = {
@@ -62,7 +62,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Hole:
+class PatchSite:
     """Bytes at `at` of the text that the module fills with the address of the kernel's
     `symbol` (native/present/kernel.c). record: where that is written down; size: of a record."""
 
@@ -136,9 +136,9 @@ class EntryObject:
         )  # fmt: skip
         return replace(self, sections={**self.sections, _ALTERNATIVES: replace(section, data=data, relocations=moved)})
 
-    def holes(self) -> tuple[Hole, ...]:
-        """Records of .rodata.sysenter_holes: place, address of kernel_SYMBOL, relative; a word each."""
-        section = self.sections.get(".rodata.sysenter_holes")
+    def patch_sites(self) -> tuple[PatchSite, ...]:
+        """Records of .rodata.sysenter_patch_sites: place, address of kernel_SYMBOL, relative; a word each."""
+        section = self.sections.get(".rodata.sysenter_patch_sites")
         if section is None:
             return ()
         word = self.bits // 8
@@ -146,7 +146,7 @@ class EntryObject:
         found = []
         for base in range(0, len(section.data), 3 * word):
             at, _, relative = struct.unpack_from("<III" if word == 4 else "<QQQ", section.data, base)
-            found.append(Hole(at, names[base + word], bool(relative), base, 3 * word))
+            found.append(PatchSite(at, names[base + word], bool(relative), base, 3 * word))
         return tuple(found)
 
     def exceptions(self) -> tuple[tuple[int, int], ...]:

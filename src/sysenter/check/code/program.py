@@ -85,13 +85,13 @@ class Program:
 
 def lay_out(
     entry: EntryObject, section: str, memory: Memory, places: Mapping[str, int], externals: Mapping[str, int],
-    features: frozenset[int], holes: Mapping[str, int],
+    features: frozenset[int], patch_sites: Mapping[str, int],
 ) -> Program:  # fmt: skip
     """Write `entry`'s sections into `memory` at `places` and relocate them.
 
     places: section -> address of a region that is there already. externals:
-    symbol -> address. holes: kernel symbol -> address, for the records in
-    .rodata.sysenter_holes. features: of the processor, those alternatives are patched in.
+    symbol -> address. patch_sites: kernel symbol -> address, for the records in
+    .rodata.sysenter_patch_sites. features: of the processor, those alternatives are patched in.
     """
     symbols = {
         name: places[where] + offset for name, (where, offset) in entry.symbols.items() if where in places
@@ -104,13 +104,13 @@ def lay_out(
         _relocate(entry.sections[name], data, address, {**externals, **symbols, **places})
         if name == section:
             _relocate_replacements(entry, chosen, data, {**externals, **symbols, **places})
-            _fill_holes(entry, data, address, holes)
+            _write_patch_sites(entry, data, address, patch_sites)
         region = memory.pages[address >> 12]
         at = region.offset + address - region.start
         memory.bytes[at : at + len(data)] = bytes(data)
     base = places[section]
     pairs = {base + fault: base + fixup for fault, fixup in entry.exceptions()}
-    outside = {address: name for name, address in {**holes, **externals}.items()}
+    outside = {address: name for name, address in {**patch_sites, **externals}.items()}
     return Program(entry, section, base, base + len(code), pairs, symbols, memory, outside)
 
 
@@ -149,13 +149,13 @@ def _relocate(section: Section, data: bytearray, address: int, symbols: Mapping[
         _put(data, r.offset, r.size, symbols[r.symbol] - (address + r.offset if r.relative else 0))
 
 
-def _fill_holes(entry: EntryObject, code: bytearray, address: int, holes: Mapping[str, int]) -> None:
-    """As sysenter_fill_holes() does at load (native/present/kernel.c)."""
-    for hole in entry.holes():
-        if hole.symbol not in holes:
+def _write_patch_sites(entry: EntryObject, code: bytearray, address: int, patch_sites: Mapping[str, int]) -> None:
+    """As sysenter_write_patch_sites() does at load (native/present/kernel.c)."""
+    for site in entry.patch_sites():
+        if site.symbol not in patch_sites:
             raise SysenterError(
-                f"{hole.symbol}: the handler refers to it and the checker has no model of it",
+                f"{site.symbol}: the handler refers to it and the checker has no model of it",
                 hint="write one in the handler's description in sysenter/check",
             )
-        value = holes[hole.symbol] - (address + hole.at + 4 if hole.relative else 0)
-        code[hole.at : hole.at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "little")
+        value = patch_sites[site.symbol] - (address + site.at + 4 if site.relative else 0)
+        code[site.at : site.at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "little")

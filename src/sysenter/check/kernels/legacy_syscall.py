@@ -20,9 +20,9 @@ from sysenter.check.kernels import legacy
 from sysenter.check.kernels.base import Task
 from sysenter.check.kernels.legacy import KERNEL_CS, TASK_SIZE, USER_CS, USER_DS, Legacy
 
-__all__ = ["HOLE_COUNT", "HOLE_STACK", "LegacySyscall", "lone_calls"]
+__all__ = ["PATCH_COUNT", "PATCH_STACK", "LegacySyscall", "lone_calls"]
 
-HEAD_SIZE, HEAD_STACK, HOLE_STACK, HOLE_COUNT = 32, 7, 3, 10  # native/legacy/legacy.h
+STUB_SIZE, STUB_STACK, PATCH_STACK, PATCH_COUNT = 32, 7, 3, 10  # native/legacy/legacy.h
 _ESP0, _COUNT = 4, 12  # in a TSS
 _RETURN = 0x08048123  # the address after the stub's SYSCALL
 _INT80_BYTES = 2
@@ -55,17 +55,17 @@ class LegacySyscall(Legacy):
         self.gates = gates
         self.name = "legacy-syscall" + ("" if gates else "-gateless")
         symbols = self.program.symbols
-        self.heads, self.sysret = symbols["sysenter_syscall_heads"], symbols["sysenter_sysret"]
+        self.stubs, self.sysret = symbols["sysenter_syscall_stubs"], symbols["sysenter_sysret"]
         for number, tss in enumerate(self.tss):
-            head = self.heads + HEAD_SIZE * number
-            self.program.fill_in(head + HOLE_STACK, tss + _ESP0)
-            self.program.fill_in(head + HOLE_COUNT, tss + _COUNT)
+            stub = self.stubs + STUB_SIZE * number
+            self.program.fill_in(stub + PATCH_STACK, tss + _ESP0)
+            self.program.fill_in(stub + PATCH_COUNT, tss + _COUNT)
         text = self.memory.regions["the text"]
         self.text = bytes(self.memory.bytes[text.offset :][: len(self.text)])
         self.processor = _Stub(self.memory, self, (KERNEL_CS, USER_CS), self.entry_of)
 
     def entry_of(self, cpu: Cpu) -> int:
-        return self.heads + HEAD_SIZE * cpu.number
+        return self.stubs + STUB_SIZE * cpu.number
 
     def back_to(self, task: Task) -> int:
         return _RETURN + _INT80_BYTES
@@ -104,7 +104,7 @@ class LegacySyscall(Legacy):
     def window(self, cpu: Cpu) -> str:
         """In which end of the window this is, "" if in none."""
         if cpu.eip == self.entry_of(cpu):
-            return "head"
+            return "stub"
         return "tail" if cpu.eip == self.sysret else ""
 
     def check_stack(self, task: Task, cpu: Cpu) -> None:
@@ -119,9 +119,9 @@ class LegacySyscall(Legacy):
         if end == "tail":
             cpu.registers[ESP] = esp0 - self.pt_size
             cpu.eip = self.program.symbols["sysenter_syscall_leave"]
-        elif end == "head":
+        elif end == "stub":
             cpu.registers[ESP] = esp0
-            cpu.eip += HEAD_STACK
+            cpu.eip += STUB_STACK
             if cpu.flags & TF:
                 cpu.eip = self.program.symbols["sysenter_syscall_trapped"]
                 self.memory.write(self.tss[cpu.number] + _COUNT, self.memory.word(self.tss[cpu.number] + _COUNT) + 1)

@@ -48,7 +48,7 @@ VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
 }
 
 _TEXT = 0xFFFFFFFFC0A01000
-_CALLS, _PROOFS = 0xFFFFFFFFC0A08000, 0xFFFFFFFFC0A0A000
+_CALLS, _EXPECTED = 0xFFFFFFFFC0A08000, 0xFFFFFFFFC0A0A000
 _PERCPU_BASE = (0xFFFF888100000000, 0xFFFF888100100000)
 _PERCPU_AT = {
     "current_task": 0x1010, "top_of_stack": 0x1018, "tss_sp0": 0x1204, "user_pcid_flush_mask": 0x1316,
@@ -110,7 +110,7 @@ class PresentAmd64(Present):
         text = entry.sections[section]
         memory.add("the text", Area.TEXT, _TEXT, len(text.data))
         memory.add("sysenter_calls", Area.CONSTANT, _CALLS, 8 * NR)
-        memory.add("sysenter_proofs", Area.CONSTANT, _PROOFS, 8 * NR)
+        memory.add("sysenter_expected", Area.CONSTANT, _EXPECTED, 8 * NR)
         memory.seal()
         for number, start in enumerate(_TASKS):
             memory.add(f"task {number}", Area.TASK, start, 2 * PAGE, task=number)
@@ -124,14 +124,14 @@ class PresentAmd64(Present):
         places = {section: _TEXT}
         self.program: Program = lay_out(
             entry, section, memory, places,
-            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_proofs": _PROOFS}, chosen,
+            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_expected": _EXPECTED}, chosen,
             {**_FUNCTIONS, **_PERCPU_AT},
         )  # fmt: skip
         self.processor = Processor64(memory, self)
         self.processor.pcid, self.processor.ibrs = _PCID in here, self.ibrs
         self.entry = self.program.symbols[where]
         # where the kernel has no function for the whole exit: the others cannot come (entry_amd64.S)
-        whole = "syscall_exit_to_user_mode" in {hole.symbol for hole in entry.holes()}
+        whole = "syscall_exit_to_user_mode" in {site.symbol for site in entry.patch_sites()}
         self.owed = offsets["EXIT_SYSCALL_WORK" if whole else "SYSCALL_TRACEPOINT"]
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
         self._write_tables()
@@ -140,9 +140,9 @@ class PresentAmd64(Present):
         """As native/present/arch_amd64.c fills them."""
         for number in range(NR):
             takes = arity(number)
-            proof = self.offsets["FRAME_SS"] if 0 <= takes <= 3 else 1 << 62 | (takes > 3)
+            expected = self.offsets["FRAME_SS"] if 0 <= takes <= 3 else 1 << 62 | (takes > 3)
             self.memory.write(_CALLS + 8 * number, 0 if takes < 0 else _BODY_AT + 16 * number)
-            self.memory.write(_PROOFS + 8 * number, proof)
+            self.memory.write(_EXPECTED + 8 * number, expected)
 
     # -- the first state -------------------------------------------------------------
 

@@ -57,9 +57,9 @@ PT = ("EBX", "ECX", "EDX", "ESI", "EDI", "EBP", "EAX", "DS", "ES", "FS", "GS", "
 _ARGUMENTS = ("EBX", "ECX", "EDX", "ESI", "EDI")
 
 
-def _of_the_gate(entry: EntryObject) -> dict[str, int]:
-    """What pti_i386.c finds for the holes of pti_i386.S; the gate runs where it was laid out."""
-    names = ("past_gate", "gate_exit", "gate_selector")
+def _of_the_trampoline(entry: EntryObject) -> dict[str, int]:
+    """What pti_i386.c finds for the patch sites of pti_i386.S; the trampoline runs where it was laid out."""
+    names = ("past_trampoline", "trampoline_exit", "trampoline_selector")
     return {n: _TEXT + entry.symbols[f"sysenter_{n}"][1] for n in names if f"sysenter_{n}" in entry.symbols}
 
 
@@ -105,7 +105,7 @@ class PresentI386(Present):
         self.program: Program = lay_out(
             entry, ".text.sysenter", memory, places,
             {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES, "sysenter_landing_pad": _LANDING},
-            frozenset(patched) if variant else frozenset(), {**_FUNCTIONS, **_of_the_gate(entry)},
+            frozenset(patched) if variant else frozenset(), {**_FUNCTIONS, **_of_the_trampoline(entry)},
         )  # fmt: skip
         self.processor = Processor(memory, self)
         self.processor.smap = bool(variant)

@@ -2,7 +2,7 @@
 """Page-table isolation on i386, around native/present/pti_i386.S: what is other than in
 present_i386.py.
 
-The exit is as pti_i386.c writes it. On the user's page table there is the gate's page, the
+The exit is as pti_i386.c writes it. On the user's page table there is the trampoline's page, the
 entry stacks and the kernel's own entry; NMI and the exceptions find their way from the
 entry stack alone (arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK).
 """
@@ -51,7 +51,7 @@ class PresentPti(PresentI386):
     def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "") -> None:
         super().__init__(entry, offsets, variant)
         symbols = self.program.symbols
-        self.entry, self.gate_end = symbols["sysenter_gate"], symbols["sysenter_gate_end"]
+        self.entry, self.trampoline_end = symbols["sysenter_trampoline"], symbols["sysenter_trampoline_end"]
 
     def begin(self, case: Case) -> None:
         super().begin(case)
@@ -80,7 +80,7 @@ class PresentPti(PresentI386):
 
     def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
         region = self.memory.pages.get(linear >> 12)
-        there = self.entry <= linear < self.gate_end or (region is not None and region.area is Area.ENTRY_STACK)
+        there = self.entry <= linear < self.trampoline_end or (region is not None and region.area is Area.ENTRY_STACK)
         if cpu.cr3 & _USER_TABLE and not there:
             raise Broken("page table", f"{ins.text!r} touches {linear:#x} with CR3 = {cpu.cr3:#x}")
         super().access(cpu, ins, access, linear)
@@ -90,7 +90,7 @@ class PresentPti(PresentI386):
         super().check_stack(task, cpu)
         if not cpu.cr3 & _USER_TABLE:
             return
-        if not self.entry <= cpu.eip < self.gate_end and cpu.eip not in self.functions:
+        if not self.entry <= cpu.eip < self.trampoline_end and cpu.eip not in self.functions:
             raise Broken("page table", f"execution goes to {self.program.near(cpu.eip)} with CR3 = {cpu.cr3:#x}")
         low, high = self.entry_bounds(cpu)
         if not low <= cpu.registers[ESP] <= high:

@@ -2,7 +2,7 @@
 """Entry by AMD's SYSCALL, around native/present/syscall_i386.S: what is other than in
 present_i386.py.
 
-The heads and the exit are as syscall_i386.c writes them. ESP is the caller's at three
+The per-CPU stubs and the exit are as syscall_i386.c writes them. ESP is the caller's at three
 boundaries, the window, where NMI, #DB and #MC come all the same; what their task gates
 do there is native/present/taskgate_i386.c, move_on().
 """
@@ -28,7 +28,7 @@ from sysenter.errors import SysenterError
 
 __all__ = ["PresentSyscall", "lone_calls", "paired", "scattered", "with_interruptions", "with_sysret"]
 
-HEAD_SIZE, HEAD_STACK = 64, 9  # native/present/frame.h
+STUB_SIZE, STUB_STACK = 64, 9  # native/present/frame.h
 _TEXT = ".text.sysenter"
 _RETURN = 0x08048123  # the address after the stub's SYSCALL
 
@@ -72,26 +72,26 @@ class PresentSyscall(PresentI386):
         self.gates = gates
         self.name = "present-i386-syscall" + ("" if gates else "-gateless")
         symbols = self.program.symbols
-        self.heads, self.odd_flags = symbols["sysenter_syscall_heads"], symbols["sysenter_syscall_odd_flags"]
+        self.stubs, self.odd_flags = symbols["sysenter_syscall_stubs"], symbols["sysenter_syscall_odd_flags"]
         self.exit_at = symbols["sysenter_leaves"]
         self.sysret = self.exit_at + symbols["sysenter_leave_syscall_sysret"] - symbols["sysenter_leave_syscall"]
-        holes = entry.sections.get(".rodata.sysenter_head_holes")
-        if holes is None:
-            raise SysenterError(f"{entry.path}: no heads for SYSCALL in it", hint="build it from this tree")
+        patch_sites = entry.sections.get(".rodata.sysenter_stub_patch_sites")
+        if patch_sites is None:
+            raise SysenterError(f"{entry.path}: no per-CPU stubs for SYSCALL in it", hint="build it from this tree")
         for cpu, top in enumerate(ENTRY_END):
-            sp1, entry_stack = struct.unpack_from("<II", holes.data, 8 * cpu)
+            sp1, entry_stack = struct.unpack_from("<II", patch_sites.data, 8 * cpu)
             self.program.fill_in(self.program.start + sp1, top + offsets["ENTRY_STACK_TO_SP1"])
             self.program.fill_in(self.program.start + entry_stack, top)
         smap = self.processor.smap
-        self.processor = _Stub(self.memory, self, (KERNEL_CS, USER_CS), lambda cpu: self.heads + HEAD_SIZE * cpu.number)
+        self.processor = _Stub(self.memory, self, (KERNEL_CS, USER_CS), lambda cpu: self.stubs + STUB_SIZE * cpu.number)
         self.processor.smap = smap
         self.verw = False  # syscall_i386.c refuses where the kernel wants it
 
     def window(self, cpu: Cpu) -> str:
         """In which end of the window this is, "" if in none."""
-        in_heads = cpu.eip - self.heads
-        if 0 <= in_heads < HEAD_SIZE * len(self.cpus) and in_heads % HEAD_SIZE < HEAD_STACK:
-            return "head"
+        in_stubs = cpu.eip - self.stubs
+        if 0 <= in_stubs < STUB_SIZE * len(self.cpus) and in_stubs % STUB_SIZE < STUB_STACK:
+            return "stub"
         return "tail" if cpu.eip == self.sysret else ""
 
     def specified(self, call: Call) -> str:
@@ -113,8 +113,8 @@ class PresentSyscall(PresentI386):
     def _through_gate(self, task: Task, cpu: Cpu) -> None:
         """move_on(): the interrupted call goes on elsewhere, on the kernel's stack."""
         end = self.window(cpu)
-        if end == "head":
-            if (cpu.eip - self.heads) % HEAD_SIZE == 0:
+        if end == "stub":
+            if (cpu.eip - self.stubs) % STUB_SIZE == 0:
                 cpu.registers[ECX] = cpu.registers[ESP]
             cpu.registers[ESP], cpu.eip = ENTRY_END[cpu.number], self.odd_flags
             task.path = "odd"

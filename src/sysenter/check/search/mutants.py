@@ -17,8 +17,8 @@ from typing import Any
 from capstone import x86
 
 from sysenter.check.code.instructions import decode, details
-from sysenter.check.code.objectfile import EntryObject, Hole, Section
-from sysenter.check.kernels.legacy_syscall import HOLE_COUNT, HOLE_STACK
+from sysenter.check.code.objectfile import EntryObject, PatchSite, Section
+from sysenter.check.kernels.legacy_syscall import PATCH_COUNT, PATCH_STACK
 
 __all__ = ["Mutant", "mutants"]
 
@@ -72,7 +72,7 @@ class _Text:
     def __init__(self, entry: EntryObject, name: str, reachable: frozenset[int] | None = None) -> None:
         self.entry, self.name, self.reachable = entry, name, reachable
         self.section = entry.sections[name]
-        self.holes = entry.holes() if name != _REPLACEMENTS else ()
+        self.patch_sites = entry.patch_sites() if name != _REPLACEMENTS else ()
         self.written_at_load = _written_at_load(entry) if name != _REPLACEMENTS else frozenset[int]()
         self.instructions = list(self._sweep())
         self.before = dict(zip((i.address for i in self.instructions[1:]), self.instructions, strict=False))
@@ -105,10 +105,10 @@ class _Text:
         for r in self.section.relocations:
             if at <= r.offset < at + size:
                 text = self._named(text, r.symbol, r.offset)
-        for hole in self.holes:
-            if at <= hole.at < at + size:
-                variable = "0x7fffffff" in text  # PERCPU_HOLE in entry_amd64.S
-                return text.replace("0x7fffffff", hole.symbol) if variable else f"{ins.mnemonic} {hole.symbol}"
+        for site in self.patch_sites:
+            if at <= site.at < at + size:
+                variable = "0x7fffffff" in text  # PERCPU_PATCHED in entry_amd64.S
+                return text.replace("0x7fffffff", site.symbol) if variable else f"{ins.mnemonic} {site.symbol}"
         if _branches(ins):
             target = ins.operands[0].imm
             behind = details(self.section.data[target : target + 15], target, self.entry.bits)
@@ -154,13 +154,13 @@ class _Text:
 
 def _written_at_load(entry: EntryObject) -> frozenset[int]:
     """Where in the text stand words that the module's C writes: no constants of the handler's."""
-    places = {hole.at for hole in entry.holes()}
+    places = {site.at for site in entry.patch_sites()}
     places |= {entry.symbols[s][1] - distance for s, distance in _WRITTEN_BEFORE.items() if s in entry.symbols}
-    heads = entry.sections.get(".rodata.sysenter_head_holes")
-    if heads is None and "sysenter_syscall_heads" in entry.symbols:  # Linux 2.4; the first head stands for all
-        first = entry.symbols["sysenter_syscall_heads"][1]
-        places |= {first + HOLE_STACK, first + HOLE_COUNT}
-    return frozenset(places | {at for (at,) in struct.iter_unpack("<I", heads.data if heads else b"")})
+    stubs = entry.sections.get(".rodata.sysenter_stub_patch_sites")
+    if stubs is None and "sysenter_syscall_stubs" in entry.symbols:  # Linux 2.4; the first stub stands for all
+        first = entry.symbols["sysenter_syscall_stubs"][1]
+        places |= {first + PATCH_STACK, first + PATCH_COUNT}
+    return frozenset(places | {at for (at,) in struct.iter_unpack("<I", stubs.data if stubs else b"")})
 
 
 def _branches(ins: Any) -> bool:
@@ -170,17 +170,17 @@ def _branches(ins: Any) -> bool:
     )  # fmt: skip
 
 
-def _drop_hole(entry: EntryObject, hole: Hole) -> EntryObject:
+def _drop_patch_site(entry: EntryObject, site: PatchSite) -> EntryObject:
     """Without its record: a removed instruction must not be filled in again."""
-    records = entry.sections[".rodata.sysenter_holes"]
-    end = hole.record + hole.size
+    records = entry.sections[".rodata.sysenter_patch_sites"]
+    end = site.record + site.size
     moved = [
-        replace(r, offset=r.offset - hole.size * (r.offset >= end))
+        replace(r, offset=r.offset - site.size * (r.offset >= end))
         for r in records.relocations
-        if not hole.record <= r.offset < end
+        if not site.record <= r.offset < end
     ]  # fmt: skip
-    section = replace(records, data=records.data[: hole.record] + records.data[end:], relocations=tuple(moved))
-    return replace(entry, sections={**entry.sections, ".rodata.sysenter_holes": section})
+    section = replace(records, data=records.data[: site.record] + records.data[end:], relocations=tuple(moved))
+    return replace(entry, sections={**entry.sections, ".rodata.sysenter_patch_sites": section})
 
 
 def _constants(value: int, width: int, masks: bool) -> Iterator[tuple[str, int]]:
@@ -206,9 +206,9 @@ def _changes(text: _Text, ins: Any) -> Iterator[tuple[str, EntryObject]]:
     size: int = ins.size
     raw = text.section.data[at : at + size]
     removed = text.changed(at, b"\x90" * size, keep_relocations=False)
-    for hole in text.holes:
-        if at <= hole.at < at + size:
-            removed = _drop_hole(text.changed(at, b"\x90" * size, keep_relocations=False), hole)
+    for site in text.patch_sites:
+        if at <= site.at < at + size:
+            removed = _drop_patch_site(text.changed(at, b"\x90" * size, keep_relocations=False), site)
     if raw != b"\xcc" and raw != b"\x90" * size:
         yield "removed", removed
     yield from _constant_changes(text, ins, raw)
@@ -292,7 +292,7 @@ def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozens
     data = entry.sections[name].data
     fixups = dict(entry.exceptions())
     behind = {a.at: a.at + a.length for a in entry.alternatives()}
-    empty = {hole.at for hole in entry.holes()}  # a target that is written at load
+    empty = {site.at for site in entry.patch_sites()}  # a target that is written at load
     todo, found = [entry.symbols[root][1] for root in roots], set[int]()
     while todo:
         at = todo.pop()
@@ -374,14 +374,14 @@ def _fix_ups(text: _Text) -> Iterator[_Found]:
             yield _Found(words, kind, _with(entry, replace(pairs, data=bytes(data))), (fault,))
 
 
-def _holes(text: _Text) -> Iterator[_Found]:
-    """Jumps into the kernel and its variables: each hole filled with another's symbol."""
-    entry, records = text.entry, text.entry.sections.get(".rodata.sysenter_holes")
+def _patch_sites(text: _Text) -> Iterator[_Found]:
+    """Jumps into the kernel and its variables: each site filled with another's symbol."""
+    entry, records = text.entry, text.entry.sections.get(".rodata.sysenter_patch_sites")
     if records is None:
         return
     names = sorted({r.symbol for r in records.relocations if r.symbol.startswith("kernel_")})
     word = entry.bits // 8
-    at = {hole.record + word: hole.at for hole in entry.holes()}
+    at = {site.record + word: site.at for site in entry.patch_sites()}
     for r in records.relocations:
         holder = next((i for i in text.walk() if i.address <= at.get(r.offset, -1) < i.address + i.size), None)
         if r.symbol not in names or holder is None:
@@ -424,6 +424,6 @@ def mutants(entry: EntryObject, section: str, roots: tuple[str, ...] = ()) -> It
     found = list(_in_text(entry, section, reachable))
     if _REPLACEMENTS in entry.sections:
         found += _in_replacements(entry, section)
-    for more in (_fix_ups(text), _holes(text), _memory_constants(text)):
+    for more in (_fix_ups(text), _patch_sites(text), _memory_constants(text)):
         found += more
     yield from _told_apart(found)

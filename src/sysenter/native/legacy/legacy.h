@@ -57,12 +57,12 @@
 /* Linux 2.2, the cruel way on SMP: one count for each CPU, a cache line apart. */
 #define COUNT_SHIFT	5
 
-/* Linux 2.4, SYSCALL: one head for each CPU; from its second instruction on ESP
+/* Linux 2.4, SYSCALL: one per-CPU stub; from its second instruction on ESP
    is the kernel's. Where C writes this CPU's addresses into it. */
-#define SYSCALL_HEAD_SIZE	32
-#define SYSCALL_HEAD_STACK	7
-#define SYSCALL_HOLE_STACK	3
-#define SYSCALL_HOLE_COUNT	10
+#define SYSCALL_STUB_SIZE	32
+#define SYSCALL_STUB_STACK	7
+#define SYSCALL_PATCH_STACK	3
+#define SYSCALL_PATCH_COUNT	10
 
 /* GDT slot of task 0's TSS on 2.2; each task has 16 bytes (TSS, LDT). */
 #define TSS0_SELECTOR	0x60

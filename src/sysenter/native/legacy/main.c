@@ -65,7 +65,7 @@ extern char sysenter_entry_global[], sysenter_trapped_global[];
 extern char sysenter_gdt_test[], sysenter_gdt_mark[];
 #else
 extern char sysenter_entry_tss[], sysenter_trapped_tss[];
-extern char sysenter_syscall_heads[], sysenter_sysret[];
+extern char sysenter_syscall_stubs[], sysenter_sysret[];
 #endif
 
 static unsigned long text_page;		/* the copy that runs */
@@ -893,7 +893,7 @@ static int copy_text(void)
 	plain = IN_COPY(*sysenter_entry_tss);
 	trapped = IN_COPY(*sysenter_trapped_tss);
 	if (chosen == SYSCALL)
-		plain = IN_COPY(*sysenter_syscall_heads);
+		plain = IN_COPY(*sysenter_syscall_stubs);
 #endif
 	entry_point = plain;
 	*(unsigned long *)(IN_COPY(*sysenter_debug_entry) - 4) = plain;

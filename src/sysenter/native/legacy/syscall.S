@@ -26,7 +26,7 @@
  *	esi	4th		returns: eax result; ecx and edx lost;
  *	edi	5th		esp = ebp as given; the rest as it was
  *
- * Hazard: before the first instruction of a head and before SYSRET, ESP is the
+ * Hazard: before the first instruction of a stub and before SYSRET, ESP is the
  * caller's at CPL 0. NMI, #DB and #MC come all the same, and through a gate of
  * the kernel's would push where it points. taskgate.c has task gates for them.
  */
@@ -34,7 +34,7 @@
 #define INT80_BYTES	2
 #define TSS_BUSY	2
 #define LDT_TYPE	0x8200
-#define HOLE		0x7fffffff
+#define PATCHED		0x7fffffff
 
 /* Below the kernel there is room for both words. */
 #define CHECK_SYSCALL_STACK \
@@ -42,14 +42,14 @@
 	ja	sysenter_bad_stack
 
 /* One for each CPU, since no register and no segment leads to this CPU's data:
-   esp0 in its TSS, and its count of calls. taskgate.c writes the holes. */
-	.globl	sysenter_syscall_heads
-	.align	SYSCALL_HEAD_SIZE
-sysenter_syscall_heads:
+   esp0 in its TSS, and its count of calls. taskgate.c writes the patch sites. */
+	.globl	sysenter_syscall_stubs
+	.align	SYSCALL_STUB_SIZE
+sysenter_syscall_stubs:
 	.rept	CPUS_MAX
-	.align	SYSCALL_HEAD_SIZE
-	movl	%ss:HOLE,%esp
-	incl	%ss:HOLE			/* SYSCALL_HEAD_STACK: no window */
+	.align	SYSCALL_STUB_SIZE
+	movl	%ss:PATCHED,%esp
+	incl	%ss:PATCHED			/* SYSCALL_STUB_STACK: no window */
 	jmp	sysenter_syscall_entry
 	.endr
 

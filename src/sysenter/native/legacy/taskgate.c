@@ -4,7 +4,7 @@
  * while it is on.
  *
  * SYSCALL does not set ESP, so at two instruction boundaries of syscall.S the
- * caller's is in use at CPL 0: at a head's first instruction and before SYSRET.
+ * caller's is in use at CPL 0: at a stub's first instruction and before SYSRET.
  * An interrupt gate changes no stack there: the processor would push where the
  * caller lets ESP point, and TF brings #DB about at will. A task gate takes
  * everything from a TSS and pushes nothing. IF holds back all other vectors.
@@ -79,7 +79,7 @@
 #define SLOTS		(GATE_TASKS + 1)
 #define BLOCK_ORDER	2		/* struct cpu_gates, then the tasks */
 
-extern char sysenter_syscall_heads[], sysenter_syscall_leave[];
+extern char sysenter_syscall_stubs[], sysenter_syscall_leave[];
 extern char sysenter_sysret[], sysenter_syscall_trapped[];
 extern char sysenter_gate[], sysenter_gate_swallow[];
 extern char sysenter_general_protection[], sysenter_not_present[];
@@ -112,13 +112,13 @@ static int leave_window(struct gate_task *this, struct hw_tss *at,
 	if (at->eip == sysenter_in_copy(sysenter_sysret)) {
 		at->esp = at->esp0 - sizeof(struct pt_regs);
 		at->eip = sysenter_in_copy(sysenter_syscall_leave);
-	} else if (at->eip == cpu->head) {
+	} else if (at->eip == cpu->stub) {
 		at->esp = at->esp0;
-		if (at->eflags & EFLAGS_TF)	/* passes by the head's count */
+		if (at->eflags & EFLAGS_TF)	/* passes by the stub's count */
 			++*(unsigned long *)((char *)cpu->tss + TSS_COUNT);
 		at->eip = at->eflags & EFLAGS_TF
 			? sysenter_in_copy(sysenter_syscall_trapped)
-			: cpu->head + SYSCALL_HEAD_STACK;
+			: cpu->stub + SYSCALL_STUB_STACK;
 		at->eflags &= ~EFLAGS_TF;
 		/* Without TF a data breakpoint that a move to SS held back
 		   (CVE-2018-8897): the call goes on, the hit is not told. */
@@ -229,7 +229,7 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 		return NULL;
 	}
 	window = !user && leave_window(this, &at, &handler);
-	/* Less 1: a head and the entry begin at the very end of the stack. */
+	/* Less 1: a stub and the entry begin at the very end of the stack. */
 	task = (struct task_struct *)(((user || window ? at.esp0 : at.esp) - 1)
 				      & -SYSENTER_THREAD_SIZE);
 	if (this->debug && !user && cpu->stepping) {
@@ -350,7 +350,7 @@ void sysenter_syscall_on(int cpu)
 {
 	load_idt(gates[cpu]->idt);
 	/* SYSRET: CS = the upper half, SS that + 8 */
-	write_msr(MSR_STAR, gates[cpu]->head, __USER_CS << 16 | __KERNEL_CS);
+	write_msr(MSR_STAR, gates[cpu]->stub, __USER_CS << 16 | __KERNEL_CS);
 	write_efer(EFER_SCE, 0);
 }
 
@@ -447,8 +447,8 @@ static int find_slots(int wanted)
 static int prepare(int number, const struct cpu_tables *tables)
 {
 	struct cpu_gates *cpu;
-	unsigned long head = sysenter_in_copy(sysenter_syscall_heads)
-		+ number * SYSCALL_HEAD_SIZE;
+	unsigned long stub = sysenter_in_copy(sysenter_syscall_stubs)
+		+ number * SYSCALL_STUB_SIZE;
 
 	cpu = (struct cpu_gates *)__get_free_pages(GFP_KERNEL, BLOCK_ORDER);
 	if (!cpu)
@@ -458,10 +458,10 @@ static int prepare(int number, const struct cpu_tables *tables)
 	cpu->number = number;
 	cpu->tr = tables->tr;
 	cpu->ldt = tables->ldt;
-	cpu->head = head;
-	*(unsigned long *)(head + SYSCALL_HOLE_STACK) = tables->tss
+	cpu->stub = stub;
+	*(unsigned long *)(stub + SYSCALL_PATCH_STACK) = tables->tss
 		+ (unsigned long)&((struct hw_tss *)0)->esp0;
-	*(unsigned long *)(head + SYSCALL_HOLE_COUNT) = tables->tss + TSS_COUNT;
+	*(unsigned long *)(stub + SYSCALL_PATCH_COUNT) = tables->tss + TSS_COUNT;
 	make_gates(cpu, tables->tss, slots + number * SLOTS);
 	return 0;
 }

@@ -35,7 +35,7 @@ struct cpu_gates {
 	unsigned long pending;		/* handler of what came in a task */
 	unsigned long *spare;		/* a descriptor of the GDT, its selector */
 	unsigned long spare_selector;
-	unsigned long head;		/* where SYSCALL enters */
+	unsigned long stub;		/* where SYSCALL enters */
 	int number, stepping;
 	unsigned long steps;		/* single ones, since the load */
 };

@@ -25,7 +25,7 @@ unsigned long sysenter_entry_point;
 
 /* Bodies, and what the entry must find for one to run at once (entry_amd64.S). */
 unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;
-unsigned long sysenter_proofs[SYSENTER_NR] __ro_after_init;
+unsigned long sysenter_expected[SYSENTER_NR] __ro_after_init;
 
 /* Where kernels differ in a symbol's name or place. */
 unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stack;
@@ -124,13 +124,13 @@ static unsigned long __init choose_entry(void)
 
 void __init sysenter_arch_slow_call(unsigned int nr)
 {
-	sysenter_proofs[nr] = (unsigned long)NUMBER_SLOW << 32;
+	sysenter_expected[nr] = (unsigned long)NUMBER_SLOW << 32;
 }
 
 void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body)
 {
 	sysenter_calls[nr] = body;
-	sysenter_proofs[nr] = arguments <= 3 ? FRAME_SS : (unsigned long)NUMBER_SLOW << 32 | NUMBER_WIDE;
+	sysenter_expected[nr] = arguments <= 3 ? FRAME_SS : (unsigned long)NUMBER_SLOW << 32 | NUMBER_WIDE;
 }
 
 int __init sysenter_arch_check(void)

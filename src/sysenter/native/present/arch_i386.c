@@ -81,7 +81,7 @@ int sysenter_arch_find_kernel(void)
 int __init sysenter_arch_check(void)
 {
 	sysenter_entry_point = (unsigned long)sysenter_entry;
-	return check_processor() ?: sysenter_choose() ?: sysenter_gate_choose() ?: find_landing_pad();
+	return check_processor() ?: sysenter_choose() ?: sysenter_trampoline_choose() ?: find_landing_pad();
 }
 
 bool sysenter_arch_check_cpu(void)
@@ -91,7 +91,7 @@ bool sysenter_arch_check_cpu(void)
 
 int __init sysenter_arch_prepare(void)
 {
-	return sysenter_by_syscall ? sysenter_syscall_prepare() : sysenter_gate_prepare();
+	return sysenter_by_syscall ? sysenter_syscall_prepare() : sysenter_trampoline_prepare();
 }
 
 void sysenter_arch_undo(void)
@@ -99,5 +99,5 @@ void sysenter_arch_undo(void)
 	if (sysenter_by_syscall)
 		sysenter_syscall_undo();
 	else
-		sysenter_gate_undo();
+		sysenter_trampoline_undo();
 }

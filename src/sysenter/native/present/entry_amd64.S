@@ -94,10 +94,10 @@
  * kernel.c writes the address of a kernel symbol into the last four bytes of the
  * instruction before this.
  */
-.macro HOLE_BEFORE symbol:req relative=0
-.Lhole_end_\@:
-	.pushsection .rodata.sysenter_holes, "a"
-	.quad	.Lhole_end_\@ - 4 - sysenter_entry, kernel_\symbol, \relative
+.macro PATCH_BEFORE symbol:req relative=0
+.Lpatch_end_\@:
+	.pushsection .rodata.sysenter_patch_sites, "a"
+	.quad	.Lpatch_end_\@ - 4 - sysenter_entry, kernel_\symbol, \relative
 	.popsection
 .endm
 
@@ -105,29 +105,29 @@
 .macro KERNEL_JMP symbol:req
 	.byte	0xe9
 	.long	0
-	HOLE_BEFORE \symbol relative=1
+	PATCH_BEFORE \symbol relative=1
 .endm
 
 /* call a kernel symbol */
 .macro KERNEL_CALL symbol:req
-	ANNOTATE_INTRA_FUNCTION_CALL		/* until the hole is filled */
+	ANNOTATE_INTRA_FUNCTION_CALL		/* until the target is written */
 	.byte	0xe8
 	.long	0
-	HOLE_BEFORE \symbol relative=1
+	PATCH_BEFORE \symbol relative=1
 .endm
 
 /* pushq the address of a kernel symbol */
 .macro KERNEL_PUSH symbol:req
 	.byte	0x68
 	.long	0
-	HOLE_BEFORE \symbol
+	PATCH_BEFORE \symbol
 .endm
 
 /*
  * Stands for the address of one of the kernel's per-CPU variables, in an
- * instruction with a displacement and no immediate; HOLE_BEFORE says which.
+ * instruction with a displacement and no immediate; PATCH_BEFORE says which.
  */
-#define PERCPU_HOLE	%gs:0x7fffffff
+#define PERCPU_PATCHED	%gs:0x7fffffff
 
 /*
  * See entry_i386.S. hint: for the stack unwinder, where it goes on. enable: `sti` to let
@@ -180,11 +180,11 @@
 	ALTERNATIVE "jmp .Lset_cr3_\@", "", X86_FEATURE_PCID
 	movl	%r11d, %edi
 	andl	$0x7ff, %edi
-	btq	%rdi, PERCPU_HOLE
-	HOLE_BEFORE user_pcid_flush_mask
+	btq	%rdi, PERCPU_PATCHED
+	PATCH_BEFORE user_pcid_flush_mask
 	jnc	.Lno_flush_\@
-	btrq	%rdi, PERCPU_HOLE
-	HOLE_BEFORE user_pcid_flush_mask
+	btrq	%rdi, PERCPU_PATCHED
+	PATCH_BEFORE user_pcid_flush_mask
 	jmp	.Lflush_\@
 .Lno_flush_\@:
 	btsq	$CR3_NOFLUSH_BIT, %r11
@@ -204,8 +204,8 @@
 .macro ENTRY_MITIGATIONS
 	ALTERNATIVE "jmp .Librs_done_\@", "", X86_FEATURE_KERNEL_IBRS
 	movl	$MSR_IA32_SPEC_CTRL, %ecx
-	movq	PERCPU_HOLE, %rdx
-	HOLE_BEFORE x86_spec_ctrl_current
+	movq	PERCPU_PATCHED, %rdx
+	PATCH_BEFORE x86_spec_ctrl_current
 	movl	%edx, %eax
 	shrq	$32, %rdx
 	wrmsr
@@ -225,16 +225,16 @@
  */
 .macro EXIT_MITIGATIONS
 	ALTERNATIVE "jmp .Lvmscape_done_\@", "", FEATURE_IBPB_EXIT_TO_USER
-	movzbl	PERCPU_HOLE, %ecx
-	HOLE_BEFORE x86_ibpb_exit_to_user
+	movzbl	PERCPU_PATCHED, %ecx
+	PATCH_BEFORE x86_ibpb_exit_to_user
 	testl	%ecx, %ecx
 	jnz	.Lexit_work
 .Lvmscape_done_\@:
 	ALTERNATIVE "jmp .Librs_done_\@", "", X86_FEATURE_KERNEL_IBRS
 	movq	%rax, %r8
 	movl	$MSR_IA32_SPEC_CTRL, %ecx
-	movq	PERCPU_HOLE, %rdx
-	HOLE_BEFORE x86_spec_ctrl_current
+	movq	PERCPU_PATCHED, %rdx
+	PATCH_BEFORE x86_spec_ctrl_current
 	andl	$~SPEC_CTRL_IBRS, %edx
 	movl	%edx, %eax
 	shrq	$32, %rdx
@@ -311,15 +311,15 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	.if \pti
 	KERNEL_CR3 %rsp
 	.endif
-	movq	PERCPU_HOLE, %rsp		/* top of the task's stack */
-	HOLE_BEFORE top_of_stack
+	movq	PERCPU_PATCHED, %rsp		/* top of the task's stack */
+	PATCH_BEFORE top_of_stack
 	movq	%r11, FRAME(RSP)(%rsp)
 	movq	%rcx, FRAME(RIP)(%rsp)
 	/* mask: the number, and no speculation beyond the tables (CVE-2017-5753) */
 	andl	$(SYSENTER_NR - 1), %eax
 	movq	%rbp, FRAME(RBP)(%rsp)
-	movq	PERCPU_HOLE, %rbp
-	HOLE_BEFORE current_task
+	movq	PERCPU_PATCHED, %rbp
+	PATCH_BEFORE current_task
 	movq	%rax, FRAME(ORIG_RAX)(%rsp)
 .Lframe_built_\name:
 	/*
@@ -333,12 +333,12 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	 * - a number with more than three arguments, or outside the fast table.
 	 * The first two make rcx at most 17 bits, and nothing else that the topmost
 	 * word can hold, a selector or an address, differs from FRAME_SS in those
-	 * alone; sysenter_proofs[] (arch_amd64.c) holds FRAME_SS or what is neither.
+	 * alone; sysenter_expected[] (arch_amd64.c) holds FRAME_SS or what is neither.
 	 */
 	shrq	$47, %rcx
 	orq	TASK_syscall_work(%rbp), %rcx
 	xorq	FRAME(SS)(%rsp), %rcx
-	cmpq	sysenter_proofs(, %rax, 8), %rcx
+	cmpq	sysenter_expected(, %rax, 8), %rcx
 	jne	.Lnot_plain_\name
 .Lplain_\name:
 	movq	%rdi, FRAME(RDI)(%rsp)
@@ -419,7 +419,7 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 .Lframe_stands_\name:
 	cmpq	$FRAME_SS, %rcx
 	jne	.Lslow				/* its address, or work */
-	testb	$NUMBER_WIDE, sysenter_proofs(, %rax, 8)
+	testb	$NUMBER_WIDE, sysenter_expected(, %rax, 8)
 	jz	.Lslow				/* outside the fast table */
 	movq	%r10, FRAME(R10)(%rsp)
 	movq	%r8, FRAME(R8)(%rsp)
@@ -428,9 +428,9 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 SYM_CODE_END(\name)
 .endm
 
-	.section .rodata.sysenter_holes, "a"
-	.globl	sysenter_holes, sysenter_holes_end
-sysenter_holes:
+	.section .rodata.sysenter_patch_sites, "a"
+	.globl	sysenter_patch_sites, sysenter_patch_sites_end
+sysenter_patch_sites:
 
 	/*
 	 * A page of its own: with PTI it is in the user's page table as well,
@@ -481,12 +481,12 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	ALTERNATIVE "jmp .Lodd_kernel_cr3", "", X86_FEATURE_PTI
 	KERNEL_CR3 %rsp
 .Lodd_kernel_cr3:
-	movq	PERCPU_HOLE, %rsp
-	HOLE_BEFORE top_of_stack
+	movq	PERCPU_PATCHED, %rsp
+	PATCH_BEFORE top_of_stack
 	pushq	$__USER_DS			/* pt_regs->ss */
 	pushq	%r11				/* pt_regs->sp */
-	movq	PERCPU_HOLE, %r11		/* end of the entry stack */
-	HOLE_BEFORE tss_sp0
+	movq	PERCPU_PATCHED, %r11		/* end of the entry stack */
+	PATCH_BEFORE tss_sp0
 	movq	-8(%r11), %r11			/* caller's flags, see above */
 	orq	$X86_EFLAGS_IF, %r11
 	pushq	%r11				/* pt_regs->flags */
@@ -566,5 +566,5 @@ SYM_CODE_END(sysenter_verw_selector)
 
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
 
-	.section .rodata.sysenter_holes, "a"
-sysenter_holes_end:
+	.section .rodata.sysenter_patch_sites, "a"
+sysenter_patch_sites_end:

@@ -52,25 +52,25 @@
 #include "frame.h"
 #include "offsets.h"
 
-/* kernel.c writes the address of a kernel symbol into a hole of 32 bits. */
-.macro KERNEL_HOLE symbol:req relative:req
-	.pushsection .rodata.sysenter_holes, "a"
-	.long	.Lhole_\@, kernel_\symbol, \relative
+/* kernel.c writes the address of a kernel symbol into a patch site of 32 bits. */
+.macro KERNEL_PATCH symbol:req relative:req
+	.pushsection .rodata.sysenter_patch_sites, "a"
+	.long	.Lpatch_\@, kernel_\symbol, \relative
 	.popsection
-.Lhole_\@:
+.Lpatch_\@:
 	.long	0
 .endm
 
 /* jmp to a kernel symbol */
 .macro KERNEL_JMP symbol:req
 	.byte	0xe9
-	KERNEL_HOLE \symbol 1
+	KERNEL_PATCH \symbol 1
 .endm
 
 /* pushl the address of a kernel symbol */
 .macro KERNEL_PUSH symbol:req
 	.byte	0x68
-	KERNEL_HOLE \symbol 0
+	KERNEL_PATCH \symbol 0
 .endm
 
 /*
@@ -101,9 +101,9 @@
 sysenter_user_ds:	.long	__USER_DS
 sysenter_percpu:	.long	__KERNEL_PERCPU
 
-	.section .rodata.sysenter_holes, "a"
-	.globl	sysenter_holes, sysenter_holes_end
-sysenter_holes:
+	.section .rodata.sysenter_patch_sites, "a"
+	.globl	sysenter_patch_sites, sysenter_patch_sites_end
+sysenter_patch_sites:
 
 	.section .text.sysenter, "ax"
 
@@ -127,7 +127,7 @@ SYM_CODE_START(sysenter_entry)
 	testl	$ODD_FLAGS, (%esp)
 	jnz	.Lodd_flags
 
-SYM_INNER_LABEL(sysenter_past_gate, SYM_L_GLOBAL)	/* from pti_i386.S */
+SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	movl	ENTRY_STACK_TO_SP1 + 4(%esp), %esp	/* top of the task's stack */
 	/*
 	 * HAZARD: an NMI between these two overwrites the frame from the top,
@@ -393,7 +393,7 @@ SYM_CODE_START(sysenter_call_args5)
 SYM_CODE_END(sysenter_call_args5)
 
 #include "syscall_i386.S"
-#ifdef SYSENTER_GATE
+#ifdef SYSENTER_TRAMPOLINE
 #include "pti_i386.S"
 #endif
 
@@ -404,7 +404,7 @@ SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
  * stack and the segments may be the caller's. Inner labels are symbols, too.
  */
 _ASM_NOKPROBE(sysenter_entry)
-_ASM_NOKPROBE(sysenter_past_gate)
+_ASM_NOKPROBE(sysenter_past_trampoline)
 _ASM_NOKPROBE(sysenter_call_body)
 _ASM_NOKPROBE(sysenter_body_returns)
 _ASM_NOKPROBE(sysenter_leaves)
@@ -412,5 +412,5 @@ _ASM_NOKPROBE(sysenter_call_slow)
 _ASM_NOKPROBE(sysenter_call_args6)
 _ASM_NOKPROBE(sysenter_call_args5)
 
-	.section .rodata.sysenter_holes, "a"
-sysenter_holes_end:
+	.section .rodata.sysenter_patch_sites, "a"
+sysenter_patch_sites_end:

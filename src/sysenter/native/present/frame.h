@@ -15,7 +15,7 @@
 #define FRAME_MAGIC	0x5359
 
 /*
- * amd64: what sysenter_proofs[] holds for numbers that the fast path does not take
+ * amd64: what sysenter_expected[] holds for numbers that the fast path does not take
  * as they are. Bit 62 without bit 63 is in no address and no selector.
  */
 #define NUMBER_SLOW	(1 << 30)	/* in the upper half */
@@ -24,10 +24,10 @@
 /* i386: kernels that can isolate their page tables, pti_i386.S */
 #if defined(CONFIG_X86_32) && \
     (defined(CONFIG_PAGE_TABLE_ISOLATION) || defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))
-#define SYSENTER_GATE
+#define SYSENTER_TRAMPOLINE
 #endif
 
-/* AMD's SYSCALL: one CPU's entry and the two holes in it, syscall_i386.S */
-#define SYSENTER_HEAD_SIZE	64
-#define SYSENTER_HEAD_STACK	9	/* offset in it at which ESP is no longer the caller's */
+/* AMD's SYSCALL: one per-CPU stub and the two patch sites in it, syscall_i386.S */
+#define SYSENTER_STUB_SIZE	64
+#define SYSENTER_STUB_STACK	9	/* offset in it at which ESP is no longer the caller's */
 #endif

@@ -7,13 +7,13 @@
 #include <linux/kprobes.h>
 #include <linux/errno.h>
 
-/* The holes that KERNEL_HOLE in the entry code leaves, one record each. */
-struct kernel_hole {
+/* The patch sites that KERNEL_PATCH in the entry code names, one record each. */
+struct patch_site {
 	unsigned long	at;		/* amd64: from sysenter_entry on */
 	unsigned long	*target;	/* one of the kernel_* below */
-	unsigned long	relative;	/* to the end of the hole, or absolute */
+	unsigned long	relative;	/* to the end of the patch site, or absolute */
 };
-extern const struct kernel_hole sysenter_holes[], sysenter_holes_end[];
+extern const struct patch_site sysenter_patch_sites[], sysenter_patch_sites_end[];
 
 #ifdef CONFIG_X86_64
 #ifdef HAVE_TRACE_SYSCALL_EXIT
@@ -111,13 +111,13 @@ int sysenter_poke(unsigned long at, const void *bytes, size_t size)
 	return -EFAULT;
 }
 
-int sysenter_fill_holes(void)
+int sysenter_write_patch_sites(void)
 {
-	const struct kernel_hole *hole;
+	const struct patch_site *site;
 
-	for (hole = sysenter_holes; hole < sysenter_holes_end; hole++) {
-		unsigned long at = hole->at + (IS_ENABLED(CONFIG_X86_64) ? (unsigned long)sysenter_entry : 0);
-		u32 value = *hole->target - (hole->relative ? sysenter_runs_at(at) + sizeof(value) : 0);
+	for (site = sysenter_patch_sites; site < sysenter_patch_sites_end; site++) {
+		unsigned long at = site->at + (IS_ENABLED(CONFIG_X86_64) ? (unsigned long)sysenter_entry : 0);
+		u32 value = *site->target - (site->relative ? sysenter_runs_at(at) + sizeof(value) : 0);
 		int error = sysenter_poke(at, &value, sizeof(value));
 
 		if (error)

@@ -157,7 +157,7 @@ static int sysenter_die_notify(struct notifier_block *block, unsigned long event
 
 	if (event != DIE_DEBUG || user_mode(args->regs) ||
 	    ((args->regs->ip < (unsigned long)sysenter_entry ||
-	      args->regs->ip >= (unsigned long)sysenter_entry_end) && !sysenter_in_gate(args->regs->ip)))
+	      args->regs->ip >= (unsigned long)sysenter_entry_end) && !sysenter_in_trampoline(args->regs->ip)))
 		return NOTIFY_DONE;
 	dr6 = (unsigned long *)args->err;
 	*dr6 &= ~DR_STEP;
@@ -210,7 +210,7 @@ static int __init sysenter_init(void)
 	if ((error = sysenter_find_kernel()) || (error = sysenter_guard()) ||
 	    (error = sysenter_check_vms()) || (error = sysenter_arch_check()) ||
 	    (error = sysenter_fill_calls()) ||
-	    (error = sysenter_fill_holes()))
+	    (error = sysenter_write_patch_sites()))
 		return error;
 	error = sysenter_fault() ?: register_die_notifier(&sysenter_die);
 	if (error)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The head and the tail of the fast entry on i386 with page-table isolation, around
+ * The way in and the way out of the fast entry on i386 with page-table isolation, around
  * what is in entry_i386.S, which includes this.
  *
  * A program runs on a page table that has next to nothing of the kernel. The page
- * between sysenter_gate and sysenter_gate_end is in it, at an address among the CPU
+ * between sysenter_trampoline and sysenter_trampoline_end is in it, at an address among the CPU
  * entry areas (pti_i386.c); the rest of this module is not. So what stands in there
  *  - touches no memory but the entry stack and the page itself, and
  *  - is left and entered by KERNEL_JMP alone, whose distance is from where it runs.
@@ -17,24 +17,24 @@
 #define PTI_USER_PGTABLE	(1 << 12)	/* of CR3: the two tables are neighbours */
 
 	.balign	4096, 0xcc
-SYM_CODE_START(sysenter_gate)
+SYM_CODE_START(sysenter_trampoline)
 	/* the first four as at sysenter_entry */
 	pushfl
 	cmpl	$(SYSENTER_MARK_I386 + SYSENTER_NR), %eax
-	jge	.Lgate_stock
+	jge	.Ltrampoline_stock
 	testl	$ODD_FLAGS, (%esp)
-	jnz	.Lgate_odd_flags
+	jnz	.Ltrampoline_odd_flags
 	pushl	%eax				/* entry stack: no other register is free */
 	movl	%cr3, %eax
 	andl	$~PTI_USER_PGTABLE, %eax
 	movl	%eax, %cr3
 	popl	%eax
-	KERNEL_JMP past_gate
+	KERNEL_JMP past_trampoline
 
 /* The kernel's own entry is in the user's page table as well, and does the rest. */
-.Lgate_odd_flags:
+.Ltrampoline_odd_flags:
 	andl	$(SYSENTER_NR - 1), %eax
-.Lgate_stock:
+.Ltrampoline_stock:
 	popfl
 	KERNEL_JMP entry_SYSENTER_32
 
@@ -42,28 +42,28 @@ SYM_CODE_START(sysenter_gate)
  * Out: esp = end of the entry stack, eax = result, ecx and edx as SYSEXIT wants them,
  * fs the user's, IRQs off.
  */
-SYM_INNER_LABEL(sysenter_gate_exit, SYM_L_GLOBAL)
+SYM_INNER_LABEL(sysenter_trampoline_exit, SYM_L_GLOBAL)
 	movl	%cr3, %ebp
 	orl	$PTI_USER_PGTABLE, %ebp
 	movl	%ebp, %cr3
 	movl	%ecx, %ebp			/* nothing of the kernel's in it */
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
 	/* MDS and its kin: any memory operand that is mapped will do */
-	ALTERNATIVE "jmp .Lgate_cleared", "", X86_FEATURE_CLEAR_CPU_BUF
-	.byte	0x2e, 0x0f, 0x00, 0x2d		/* verw %cs:sysenter_gate_selector */
-	KERNEL_HOLE gate_selector 0
-.Lgate_cleared:
+	ALTERNATIVE "jmp .Ltrampoline_cleared", "", X86_FEATURE_CLEAR_CPU_BUF
+	.byte	0x2e, 0x0f, 0x00, 0x2d		/* verw %cs:sysenter_trampoline_selector */
+	KERNEL_PATCH trampoline_selector 0
+.Ltrampoline_cleared:
 #endif
 	sti					/* effective after the next instruction */
 	sysexit
 	int3
-SYM_CODE_END(sysenter_gate)
-	.globl	sysenter_gate_selector
-sysenter_gate_selector:
+SYM_CODE_END(sysenter_trampoline)
+	.globl	sysenter_trampoline_selector
+sysenter_trampoline_selector:
 	.long	__USER_DS
 	.balign	4096, 0xcc
-	.globl	sysenter_gate_end
-sysenter_gate_end:
+	.globl	sysenter_trampoline_end
+sysenter_trampoline_end:
 
 /*
  * A jump to here is written over sysenter_leaves at load time. esp = frame, IRQs off,
@@ -77,7 +77,7 @@ SYM_CODE_START(sysenter_leave_isolated)
 	mov	PT_FS(%esp), %fs		/* #GP, #NP if the LDT changed: fixed up */
 	/* HAZARD: NMI from here on overwrites the frame, which nobody needs any more */
 	movl	%ebp, %esp
-	KERNEL_JMP gate_exit
+	KERNEL_JMP trampoline_exit
 
 .Lbad_fs_isolated:
 	movl	$0, PT_FS(%esp)
@@ -85,6 +85,6 @@ SYM_CODE_START(sysenter_leave_isolated)
 	_ASM_EXTABLE(.Lload_fs_isolated, .Lbad_fs_isolated)
 SYM_CODE_END(sysenter_leave_isolated)
 
-_ASM_NOKPROBE(sysenter_gate)
-_ASM_NOKPROBE(sysenter_gate_exit)
+_ASM_NOKPROBE(sysenter_trampoline)
+_ASM_NOKPROBE(sysenter_trampoline_exit)
 _ASM_NOKPROBE(sysenter_leave_isolated)

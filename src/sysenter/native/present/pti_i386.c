@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Page-table isolation on i386: where the gate (pti_i386.S) runs.
+ * Page-table isolation on i386: where the trampoline (pti_i386.S) runs.
  *
  * Each process has a page table of its own for user mode. What those have of the
  * kernel is page tables that all of them share, and only the CPU entry areas' has
  * room: an area for each CPU that the kernel was built for, of which most kernels meet
- * fewer. The gate's page is mapped there.
+ * fewer. The trampoline's page is mapped there.
  */
 #include "sysenter.h"
 #include <linux/cpumask.h>
@@ -17,26 +17,26 @@
 #include <asm/cpufeature.h>
 #include <asm/fixmap.h>
 
-#ifdef SYSENTER_GATE
-extern const char sysenter_gate[], sysenter_gate_end[], sysenter_gate_exit[], sysenter_gate_selector[];
-extern const char sysenter_past_gate[], sysenter_leaves[], sysenter_leave_isolated[];
+#ifdef SYSENTER_TRAMPOLINE
+extern const char sysenter_trampoline[], sysenter_trampoline_end[], sysenter_trampoline_exit[], sysenter_trampoline_selector[];
+extern const char sysenter_past_trampoline[], sysenter_leaves[], sysenter_leave_isolated[];
 
-/* For KERNEL_JMP and KERNEL_HOLE in pti_i386.S. */
-unsigned long kernel_past_gate = (unsigned long)sysenter_past_gate;
-unsigned long kernel_gate_exit, kernel_gate_selector;
+/* For KERNEL_JMP and KERNEL_PATCH in pti_i386.S. */
+unsigned long kernel_past_trampoline = (unsigned long)sysenter_past_trampoline;
+unsigned long kernel_trampoline_exit, kernel_trampoline_selector;
 
-static unsigned long gate;	/* where it runs; 0: nowhere */
+static unsigned long trampoline;	/* where it runs; 0: nowhere */
 
 unsigned long sysenter_runs_at(unsigned long text)
 {
-	if (!gate || text < (unsigned long)sysenter_gate || text >= (unsigned long)sysenter_gate_end)
+	if (!trampoline || text < (unsigned long)sysenter_trampoline || text >= (unsigned long)sysenter_trampoline_end)
 		return text;
-	return text - (unsigned long)sysenter_gate + gate;
+	return text - (unsigned long)sysenter_trampoline + trampoline;
 }
 
-bool sysenter_in_gate(unsigned long ip)
+bool sysenter_in_trampoline(unsigned long ip)
 {
-	return gate && ip >= gate && ip < gate + PAGE_SIZE;
+	return trampoline && ip >= trampoline && ip < trampoline + PAGE_SIZE;
 }
 
 static pmd_t *pmd_in(pgd_t *pgd, unsigned long address)
@@ -74,7 +74,7 @@ static unsigned long __init free_page_of_entry_areas(void)
 	return 0;
 }
 
-int __init sysenter_gate_choose(void)
+int __init sysenter_trampoline_choose(void)
 {
 	if (!boot_cpu_has(X86_FEATURE_PTI))
 		return 0;
@@ -82,19 +82,19 @@ int __init sysenter_gate_choose(void)
 		pr_err("refused: the kernel isolates its page tables (PTI) and the entry by SYSCALL does not; boot with nopti to allow it\n");
 		return -EOPNOTSUPP;
 	}
-	gate = free_page_of_entry_areas();
-	if (!gate) {
+	trampoline = free_page_of_entry_areas();
+	if (!trampoline) {
 		pr_err("refused: the kernel isolates its page tables (PTI) and has no room among its entry areas; boot with nopti to allow it\n");
 		return -EOPNOTSUPP;
 	}
-	kernel_gate_exit = sysenter_runs_at((unsigned long)sysenter_gate_exit);
-	kernel_gate_selector = sysenter_runs_at((unsigned long)sysenter_gate_selector);
-	sysenter_entry_point = gate;
+	kernel_trampoline_exit = sysenter_runs_at((unsigned long)sysenter_trampoline_exit);
+	kernel_trampoline_selector = sysenter_runs_at((unsigned long)sysenter_trampoline_selector);
+	sysenter_entry_point = trampoline;
 	return 0;
 }
 
 /* Nothing runs this code yet. */
-int __init sysenter_gate_prepare(void)
+int __init sysenter_trampoline_prepare(void)
 {
 	struct {
 		u8 jmp;
@@ -104,19 +104,19 @@ int __init sysenter_gate_prepare(void)
 	pgprot_t prot = __pgprot(pgprot_val(PAGE_KERNEL_ROX) & ~_PAGE_GLOBAL);
 	int error;
 
-	if (!gate)
+	if (!trampoline)
 		return 0;
 	error = sysenter_poke((unsigned long)sysenter_leaves, &exit, sizeof(exit));
 	if (!error)
-		set_pte(shared_pte(gate), pfn_pte(vmalloc_to_pfn(sysenter_gate), prot));
+		set_pte(shared_pte(trampoline), pfn_pte(vmalloc_to_pfn(sysenter_trampoline), prot));
 	return error;
 }
 
-void sysenter_gate_undo(void)
+void sysenter_trampoline_undo(void)
 {
-	if (!gate)
+	if (!trampoline)
 		return;
-	pte_clear(current->mm, gate, shared_pte(gate));
+	pte_clear(current->mm, trampoline, shared_pte(trampoline));
 	kernel_call(kernel_flush_tlb_all, 0, 0, 0);
 }
 #endif

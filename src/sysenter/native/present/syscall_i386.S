@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The head and the tail of the fast entry for AMD's SYSCALL, around the body in
+ * The way in and the way out of the fast entry for AMD's SYSCALL, around the body in
  * entry_i386.S, which includes this.
  *
  * What SYSCALL does in legacy mode (AMD APM Vol. 3, SYSCALL): ECX = return
@@ -23,7 +23,7 @@
 
 /*
  * One entry for each CPU, since no register and no segment leads to this CPU's
- * data. SYSENTER_HEAD_SIZE apart; syscall_i386.c writes the two holes.
+ * data. SYSENTER_STUB_SIZE apart; syscall_i386.c writes its two patch sites.
  *
  * HAZARD: an NMI, #DB or #MC before either of the first two instructions finds
  * the caller's ESP at CPL 0, and a caller brings about #DB by TF whenever it
@@ -31,15 +31,15 @@
  * these three go through task gates, which send the call to
  * sysenter_syscall_odd_flags (taskgate_i386.c).
  */
-	.section .rodata.sysenter_head_holes, "a"
-	.globl	sysenter_head_holes
-sysenter_head_holes:
+	.section .rodata.sysenter_stub_patch_sites, "a"
+	.globl	sysenter_stub_patch_sites
+sysenter_stub_patch_sites:
 	.previous
 
 	.p2align 6
-SYM_CODE_START(sysenter_syscall_heads)
+SYM_CODE_START(sysenter_syscall_stubs)
 .rept CONFIG_NR_CPUS
-	.balign	SYSENTER_HEAD_SIZE
+	.balign	SYSENTER_STUB_SIZE
 	movl	%esp, %ecx
 	.byte	0x2e, 0x8b, 0x25		/* movl %cs:this CPU's TSS.sp1, %esp */
 1:	.long	0
@@ -52,12 +52,12 @@ SYM_CODE_START(sysenter_syscall_heads)
 	.byte	0xbc				/* movl end of this CPU's entry stack, %esp */
 2:	.long	0
 	jmp	sysenter_syscall_odd_flags
-	.pushsection .rodata.sysenter_head_holes, "a"
+	.pushsection .rodata.sysenter_stub_patch_sites, "a"
 	.long	1b, 2b
 	.popsection
 .endr
-SYM_INNER_LABEL(sysenter_syscall_heads_end, SYM_L_GLOBAL)
-SYM_CODE_END(sysenter_syscall_heads)
+SYM_INNER_LABEL(sysenter_syscall_stubs_end, SYM_L_GLOBAL)
+SYM_CODE_END(sysenter_syscall_stubs)
 
 SYM_CODE_START(sysenter_syscall)
 .Lsyscall_even_flags:				/* esp = frame */
@@ -107,7 +107,7 @@ SYM_INNER_LABEL(sysenter_leave_syscall_sysret, SYM_L_GLOBAL)
 SYM_INNER_LABEL(sysenter_leave_syscall_end, SYM_L_GLOBAL)
 SYM_CODE_END(sysenter_syscall)
 
-_ASM_NOKPROBE(sysenter_syscall_heads)
+_ASM_NOKPROBE(sysenter_syscall_stubs)
 _ASM_NOKPROBE(sysenter_syscall)
 _ASM_NOKPROBE(sysenter_syscall_odd_flags)
 _ASM_NOKPROBE(sysenter_leave_syscall)

@@ -22,16 +22,16 @@ MODULE_PARM_DESC(entry, "auto (SYSENTER where there is one), sysenter or syscall
 
 bool sysenter_by_syscall;
 
-/* In each head: where two addresses of this CPU's go. */
+/* In each per-CPU stub: where two addresses of this CPU's go. */
 extern const struct {
 	unsigned long sp1, entry_stack;
-} sysenter_head_holes[NR_CPUS];
+} sysenter_stub_patch_sites[NR_CPUS];
 
 static DEFINE_PER_CPU(u64, stock_star);
 
-static unsigned long head(unsigned int cpu)
+static unsigned long stub(unsigned int cpu)
 {
-	return (unsigned long)sysenter_syscall_heads + cpu * SYSENTER_HEAD_SIZE;
+	return (unsigned long)sysenter_syscall_stubs + cpu * SYSENTER_STUB_SIZE;
 }
 
 /*
@@ -133,8 +133,8 @@ int __init sysenter_syscall_prepare(void)
 		u32 sp1 = (u32)&area->tss.x86_tss.sp1;
 		u32 entry_stack = (u32)(&area->entry_stack_page.stack + 1);
 
-		error = sysenter_poke(sysenter_head_holes[cpu].sp1, &sp1, sizeof(sp1)) ?:
-			sysenter_poke(sysenter_head_holes[cpu].entry_stack, &entry_stack,
+		error = sysenter_poke(sysenter_stub_patch_sites[cpu].sp1, &sp1, sizeof(sp1)) ?:
+			sysenter_poke(sysenter_stub_patch_sites[cpu].entry_stack, &entry_stack,
 				      sizeof(entry_stack));
 		if (error)
 			return error;
@@ -159,7 +159,7 @@ unsigned long sysenter_syscall_read(void)
 	if (!(efer & EFER_SCE))
 		return kernel_stock_entry;
 	rdmsrl(MSR_STAR, star);
-	return (u32)star == head(smp_processor_id()) ? sysenter_entry_point : 0;
+	return (u32)star == stub(smp_processor_id()) ? sysenter_entry_point : 0;
 }
 
 /* SYSRET in legacy mode: CS = STAR[63:48], SS that + 8; both as SYSEXIT's */
@@ -176,7 +176,7 @@ void sysenter_syscall_write(unsigned long target)
 
 		rdmsrl(MSR_STAR, star);
 		this_cpu_write(stock_star, star);
-		wrmsrl(MSR_STAR, (u64)__USER_CS << 48 | (u64)__KERNEL_CS << 32 | head(smp_processor_id()));
+		wrmsrl(MSR_STAR, (u64)__USER_CS << 48 | (u64)__KERNEL_CS << 32 | stub(smp_processor_id()));
 		wrmsrl(MSR_EFER, efer | EFER_SCE);
 	}
 }

@@ -28,7 +28,7 @@ extern unsigned long kernel_switch_mm_irqs_off;
 #define kernel_stock_entry	kernel_entry_SYSENTER_32
 #endif
 unsigned long sysenter_lookup(const char *symbol);	/* 0 if there is none */
-int sysenter_fill_holes(void);		/* writes them into the entry code */
+int sysenter_write_patch_sites(void);		/* writes them into the entry code */
 
 /*
  * main.c: the kernel applies a mitigation that this entry has not; `mitigation` goes on
@@ -50,17 +50,17 @@ extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
 #ifdef CONFIG_X86_32
 /*
  * syscall_i386.c: entry by AMD's SYSCALL. EFER.SCE off counts as the kernel's
- * entry, STAR with this CPU's head as ours.
+ * entry, STAR with this CPU's stub as ours.
  */
 extern bool sysenter_by_syscall;
 int sysenter_choose(void);		/* the parameter entry=, and what the processor has */
-int sysenter_syscall_prepare(void);	/* writes the heads and the exit, closes the window */
+int sysenter_syscall_prepare(void);	/* writes the per-CPU stubs and the exit, closes the window */
 void sysenter_syscall_undo(void);
 unsigned long sysenter_syscall_read(void);
 void sysenter_syscall_write(unsigned long entry);
 
 /* syscall_i386.S */
-extern const char sysenter_syscall_heads[], sysenter_syscall_heads_end[], sysenter_syscall_odd_flags[];
+extern const char sysenter_syscall_stubs[], sysenter_syscall_stubs_end[], sysenter_syscall_odd_flags[];
 extern const char sysenter_leave_syscall[], sysenter_leave_syscall_sysret[], sysenter_leave_syscall_end[];
 extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either exit */
 
@@ -78,18 +78,18 @@ static inline void sysenter_gates_write(bool ours) { }
  * pti_i386.c: with page-table isolation, the part of the entry that runs on the user's
  * page table, at another address.
  */
-#ifdef SYSENTER_GATE
-int sysenter_gate_choose(void);
-int sysenter_gate_prepare(void);
-void sysenter_gate_undo(void);
+#ifdef SYSENTER_TRAMPOLINE
+int sysenter_trampoline_choose(void);
+int sysenter_trampoline_prepare(void);
+void sysenter_trampoline_undo(void);
 unsigned long sysenter_runs_at(unsigned long text);	/* where an address in our text is executed */
-bool sysenter_in_gate(unsigned long ip);
+bool sysenter_in_trampoline(unsigned long ip);
 #else	/* a kernel that cannot isolate them */
-static inline int sysenter_gate_choose(void) { return 0; }
-static inline int sysenter_gate_prepare(void) { return 0; }
-static inline void sysenter_gate_undo(void) { }
+static inline int sysenter_trampoline_choose(void) { return 0; }
+static inline int sysenter_trampoline_prepare(void) { return 0; }
+static inline void sysenter_trampoline_undo(void) { }
 static inline unsigned long sysenter_runs_at(unsigned long text) { return text; }
-static inline bool sysenter_in_gate(unsigned long ip) { return false; }
+static inline bool sysenter_in_trampoline(unsigned long ip) { return false; }
 #endif
 int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
 

@@ -140,16 +140,16 @@ static __always_inline void find_mm(struct sysenter_task *this, struct x86_hw_ts
 
 /*
  * Out of where an interruption may not come back to. Of the window: at its beginning
- * to what the head does with odd flags, at its end back to the beginning of the exit,
+ * to what the stub does with odd flags, at its end back to the beginning of the exit,
  * whose frame is as it was.
  */
 static __always_inline void move_on(struct sysenter_task *this, struct x86_hw_tss *old)
 {
-	unsigned long in_heads = old->ip - (unsigned long)sysenter_syscall_heads;
+	unsigned long in_stubs = old->ip - (unsigned long)sysenter_syscall_stubs;
 
-	if (in_heads < sysenter_syscall_heads_end - sysenter_syscall_heads &&
-	    in_heads % SYSENTER_HEAD_SIZE < SYSENTER_HEAD_STACK) {
-		if (in_heads % SYSENTER_HEAD_SIZE == 0)
+	if (in_stubs < sysenter_syscall_stubs_end - sysenter_syscall_stubs &&
+	    in_stubs % SYSENTER_STUB_SIZE < SYSENTER_STUB_STACK) {
+		if (in_stubs % SYSENTER_STUB_SIZE == 0)
 			old->cx = old->sp;
 		old->sp = this->entry_stack;
 		old->ip = (unsigned long)sysenter_syscall_odd_flags;

@@ -13,7 +13,7 @@
 #include <linux/smp.h>
 #include "offsets.h"
 
-#define NUDGE_AFTER	5	/* rounds of 20 ms */
+#define WAKE_AFTER	5	/* rounds of 20 ms */
 #define SIGNAL_AFTER	25
 
 /*
@@ -47,7 +47,7 @@ static bool is_inside(struct task_struct *task)
  * signal sets, and the kernel clears it when it finds none. Calls that a signal
  * without a handler ends with -EINTR (signal(7), as after SIGCONT) do so here.
  */
-static void nudge(struct task_struct *task, bool like_a_signal)
+static void wake(struct task_struct *task, bool like_a_signal)
 {
 	if (!test_and_set_tsk_thread_flag(task, like_a_signal ? TIF_SIGPENDING : TIF_NOTIFY_SIGNAL))
 		kernel_call(kernel_wake_up_state, (unsigned long)task, TASK_INTERRUPTIBLE, 0);
@@ -74,8 +74,8 @@ static unsigned int tasks_inside(unsigned int round)
 		inside++;
 		if (round % 500 == 499)
 			pr_notice("unload waits: %s[%d] is still inside a call\n", task->comm, task->pid);
-		if (round >= NUDGE_AFTER)
-			nudge(task, round >= SIGNAL_AFTER);
+		if (round >= WAKE_AFTER)
+			wake(task, round >= SIGNAL_AFTER);
 	}
 	rcu_read_unlock();
 	return inside;
