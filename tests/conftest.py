@@ -18,7 +18,7 @@ from sysenter.build.module import Module, build_module, kbuild
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.description import read_description
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest, Output, is_clean
+from sysenter.lab.guest import Guest, Output, bad_lines
 from sysenter.lab.qemu import patience
 from sysenter.steps import Steps
 from sysenter.target.target import Target
@@ -126,7 +126,7 @@ def in_guest(steps: Steps, guest: Guest, module: Module) -> Callable[..., Output
         everything = {"sysenter.ko": module.module.read_bytes(), **(files or {})}
         machine = guest.machine(cpu=cpu, cpus=cpus, append=append, memory=memory)
         output = guest.run(steps, prologue + task, everything, what="a test", timeout=timeout, machine=machine)
-        assert not is_clean(output.console), output.console
+        assert not bad_lines(output.console), output.console
         return output
 
     return run

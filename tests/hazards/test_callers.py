@@ -11,7 +11,7 @@ import pytest
 from guests import guest_for
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import is_clean
+from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
 
 # The machines that each case is run on: kernel, CPUs, more of the command line. With
@@ -42,7 +42,7 @@ def outcomes(steps: Steps, kernel: str, cpus: int, append: str, programs: list[s
         steps, "\n".join(lines), {"sysenter.ko": build_module(steps, target).module.read_bytes()},
         what="hostile callers", timeout=200, machine=guest.machine(append=append),
     )  # fmt: skip
-    assert not is_clean(output.console), output.console
+    assert not bad_lines(output.console), output.console
     assert "went" in output.text, output.text
     return list(output.records)
 

@@ -22,7 +22,7 @@ from monitor import Command, monitor
 from shell import LOAD
 from sysenter.build.module import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import is_clean
+from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
 
 # Bank 1: valid, uncorrected, enabled, signalled, a memory scrubber's, which asks for nothing; in MCG_STATUS:
@@ -120,7 +120,7 @@ def test_nmi_and_machine_check_at_every_instruction(steps: Steps, kernel: str, a
             machine=guest.machine(append=append, extra=(*options, *gdb_options(tmp_path / "gdb"))), on_record=beside,
         )  # fmt: skip
         beside.join()
-    assert not is_clean(output.console), output.console[-4000:]
+    assert not bad_lines(output.console), output.console[-4000:]
     stopped = beside.stopped
     assert len(beside.often) >= 30, beside.often
     for what, places in stopped.items():  # a rare way may not have been gone again

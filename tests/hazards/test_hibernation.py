@@ -15,7 +15,7 @@ from sysenter.cache import cache_folder
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import is_clean, linked
+from sysenter.lab.guest import bad_lines, linked
 from sysenter.steps import Steps
 
 # A kernel of Debian's has no disk built in: these, in the order that they need each other. In one with
@@ -86,10 +86,10 @@ def test_hibernation(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> No
     machine = replace(machine, kernel=target.image)
     files = {"sysenter.ko": module.module.read_bytes(), **drivers(steps, kernel, tmp_path / "drivers")}
     before = guest.run(steps, TASK, files, what="going to sleep", timeout=100, machine=machine)
-    assert not is_clean(before.console), before.console
+    assert not bad_lines(before.console), before.console
     assert not before.text, before.text
     after = guest.run(steps, TASK, files, what="waking up", timeout=100, machine=machine)
-    assert not is_clean(after.console), after.console[-4000:]
+    assert not bad_lines(after.console), after.console[-4000:]
     assert after.text == ("came back", "went"), after.text
     entries = [[r["eip"] for r in output.records if "eip" in r] for output in (before, after)]
     assert len(set(entries[0])) == 1

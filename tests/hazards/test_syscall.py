@@ -18,7 +18,7 @@ from gdbstub import stop_at_each
 from monitor import Command, again_and_again, monitor
 from shell import FREE_MEMORY, LOAD
 from sysenter.build.module import Module, build_module
-from sysenter.lab.guest import Guest, Output, is_clean
+from sysenter.lab.guest import Guest, Output, bad_lines
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 from sysenter.target.target import Target
@@ -72,7 +72,7 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
                     {"sysenter.ko": module.module.read_bytes(), **(files or {})}, what="SYSCALL", timeout=timeout,
                     machine=machine, on_record=lambda record: beside(record, send),
                 )  # fmt: skip
-        assert not is_clean(output.console), output.console[-4000:]
+        assert not bad_lines(output.console), output.console[-4000:]
         assert output.status == 0, output.text
         assert not [line for line in output.text if line.startswith("callers:")], output.text
         return output

@@ -14,7 +14,7 @@ from sysenter.build.native import PROGRAMS as NATIVE_PROGRAMS
 from sysenter.build.native import compile_programs
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest, Output, is_clean
+from sysenter.lab.guest import Guest, Output, bad_lines
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 
@@ -39,7 +39,7 @@ class Lab:
         files = {"sysenter.ko": self.module.module.read_bytes()}
         output = self.guest.run(self.steps, task, files, what="a test", timeout=timeout, machine=machine)
         # The kernel's own opinion of a mitigation that the command line chose is no fault.
-        bad = [line for line in is_clean(output.console) if "mitigation" not in line]
+        bad = [line for line in bad_lines(output.console) if "mitigation" not in line]
         assert not bad, output.console
         return output
 
@@ -194,7 +194,7 @@ echo loaded
     files |= {f"{name}32": (programs / name).read_bytes() for name in ("calls", "vsyscall")}
     machine = lab.guest.machine(icount=True, append=append)
     output = lab.guest.run(lab.steps, task, files, what="a test", timeout=120, machine=machine)
-    assert not is_clean(output.console), output.console
+    assert not bad_lines(output.console), output.console
     at = output.text.index("loaded")
     assert at >= 9
     assert output.text[:at] == output.text[at + 1 :]

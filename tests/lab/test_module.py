@@ -10,7 +10,7 @@ import pytest
 
 from guests import guest_for
 from sysenter.build.module import Module, build_module, with_changes
-from sysenter.lab.guest import Guest, Output, is_clean
+from sysenter.lab.guest import Guest, Output, bad_lines
 from sysenter.steps import Steps
 from sysenter.target.target import Guard, Target
 
@@ -63,7 +63,7 @@ def test_getppid_takes_at_most_180_instructions_with_isolated_page_tables(steps:
         {"sysenter.ko": module.module.read_bytes()}, what="counting instructions", timeout=120,
         machine=guest.machine(icount=True),
     )  # fmt: skip
-    assert not is_clean(output.console), output.console
+    assert not bad_lines(output.console), output.console
     assert output.text == ("went", "1", "page tables isolation: enabled"), output.text
     counts = {r["path"]: r["tsc"] - r["empty"] for r in output.records if r["call"] == "getppid"}
     assert counts["fast"] <= 180

@@ -21,7 +21,7 @@ from sysenter.lab.qemu import Machine, Result, binary_for, qemu_argv, run_intera
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["Guest", "Output", "guest_for", "is_clean", "linked"]
+__all__ = ["Guest", "Output", "bad_lines", "guest_for", "linked"]
 
 # What makes a boot fast and its log readable. `acpi=off` would break poweroff. loglevel=5
 # after `quiet`: a WARN() and its trace are of level 4, which `quiet` alone keeps off the console.
@@ -49,7 +49,7 @@ class Output:
         return [record[key] for record in self.records if key in record]
 
 
-def is_clean(console: str) -> list[str]:
+def bad_lines(console: str) -> list[str]:
     """The lines of a kernel log that say something went wrong in the kernel."""
     return [line for line in console.splitlines() if any(word in line for word in _BAD)]
 

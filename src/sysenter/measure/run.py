@@ -11,7 +11,7 @@ from typing import Any
 from sysenter.build.module import Module
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
-from sysenter.lab.guest import Guest, Output, is_clean
+from sysenter.lab.guest import Guest, Output, bad_lines
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement
 from sysenter.steps import Steps
 
@@ -134,5 +134,5 @@ def _measurement(guest: Guest, counted: Output, timed: Output, count: int, block
         fast_table=timed.of("fast_table")[0],
         registers_restored=bool(timed.of("before")) and timed.of("before") == timed.of("after"),
         stock_after_unload=bool(timed.of("stock_after_unload")),
-        log=tuple(is_clean(timed.console) + is_clean(counted.console)),
+        log=tuple(bad_lines(timed.console) + bad_lines(counted.console)),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
-from sysenter.lab.guest import Guest, is_clean
+from sysenter.lab.guest import Guest, bad_lines
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target
 
@@ -166,4 +166,4 @@ def selftests(
     for record in (r for r in output.records if "program" in r):
         outcomes.setdefault(record["program"], {})[record["phase"]] = record["outcome"]
     results = tuple(SelftestResult(name, by_phase) for name, by_phase in sorted(outcomes.items()))
-    return results, is_clean(output.console)
+    return results, bad_lines(output.console)
