@@ -7,6 +7,7 @@ tests leave out for its sake, can go.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,12 @@ from guests import guest_for
 from shell import HOTPLUG
 from sysenter.build.native import compiler
 from sysenter.kernels.provide import provide
+from sysenter.lab.guest import bad_lines
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps, run_command
+from sysenter.target.image import read_bzimage
+from sysenter.target.kallsyms import kallsyms
+from sysenter.target.memory import Memory
 from sysenter.target.target import Target
 
 pytestmark = pytest.mark.long
@@ -54,3 +59,52 @@ def test_rings_end_a_stock_6_1_when_a_cpu_comes_on_line(steps: Steps, tmp_path: 
         )  # fmt: skip
     assert "EIP: io_wq_for_each_worker" in lost.value.detail
     assert "Not tainted" in lost.value.detail
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64"])
+def test_cmpxchg8b_gives_flags_that_no_processor_has(steps: Steps, kernel: str, tmp_path: Path) -> None:
+    """Because of it the lab knows kernels that such flags ended (lab/qemu.py, impossible_flags)."""
+    target = provide(steps, kernel, offline=False)
+    output = guest_for(steps, target, "tcg").run(
+        steps, "/cmpxchg8b 0xc3db3200", compiled(steps, target, "cmpxchg8b", tmp_path), what="flags", timeout=60
+    )
+    assert [hex(flags) for flags in output.of("flags")] == ["0xc3db3242"]  # bits 22 to 31 are 0 (SDM 1, 3.4.3)
+
+
+def around_cmpxchg8b(target: Target) -> tuple[int, int]:
+    """Offsets in kmem_cache_alloc_lru(): the first instruction behind the last branch before its
+    `cmpxchg8b %fs:(%esi); jne`, and the first behind that."""
+    memory = Memory.of(read_bzimage(target.image.read_bytes(), target.image.name))
+    start = kallsyms(memory)["kmem_cache_alloc_lru"]
+    base, data = next(piece for piece in memory.pieces if 0 <= start - piece[0] < len(piece[1]))
+    code = data[start - base :][:1024]
+    found = re.search(rb"\x0f\x84....((?:(?!\x0f\x84).)*\x64\x0f\xc7\x0e\x75.)", code, re.DOTALL)
+    if not found:
+        pytest.skip(f"{target.name}: its kmem_cache_alloc_lru() is not of the kind known here")
+    return found.start(1), found.end(1)
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-686-pae"])
+def test_two_exceptions_around_cmpxchg8b_end_a_stock_kernel(steps: Steps, kernel: str) -> None:
+    """One just before the block of QEMU's with that instruction, one just behind it; kprobes bring them about."""
+    target = provide(steps, kernel, offline=False)
+    places = around_cmpxchg8b(target)
+    guest = guest_for(steps, target, "tcg")
+
+    def bad(*offsets: int) -> list[str]:
+        probes = [f"echo p:at_{at} kmem_cache_alloc_lru+{at} >>kprobe_events\n" for at in offsets]
+        task = (
+            "mount -t tracefs tracefs /sys/kernel/tracing; cd /sys/kernel/tracing\n"
+            f"echo 0 >/proc/sys/debug/kprobes-optimization\n{''.join(probes)}"
+            "echo 1 >events/kprobes/enable\nls / /sys/kernel >/dev/null; echo lived\n"
+        )
+        try:
+            output = guest.run(steps, task, {}, what="probes", timeout=60)
+        except GuestLost as lost:
+            return bad_lines(lost.detail)
+        assert "lived" in output.text
+        return bad_lines(output.console)
+
+    for one in places:
+        assert not bad(one)
+    assert any("BUG: " in line for line in bad(*places))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysenter.lab.qemu import stale_breakpoint
+from sysenter.lab.qemu import impossible_flags, stale_breakpoint
 
 # Two lines of a real oops (7.3.4 amd64, QEMU 7.2 with two CPUs, no module in), and what makes it another one.
 _STALE = """\
@@ -27,3 +27,29 @@ _STALE = """\
 )
 def test_only_a_breakpoint_that_is_not_in_memory_is_the_emulators_fault(console: str, stale: bool) -> None:
     assert stale_breakpoint(console) is stale
+
+
+# A stock 6.1 kernel's registers, two probes around a CMPXCHG8B; the second case below is of a storm of NMIs.
+_VM86 = """\
+[    2.045222] EIP: 0xd00f
+[    2.045372] EAX: c3dbea80 EBX: c3dbed00 ECX: 00058860 EDX: 00058840
+[    2.045530] ESI: c1e6a6f0 EDI: c34fd820 EBP: c28a1b4c ESP: ff403fe8
+[    2.045676] DS: 0000 ES: 0000 FS: 0000 GS: 0000 SS: 0068 EFLAGS: 001a68c2
+"""
+
+
+@pytest.mark.parametrize(
+    ("console", "impossible"),
+    [
+        (_VM86, True),
+        ("EAX: c3db3200 EBX: c3db3900\n... EFLAGS: 001a3242", True),
+        (_VM86.replace("001a68c2", "000068c2"), False),
+        (_VM86.replace("001a68c2", "001a60c2"), False),  # flags that are not of EAX
+        (_VM86.replace("EAX: c3dbea80", "EAX: c3dbca80"), False),
+        ("EAX: c3db3200\n... EFLAGS: 00000246\nEAX: 00000001\n... EFLAGS: 001a3242", False),
+        ("", False),
+    ],
+    ids=["a real one", "by an NMI", "no vm86", "other flags", "another register", "another oops", "silent"],
+)
+def test_only_vm86_by_the_allocators_operand_is_the_emulators_fault(console: str, impossible: bool) -> None:
+    assert impossible_flags(console) is impossible
