@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The guest's side of a replay: makes each call of interest for ever, each at an
+ * address that has a name, so that a debugger can stop there.
+ *
+ *	sites COMMAND	makes the stock calls until `go` is written (by the debugger),
+ *			then runs COMMAND by the shell, which loads the module, then makes
+ *			them again, and the fast ones: site_before_NAME, site_stock_NAME,
+ *			site_fast_NAME
+ *
+ * Each is made REPEAT times in a row: the debugger single-steps a call that comes
+ * right after another of its kind.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#ifdef __x86_64__
+#include "../user/fast_call_amd64.h"
+#else
+#include <sys/auxv.h>
+#include "abi.h"
+#endif
+
+#define REPEAT	8
+
+static char buffer[4096] __attribute__((aligned(4096)));
+volatile int go;
+
+#ifdef __x86_64__
+#define STOCK(phase, name, nr, a, b, c, d)						\
+	for (int i = 0; i < REPEAT; i++) {						\
+		register long r10 asm("r10") = (long)(d);				\
+		long result;								\
+		asm volatile(".globl site_" #phase "_" #name "\n"			\
+			     "site_" #phase "_" #name ": syscall"			\
+			     : "=a"(result), "+r"(r10)					\
+			     : "0"((long)nr), "D"((long)(a)), "S"((long)(b)), "d"((long)(c)) \
+			     : "memory", "cc", "rcx", "r11", "r8", "r9");		\
+	}
+/* FAST_CALL_AMD64 with a name at its SYSENTER. */
+#define FAST(name, nr, a, b, c, d)							\
+	for (int i = 0; i < REPEAT; i++) {						\
+		register long r10 asm("r10") = (long)(d);				\
+		long result, di = (long)(a), si = (long)(b), dx = (long)(c);		\
+		asm volatile("movq %%rsp, %%r11\n\t"					\
+			     "leaq 1f(%%rip), %%rcx\n"					\
+			     ".globl site_fast_" #name "\n"				\
+			     "site_fast_" #name ": sysenter\n\t"			\
+			     "syscall\n1:"						\
+			     : "=a"(result), "+D"(di), "+S"(si), "+d"(dx), "+r"(r10)	\
+			     : "0"((long)(nr) + SYSENTER_MARK_AMD64)			\
+			     : "memory", "cc", "rcx", "r11", "r8", "r9");		\
+	}
+#else
+/* By the vDSO, which both paths return through. */
+static void (*vdso)(void);
+#define SITE(site, number, a, b, c, d)							\
+	for (int i = 0; i < REPEAT; i++) {						\
+		long result;								\
+		asm volatile(".globl site_" #site "\nsite_" #site ": call *%[vdso]"	\
+			     : "=a"(result)						\
+			     : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(0), \
+			       [vdso] "m"(vdso)						\
+			     : "memory", "cc");						\
+	}
+#define STOCK(phase, name, nr, a, b, c, d)	SITE(phase##_##name, nr, a, b, c, d)
+#define FAST(name, nr, a, b, c, d)		SITE(fast_##name, (long)((nr) | SYSENTER_MARK_I386), a, b, c, d)
+/* What programs call is the later number of two. */
+#undef SYS_getuid
+#define SYS_getuid	SYS_getuid32
+#undef SYS_fstat
+#define SYS_fstat	SYS_fstat64
+#endif
+
+#define CALLS(X)						\
+	X(getppid, SYS_getppid, 0, 0, 0, 0)			\
+	X(read, SYS_read, zero, buffer, 1, 0)			\
+	X(write, SYS_write, null, buffer, 1, 0)			\
+	X(lseek, SYS_lseek, null, 0, 0, 0)			\
+	X(getuid, SYS_getuid, 0, 0, 0, 0)			\
+	X(fcntl, SYS_fcntl, null, F_GETFD, 0, 0)		\
+	X(umask, SYS_umask, 022, 0, 0, 0)			\
+	X(writev, SYS_writev, null, &vector, 1, 0)		\
+	X(fstat, SYS_fstat, null, buffer + 64, 0, 0)		\
+	X(getpgid, SYS_getpgid, 0, 0, 0, 0)			\
+	X(pread, SYS_pread64, zero, buffer, 1, 0)
+
+#define BEFORE(name, ...)	STOCK(before, name, __VA_ARGS__)
+#define BOTH(name, ...)		STOCK(stock, name, __VA_ARGS__) FAST(name, __VA_ARGS__)
+
+static struct iovec vector = { buffer, 1 };
+static int zero, null;
+
+/* Not in main(), whose frame pointer takes the register that i386 is short of. */
+static __attribute__((noinline)) void before(void)
+{
+	CALLS(BEFORE)
+}
+
+static __attribute__((noinline)) void both(void)
+{
+	CALLS(BOTH)
+}
+
+int main(int argc, char **argv)
+{
+	int device;
+
+	zero = open("/dev/zero", O_RDONLY);
+	null = open("/dev/null", O_WRONLY);
+#ifndef __x86_64__
+	vdso = (void (*)(void))getauxval(AT_SYSINFO);
+#endif
+	buffer[0] = 1;
+	mlockall(MCL_CURRENT | MCL_FUTURE);
+	printf("{\"ready\": \"before\"}\n");
+	fflush(stdout);
+	while (!go)
+		before();
+	if (argc != 2 || system(argv[1]))
+		return 3;
+	device = open("/dev/sysenter", O_RDONLY | O_CLOEXEC);
+	if (device < 0 || mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0) == MAP_FAILED)
+		return 4;
+	printf("{\"ready\": \"loaded\"}\n");
+	fflush(stdout);
+	for (;;)
+		both();
+}

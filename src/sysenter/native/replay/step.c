@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Single-steps each call and holds what it executes against the guest's trace: the
+ * proof that what is timed is the kernel's path.
+ *
+ * A process of its own for each, from the snapshot's state: what goes wrong in one
+ * spoils no other. The trap flag is not to be seen by the path, so a SIGTRAP
+ * handler takes it out of what PUSHF pushed and puts it into what POPF is about to
+ * load.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include "replay.h"
+
+#ifdef __x86_64__
+#define R(name)	REG_R##name
+#else
+#define R(name)	REG_E##name
+#endif
+#define TRAP_FLAG	0x100ul
+/*
+ * A call's way may depend on where its random stack offset puts a buffer (how it is aligned), and
+ * a virtual machine may lose a single-step trap: of so many calls one must be the guest's.
+ */
+#define ATTEMPTS	16
+#define PUSHF		0x9c
+#define POPF		0x9d
+
+/* Written by the child that steps. */
+static struct stepped {
+	int nsteps, signal, done, attempt;
+	long result;
+	unsigned long at, address;
+	unsigned long steps[STEPS];
+} *stepped;
+
+static unsigned long last_pc;
+
+extern char __executable_start[], _end[];
+
+/* Whether this is the kernel's code: it is not ours, and not the C library's. */
+static int kernels(unsigned long pc)
+{
+#ifdef __x86_64__
+	return pc >= 0x1000000 && (pc < 0x10000000 || pc >= 0x40000000) && pc < 0x80000000;
+#else
+	return pc >= 0xc0000000;
+#endif
+}
+
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+	greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+	unsigned long pc = (unsigned long)r[R(IP)], *top = (unsigned long *)r[R(SP)];
+
+	(void)signal, (void)info;
+	if (last_pc && *(uint8_t *)last_pc == PUSHF)
+		*top &= ~TRAP_FLAG;
+	if (kernels(pc) && *(uint8_t *)pc == POPF)
+		*top |= TRAP_FLAG;
+	last_pc = kernels(pc) ? pc : 0;
+	if (kernels(pc)) {
+		if (stepped->nsteps < STEPS)
+			stepped->steps[stepped->nsteps++] = pc;
+		else
+			_exit(1);
+	}
+}
+
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+	greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	if (stepped) {
+		stepped->signal = signal;
+		stepped->at = (unsigned long)r[R(IP)];
+		stepped->address = (unsigned long)info->si_addr;
+		_exit(1);
+	}
+	fprintf(stderr, "replay: signal %d at %lx, address %lx, while it was timed (a bug: report it)\n", signal,
+		(unsigned long)r[R(IP)], (unsigned long)info->si_addr);
+	_exit(2);
+}
+
+void catch_faults(void)
+{
+	static char stack[65536];
+	stack_t alternate = { .ss_sp = stack, .ss_size = sizeof stack };
+	struct sigaction action = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+	sigaltstack(&alternate, NULL);
+	sigaction(SIGTRAP, &action, NULL);
+	action.sa_sigaction = on_fault;
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGILL, &action, NULL);
+	sigaction(SIGFPE, &action, NULL);
+}
+
+static inline __attribute__((always_inline)) void set_trap_flag(unsigned long flag)
+{
+#ifdef __x86_64__
+	asm volatile("pushfq; andq $~0x100, (%%rsp); orq %0, (%%rsp); popfq" : : "r"(flag) : "memory", "cc");
+#else
+	asm volatile("pushfl; andl $~0x100, (%%esp); orl %0, (%%esp); popfl" : : "r"(flag) : "memory", "cc");
+#endif
+}
+
+/* How many steps were the guest's; -1 if there were more. */
+static int same_steps(const struct call *call)
+{
+	int n = 0;
+
+	while (n < stepped->nsteps && n < call->traced && stepped->steps[n] == call->trace[n])
+		n++;
+	return n == call->traced && n < stepped->nsteps ? -1 : n;
+}
+
+static void child(const struct call *call)
+{
+	catch_faults();
+	map_bundle();
+	prepare(call);
+	run_call(call, 5);	/* what the path keeps from one call to the next */
+	for (stepped->attempt = 1; stepped->attempt <= ATTEMPTS; stepped->attempt++) {
+		stepped->done = stepped->nsteps = 0;
+		last_pc = 0;
+		set_trap_flag(TRAP_FLAG);
+		stepped->result = run_call(call, 1);
+		set_trap_flag(0);
+		stepped->done = 1;
+		if (!call->trace || same_steps(call) == call->traced)
+			break;
+	}
+	_exit(0);
+}
+
+/* What was different from the guest; "" if nothing. */
+static void why_not(const struct call *call, int status, char *text, size_t size)
+{
+	int n = call->trace ? same_steps(call) : 0;
+
+	*text = 0;
+	if (stepped->signal)
+		snprintf(text, size, "signal %d at %lx, address %lx", stepped->signal, stepped->at, stepped->address);
+	else if (!stepped->done)
+		snprintf(text, size, "it ended with status %x", status);
+	else if (call->trace && n < 0)
+		snprintf(text, size, "%d instructions more than the guest", stepped->nsteps - call->traced);
+	else if (call->trace && n != call->traced)
+		snprintf(text, size, "other instructions from %d on: %lx, guest %lx", n,
+			 n < stepped->nsteps ? stepped->steps[n] : 0, call->trace[n]);
+	else if (stepped->result != call->expected)
+		snprintf(text, size, "result %ld, guest %ld", stepped->result, call->expected);
+}
+
+void verify_calls(void)
+{
+	stepped = mmap(NULL, sizeof *stepped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (stepped == MAP_FAILED)
+		die("no memory");
+	for (int i = 0; i < replay.ncalls; i++) {
+		struct call *call = &replay.calls[i];
+		char why[200];
+		int status = 0;
+		pid_t pid;
+
+		memset(stepped, 0, sizeof *stepped - sizeof stepped->steps);
+		fflush(stdout);
+		pid = fork();
+		if (pid < 0)
+			die("no more processes");
+		if (!pid)
+			child(call);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		why_not(call, status, why, sizeof why);
+		call->verified = !*why;
+		printf("verified %s %s %d %d %d %s\n", call->name, call->path, call->verified, call->traced, stepped->nsteps, why);
+	}
+	munmap(stepped, sizeof *stepped);
+	stepped = NULL;
+}

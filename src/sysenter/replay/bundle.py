@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A bundle: a folder with what a replay needs, for native/replay/ and for another machine.
+
+`pages` is the memory, PAGE bytes each. `plan` is text, a line for each thing:
+
+    sysenter-replay 1
+    kernel RELEASE VERSION
+    arch amd64|i386
+    processor MODEL             of the guest
+    pages SHA256                of the file `pages`
+    per_cpu BASE                for GS (i386: FS)
+    landing ADDRESS             where SYSEXIT goes (i386)
+    map ADDRESS NUMBER          which of the pages is where
+    verw ADDRESS LENGTH         a VERW on a path
+    patch ADDRESS BYTES         other code, for the next call
+    call NAME PATH ENTRY STACK RESULT REGISTER*7
+    trace ADDRESS...            what the guest executed of the call before
+    end SHA256                  of all lines before
+
+Numbers are in hex but NUMBER and LENGTH; STACK is where SYSENTER finds its stack, 0 for SYSCALL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sysenter.errors import SysenterError
+from sysenter.replay.trace import PAGE
+
+__all__ = ["Bundle", "Call", "plan_text", "read_bundle", "write_bundle"]
+
+_FIRST = "sysenter-replay 1"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call by one path, as the runner makes it. patches: (address, bytes) while it runs. trace: None if unknown."""
+
+    name: str
+    path: str
+    entry: int
+    stack: int
+    result: int
+    registers: tuple[int, ...]
+    patches: tuple[tuple[int, bytes], ...] = ()
+    trace: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A kernel's paths, at addresses that a process can have.
+
+    maps: address -> number of its page in `pages`. verws: (address, length) of each VERW. landing: 0 on amd64.
+    """
+
+    kernel: str
+    arch: str
+    processor: str
+    per_cpu: int
+    landing: int
+    maps: dict[int, int]
+    pages: bytes = field(repr=False)
+    verws: tuple[tuple[int, int], ...]
+    calls: tuple[Call, ...]
+
+    def read(self, address: int, length: int) -> bytes:
+        """Memory at an address. Raises KeyError if it is not there."""
+        data = b""
+        while len(data) < length:
+            at = address + len(data)
+            start = self.maps[at & -PAGE] * PAGE + at % PAGE
+            data += self.pages[start : (start & -PAGE) + PAGE][: length - len(data)]
+        return data
+
+
+def _call_lines(call: Call) -> list[str]:
+    lines = [f"patch {at:x} {new.hex()}" for at, new in call.patches]
+    # negative results in the word's own width
+    words = (call.entry, call.stack, call.result, *call.registers)
+    lines.append(f"call {call.name} {call.path} " + " ".join(f"{word:x}" for word in words))
+    if call.trace is not None:
+        lines.append("trace " + " ".join(f"{step:x}" for step in call.trace))
+    return lines
+
+
+def plan_text(lines: Sequence[str]) -> str:
+    """A plan of these lines, with its first and its last."""
+    text = "\n".join([_FIRST, *lines]) + "\n"
+    return f"{text}end {hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def plan_of_calls(calls: Sequence[Call]) -> str:
+    """A plan of nothing but more calls, for the runner's -m."""
+    return plan_text([line for call in calls for line in _call_lines(call)])
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write `plan` and `pages` into a folder that exists."""
+    lines = [
+        f"kernel {bundle.kernel}", f"arch {bundle.arch}", f"processor {bundle.processor}",
+        f"pages {hashlib.sha256(bundle.pages).hexdigest()}", f"per_cpu {bundle.per_cpu:x}",
+        *([f"landing {bundle.landing:x}"] if bundle.landing else []),
+        *(f"map {at:x} {number}" for at, number in sorted(bundle.maps.items())),
+        *(f"verw {at:x} {length}" for at, length in bundle.verws),
+        *(line for call in bundle.calls for line in _call_lines(call)),
+    ]  # fmt: skip
+    (folder / "pages").write_bytes(bundle.pages)
+    (folder / "plan").write_text(plan_text(lines))
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read what write_bundle() wrote. Raises SysenterError if it is damaged, or its parts are of two bundles."""
+
+    def damaged(why: str) -> SysenterError:
+        return SysenterError(f"{folder} is not a bundle, or damaged: {why}", hint="export it anew: replay --export DIR")
+
+    try:
+        text, pages = (folder / "plan").read_text(errors="replace"), (folder / "pages").read_bytes()
+    except OSError as error:
+        raise damaged(f"{error.filename}: {error.strerror}") from error
+    body, _, last = text.rpartition("end ")
+    if not text.startswith(_FIRST + "\n"):
+        raise damaged(f"its plan does not begin with '{_FIRST}'")
+    if hashlib.sha256(body.encode()).hexdigest() != last.strip():
+        raise damaged("its plan is not as it was written")
+    try:
+        bundle, digest = _parse(body.splitlines()[1:], pages)
+    except (ValueError, IndexError, KeyError) as error:
+        raise damaged(f"its plan cannot be read ({error})") from error
+    if hashlib.sha256(pages).hexdigest() != digest:
+        raise damaged(f"its pages are not those of its plan, which is of {bundle.kernel}")
+    return bundle
+
+
+def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
+    single: dict[str, str] = {}
+    maps: dict[int, int] = {}
+    verws: list[tuple[int, int]] = []
+    calls: list[Call] = []
+    patches: list[tuple[int, bytes]] = []
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        words = rest.split()
+        if word == "map":
+            maps[int(words[0], 16)] = int(words[1])
+        elif word == "verw":
+            verws.append((int(words[0], 16), int(words[1])))
+        elif word == "patch":
+            patches.append((int(words[0], 16), bytes.fromhex(words[1])))
+        elif word == "call":
+            entry, stack, result, *registers = (int(w, 16) for w in words[2:])
+            calls.append(Call(words[0], words[1], entry, stack, result, tuple(registers), tuple(patches)))
+            patches = []
+        elif word == "trace":
+            call = calls.pop()
+            steps = tuple(int(w, 16) for w in words)
+            calls.append(Call(call.name, call.path, call.entry, call.stack, call.result, call.registers, call.patches, steps))
+        else:
+            single[word] = rest
+    return Bundle(
+        kernel=single["kernel"], arch=single["arch"], processor=single["processor"], per_cpu=int(single["per_cpu"], 16),
+        landing=int(single.get("landing", "0"), 16), maps=maps, pages=pages, verws=tuple(verws), calls=tuple(calls),
+    ), single["pages"]  # fmt: skip

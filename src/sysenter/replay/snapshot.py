@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a replay is made of: traces of a guest's system calls, and the memory that they use.
+
+The guest runs native/replay/sites.c. A debugger stops it before each call and steps through
+it, first on the kernel as it is, then with the module loaded: `stock` is a call without the
+module, `fast` a marked one with it, and `all` an unmarked one that the module makes
+shorter, where it does. At the end, before a call, every page that was used is saved at
+one moment.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elftools.elf.elffile import ELFFile
+
+from sysenter.build.module import Module
+from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
+from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
+from sysenter.errors import SysenterError
+from sysenter.lab.gdbstub import Stub, gdb_options
+from sysenter.lab.guest import Guest
+from sysenter.lab.qemu import GuestLost
+from sysenter.replay.trace import PAGE, Trace, Tracer
+from sysenter.steps import Steps, run_command
+
+__all__ = ["CALLS", "Snapshot", "take"]
+
+# The calls of native/replay/sites.c.
+CALLS = ("getppid", "read", "write", "lseek", "getuid", "fcntl", "umask", "writev", "fstat", "getpgid", "pread")
+PROGRAM_AT = 0x20000000  # where the guest's program is: nothing else of a replay is there
+_PROGRAM = range(PROGRAM_AT, PROGRAM_AT + 0x10000000)
+_SYMBOLS = ("_stext", "_etext", "_end", "__per_cpu_start", "__per_cpu_end", "entry_SYSCALL_64", "entry_SYSENTER_32",
+            "do_syscall_64", "x64_sys_call", "ia32_sys_call", "sysenter_entry")  # fmt: skip
+_LOAD = """
+if ! insmod /sysenter.ko {options} 2>/tmp/error; then
+	cat /tmp/error; dmesg | grep sysenter: | tail -n 3; exit 3
+fi
+sed -n 's/^\\([a-z_]*\\) \\([0-9]*\\) .* \\(0x[0-9a-f]*\\).*/{{"module": "\\1", "size": \\2, "at": "\\3"}}/p' /proc/modules
+grep -E ' ({symbols})([[:space:]]|$)' /proc/kallsyms | sed 's/^\\([0-9a-f]*\\) . \\([^[:space:]]*\\).*/{{"symbol": "\\2", "at": "\\1"}}/'
+"""  # noqa: E501
+_SECONDS = 90  # for the guest's whole life, times patience()
+_VERSION = "1"  # of what a snapshot holds; part of its name in the cache
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A guest at one moment, and its calls.
+
+    release, version: the kernel's. cpu: QEMU's model. options: the module's. symbols: of the kernel.
+    modules: address -> size of each module. per_cpu: base of the kernel's per-CPU segment. traces: (call, path) ->
+    its trace. executed: every instruction that was seen. pages: virtual -> (physical, contents), of
+    PAGE bytes; two may be one physical page.
+    """
+
+    release: str
+    version: str
+    arch: str
+    cpu: str
+    options: str
+    symbols: Mapping[str, int]
+    modules: Mapping[int, int]
+    per_cpu: int
+    traces: Mapping[tuple[str, str], Trace]
+    executed: frozenset[int]
+    pages: Mapping[int, tuple[int, bytes]]
+
+    @property
+    def bits(self) -> int:
+        """32 or 64."""
+        return 64 if self.arch == "amd64" else 32
+
+    def read(self, address: int, length: int) -> bytes:
+        """Memory at a virtual address. Raises KeyError if it was not saved."""
+        data = b""
+        while len(data) < length:
+            at = address + len(data)
+            data += self.pages[at & -PAGE][1][at % PAGE :][: length - len(data)]
+        return data
+
+
+def _program(steps: Steps, arch: str) -> Path:
+    """The guest's program."""
+    key = digest([arch, compiler_version(compiler()), sources_digest("replay", "user", "present"), "1"])
+    folder = cache_folder() / "programs" / f"sites-{arch}-{key}"
+    with lock("programs"):
+        if not folder.exists():
+            with fill(folder) as new:
+                argv = [compiler(), "-m64" if arch == "amd64" else "-m32", "-O1", "-fomit-frame-pointer", "-Wall", "-Wextra",
+                        "-Werror", "-static", "-no-pie", f"-Wl,-Ttext-segment={PROGRAM_AT:#x}", "-I", NATIVE / "present",
+                        "-o", new / "sites", NATIVE / "replay/sites.c"]  # fmt: skip
+                run_command(steps, argv, what="compile replay/sites.c", timeout=120,
+                            hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells")  # fmt: skip
+    return folder / "sites"
+
+
+def _addresses(program: Path) -> dict[str, int]:
+    """The program's sites, and `go`."""
+    with program.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        return {s.name: s["st_value"] for s in table.iter_symbols() if s.name.startswith("site_") or s.name == "go"}
+
+
+class _Booted:
+    """A guest that runs in a thread; `said` grows as it speaks."""
+
+    def __init__(self, steps: Steps, guest: Guest, files: Mapping[str, bytes], task: str, machine: Any) -> None:
+        self.said: list[dict[str, Any]] = []
+        self._new = threading.Condition()
+        self._stop = threading.Event()
+        self._ended: SysenterError | None = None
+        self._over = False
+        self._thread = threading.Thread(target=self._run, args=(steps, guest, files, task, machine))
+        self._thread.start()
+
+    def _run(self, steps: Steps, guest: Guest, files: Mapping[str, bytes], task: str, machine: Any) -> None:
+        try:
+            output = guest.run(steps, task, files, what="the snapshot", timeout=_SECONDS, machine=machine,
+                               on_record=self._on_record, stop=self._stop)  # fmt: skip
+            refused = next((line.split("refused: ")[1] for line in output.text if "refused: " in line), "")
+            self._ended = SysenterError(
+                f"the module was not accepted: {refused}" if refused else "the guest's program ended too early",
+                hint="`./sysenter shell` gives a prompt in this guest", detail="\n".join(output.text[-4:]),
+            )  # fmt: skip
+        except SysenterError as error:
+            self._ended = error
+        finally:
+            with self._new:
+                self._over = True
+                self._new.notify_all()
+
+    def _on_record(self, record: dict[str, Any]) -> None:
+        with self._new:
+            self.said.append(record)
+            self._new.notify_all()
+
+    def wait(self, ready: str) -> None:
+        """Until it says that it is ready. Raises what ended it."""
+        with self._new:
+            self._new.wait_for(lambda: self._over or {"ready": ready} in self.said)
+        if {"ready": ready} not in self.said:
+            raise self._ended or SysenterError("the guest ended too early", hint="try again")
+
+    def end(self) -> None:
+        """Switch it off."""
+        self._stop.set()
+        self._thread.join()
+
+
+def _traces(
+    tracer: Tracer, stub: Stub, sites: Mapping[str, int], booted: _Booted, calls: tuple[str, ...]
+) -> dict[tuple[str, str], Trace]:
+    traces: dict[tuple[str, str], Trace] = {}
+
+    def undisturbed(site: str) -> Trace:
+        """A call that comes right after another of its kind, both single-stepped: no interrupt in between."""
+        while True:
+            stub.run_to(sites[site], 30)
+            tracer.call()
+            if tracer.step_to(sites[site]):
+                return tracer.call()
+
+    for call in calls:
+        stub.run_to(sites[f"site_before_{call}"], 30)
+        traces[call, "stock"] = tracer.call()
+    stub.write(sites["go"], b"\1")
+    stub.send("c")
+    booted.wait("loaded")
+    stub.interrupt()
+    tracer.forget_code()
+    first = calls[0]
+    if _shortened(undisturbed(f"site_stock_{first}"), traces[first, "stock"]):
+        for call in calls:
+            traces[call, "all"] = undisturbed(f"site_stock_{call}")
+    for call in calls:
+        traces[call, "fast"] = undisturbed(f"site_fast_{call}")
+    return traces
+
+
+def _shortened(loaded: Trace, stock: Trace) -> bool:
+    """Whether an unmarked call with the module loaded leaves out some of the kernel's own path.
+
+    It may be longer at its beginning: on i386 the module looks at every call.
+    """
+    return not set(stock.steps) <= set(loaded.steps)
+
+
+def _take(steps: Steps, guest: Guest, module: Module, options: str, calls: tuple[str, ...]) -> Snapshot:
+    program = _program(steps, guest.target.arch)
+    sites = _addresses(program)
+    files = {
+        "sysenter.ko": module.module.read_bytes(), "sites": program.read_bytes(),
+        "load": _LOAD.format(options=options, symbols="|".join(_SYMBOLS)).encode(),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="sysenter-replay-") as folder:
+        socket = Path(folder) / "gdb"
+        machine = guest.machine(cpus=1, extra=gdb_options(socket))
+        booted = _Booted(steps, guest, files, "exec /sites 'sh /load'\n", machine)
+        try:
+            booted.wait("before")
+            stub = Stub(socket)
+            try:
+                tracer = Tracer(stub, guest.target.bits)
+                traces = _traces(tracer, stub, sites, booted, calls)
+                stub.run_to(sites[f"site_stock_{calls[0]}"], 30)
+                with stub.physical_memory():
+                    physical = {p: stub.read(p, PAGE) for p in sorted(set(tracer.pages.values()))}
+            finally:
+                stub.close()
+        except (TimeoutError, OSError) as error:
+            raise GuestLost(f"the snapshot: {error}", hint="try again; with --debug more is shown") from error
+        finally:
+            booted.end()
+    return Snapshot(
+        release=guest.target.release, version=guest.target.guard.version, arch=guest.target.arch, cpu=machine.cpu,
+        options=options,
+        symbols={r["symbol"]: int(r["at"], 16) for r in booted.said if "symbol" in r},
+        modules={int(r["at"], 16): int(r["size"]) for r in booted.said if "module" in r},
+        per_cpu=tracer.per_cpu, traces=traces, executed=frozenset(tracer.executed),
+        pages={v: (p, physical[p]) for v, p in tracer.pages.items() if _wanted(v, guest.target.bits)},
+    )  # fmt: skip
+
+
+def _wanted(page: int, bits: int) -> bool:
+    """Whether a page is the kernel's or the guest program's; its stack is the runner's own in a replay."""
+    return page >> (bits - 1) == 1 or page in _PROGRAM
+
+
+def take(
+    steps: Steps, guest: Guest, module: Module, *, options: str = "", calls: tuple[str, ...] = CALLS,
+    accept: Callable[[Snapshot], bool] = lambda _: True,
+) -> Snapshot:  # fmt: skip
+    """A snapshot of the guest, or the one taken before of the same kernel, module, processor model and options.
+
+    accept: whether it is worth keeping. Raises SysenterError if the module is refused.
+    """
+    machine = guest.machine(cpus=1)
+    program = _program(steps, guest.target.arch)
+    key = digest([_VERSION, file_sha256(guest.kernel), file_sha256(guest.base), file_sha256(module.module),
+                  file_sha256(program), machine.cpu, machine.append, options, *calls])  # fmt: skip
+    folder = cache_folder() / "replay" / f"{guest.target.release}-{key}"
+    if (folder / "snapshot.json").exists():
+        return load(folder)
+    with steps.step(f"boot {guest.target.release}, step through {len(calls)} calls on each path"):
+        snapshot = _take(steps, guest, module, options, calls)
+    if accept(snapshot):
+        with lock("replay"), fill(folder) as new:
+            save(snapshot, new)
+    return snapshot
+
+
+def save(snapshot: Snapshot, folder: Path) -> None:
+    """Write a snapshot into an empty folder."""
+    physical = sorted({p for p, _ in snapshot.pages.values()})
+    contents = {p: data for p, data in snapshot.pages.values()}
+    (folder / "pages").write_bytes(b"".join(contents[p] for p in physical))
+    about = {
+        "release": snapshot.release, "version": snapshot.version, "arch": snapshot.arch, "cpu": snapshot.cpu,
+        "options": snapshot.options, "symbols": dict(snapshot.symbols),
+        "modules": [[a, n] for a, n in snapshot.modules.items()], "per_cpu": snapshot.per_cpu,
+        "traces": [
+            {"call": call, "path": path, "steps": t.steps, "code": [[a, c.hex()] for a, c in t.code.items()],
+             "arguments": t.arguments, "stack": t.stack, "result": t.result, "back": t.back}
+            for (call, path), t in snapshot.traces.items()
+        ],
+        "executed": sorted(snapshot.executed), "physical": physical,
+        "pages": [[v, p] for v, (p, _) in snapshot.pages.items()],
+    }  # fmt: skip
+    (folder / "snapshot.json").write_text(json.dumps(about))
+
+
+def load(folder: Path) -> Snapshot:
+    """Read a snapshot that save() wrote."""
+    about = json.loads((folder / "snapshot.json").read_text())
+    data = (folder / "pages").read_bytes()
+    contents = {p: data[n * PAGE : (n + 1) * PAGE] for n, p in enumerate(about["physical"])}
+    return Snapshot(
+        release=about["release"], version=about["version"], arch=about["arch"], cpu=about["cpu"],
+        options=about["options"], symbols=about["symbols"], modules={a: n for a, n in about["modules"]},
+        per_cpu=about["per_cpu"],
+        traces={
+            (t["call"], t["path"]): Trace(
+                tuple(t["steps"]), {a: bytes.fromhex(c) for a, c in t["code"]}, tuple(t["arguments"]), t["stack"],
+                t["result"], t["back"],
+            )
+            for t in about["traces"]
+        },
+        executed=frozenset(about["executed"]), pages={v: (p, contents[p]) for v, p in about["pages"]},
+    )  # fmt: skip
