@@ -29,6 +29,7 @@ from sysenter.lab.prompt import SHELL_TASK, exec_task
 from sysenter.lab.qemu import GuestLost, Machine, qemu_argv
 from sysenter.measure.legacy import WAYS, measure_legacy
 from sysenter.measure.run import measure
+from sysenter.replay import NO_LEGACY
 from sysenter.report.json import to_json
 from sysenter.report.table import print_table
 from sysenter.steps import Steps
@@ -232,6 +233,25 @@ def _check(options: argparse.Namespace, steps: Steps) -> int:
     return 0 if all(r.ok for r in reports) and all(m.ok for m in mutated) else 1
 
 
+def _replay(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.replay.command import Request, replay  # capstone loads for this command only
+
+    for path in filter(None, (options.json,)):
+        _check_writable(path)
+    request = Request(
+        calls=tuple(options.calls.split(",")) if options.calls else (), json=options.json, against=options.against,
+        export=options.export, processes=options.processes,
+    )  # fmt: skip
+    if options.source:
+        return replay(steps, _stdout(), request, source=options.source)
+    target = provide(steps, options.kernel, offline=options.offline)
+    if target.legacy:
+        raise SysenterError(f"no replay of {target.release}: {NO_LEGACY}", hint="take a kernel that `kernels` lists")
+    module = build_module(steps, target)
+    guest = guest_for(steps, _on_machine(target, options), "tcg")
+    return replay(steps, _stdout(160), request, kernel=(guest, module, options.module_option))
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -276,6 +296,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--module-option", action="append", default=[], metavar="OPTION",
                      help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
+    replay = command("replay", _replay, [kernel], "a kernel's call paths on this machine's processor, in real cycles")
+    replay.add_argument("--cpu", metavar="MODEL", help="the guest's processor model, which decides the kernel's paths")
+    replay.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line")
+    replay.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
+    replay.add_argument("--calls", metavar="LIST", help="only these, as getppid,read")
+    replay.add_argument("--processes", type=_positive, default=9, help="how many measure (default: %(default)s)")
+    replay.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    replay.add_argument("--against", type=Path, metavar="FILE|DIR",
+                        help="what has become slower since --json wrote FILE, or than the bundle in DIR")  # fmt: skip
+    replay.add_argument("--export", type=Path, metavar="DIR", help="write a bundle, for any x86-64 Linux, and stop")
+    replay.add_argument("--from", type=Path, metavar="DIR", dest="source", help="replay a bundle, not --kernel")
     command("kernels", _kernels, [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", _doctor, [], "look at what this machine has of what sysenter needs")
     command("build", _build, [kernel], "build the module for a kernel and print its path")

@@ -157,7 +157,9 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
         elif word == "trace":
             call = calls.pop()
             steps = tuple(int(w, 16) for w in words)
-            calls.append(Call(call.name, call.path, call.entry, call.stack, call.result, call.registers, call.patches, steps))
+            calls.append(
+                Call(call.name, call.path, call.entry, call.stack, call.result, call.registers, call.patches, steps)
+            )
         else:
             single[word] = rest
     return Bundle(

@@ -13,7 +13,9 @@ from capstone import x86
 __all__ = ["Access", "Decoder", "accesses"]
 
 # Name an address and do not use the memory there.
-_ADDRESS_ONLY = frozenset({"lea", "nop", "invlpg", "prefetchw", "prefetcht0", "prefetcht1", "prefetcht2", "prefetchnta"})
+_ADDRESS_ONLY = frozenset(
+    {"lea", "nop", "invlpg", "prefetchw", "prefetcht0", "prefetcht1", "prefetcht2", "prefetchnta"}
+)
 _PUSHES = frozenset({"push", "call", "pushf", "pushfd", "pushfq", "enter"})
 _POPS = frozenset({"pop", "ret", "popf", "popfd", "popfq", "leave", "iret", "iretd", "iretq"})
 _BIT_TESTS = frozenset({"bt", "bts", "btr", "btc"})

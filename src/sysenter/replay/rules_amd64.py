@@ -18,8 +18,16 @@ from capstone import CS_GRP_BRANCH_RELATIVE, x86
 
 from sysenter.replay.rules import without_privilege
 
-__all__ = ["Space", "absolute_displacement", "absolute_immediate", "interrupt_flag_test", "move_data", "per_cpu_displacement",
-           "rewrite", "sysret"]  # fmt: skip
+__all__ = [
+    "Space",
+    "absolute_displacement",
+    "absolute_immediate",
+    "interrupt_flag_test",
+    "move_data",
+    "per_cpu_displacement",
+    "rewrite",
+    "sysret",
+]
 
 _IMAGE = 0xFFFFFFFF80000000  # __START_KERNEL_map (Documentation/arch/x86/x86_64/mm.rst)
 _CANONICAL = 0x7FFFFFFFFFFF

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from sysenter.build.module import Module
 from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
@@ -35,6 +36,9 @@ __all__ = ["CALLS", "Snapshot", "take"]
 # The calls of native/replay/sites.c.
 CALLS = ("getppid", "read", "write", "lseek", "getuid", "fcntl", "umask", "writev", "fstat", "getpgid", "pread")
 PROGRAM_AT = 0x20000000  # where the guest's program is: nothing else of a replay is there
+# -O1 -fomit-frame-pointer: each site once, and a register more on i386.
+_OPTIONS = ("-O1", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie",
+            f"-Wl,-Ttext-segment={PROGRAM_AT:#x}")  # fmt: skip
 _PROGRAM = range(PROGRAM_AT, PROGRAM_AT + 0x10000000)
 _SYMBOLS = ("_stext", "_etext", "_end", "__per_cpu_start", "__per_cpu_end", "entry_SYSCALL_64", "entry_SYSENTER_32",
             "do_syscall_64", "x64_sys_call", "ia32_sys_call", "sysenter_entry")  # fmt: skip
@@ -42,11 +46,10 @@ _LOAD = """
 if ! insmod /sysenter.ko {options} 2>/tmp/error; then
 	cat /tmp/error; dmesg | grep sysenter: | tail -n 3; exit 3
 fi
-sed -n 's/^\\([a-z_]*\\) \\([0-9]*\\) .* \\(0x[0-9a-f]*\\).*/{{"module": "\\1", "size": \\2, "at": "\\3"}}/p' /proc/modules
 grep -E ' ({symbols})([[:space:]]|$)' /proc/kallsyms | sed 's/^\\([0-9a-f]*\\) . \\([^[:space:]]*\\).*/{{"symbol": "\\2", "at": "\\1"}}/'
 """  # noqa: E501
 _SECONDS = 90  # for the guest's whole life, times patience()
-_VERSION = "1"  # of what a snapshot holds; part of its name in the cache
+_VERSION = "2"  # of what a snapshot holds; part of its name in the cache
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Snapshot:
     """A guest at one moment, and its calls.
 
     release, version: the kernel's. cpu: QEMU's model. options: the module's. symbols: of the kernel.
-    modules: address -> size of each module. per_cpu: base of the kernel's per-CPU segment. traces: (call, path) ->
+    per_cpu: base of the kernel's per-CPU segment. traces: (call, path) ->
     its trace. executed: every instruction that was seen. pages: virtual -> (physical, contents), of
     PAGE bytes; two may be one physical page.
     """
@@ -65,7 +68,6 @@ class Snapshot:
     cpu: str
     options: str
     symbols: Mapping[str, int]
-    modules: Mapping[int, int]
     per_cpu: int
     traces: Mapping[tuple[str, str], Trace]
     executed: frozenset[int]
@@ -87,16 +89,18 @@ class Snapshot:
 
 def _program(steps: Steps, arch: str) -> Path:
     """The guest's program."""
-    key = digest([arch, compiler_version(compiler()), sources_digest("replay", "user", "present"), "1"])
+    key = digest([arch, compiler_version(compiler()), (NATIVE / "replay/sites.c").read_bytes(),
+                  sources_digest("user", "present")])  # fmt: skip
     folder = cache_folder() / "programs" / f"sites-{arch}-{key}"
     with lock("programs"):
         if not folder.exists():
             with fill(folder) as new:
-                argv = [compiler(), "-m64" if arch == "amd64" else "-m32", "-O1", "-fomit-frame-pointer", "-Wall", "-Wextra",
-                        "-Werror", "-static", "-no-pie", f"-Wl,-Ttext-segment={PROGRAM_AT:#x}", "-I", NATIVE / "present",
-                        "-o", new / "sites", NATIVE / "replay/sites.c"]  # fmt: skip
-                run_command(steps, argv, what="compile replay/sites.c", timeout=120,
-                            hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells")  # fmt: skip
+                run_command(
+                    steps, [compiler(), "-m64" if arch == "amd64" else "-m32", *_OPTIONS, "-I", NATIVE / "present",
+                            "-o", new / "sites", NATIVE / "replay/sites.c"],
+                    what="compile replay/sites.c", timeout=120,
+                    hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
+                )  # fmt: skip
     return folder / "sites"
 
 
@@ -104,6 +108,7 @@ def _addresses(program: Path) -> dict[str, int]:
     """The program's sites, and `go`."""
     with program.open("rb") as file:
         table = ELFFile(file).get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
         return {s.name: s["st_value"] for s in table.iter_symbols() if s.name.startswith("site_") or s.name == "go"}
 
 
@@ -221,7 +226,6 @@ def _take(steps: Steps, guest: Guest, module: Module, options: str, calls: tuple
         release=guest.target.release, version=guest.target.guard.version, arch=guest.target.arch, cpu=machine.cpu,
         options=options,
         symbols={r["symbol"]: int(r["at"], 16) for r in booted.said if "symbol" in r},
-        modules={int(r["at"], 16): int(r["size"]) for r in booted.said if "module" in r},
         per_cpu=tracer.per_cpu, traces=traces, executed=frozenset(tracer.executed),
         pages={v: (p, physical[p]) for v, p in tracer.pages.items() if _wanted(v, guest.target.bits)},
     )  # fmt: skip
@@ -258,12 +262,12 @@ def take(
 def save(snapshot: Snapshot, folder: Path) -> None:
     """Write a snapshot into an empty folder."""
     physical = sorted({p for p, _ in snapshot.pages.values()})
-    contents = {p: data for p, data in snapshot.pages.values()}
+    contents = dict(snapshot.pages.values())
     (folder / "pages").write_bytes(b"".join(contents[p] for p in physical))
     about = {
         "release": snapshot.release, "version": snapshot.version, "arch": snapshot.arch, "cpu": snapshot.cpu,
         "options": snapshot.options, "symbols": dict(snapshot.symbols),
-        "modules": [[a, n] for a, n in snapshot.modules.items()], "per_cpu": snapshot.per_cpu,
+        "per_cpu": snapshot.per_cpu,
         "traces": [
             {"call": call, "path": path, "steps": t.steps, "code": [[a, c.hex()] for a, c in t.code.items()],
              "arguments": t.arguments, "stack": t.stack, "result": t.result, "back": t.back}
@@ -282,7 +286,7 @@ def load(folder: Path) -> Snapshot:
     contents = {p: data[n * PAGE : (n + 1) * PAGE] for n, p in enumerate(about["physical"])}
     return Snapshot(
         release=about["release"], version=about["version"], arch=about["arch"], cpu=about["cpu"],
-        options=about["options"], symbols=about["symbols"], modules={a: n for a, n in about["modules"]},
+        options=about["options"], symbols=about["symbols"],
         per_cpu=about["per_cpu"],
         traces={
             (t["call"], t["path"]): Trace(

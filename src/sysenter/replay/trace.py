@@ -91,7 +91,8 @@ class Tracer:
                 break
         else:
             raise SysenterError("the call did not enter the kernel", hint="this is a bug: report it")
-        stack, steps = after[self._sp], []
+        stack = after[self._sp]
+        steps: list[int] = []
         while not after["cs"] & 3:
             if len(steps) == _MOST:
                 raise SysenterError(f"a call took more than {_MOST} instructions", hint="this is a bug: report it")
@@ -102,9 +103,13 @@ class Tracer:
                 self._stub.step()
                 after = self.registers()
         return Trace(
-            tuple(steps), {a: bytes(self._code[a].bytes) for a in steps}, tuple(before[name] for name in ARGUMENTS[self._bits]),
-            stack, after["rax" if self._bits == 64 else "eax"], after[self._pc],
-        )  # fmt: skip
+            steps=tuple(steps),
+            code={address: bytes(self._code[address].bytes) for address in steps},
+            arguments=tuple(before[name] for name in ARGUMENTS[self._bits]),
+            stack=stack,
+            result=after["rax" if self._bits == 64 else "eax"],
+            back=after[self._pc],
+        )
 
     def step_to(self, address: int) -> bool:
         """Step in user mode until `address` is next; False if the loop has gone elsewhere."""

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`./sysenter replay`: from a kernel, or a bundle, to cycles on this machine's processor."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from sysenter.build.module import Module
+from sysenter.errors import SysenterError
+from sysenter.lab.guest import Guest
+from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
+from sysenter.replay.compare import against_result, against_saved, become_slower, print_changes
+from sysenter.replay.relocate import relocated
+from sysenter.replay.result import Result, quiet, summarise
+from sysenter.replay.runner import Run, build_runner, run
+from sysenter.replay.snapshot import CALLS, Snapshot, take
+from sysenter.replay.table import print_result, to_json
+from sysenter.steps import Steps
+
+__all__ = ["Request", "bundle_of", "measure_bundles", "replay"]
+
+_README = """A kernel's system-call paths, to be replayed on any x86-64 Linux: {kernel}
+./replay .                  each call single-stepped and held against the guest's, then timed (TSC cycles)
+./sysenter replay --from .  the same, as tables, where the project is
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user wants of a replay. calls: all if empty. export: a folder for the bundle, and no measuring."""
+
+    calls: tuple[str, ...] = ()
+    json: Path | None = None
+    against: Path | None = None
+    export: Path | None = None
+    processes: int = 9
+
+
+def bundle_of(steps: Steps, guest: Guest, module: Module, options: Sequence[str]) -> Bundle:
+    """A kernel's bundle, from a snapshot that is taken now or was before. options: the module's."""
+
+    def worth_keeping(snapshot: Snapshot) -> bool:
+        with tempfile.TemporaryDirectory(prefix="sysenter-replay-") as folder:
+            bundle = relocated(snapshot)
+            write_bundle(bundle, Path(folder))
+            verdicts = run(steps, build_runner(steps, bundle.arch), Path(folder), ["-v"]).verdicts
+            return all(verdict.verified for verdict in verdicts)
+
+    return relocated(take(steps, guest, module, options=" ".join(options), accept=worth_keeping))
+
+
+def measure_bundles(
+    steps: Steps, bundles: Sequence[Bundle], *, calls: Sequence[str] = (), processes: int = 9, batches: int = 80,
+    rounds: int = 12,
+) -> list[Result]:  # fmt: skip
+    """Run bundles, each in several processes (pages lie elsewhere in each), which alternate."""
+    options = ["-b", str(batches), "-r", str(rounds), *(["-c", ",".join(calls)] if calls else [])]
+    runs: list[list[Run]] = [[] for _ in bundles]
+    with tempfile.TemporaryDirectory(prefix="sysenter-replay-") as folder:
+        places = []
+        for number, bundle in enumerate(bundles):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            write_bundle(bundle, place)
+            places.append((build_runner(steps, bundle.arch), place))
+        names = " and ".join(bundle.kernel.split()[0] for bundle in bundles)
+        with steps.step(f"replay {names} in {processes} processes"):
+            for _ in range(processes):
+                for number, (runner, place) in enumerate(places):
+                    runs[number].append(run(steps, runner, place, options))
+    chosen = [quiet(each) for each in runs]
+    both = sorted(set(chosen[0]).intersection(*chosen[1:])) or chosen[0]
+    return [summarise(bundle, own, both) for bundle, own in zip(bundles, runs, strict=True)]
+
+
+def export(steps: Steps, bundle: Bundle, folder: Path) -> None:
+    """Write the bundle with its runner and a README, for another machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bundle(bundle, folder)
+    shutil.copy2(build_runner(steps, bundle.arch), folder / "replay")
+    (folder / "README").write_text(_README.format(kernel=bundle.kernel))
+
+
+def _check_calls(calls: Sequence[str], have: Sequence[str]) -> None:
+    unknown = [call for call in calls if call not in have]
+    if unknown:
+        raise SysenterError(f"no replay of {', '.join(unknown)}", hint=f"--calls takes a list of {','.join(have)}")
+
+
+def _saved(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SysenterError(
+            f"--against {path}: cannot be read ({error})", hint="give what replay --json wrote"
+        ) from error
+
+
+def replay(
+    steps: Steps, console: Console, request: Request, *, kernel: tuple[Guest, Module, Sequence[str]] | None = None,
+    source: Path | None = None,
+) -> int:  # fmt: skip
+    """Do what `./sysenter replay` does, for a kernel with a module and its options, or for the bundle in `source`.
+
+    Returns the exit status: 1 if a call was not the guest's, or has become slower.
+    """
+    if kernel:
+        _check_calls(request.calls, CALLS)
+    other = read_bundle(request.against) if request.against and request.against.is_dir() else None
+    saved = _saved(request.against) if request.against and not other else None
+    if source:
+        bundle = read_bundle(source)
+    else:
+        assert kernel
+        bundle = bundle_of(steps, *kernel)
+    _check_calls(request.calls, list(dict.fromkeys(call.name for call in bundle.calls)))
+    if request.export:
+        export(steps, bundle, request.export)
+        size = sum(path.stat().st_size for path in request.export.iterdir())
+        print(f"{request.export}: {size / 1e6:.1f} MB")
+        return 0
+    bundles = [bundle, *([other] if other else [])]
+    result, *then = measure_bundles(steps, bundles, calls=request.calls, processes=request.processes)
+    print_result(result, console)
+    if request.json:
+        request.json.write_text(json.dumps(to_json(result), indent=1) + "\n")
+    bad = bool(result.unverified)
+    if request.against:
+        changes = against_result(result, then[0]) if then else against_saved(result, saved, str(request.against))
+        print_changes(changes, str(request.against), console)
+        bad = bad or bool(become_slower(changes))
+    return 1 if bad else 0

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A replay held against an earlier one: what has become slower.
+
+Against a bundle, the processes of both alternate, and differences are taken process by
+process. Against a saved file that cannot be: there each path is held against stock in its own
+run, which takes off what the machine's state does to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sysenter.errors import SysenterError
+from sysenter.replay.result import Difference, Result, quartiles
+from sysenter.replay.runner import Key
+
+__all__ = ["Change", "against_result", "against_saved", "become_slower", "print_changes"]
+
+_WAYS = ("overlap", "serial", "nested")
+
+
+@dataclass(frozen=True)
+class Change:
+    """now - then of one figure, in TSC cycles.
+
+    significant: above the noise of both, and with both quartiles on one side of zero.
+    """
+
+    key: Key
+    change: Difference
+    significant: bool
+
+    @property
+    def slower(self) -> bool:
+        """Whether it has become slower for certain."""
+        return self.significant and self.change.middle > 0
+
+
+def _changes(
+    now: Mapping[Key, Sequence[float]], then: Mapping[Key, Sequence[float]], noise: Mapping[str, float], paired: bool
+) -> list[Change]:
+    changes = []
+    for key in [key for key in now if key in then]:
+        if paired and len(now[key]) == len(then[key]):
+            change = Difference(*quartiles([a - b for a, b in zip(now[key], then[key], strict=True)]))
+        else:
+            a, b = quartiles(now[key]), quartiles(then[key])
+            change = Difference(a[0] - b[2], a[1] - b[1], a[2] - b[0])
+        clear = change.low > 0 or change.high < 0
+        changes.append(Change(key, change, clear and abs(change.middle) > noise.get(key.way, 0.0)))
+    return changes
+
+
+def against_result(now: Result, then: Result) -> list[Change]:
+    """Two results whose processes alternated."""
+    noise = {way: max(now.noise[way], then.noise.get(way, 0.0)) for way in now.noise}
+    return _changes(now.samples, then.samples, noise, paired=True)
+
+
+def _less_stock(samples: Mapping[Key, Sequence[float]]) -> dict[Key, tuple[float, ...]]:
+    """Each path's cycles less stock's in the same process, and stock's own."""
+    found = {}
+    for key, own in samples.items():
+        stock = samples.get(Key(key.call, "stock", key.verw, key.way))
+        if key.path == "stock" or stock is None or len(stock) != len(own):
+            found[key] = tuple(own)
+        else:
+            found[key] = tuple(a - b for a, b in zip(own, stock, strict=True))
+    return found
+
+
+def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
+    """A result and the JSON of an earlier one. Raises SysenterError if that is none, or of another processor."""
+    try:
+        if saved["schema"] != 1:
+            raise ValueError(f"schema {saved['schema']}")
+        samples = {
+            Key(entry["call"], entry["path"], entry["verw"], way): tuple(float(each) for each in values)
+            for entry in saved["calls"]
+            for way, values in entry["samples"].items()
+        }
+        noise = {way: max(now.noise[way], float(saved["noise"].get(way, 0.0))) for way in now.noise}
+        processor = saved["processor"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SysenterError(f"{name} is no JSON of a replay ({error})", hint="give what replay --json wrote") from error
+    if processor != now.processor:
+        raise SysenterError(f"{name} was measured on {processor}, this is {now.processor}",
+                            hint="export a bundle and give --against its folder")  # fmt: skip
+    return _changes(_less_stock(now.samples), _less_stock(samples), noise, paired=False)
+
+
+def print_changes(changes: Sequence[Change], name: str, console: Console) -> None:
+    """What is other than it was, and a line for each path over all calls."""
+    table = Table(title=f"against {name}: now - then, TSC cycles: median (quartiles)", title_justify="left")
+    for column in ("call", "path", "VERW", "way", "change"):
+        table.add_column(column)
+    for each in changes:
+        if each.significant:
+            change = each.change
+            table.add_row(each.key.call, each.key.path, "yes" if each.key.verw else "no", each.key.way,
+                          f"{change.middle:+.1f} ({change.low:+.1f} to {change.high:+.1f})")  # fmt: skip
+    if table.row_count:
+        console.print(table)
+    groups = dict.fromkeys((each.key.path, each.key.verw, each.key.way) for each in changes)
+    for path, verw, way in groups:
+        own = [e for e in changes if (e.key.path, e.key.verw, e.key.way) == (path, verw, way)]
+        low, middle, high = quartiles([e.change.middle for e in own])
+        slower, faster = sum(e.slower for e in own), sum(e.significant and not e.slower for e in own)
+        console.print(Text(
+            f"{path}, {way}{', VERW' if verw else ''}: {middle:+.1f} ({low:+.1f} to {high:+.1f}) "
+            f"over {len(own)} calls, {slower} slower, {faster} faster"
+        ))  # fmt: skip
+
+
+def become_slower(changes: Sequence[Change]) -> list[Change]:
+    """Those that have become slower for certain: by path and way of calling, if over all calls they have."""
+    found = []
+    for key in dict.fromkeys((each.key.path, each.key.verw, each.key.way) for each in changes):
+        own = [e for e in changes if (e.key.path, e.key.verw, e.key.way) == key]
+        if median(e.change.middle for e in own) > 0:
+            found += [e for e in own if e.slower]
+    return found

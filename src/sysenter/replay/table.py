@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A replay for people: tables, and its JSON for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sysenter.replay.result import Result
+from sysenter.replay.runner import Key, Mixed
+
+__all__ = ["LEFT_OUT", "print_result", "to_json"]
+
+_WAYS = ("overlap", "serial", "nested")
+LEFT_OUT = (
+    "left out: the mode switch itself (SYSCALL, SYSENTER, SYSRET, SYSEXIT, SWAPGS, CR3, STI, CLI), which a process "
+    "cannot execute: real calls cost more by that, on each path alike but for SYSENTER against SYSCALL"
+)
+
+
+def _verws(result: Result) -> list[bool]:
+    return sorted({key.verw for key in result.samples})
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _calls_table(result: Result, verw: bool) -> Table:
+    title = f"TSC cycles of one call, the caller's own taken off{', VERW executed' if verw else ''}"
+    table = Table(title=title, title_justify="left")
+    for name in ("call", "path", "instructions", *_WAYS, "core's, overlap", "core's, serial", "stock - path, overlap",
+                 "stock - path, serial"):  # fmt: skip
+        table.add_column(name, justify="left" if name in ("call", "path") else "right")
+    for call in dict.fromkeys(verdict.call for verdict in result.verdicts):
+        own = [verdict for verdict in result.verdicts if verdict.call == call]
+        for v in own:
+            cycles = [result.cycles(Key(call, v.path, verw, way)) for way in _WAYS]
+            table.add_row(
+                call, v.path, str(v.guest) if v.verified else f"{v.guest}, here {v.replayed}",
+                *map(_number, cycles), *(_number(None if c is None else c * result.core) for c in cycles[:2]),
+                *(_saved(result, Key(call, v.path, verw, way)) for way in _WAYS[:2]), end_section=v is own[-1],
+            )  # fmt: skip
+    return table
+
+
+def _saved(result: Result, key: Key) -> str:
+    if key not in result.savings:
+        return ""
+    saved = result.savings[key]
+    if not result.is_difference(key):
+        return "within the noise"
+    return f"{saved.middle:+.1f} ({saved.low:+.1f} to {saved.high:+.1f})"
+
+
+def _mixture_table(result: Result) -> Table:
+    table = Table(title="all of them mixed, TSC cycles of one call (less stock)", title_justify="left")
+    paths = list(dict.fromkeys(which.path for which in result.mixture))
+    for name in ("order", "between", "VERW", "way", *paths):
+        table.add_column(name, justify="left" if name not in paths else "right")
+    rows = dict.fromkeys((m.order, m.kib, m.verw, m.way) for m in result.mixture)
+    for order, kib, verw, way in rows:
+        cells, stock = [], result.mixture.get(Mixed("stock", order, kib, verw, way))
+        for path in paths:
+            own = result.mixture.get(Mixed(path, order, kib, verw, way))
+            less = "" if own is None or stock is None or path == "stock" else f" ({own - stock:+.1f})"
+            cells.append(_number(own) + less)
+        between = f"{kib} KiB of other code and data" if kib else "nothing"
+        table.add_row(order, between, "yes" if verw else "no", way, *cells)
+    return table
+
+
+def print_result(result: Result, console: Console) -> None:
+    """The tables of a replay."""
+    console.print(Text(
+        f"{result.kernel}, its paths as chosen for {result.cpu}, on {result.processor}: 1 cycle of the TSC "
+        f"({result.tsc_mhz:.0f} MHz) is {result.core:.2f} of the core; {result.processes[0]} of {result.processes[1]} "
+        "processes undisturbed"
+    ))  # fmt: skip
+    for verw in _verws(result) or [False]:
+        console.print(_calls_table(result, verw))
+    if result.mixture:
+        console.print(_mixture_table(result))
+    noise = ", ".join(f"{way} {result.noise[way]:.1f}" for way in _WAYS if way in result.noise)
+    for line in (
+        "instructions: the guest's, and the replay's one for one. stock - path: median (quartiles). overlap: a loop of "
+        "calls; serial: LFENCE at both mode switches; nested: below 8 functions, whose returns a path may spoil",
+        f"noise (nine of ten differences in one process are nearer to their median): {noise} TSC cycles",
+        LEFT_OUT,
+        *(["32-bit code runs in compatibility mode here: a segment register's load costs what it does there"]
+          if result.arch == "i386" else []),
+        *(f"not verified, so not timed: {v.call} by {v.path}: {v.why}" for v in result.unverified),
+    ):  # fmt: skip
+        console.print(Text(line))
+
+
+def _cycles_json(result: Result, call: str, path: str, verw: bool) -> dict[str, float]:
+    found = {way: result.cycles(Key(call, path, verw, way)) for way in _WAYS}
+    return {way: round(value, 2) for way, value in found.items() if value is not None}
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """A replay as the object that docs/json.md describes, schema 1."""
+    calls: list[dict[str, Any]] = []
+    for v in result.verdicts:
+        for verw in _verws(result) or [False]:
+            entry: dict[str, Any] = {
+                "call": v.call, "path": v.path, "instructions": v.guest, "verified": v.verified, "verw": verw,
+                "cycles": _cycles_json(result, v.call, v.path, verw),
+            }  # fmt: skip
+            if not v.verified:
+                entry["why"] = v.why
+            entry["samples"] = {
+                way: [round(each, 2) for each in result.samples[key]]
+                for way in _WAYS
+                if (key := Key(v.call, v.path, verw, way)) in result.samples
+            }
+            saved = {
+                way: {
+                    "quartiles": [round(s.low, 2), round(s.middle, 2), round(s.high, 2)],
+                    "above_noise": result.is_difference(key),
+                }
+                for way in _WAYS
+                if (key := Key(v.call, v.path, verw, way)) in result.savings and (s := result.savings[key])
+            }
+            if saved:
+                entry["saves"] = saved
+            calls.append(entry)
+    mixture: dict[tuple[str, str, int, bool], dict[str, float]] = {}
+    for which, cycles in result.mixture.items():
+        mixture.setdefault((which.path, which.order, which.kib, which.verw), {})[which.way] = round(cycles, 2)
+    return {
+        "schema": 1, "processor": result.processor, "tsc_mhz": result.tsc_mhz, "core_cycles": round(result.core, 3),
+        "kernel": result.kernel, "arch": result.arch, "cpu": result.cpu,
+        "processes": {"undisturbed": result.processes[0], "all": result.processes[1]},
+        "noise": {way: round(value, 2) for way, value in result.noise.items()},
+        "calls": calls,
+        "mixture": [
+            {"path": path, "order": order, "between_kib": kib, "verw": verw, "cycles": cycles}
+            for (path, order, kib, verw), cycles in mixture.items()
+        ],
+        "left_out": LEFT_OUT,
+    }  # fmt: skip
