@@ -14,8 +14,9 @@ from sysenter.build.module import build_module
 from sysenter.cache import cache_folder
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
+from sysenter.kernels.drivers import linked
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import bad_lines, linked
+from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
 
 # A kernel of Debian's has no disk built in: these, in the order that they need each other. In one with

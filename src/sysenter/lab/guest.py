@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,12 @@ from sysenter.build.cpio import archive, tree
 from sysenter.build.native import NATIVE, PROGRAMS, Program, compile_programs, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
+from sysenter.kernels.drivers import linked
 from sysenter.lab.qemu import Machine, Result, binary_for, qemu_argv, run_interactive, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["Guest", "Output", "bad_lines", "guest_for", "linked"]
+__all__ = ["Guest", "Output", "bad_lines", "guest_for"]
 
 # What makes a boot fast and its log readable. `acpi=off` would break poweroff. loglevel=5
 # after `quiet`: a WARN() and its trace are of level 4, which `quiet` alone keeps off the console.
@@ -163,12 +163,6 @@ def _base_image(steps: Steps, target: Target, more: Sequence[Program]) -> Path:
                         extra["lib/sysenter/msr.ko"] = linked(driver)
                 (new / "base.cpio").write_bytes(tree(_slim(target.userland, new / "root"), extra))
     return folder / "base.cpio"
-
-
-def linked(driver: Path) -> bytes:
-    """A driver of a kernel's package as it was linked: busybox's insmod unpacks nothing."""
-    data = driver.read_bytes()
-    return lzma.decompress(data) if driver.suffix == ".xz" else data
 
 
 def _slim(userland: Path, root: Path) -> Path:
