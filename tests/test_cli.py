@@ -71,6 +71,23 @@ def test_exec_runs_a_command_in_the_guest(cli: RunCli, target: Target) -> None:
     done = cli("exec", "--accelerator", "tcg", "--", "uname -r; exit 7")
     assert done.stdout.strip() == target.release
     assert done.returncode == 7
+    assert cli("exec", "--accelerator", "tcg", "--", "exit 3").returncode == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--rounds", "1", "--count", "1000"),
+        ("exec", "--", "exit 3"),
+        pytest.param(("selftests",), marks=pytest.mark.long),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_refused_module_says_why(cli: RunCli, target: Target, arguments: tuple[str, ...]) -> None:
+    command, *others = arguments
+    done = cli(command, "--accelerator", "tcg", "--cpu", "pentium3,-sep", *others)
+    assert "the module was not accepted: this processor has no SYSENTER" in one_line_error(done)
+    assert done.returncode == 1
 
 
 def test_debug_shows_commands_and_a_traceback(cli: RunCli) -> None:

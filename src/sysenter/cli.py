@@ -25,6 +25,7 @@ from sysenter.kernels.provide import cached_release, provide
 from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest, guest_for
 from sysenter.lab.legacy import legacy_guest_for
+from sysenter.lab.loading import check_loaded
 from sysenter.lab.prompt import SHELL_TASK, exec_task
 from sysenter.lab.qemu import GuestLost, Machine, qemu_argv
 from sysenter.measure.legacy import WAYS, measure_legacy
@@ -149,6 +150,7 @@ def _exec(options: argparse.Namespace, steps: Steps) -> int:
         steps, exec_task(options.command), {"sysenter.ko": module.module.read_bytes()},
         what="exec", timeout=options.timeout,
     )  # fmt: skip
+    check_loaded(output)
     for line in output.text:
         print(line)
     return output.status

@@ -12,6 +12,7 @@ from sysenter.build.module import Module
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest, Output, bad_lines
+from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement
 from sysenter.steps import Steps
 
@@ -24,7 +25,7 @@ def _task(name: str, **settings: object) -> str:
     """A task of native/guest/tasks, with shell variables set for it."""
     head = "".join(f"{key}='{value}'\n" for key, value in settings.items())
     folder = NATIVE / "guest/tasks"
-    return head + (folder / "load.sh").read_text() + (folder / name).read_text()
+    return head + LOAD + (folder / name).read_text()
 
 
 def _said(output: Output) -> str:
@@ -33,12 +34,7 @@ def _said(output: Output) -> str:
 
 
 def _check(output: Output, what: str) -> Output:
-    if output.status == 3:
-        why = next((line.split("refused: ")[-1] for line in reversed(output.text) if "refused" in line), "")
-        raise SysenterError(
-            f"the module was not accepted: {why or 'the kernel would not load it'}",
-            hint="`./sysenter shell` gives a prompt in this guest", detail=_said(output),
-        )  # fmt: skip
+    check_loaded(output)
     if output.status:
         raise SysenterError(
             f"{what} failed in the guest with status {output.status}", hint="see the lines above", detail=_said(output)

@@ -21,6 +21,7 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.lab.guest import Guest, bad_lines
+from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target
 
@@ -123,11 +124,11 @@ def _build(steps: Steps, sources: Path, target: Target) -> Path:
 
 
 def _task(programs: Path) -> str:
-    lines = ["echo 0 >/proc/sys/vm/mmap_min_addr"]  # vm86 lives at address 0
+    lines = [LOAD, "echo 0 >/proc/sys/vm/mmap_min_addr"]  # vm86 lives at address 0
     loaded = False
     for phase, (build, load, environment) in PHASES.items():
         if load != loaded:
-            lines.append("insmod /sysenter.ko || exit 3" if load else "rmmod sysenter || exit 4")
+            lines.append("load_module" if load else "rmmod sysenter || exit 4")
             loaded = load
         for program in sorted(path.name for path in (programs / build).iterdir()):
             lines += [
@@ -155,9 +156,10 @@ def selftests(
         output = guest.run(
             steps, _task(programs), files, what="the kernel's selftests", timeout=400, machine=guest.machine(memory=512)
         )
+    check_loaded(output)
     if output.status:
         raise SysenterError(
-            f"the guest stopped with status {output.status}", hint="3: the module was refused, 4: it did not go",
+            f"the guest stopped with status {output.status}", hint="4: the module did not go",
             detail="\n".join(output.console.splitlines()[-8:]),
         )  # fmt: skip
     if not sum(output.of("fast_calls")):
