@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from guests import guest_for
-from sysenter.build.module import Module, build_module, kbuild
+from sysenter.build import build_module
+from sysenter.build.module import Module
+from sysenter.build.present import kbuild
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.description import read_description
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest, Output, bad_lines
+from sysenter.lab.guest import Guest, Output
 from sysenter.lab.qemu import patience
 from sysenter.steps import Steps
 from sysenter.target.target import Target
@@ -55,7 +57,7 @@ def _move_to_kernel(items: list[pytest.Item], kernel: str) -> list[pytest.Item]:
     name, amd64 = kernel, kernel.endswith("-amd64")
     if kernel.endswith(".toml"):
         kernel = str(Path(kernel).resolve())
-        name, amd64 = Path(kernel).parent.name, read_description(Path(kernel)).arch == "amd64"
+        name, amd64 = Path(kernel).parent.name, read_description(Path(kernel)).arch.name == "amd64"
     moved: dict[tuple[object, ...], pytest.Item] = {}
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
@@ -126,7 +128,7 @@ def in_guest(steps: Steps, guest: Guest, module: Module) -> Callable[..., Output
         everything = {"sysenter.ko": module.module.read_bytes(), **(files or {})}
         machine = guest.machine(cpu=cpu, cpus=cpus, append=append, memory=memory)
         output = guest.run(steps, prologue + task, everything, what="a test", timeout=timeout, machine=machine)
-        assert not bad_lines(output.console), output.console
+        assert not output.bad_lines(), output.console
         return output
 
     return run

@@ -6,8 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sysenter.build.native import Program
-from sysenter.lab import guest as lab
-from sysenter.lab.guest import Guest
+from sysenter.lab.present_guest import PresentGuest, present_guest_for
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -35,6 +34,6 @@ PROGRAMS = (
 )
 
 
-def guest_for(steps: Steps, target: Target, accelerator: str = "tcg") -> Guest:
+def guest_for(steps: Steps, target: Target, accelerator: str = "tcg") -> PresentGuest:
     """The product's guest for `target`, with the tests' programs in it."""
-    return lab.guest_for(steps, target, accelerator, PROGRAMS)
+    return present_guest_for(steps, target, accelerator, PROGRAMS)

@@ -15,21 +15,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sysenter.build import build_module
 from sysenter.build.export import single_file
-from sysenter.build.legacy import build_legacy_module, legacy_preload
-from sysenter.build.module import Module, build_module
 from sysenter.doctor import examine
 from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE, DEFAULT
 from sysenter.kernels.provide import cached_release, provide
-from sysenter.lab.accelerator import choose_accelerator
-from sysenter.lab.guest import Guest, guest_for
-from sysenter.lab.legacy import legacy_guest_for
-from sysenter.lab.loading import check_loaded
-from sysenter.lab.prompt import SHELL_TASK, exec_task
-from sysenter.lab.qemu import GuestLost, Machine, qemu_argv
-from sysenter.measure.legacy import WAYS, measure_legacy
-from sysenter.measure.run import measure
+from sysenter.lab import guest_for, guest_with_shell_for
+from sysenter.lab.present_guest import PresentGuest
+from sysenter.lab.qemu import GuestLost
+from sysenter.measure import measure
 from sysenter.replay import NO_LEGACY
 from sysenter.report.json import to_json
 from sysenter.report.table import print_table
@@ -47,56 +42,32 @@ def _on_machine(target: Target, options: argparse.Namespace) -> Target:
     return replace(target, cpu=options.cpu or target.cpu, append=append)
 
 
-def _prepared(options: argparse.Namespace, steps: Steps) -> tuple[Guest, Module]:
-    target = provide(steps, options.kernel, offline=options.offline)
-    if target.legacy:
-        raise SysenterError(f"{target.release} has no shell here", hint="`run` and `build` take 2.2 and 2.4")
-    module = build_module(steps, target)
-    target = _on_machine(target, options)
-    return guest_for(steps, target, choose_accelerator(steps, target, options.accelerator)), module
+def _target(options: argparse.Namespace, steps: Steps) -> Target:
+    return _on_machine(provide(steps, options.kernel, offline=options.offline), options)
+
+
+def _guest_with_shell(options: argparse.Namespace, steps: Steps) -> PresentGuest:
+    return guest_with_shell_for(steps, _target(options, steps), options.accelerator)
 
 
 def _run(options: argparse.Namespace, steps: Steps) -> int:
-    target = provide(steps, options.kernel, offline=options.offline)
-    way = " ".join(options.module_option)
-    if target.legacy and way not in ("", *WAYS):
-        raise SysenterError(f"{target.release} has no --module-option {way}", hint=f"it has {', '.join(WAYS)}")
+    target = _target(options, steps)
     if options.json:
         _check_writable(options.json)
-    if target.legacy:
-        legacy = legacy_guest_for(steps, _on_machine(target, options))
-        if options.dry_run:
-            return _print_command_lines(legacy.machine(), legacy.machine(icount=True))
-        files: dict[str, bytes] = {}
-        reason = ""
-        try:
-            files = legacy_preload(steps, target, offline=options.offline)
-        except SysenterError as error:
-            reason = str(error)
-        measurement = measure_legacy(
-            steps, legacy, way=way or None, rounds=options.rounds, count=options.count,
-            preload=files, no_preload=reason,
-        )  # fmt: skip
-    else:
-        guest, module = _prepared(options, steps)
-        if options.dry_run:
-            return _print_command_lines(guest.machine(), guest.machine(icount=True))
-        measurement = measure(
-            steps, guest, module, rounds=options.rounds, count=options.count, options=options.module_option
-        )
+    guest = guest_for(steps, target, options.accelerator)
+    if options.dry_run:
+        print("\n".join(guest.command_lines()))
+        return 0
+    measurement = measure(
+        steps, guest, rounds=options.rounds, count=options.count, options=options.module_option,
+        offline=options.offline,
+    )  # fmt: skip
     print_table(measurement, _stdout())
     if options.json:
         options.json.write_text(json.dumps(to_json(measurement), indent=1) + "\n")
-    bad = measurement.log or not measurement.registers_restored or not measurement.stock_after_unload
-    if bad:
+    if not measurement.left_as_found:
         raise SysenterError("the kernel was not left as it was", hint="the table and its last line say how",
                             detail="\n".join(measurement.log))  # fmt: skip
-    return 0
-
-
-def _print_command_lines(*machines: Machine) -> int:
-    for machine in machines:
-        print(" ".join(qemu_argv(machine, Path("INITRD"), "file:CONSOLE", "stdio")))
     return 0
 
 
@@ -114,7 +85,7 @@ def _kernels(options: argparse.Namespace, steps: Steps) -> int:
     table = Table("name", "Debian", "package", "processor", "in the cache")
     for entry in CATALOGUE:
         table.add_row(
-            entry.name + (" (default)" if entry.name == DEFAULT else ""), f"{entry.suite} {entry.architecture}",
+            entry.name + (" (default)" if entry.name == DEFAULT else ""), f"{entry.suite} {entry.arch}",
             f"linux-image-{entry.flavour}", entry.cpu, cached_release(entry) or "-",
         )  # fmt: skip
     _stdout().print(table)
@@ -122,9 +93,7 @@ def _kernels(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _build(options: argparse.Namespace, steps: Steps) -> int:
-    target = provide(steps, options.kernel, offline=options.offline)
-    module = build_legacy_module(steps, target) if target.legacy else build_module(steps, target)
-    print(module.module)
+    print(build_module(steps, provide(steps, options.kernel, offline=options.offline)).module)
     return 0
 
 
@@ -140,25 +109,18 @@ def _export(options: argparse.Namespace, steps: Steps) -> int:
 def _shell(options: argparse.Namespace, steps: Steps) -> int:
     if not sys.stdin.isatty():
         raise SysenterError("shell needs a terminal", hint="`./sysenter exec -- COMMAND` runs one command without")
-    guest, module = _prepared(options, steps)
-    return guest.shell(steps, SHELL_TASK, {"sysenter.ko": module.module.read_bytes()})
+    return _guest_with_shell(options, steps).shell(steps)
 
 
 def _exec(options: argparse.Namespace, steps: Steps) -> int:
-    guest, module = _prepared(options, steps)
-    output = guest.run(
-        steps, exec_task(options.command), {"sysenter.ko": module.module.read_bytes()},
-        what="exec", timeout=options.timeout,
-    )  # fmt: skip
-    check_loaded(output)
+    output = _guest_with_shell(options, steps).execute(steps, options.command, timeout=options.timeout)
     for line in output.text:
         print(line)
     return output.status
 
 
 def _selftests(options: argparse.Namespace, steps: Steps) -> int:
-    guest, module = _prepared(options, steps)
-    results, log = selftests(steps, guest, module, offline=options.offline)
+    results, log = selftests(steps, _guest_with_shell(options, steps), offline=options.offline)
     table = Table("program", *PHASES, "as stock")
     for result in results:
         cells = [result.outcomes.get(phase, "-") for phase in PHASES]
@@ -174,7 +136,7 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
-    guest, module = _prepared(options, steps)
+    guest = _guest_with_shell(options, steps)
     chosen = options.cpu or options.append
     machines = [(guest.target.cpu, options.append)] if chosen else MACHINES[guest.target.arch]
     table = Table(
@@ -184,7 +146,7 @@ def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
     for cpu, append in machines:
         with steps.step(f"{guest.target.release} on {cpu} {append}"):
             try:
-                applied = mitigations(steps, guest, module, cpu, append)
+                applied = mitigations(steps, guest, cpu, append)
             except GuestLost as error:
                 table.add_row(cpu, append, "-", "-", "-", f"does not boot: {error.message}")
                 continue
@@ -246,12 +208,8 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
     )  # fmt: skip
     if options.source:
         return replay(steps, _stdout(), request, source=options.source)
-    target = provide(steps, options.kernel, offline=options.offline)
-    if target.legacy:
-        raise SysenterError(f"no replay of {target.release}: {NO_LEGACY}", hint="take a kernel that `kernels` lists")
-    module = build_module(steps, target)
-    guest = guest_for(steps, _on_machine(target, options), "tcg")
-    return replay(steps, _stdout(160), request, kernel=(guest, module, options.module_option))
+    guest = guest_with_shell_for(steps, _target(options, steps), "tcg", refusal=f"has no replay: {NO_LEGACY}")
+    return replay(steps, _stdout(160), request, kernel=(guest, options.module_option))
 
 
 def _positive(text: str) -> int:

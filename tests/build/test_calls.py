@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from sysenter.build.calls import OUTSIDE, fast_calls
-from sysenter.build.module import common_headers
+from sysenter.build.present import common_headers
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.steps import Steps
+from sysenter.target.arch import AMD64, I386
 from sysenter.target.image import read_bzimage
 from sysenter.target.kallsyms import kallsyms
 from sysenter.target.memory import Memory
@@ -19,10 +20,9 @@ from sysenter.target.target import Target
 
 
 def table_of(target: Target) -> dict[str, tuple[int, int]]:
-    prefix, bits = ("__x64_", 64) if target.arch == "amd64" else ("__ia32_", 32)
-    table = target.headers / f"arch/x86/include/generated/asm/syscalls_{bits}.h"
-    calls = fast_calls(table, common_headers(target.headers), prefix, bits)
-    return {c.symbol.removeprefix(prefix + "sys_"): (c.nr, c.arguments) for c in calls}
+    table = target.headers / "arch/x86/include/generated/asm" / target.arch.call_table
+    calls = fast_calls(table, common_headers(target.headers), target.arch)
+    return {c.symbol.removeprefix(target.arch.call_prefix + "sys_"): (c.nr, c.arguments) for c in calls}
 
 
 def test_numbers_and_arguments_are_the_kernels(target: Target) -> None:
@@ -57,7 +57,7 @@ def test_no_body_reads_more_arguments_than_the_table_says(steps: Steps, kernel: 
     import capstone
 
     target = provide(steps, kernel, offline=False)
-    amd64 = target.arch == "amd64"
+    amd64 = target.arch is AMD64
     prefix, first = ("__x64_sys_", "rdi") if amd64 else ("__ia32_sys_", "eax")
     memory = Memory.of(read_bzimage(target.image.read_bytes(), "image"))
     symbols = kallsyms(memory)
@@ -77,7 +77,7 @@ def test_no_body_reads_more_arguments_than_the_table_says(steps: Steps, kernel: 
                 break
             for operand in i.operands:
                 if operand.type == capstone.x86.X86_OP_MEM and i.reg_name(operand.mem.base) in holders:
-                    needed = _ARGUMENTS_AT[target.arch].get(operand.mem.disp)
+                    needed = _ARGUMENTS_AT[target.arch.name].get(operand.mem.disp)
                     if needed is not None and not operand.mem.index:
                         assert needed <= arguments, f"{name} reads argument {needed}, the table gives it {arguments}"
                         looked_at += 1
@@ -94,4 +94,4 @@ def test_no_body_reads_more_arguments_than_the_table_says(steps: Steps, kernel: 
 def test_a_table_of_another_form_is_refused(tmp_path: Path, target: Target) -> None:
     (tmp_path / "syscalls_32.h").write_text("nothing\n")
     with pytest.raises(SysenterError, match="no __SYSCALL"):
-        fast_calls(tmp_path / "syscalls_32.h", common_headers(target.headers), "__ia32_", 32)
+        fast_calls(tmp_path / "syscalls_32.h", common_headers(target.headers), I386)

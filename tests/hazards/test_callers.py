@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from guests import guest_for
-from sysenter.build.module import build_module
+from sysenter.build import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
+from sysenter.target.arch import I386
 
 # The machines that each case is run on: kernel, CPUs, more of the command line. With
 # preempt=full a task may lose the CPU anywhere inside that has interrupts on.
@@ -42,7 +42,7 @@ def outcomes(steps: Steps, kernel: str, cpus: int, append: str, programs: list[s
         steps, "\n".join(lines), {"sysenter.ko": build_module(steps, target).module.read_bytes()},
         what="hostile callers", timeout=200, machine=guest.machine(append=append),
     )  # fmt: skip
-    assert not bad_lines(output.console), output.console
+    assert not output.bad_lines(), output.console
     assert "went" in output.text, output.text
     return list(output.records)
 
@@ -75,7 +75,7 @@ def test_where_the_kernel_patches_its_text(steps: Steps, kernel: str) -> None:
     said = same(outcomes(steps, kernel, 1, "", ["hazards_patched"]))
     assert "in 7 out 7 end 1 " in said["kprobes"]
     # a call of i386's returns to the vDSO, which is no file to probe
-    i386 = provide(steps, kernel, offline=False).arch == "i386"
+    i386 = provide(steps, kernel, offline=False).arch is I386
     assert ("[vdso]" if i386 else "probed 8 exit 1") in said["uprobe_on_return"]
     assert "probed 1 " in said["uprobe_on_entering"]
     assert "leaf 7 end 1 " in said["function_tracer"]

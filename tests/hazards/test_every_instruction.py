@@ -20,9 +20,8 @@ from gdbstub import steps_of_a_call, stop_at_each
 from guests import guest_for
 from monitor import Command, monitor
 from shell import LOAD
-from sysenter.build.module import build_module
+from sysenter.build import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
 
 # Bank 1: valid, uncorrected, enabled, signalled, a memory scrubber's, which asks for nothing; in MCG_STATUS:
@@ -114,13 +113,13 @@ def test_nmi_and_machine_check_at_every_instruction(steps: Steps, kernel: str, a
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     with monitor(tmp_path) as (options, send):
-        beside = Beside(tmp_path / "gdb", send, target.bits, TEXT[target.arch])
+        beside = Beside(tmp_path / "gdb", send, target.arch.bits, TEXT[target.arch.name])
         output = guest.run(
             steps, TASK, {"sysenter.ko": module.module.read_bytes()}, what="every instruction", timeout=200,
             machine=guest.machine(append=append, extra=(*options, *gdb_options(tmp_path / "gdb"))), on_record=beside,
         )  # fmt: skip
         beside.join()
-    assert not bad_lines(output.console), output.console[-4000:]
+    assert not output.bad_lines(), output.console[-4000:]
     stopped = beside.stopped
     assert len(beside.often) >= 30, beside.often
     for what, places in stopped.items():  # a rare way may not have been gone again

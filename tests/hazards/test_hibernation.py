@@ -10,13 +10,12 @@ import pytest
 
 from guests import guest_for
 from shell import LOAD
-from sysenter.build.module import build_module
+from sysenter.build import build_module
 from sysenter.cache import cache_folder
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.drivers import linked
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
 
 # A kernel of Debian's has no disk built in: these, in the order that they need each other. In one with
@@ -57,7 +56,7 @@ def drivers(steps: Steps, kernel: str, folder: Path) -> dict[str, bytes]:
     """The disk's drivers, from the kernel's own packages."""
     entry = next(entry for entry in CATALOGUE if entry.name == kernel)
     names = (cache_folder() / f"kernels/{kernel}.packages").read_text().split()
-    apt = Apt(steps, entry.suite, entry.architecture, offline=False)
+    apt = Apt(steps, entry.suite, entry.arch.name, offline=False)
     for package in apt.fetch([name for name in names if name.startswith(("linux-image-", "linux-modules-"))]):
         unpack(steps, package, folder, lambda name: Path(name).name.split(".")[0] in DRIVERS)
     return {f"{path.name.split('.')[0]}.ko": linked(path) for path in folder.rglob("*.ko*")}
@@ -87,10 +86,10 @@ def test_hibernation(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> No
     machine = replace(machine, kernel=target.image)
     files = {"sysenter.ko": module.module.read_bytes(), **drivers(steps, kernel, tmp_path / "drivers")}
     before = guest.run(steps, TASK, files, what="going to sleep", timeout=100, machine=machine)
-    assert not bad_lines(before.console), before.console
+    assert not before.bad_lines(), before.console
     assert not before.text, before.text
     after = guest.run(steps, TASK, files, what="waking up", timeout=100, machine=machine)
-    assert not bad_lines(after.console), after.console[-4000:]
+    assert not after.bad_lines(), after.console[-4000:]
     assert after.text == ("came back", "went"), after.text
     entries = [[r["eip"] for r in output.records if "eip" in r] for output in (before, after)]
     assert len(set(entries[0])) == 1

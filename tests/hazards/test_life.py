@@ -14,9 +14,9 @@ from conftest import AMD64
 from guests import guest_for
 from monitor import again_and_again, monitor
 from shell import FREE_MEMORY, HOTPLUG, LOAD
-from sysenter.build.module import build_module
+from sysenter.build import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Output, bad_lines
+from sysenter.lab.guest import Output
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 
@@ -67,7 +67,7 @@ def live(
                 machine=machine,
                 on_record=lambda record: ready.set() if "ready" in record else None,
             )  # fmt: skip
-    assert not bad_lines(output.console), output.console[-4000:]
+    assert not output.bad_lines(), output.console[-4000:]
     assert output.status == 0, output.text
     return output
 
@@ -243,7 +243,7 @@ exit 0
         steps, task, {"sysenter.ko": module.module.read_bytes()}, what="stacks", timeout=150,
         machine=guest.machine(cpus=2, append="log_buf_len=4M"),
     )  # fmt: skip
-    bad = [line for line in bad_lines(output.console) if "Call Trace" not in line]
+    bad = [line for line in output.bad_lines() if "Call Trace" not in line]
     assert not bad, output.console
     shown = next(int(line.split()[1]) for line in output.text if line.startswith("shown"))
     assert shown >= 4 * 3, output.text
@@ -284,7 +284,7 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
     output = guest.run(
         steps, task, files, what="kexec", timeout=150, machine=guest.machine(cpu=cpu, cpus=2, memory=512)
     )  # fmt: skip
-    assert not bad_lines(output.console), output.console
+    assert not output.bad_lines(), output.console
     assert "went" in output.text, output.text
     assert all(record["same"] for record in output.records if "same" in record)
 

@@ -17,8 +17,9 @@ from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
 from monitor import Command, again_and_again, monitor
 from shell import FREE_MEMORY, LOAD
-from sysenter.build.module import Module, build_module
-from sysenter.lab.guest import Guest, Output, bad_lines
+from sysenter.build.module import Module
+from sysenter.build.present import build_present_module
+from sysenter.lab.guest import Guest, Output
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 from sysenter.target.target import Target
@@ -72,7 +73,7 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
                     {"sysenter.ko": module.module.read_bytes(), **(files or {})}, what="SYSCALL", timeout=timeout,
                     machine=machine, on_record=lambda record: beside(record, send),
                 )  # fmt: skip
-        assert not bad_lines(output.console), output.console[-4000:]
+        assert not output.bad_lines(), output.console[-4000:]
         assert output.status == 0, output.text
         assert not [line for line in output.text if line.startswith("callers:")], output.text
         return output
@@ -286,7 +287,7 @@ cmp -s /tmp/loaded /tmp/after || echo changed
 
 
 def test_a_load_that_fails_at_any_step_leaves_nothing_behind(run: Run, steps: Steps, target: Target) -> None:
-    faulty = build_module(steps, target, what=" (with faults)", options="-DSYSENTER_FAULT_INJECTION")
+    faulty = build_present_module(steps, target, what=" (with faults)", options="-DSYSENTER_FAULT_INJECTION")
     output = run(
         """
 rmmod sysenter

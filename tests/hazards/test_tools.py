@@ -54,7 +54,7 @@ _FAST = "SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so"
 
 def _unpacked(steps: Steps, target: Target, packages: Sequence[str], root: Path) -> None:
     """Bookworm's packages without what is not run."""
-    for package in Apt(steps, "bookworm", target.arch, offline=False).fetch(packages):
+    for package in Apt(steps, "bookworm", target.arch.name, offline=False).fetch(packages):
         unpack(steps, package, root, lambda name: name.split("/")[-1] != "" and "share" not in name.split("/"))
 
 
@@ -80,7 +80,7 @@ def tools(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFactory
     # gdb wants this one for fetching debugging data, and it wants half a network stack.
     source = root / "debuginfod.c"
     source.write_text("".join(f"void *debuginfod_{name}(void) {{ return 0; }}\n" for name in _DEBUGINFOD))
-    argv = [compiler(), f"-m{target.bits}", "-shared", "-fPIC", "-Wl,-soname,libdebuginfod.so.1", "-o"]
+    argv = [compiler(), f"-m{target.arch.bits}", "-shared", "-fPIC", "-Wl,-soname,libdebuginfod.so.1", "-o"]
     run_command(steps, [*argv, root / "lib/libdebuginfod.so.1", source], what="build a stand-in", timeout=60)
     return _archive(target, root)
 
@@ -151,7 +151,7 @@ strace -f -o /tmp/injected -e inject=getppid:error=ENOENT:when=2+ env {_FAST} /l
 )
 def test_gdb_debugs_a_fast_program(in_guest: RunTask, tools: dict[str, bytes], target: Target, cpu: str | None) -> None:
     """Breakpoints, catchpoints, a backtrace out of a sleeping call, stepping over a call."""
-    first, second = _CAUGHT[target.arch]
+    first, second = _CAUGHT[target.arch.name]
     output = in_guest(
         _UNPACK
         + f"""

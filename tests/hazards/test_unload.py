@@ -10,9 +10,10 @@ import pytest
 
 from conftest import AMD64
 from shell import FREE_MEMORY
-from sysenter.build.module import build_module
+from sysenter.build.present import build_present_module
 from sysenter.lab.guest import Output
 from sysenter.steps import Steps
+from sysenter.target.arch import I386
 from sysenter.target.target import Target
 
 RunTask = Callable[..., Output]
@@ -69,7 +70,7 @@ ls -d /sys/module/sysenter
 def test_unload_ends_while_tasks_sleep_inside_for_ever(in_guest: RunTask, target: Target) -> None:
     """Their mappings are gone, so any user could hold the module for ever otherwise."""
     # amd64: whoever sleeps with a return address of its own choice is seen as well
-    sleeps = (*SLEEPS, "nowhere") if target.arch == "amd64" else SLEEPS
+    sleeps = (*SLEEPS, "nowhere") if target.arch is not I386 else SLEEPS
     output = in_guest(
         f"""
 for sleep in {" ".join(sleeps)}; do
@@ -103,7 +104,7 @@ def test_no_probe_in_the_entry(in_guest: RunTask, rival: bytes, target: Target) 
     output = in_guest(
         f"""
 grep '.sysenter.$' /proc/kallsyms >/tmp/symbols
-for symbol in {ENTRY[target.arch]}; do
+for symbol in {ENTRY[target.arch.name]}; do
 	grep -q " $symbol[[:space:]]" /tmp/symbols || echo "no symbol $symbol"
 	insmod /rival.ko probes=sysenter:$symbol 2>/dev/null && {{ echo "probed $symbol"; rmmod rival; }}
 done
@@ -153,7 +154,7 @@ ls -d /sys/module/sysenter; dmesg | grep 'sysenter: unload waits'
 
 
 def test_a_load_that_fails_at_any_step_leaves_nothing_behind(in_guest: RunTask, steps: Steps, target: Target) -> None:
-    faulty = build_module(steps, target, what=" (with faults)", options="-DSYSENTER_FAULT_INJECTION")
+    faulty = build_present_module(steps, target, what=" (with faults)", options="-DSYSENTER_FAULT_INJECTION")
     output = in_guest(
         """
 [ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko
@@ -183,7 +184,7 @@ done
 
 def test_many_loads_and_unloads_leak_nothing(in_guest: RunTask, target: Target) -> None:
     """100 times, 60 on amd64; SYSENTER_LOADS says how many, 1,000 for an issue's acceptance."""
-    loads = int(os.environ.get("SYSENTER_LOADS", "100" if target.arch == "i386" else "60"))
+    loads = int(os.environ.get("SYSENTER_LOADS", "100" if target.arch is I386 else "60"))
     output = in_guest(
         FREE_MEMORY
         + f"""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from sysenter.build.module import Module
-from sysenter.lab.guest import Guest, Output, bad_lines
+from sysenter.lab.guest import Guest, Output
 from sysenter.steps import Steps
 
 K6_STYLE = "athlon,-sep,+syscall"  # SYSCALL and no SYSENTER
@@ -20,7 +20,7 @@ def told(steps: Steps, guest: Guest, module: Module, cpu: str, task: str, cpus: 
         steps, task, {"sysenter.ko": module.module.read_bytes()}, what="AMD", timeout=120,
         machine=guest.machine(cpu=cpu, cpus=cpus),
     )  # fmt: skip
-    assert not bad_lines(output.console), output.console[-4000:]
+    assert not output.bad_lines(), output.console[-4000:]
     return output
 
 

@@ -9,16 +9,18 @@ from functools import cache
 import pytest
 
 from guests import PROGRAMS, guest_for
-from sysenter.build.module import Module, build_module
+from sysenter.build import build_module
+from sysenter.build.module import Module
 from sysenter.build.native import PROGRAMS as NATIVE_PROGRAMS
 from sysenter.build.native import compile_programs
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest, Output, bad_lines
+from sysenter.lab.guest import Guest, Output
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
+from sysenter.target.arch import AMD64, I386
 
-KERNELS = [entry.name for entry in CATALOGUE if entry.arch == "amd64"]
+KERNELS = [entry.name for entry in CATALOGUE if entry.arch is AMD64]
 _LOAD = "insmod /sysenter.ko || { dmesg | grep 'sysenter: refused'; exit 99; }\n"
 _CALLS = "/sys/module/sysenter/parameters/calls"
 
@@ -39,7 +41,7 @@ class Lab:
         files = {"sysenter.ko": self.module.module.read_bytes()}
         output = self.guest.run(self.steps, task, files, what="a test", timeout=timeout, machine=machine)
         # The kernel's own opinion of a mitigation that the command line chose is no fault.
-        bad = [line for line in bad_lines(output.console) if "mitigation" not in line]
+        bad = [line for line in output.bad_lines() if "mitigation" not in line]
         assert not bad, output.console
         return output
 
@@ -182,7 +184,7 @@ def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, app
 @pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
 def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab, append: str) -> None:
     """Answers, flags and traps as before, no more than the few instructions that ask whose it is, and no stub."""
-    programs = compile_programs(lab.steps, "i386", (*NATIVE_PROGRAMS, *PROGRAMS))
+    programs = compile_programs(lab.steps, I386, (*NATIVE_PROGRAMS, *PROGRAMS))
     task = """/vsyscall32
 /calls32 | sed 's/^/{"before": /; s/$/}/'
 insmod /sysenter.ko || exit 99
@@ -194,7 +196,7 @@ echo loaded
     files |= {f"{name}32": (programs / name).read_bytes() for name in ("calls", "vsyscall")}
     machine = lab.guest.machine(icount=True, append=append)
     output = lab.guest.run(lab.steps, task, files, what="a test", timeout=120, machine=machine)
-    assert not bad_lines(output.console), output.console
+    assert not output.bad_lines(), output.console
     at = output.text.index("loaded")
     assert at >= 9
     assert output.text[:at] == output.text[at + 1 :]

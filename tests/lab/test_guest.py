@@ -7,7 +7,6 @@ import pytest
 
 from guests import guest_for
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
 
 
@@ -17,5 +16,5 @@ def test_a_kernels_warning_reaches_the_log_that_is_read(steps: Steps, kernel: st
     guest = guest_for(steps, provide(steps, kernel, offline=False), "tcg")
     task = "echo '<4>WARNING: CPU: 0 PID: 1 at a test' >/dev/kmsg"
     output = guest.run(steps, task, {}, what="a warning", timeout=60)
-    (line,) = bad_lines(output.console)
+    (line,) = output.bad_lines()
     assert "at a test" in line

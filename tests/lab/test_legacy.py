@@ -20,7 +20,7 @@ from conftest import RunCli, one_line_error
 from legacy_kernels import KERNELS, on_each_kernel, parameters
 from sysenter.build.legacy import build_legacy_module, legacy_preload
 from sysenter.kernels.provide import provide
-from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
+from sysenter.lab.legacy_guest import LegacyGuest, legacy_guest_for
 from sysenter.measure.legacy import load_command, still_there
 from sysenter.steps import Steps
 from sysenter.target.target import Target
@@ -125,7 +125,7 @@ def test_a_module_for_another_kernel_is_refused(legacy: LegacyGuest, steps: Step
              for a, rest in (line.split(maxsplit=1) for line in lines)]  # fmt: skip
     other.write_text("\n".join(shift) + "\n")
     module = build_legacy_module(steps, replace(legacy.target, system_map=other))
-    out = replace(legacy, module=module.module).run(
+    out = replace(legacy, module=module).run(
         steps, ["try load /sysenter.o sysenter", "count int80"], what="another kernel's module", timeout=60
     )
     assert out.result(1) != 0
@@ -205,4 +205,4 @@ def test_the_single_file_builds_what_the_lab_loads(
         "CC": legacy.target.cc or "gcc -m32", "LD": "ld -m elf_i386",
     }  # fmt: skip
     subprocess.run([*words, single, "build", tmp_path / "out"], check=True, env=environment, timeout=120)
-    assert (tmp_path / "out/sysenter.o").read_bytes() == legacy.module.read_bytes()
+    assert (tmp_path / "out/sysenter.o").read_bytes() == legacy.module.module.read_bytes()

@@ -23,7 +23,7 @@ from legacy_kernels import on_each_kernel, parameters
 from monitor import again_and_again, monitor
 from sysenter.build.native import compiler
 from sysenter.kernels.provide import provide
-from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
+from sysenter.lab.legacy_guest import LegacyGuest, legacy_guest_for
 from sysenter.measure.legacy import load_command
 from sysenter.steps import Steps, run_command
 

@@ -21,7 +21,7 @@ from legacy_kernels import on_each_kernel, parameters
 from sysenter.build.export import single_file
 from sysenter.build.legacy import legacy_image_of
 from sysenter.kernels.provide import provide
-from sysenter.lab.legacy import legacy_guest_for
+from sysenter.lab.legacy_guest import legacy_guest_for
 from sysenter.lab.qemu import run_machine
 from sysenter.steps import Steps
 

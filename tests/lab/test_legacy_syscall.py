@@ -16,7 +16,7 @@ from conftest import RunCli, one_line_error
 from legacy_kernels import KERNELS, on_each_kernel, parameters
 from sysenter.build.legacy import legacy_preload
 from sysenter.kernels.provide import provide
-from sysenter.lab.legacy import LegacyGuest, legacy_guest_for
+from sysenter.lab.legacy_guest import LegacyGuest, legacy_guest_for
 from sysenter.measure.legacy import load_command
 from sysenter.steps import Steps
 

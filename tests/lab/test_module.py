@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from guests import guest_for
-from sysenter.build.module import Module, build_module, with_changes
-from sysenter.lab.guest import Guest, Output, bad_lines
+from sysenter.build.module import Module
+from sysenter.build.present import build_present_module, with_changes
+from sysenter.lab.guest import Guest, Output
 from sysenter.steps import Steps
 from sysenter.target.target import Guard, Target
 
@@ -43,27 +44,27 @@ def refusal(steps: Steps, guest: Guest, module: Module, append: str = "") -> str
 def test_a_module_for_another_kernel_is_refused(
     steps: Steps, target: Target, guest: Guest, change: Callable[[Guard], Guard], message: str
 ) -> None:
-    module = build_module(steps, target, guard=change(target.guard), what=" (changed, to be refused)")
+    module = build_present_module(steps, target, guard=change(target.guard), what=" (changed, to be refused)")
     assert message in refusal(steps, guest, module)
 
 
 def test_the_686_module_is_refused_by_686_pae_and_the_other_way(
     steps: Steps, target: Target, pae_target: Target, guest: Guest, module: Module
 ) -> None:
-    pae_module, pae_guest = build_module(steps, pae_target), guest_for(steps, pae_target, "tcg")
+    pae_module, pae_guest = build_present_module(steps, pae_target), guest_for(steps, pae_target, "tcg")
     refusal(steps, pae_guest, module)
     refusal(steps, guest, pae_module)
 
 
 def test_getppid_takes_at_most_180_instructions_with_isolated_page_tables(steps: Steps, pae_target: Target) -> None:
-    guest, module = guest_for(steps, replace(pae_target, append=""), "tcg"), build_module(steps, pae_target)
+    guest, module = guest_for(steps, replace(pae_target, append=""), "tcg"), build_present_module(steps, pae_target)
     output = guest.run(
         steps, "insmod /sysenter.ko || exit 99\n/lib/sysenter/calls; rmmod sysenter && echo went\n"
         "grep -c '^bugs.*cpu_meltdown' /proc/cpuinfo; dmesg | grep -o 'page tables isolation: enabled'",
         {"sysenter.ko": module.module.read_bytes()}, what="counting instructions", timeout=120,
         machine=guest.machine(icount=True),
     )  # fmt: skip
-    assert not bad_lines(output.console), output.console
+    assert not output.bad_lines(), output.console
     assert output.text == ("went", "1", "page tables isolation: enabled"), output.text
     counts = {r["path"]: r["tsc"] - r["empty"] for r in output.records if r["call"] == "getppid"}
     assert counts["fast"] <= 180

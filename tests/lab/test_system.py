@@ -9,7 +9,7 @@ import pytest
 
 from sysenter.build.module import Module
 from sysenter.kernels.root import debian_root
-from sysenter.lab.guest import Guest, bad_lines
+from sysenter.lab.guest import Guest
 from sysenter.lab.system import system_for
 from sysenter.steps import Steps
 
@@ -17,8 +17,8 @@ from sysenter.steps import Steps
 @pytest.mark.parametrize("target", ["bookworm-686", "trixie-backports-amd64"], indirect=True)
 def test_programs_of_debians_packages_run_in_it(steps: Steps, guest: Guest, module: Module) -> None:
     """bash and perl are Debian's (busybox has neither), in a root of their own, with our library in its place."""
-    suite = "bookworm" if guest.target.arch == "i386" else "trixie"
-    root = debian_root(steps, suite, guest.target.arch, [], offline=False)
+    suite = "bookworm" if guest.target.arch.name == "i386" else "trixie"
+    root = debian_root(steps, suite, guest.target.arch.name, [], offline=False)
     assert "bash" in root.packages
     assert not root.configured
     task = """insmod /sysenter.ko || exit 99
@@ -33,7 +33,7 @@ debian sh -c 'exit 5'
     )
     assert output.text == ("42 hello root ext4", "fast"), output.text
     assert output.status == 5
-    assert not bad_lines(output.console), output.console
+    assert not output.bad_lines(), output.console
 
 
 @pytest.mark.long
@@ -54,4 +54,4 @@ exit 3
     )
     assert output.text == ("systemd", "active", "active", "install ok installed", "fast"), output.text
     assert output.status == 3
-    assert not bad_lines(output.console), output.console
+    assert not output.bad_lines(), output.console

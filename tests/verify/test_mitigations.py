@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from guests import guest_for
-from sysenter.build.module import build_module
+from sysenter.build import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output
 from sysenter.steps import Steps
@@ -48,7 +48,7 @@ def test_both_entries_execute_what_the_kernel_applies(
     steps: Steps, kernel: str, cpu: str, append: str, expected: set[str]
 ) -> None:
     target = provide(steps, kernel, offline=False)
-    applied = mitigations(steps, guest_for(steps, target, "tcg"), build_module(steps, target), cpu, append)
+    applied = mitigations(steps, guest_for(steps, target, "tcg"), cpu, append)
     assert not applied.refused
     assert expected <= applied.stock
     assert applied.stock <= applied.fast, applied
@@ -59,9 +59,7 @@ def test_both_entries_execute_what_the_kernel_applies(
 
 def test_a_refusal_names_the_mitigation_and_what_would_allow_loading(steps: Steps) -> None:
     target = provide(steps, "bookworm-686-pae", offline=False)
-    applied = mitigations(
-        steps, guest_for(steps, target, "tcg"), build_module(steps, target), "athlon,-sep,+syscall", "pti=on"
-    )
+    applied = mitigations(steps, guest_for(steps, target, "tcg"), "athlon,-sep,+syscall", "pti=on")
     assert "PTI" in applied.refused
     assert "boot with nopti" in applied.refused
 

@@ -30,16 +30,12 @@ class _Segment:
 
 
 def boot_image(steps: Steps, target: Target) -> Path:
-    """The file to give to QEMU's -kernel for `target`.
+    """The file to give to QEMU's -kernel for `target`, a present kernel.
 
-    A present i386 kernel: its decompressed ELF file behind a Multiboot shim
-    (native/guest/boot.S). A present amd64 kernel: that file as it is, by its PVH
-    entry (CONFIG_PVH). Legacy kernels, and amd64 ones without that entry, boot as they
-    are.
+    On i386 its decompressed ELF file behind a Multiboot shim (native/guest/boot.S); on amd64
+    that file as it is, by its PVH entry (CONFIG_PVH), or the image if it has none.
     """
-    if target.legacy:
-        return target.image
-    if target.arch == "amd64":
+    if not target.arch.multiboot:
         return _vmlinux(steps, target) or target.image
     shim = NATIVE / "guest/boot.S"
     key = digest([file_sha256(target.image), shim.read_bytes(), "1"])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenter.errors import SysenterError
+from sysenter.target.arch import Architecture
 
 __all__ = ["OUTSIDE", "FastCall", "calls_header", "fast_calls"]
 
@@ -85,15 +86,14 @@ def _arity(headers: Path, bits: int) -> dict[str, int]:
     return arity
 
 
-def fast_calls(table: Path, headers: Path, prefix: str, bits: int) -> tuple[FastCall, ...]:
+def fast_calls(table: Path, headers: Path, arch: Architecture) -> tuple[FastCall, ...]:
     """Apply the rule to a kernel.
 
     table: its generated asm/syscalls_32.h or _64.h; headers: the tree with
-    include/linux; prefix: of the functions, `__ia32_` or `__x64_`. A call whose
-    prototype is not there is taken to have six arguments, the widest form. Raises
+    include/linux. A call whose prototype is not there is taken to have six arguments, the widest form. Raises
     SysenterError if the table has another form.
     """
-    arity = _arity(headers, bits)
+    arity = _arity(headers, arch.bits)
     calls = []
     for line in table.read_text().splitlines():
         match = _ENTRY.match(line)
@@ -101,7 +101,7 @@ def fast_calls(table: Path, headers: Path, prefix: str, bits: int) -> tuple[Fast
             continue
         nr, name = int(match[1]), match[2].removeprefix("sys_")
         if nr < _LIMIT and name not in _OUTSIDE:
-            calls.append(FastCall(nr, min(arity.get(name, 6), 6), f"{prefix}sys_{name}"))
+            calls.append(FastCall(nr, min(arity.get(name, 6), 6), f"{arch.call_prefix}sys_{name}"))
     if not calls:
         raise SysenterError(
             f"{table}: no __SYSCALL lines in it", hint="give the headers that this kernel was built with"

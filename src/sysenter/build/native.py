@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.steps import Steps, run_command
+from sysenter.target.arch import Architecture
 
 __all__ = ["NATIVE", "PROGRAMS", "Program", "compile_programs", "compiler", "compiler_version", "sources_digest"]
 
@@ -64,12 +65,12 @@ def compiler_version(cc: str) -> str:
         return ""
 
 
-def _options(arch: str) -> Sequence[str]:
+def _options(arch: Architecture) -> Sequence[str]:
     includes = ("-I", str(NATIVE / "present"), "-I", str(NATIVE / "user"))
-    return ("-m64" if arch == "amd64" else "-m32", "-O2", "-Wall", "-Wextra", "-Werror", *includes)
+    return (arch.compiler_option, "-O2", "-Wall", "-Wextra", "-Werror", *includes)
 
 
-def compile_programs(steps: Steps, arch: str, programs: Sequence[Program] = PROGRAMS) -> Path:
+def compile_programs(steps: Steps, arch: Architecture, programs: Sequence[Program] = PROGRAMS) -> Path:
     """Compile programs for a guest, and the preload library among them; returns their folder.
 
     Raises SysenterError with the compiler's last lines if one does not compile.
@@ -77,13 +78,13 @@ def compile_programs(steps: Steps, arch: str, programs: Sequence[Program] = PROG
     cc = compiler()
     sources = {path for program in programs for path in program.source.parent.iterdir() if path.is_file()}
     parts = [part for path in sorted(sources) for part in (path.name, path.read_bytes())]
-    key = digest([arch, compiler_version(cc), sources_digest("user", "present"), *parts, str(programs)])
-    folder = cache_folder() / "programs" / f"{arch}-{key}"
+    key = digest([arch.name, compiler_version(cc), sources_digest("user", "present"), *parts, str(programs)])
+    folder = cache_folder() / "programs" / f"{arch.name}-{key}"
     with lock("programs"):
         if not folder.exists():
-            with steps.step(f"compile the guest's programs ({arch})"), fill(folder) as new:
+            with steps.step(f"compile the guest's programs ({arch.name})"), fill(folder) as new:
                 for program in programs:
-                    source = program.source.with_name(program.source.name.format(arch=arch))
+                    source = program.source.with_name(program.source.name.format(arch=arch.name))
                     if not source.exists():
                         continue  # of the other architecture
                     argv = [cc, *_options(arch), *program.options, "-o", str(new / program.name), str(source)]

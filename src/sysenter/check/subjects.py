@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sysenter.build.module import build_module
+from sysenter.build import build_module
 from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.check.handlers import Handler, Subject, handler_named
@@ -28,10 +28,10 @@ _HEADERS = Path(__file__).with_name("headers")
 def _kernel(handler: Handler, chosen: str) -> str:
     """`chosen` if its processor is the handler's, else the handler's default."""
     arches = {entry.name: entry.arch for entry in CATALOGUE}
-    arch = read_description(Path(chosen)).arch if chosen.endswith(".toml") else arches.get(chosen, "")
+    arch = read_description(Path(chosen)).arch if chosen.endswith(".toml") else arches.get(chosen)
     if handler.no_other_kernel:
         return handler.default_kernel
-    return chosen if arch in ("", arches[handler.default_kernel]) else handler.default_kernel
+    return chosen if arch in (None, arches[handler.default_kernel]) else handler.default_kernel
 
 
 def subject(steps: Steps, name: str, kernel: str, offline: bool) -> Subject:

@@ -9,29 +9,35 @@ from pathlib import Path
 from typing import Any
 
 from sysenter.errors import SysenterError
+from sysenter.target.arch import ARCHITECTURES, Architecture
 
 __all__ = ["Description", "read_description"]
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a kernel.toml says, checked; paths are absolute.
-
-    arch: i386 or amd64. cc: compiler for its modules, None for the system's.
-    cpu: QEMU's processor model.
-    """
+    """What a kernel.toml says, checked; paths are absolute."""
 
     path: Path
+    """Of the file itself."""
     release: str
-    arch: str
+    """`uname -r`."""
+    arch: Architecture
     image: Path
+    """Its bzImage."""
     system_map: Path
     headers: Path
+    """Its configured tree."""
     cc: str | None
+    """The compiler for its modules; None for the system's."""
     smp: bool
+    """Whether it is run with two processors."""
     qemu_args: tuple[str, ...]
+    """More of QEMU's options."""
     append: str
+    """More of the kernel's command line."""
     cpu: str
+    """QEMU's processor model."""
 
 
 _KEYS: dict[str, tuple[type, bool]] = {  # key: (type, whether it must be there)
@@ -65,7 +71,8 @@ def read_description(path: Path) -> Description:
             kind is list and not all(isinstance(item, str) for item in values[key])
         ):
             raise bad(f"key {key!r} must be {_NAMES[kind]}, not {values[key]!r}")
-    if values["arch"] not in ("i386", "amd64"):
+    arch = ARCHITECTURES.get(values["arch"])
+    if arch is None:
         raise bad(f"key 'arch' must be 'i386' or 'amd64', not {values['arch']!r}")
     folder = path.resolve().parent
     for key, is_kind, kind_name in (
@@ -80,9 +87,9 @@ def read_description(path: Path) -> Description:
             raise bad(f"key 'cc': no such file: {cc}")
     smp = values.get("smp", False)
     return Description(
-        path=path.resolve(), release=values["release"], arch=values["arch"], image=folder / values["image"],
+        path=path.resolve(), release=values["release"], arch=arch, image=folder / values["image"],
         system_map=folder / values["system-map"], headers=folder / values["headers"], cc=cc, smp=smp,
         qemu_args=tuple(values.get("qemu-args", ("-smp", "2,sockets=2") if smp else ())),
         append=values.get("append", ""),
-        cpu=values.get("cpu", "pentium3" if values["arch"] == "i386" else "Skylake-Client"),
+        cpu=values.get("cpu", arch.cpu),
     )  # fmt: skip

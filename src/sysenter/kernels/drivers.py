@@ -83,7 +83,7 @@ def _unpacked(steps: Steps, target: Target, *, offline: bool) -> Path:
     folder = cache_folder() / "drivers" / f"{target.release}-{digest([packages, _FOLDERS.pattern])}"
     with lock("drivers"):
         if not folder.exists():
-            fetched = Apt(steps, entry.suite, entry.architecture, offline=offline).fetch(names)
+            fetched = Apt(steps, entry.suite, entry.arch.name, offline=offline).fetch(names)
             with steps.step(f"unpack drivers of {target.release}"), fill(folder) as new:
                 for package in fetched:
                     unpack(steps, package, new, lambda name: bool(_FOLDERS.search(name)))

@@ -15,6 +15,7 @@ from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.description import Description, read_description
 from sysenter.kernels.toolchain import host_programs, module_compiler, wrap_host_program
 from sysenter.steps import Steps
+from sysenter.target.generation import Generation
 from sysenter.target.target import Guard, Target, guard_of
 
 __all__ = ["cached_release", "provide"]
@@ -65,12 +66,12 @@ def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Targe
             raise SysenterError(f"{folder} is damaged right after it was made", hint="is the disk full or failing?")
     release = record["release"]
     headers = folder / f"usr/src/linux-headers-{release}"
-    apt = Apt(steps, entry.release_suite, entry.architecture, offline=offline)
+    apt = Apt(steps, entry.release_suite, entry.arch.name, offline=offline)
     return Target(
         name=entry.name, arch=entry.arch, image=folder / record["image"], headers=headers,
         cc=module_compiler(steps, apt, headers), cpu=entry.cpu, cpus=1, qemu_args=(), append=entry.append,
         guard=_guard(steps, folder / record["image"], None, folder / "guard.json"),
-        userland=userland(steps, entry.release_suite, entry.architecture, offline=offline), modules=folder,
+        userland=userland(steps, entry.release_suite, entry.arch.name, offline=offline), modules=folder,
     )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def _whole(folder: Path) -> dict[str, str] | None:
 
 
 def _unpack_kernel(steps: Steps, entry: DebianKernel, folder: Path, *, offline: bool) -> None:
-    apt = Apt(steps, entry.suite, entry.architecture, offline=offline)
+    apt = Apt(steps, entry.suite, entry.arch.name, offline=offline)
     names = _package_names(apt, entry, folder)
     packages = apt.fetch(names)
     with steps.step(f"unpack {entry.name}"), fill(folder) as new:
@@ -105,7 +106,7 @@ def _unpack_kernel(steps: Steps, entry: DebianKernel, folder: Path, *, offline: 
         makefile = new / f"usr/src/linux-headers-{release}/Makefile"
         makefile.write_text(makefile.read_text().replace("/usr/src/", f"{folder}/usr/src/"))
         for program in host_programs(new):
-            wrap_host_program(steps, Apt(steps, entry.release_suite, entry.architecture, offline=offline), program)
+            wrap_host_program(steps, Apt(steps, entry.release_suite, entry.arch.name, offline=offline), program)
         record = {
             "layout": _LAYOUT, "release": release, "image": image, "sha256": file_sha256(new / image),
             "packages": " ".join(f"{p.name}={p.version}" for p in packages),
@@ -181,10 +182,10 @@ def _described_target(steps: Steps, kernel: Description, *, offline: bool) -> Ta
             f"{kernel.path}: release is {kernel.release!r}, but {kernel.image.name} is {guard.release!r}",
             hint="make the two agree",
         )
-    legacy = guard.release.startswith(("2.2.", "2.4."))
+    debian = Generation.of(guard.release).runs_debian
     return Target(
         name=kernel.path.parent.name, arch=kernel.arch, image=kernel.image, headers=kernel.headers, cc=kernel.cc,
         cpu=kernel.cpu, cpus=2 if kernel.smp else 1, qemu_args=kernel.qemu_args, append=kernel.append, guard=guard,
-        userland=None if legacy else userland(steps, "bookworm", kernel.arch, offline=offline),
+        userland=userland(steps, "bookworm", kernel.arch.name, offline=offline) if debian else None,
         modules=None, system_map=kernel.system_map,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sysenter.cache import cache_folder, digest
 from sysenter.errors import SysenterError
-from sysenter.lab.guest import guest_for
+from sysenter.lab.present_guest import present_guest_for
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -23,13 +23,13 @@ _PROBE_SECONDS = 8.0  # a kernel that KVM runs is in its userland within two
 
 
 def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
-    """ "kvm" or "tcg": as the user wants, or with "auto" what a probe finds.
+    """ "kvm" or "tcg" for a present kernel: as the user wants, or with "auto" what a probe finds.
 
     A probe's answer is kept until the host boots anew.
     """
     if wanted != "auto":
         return wanted
-    if target.legacy or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
     kept = cache_folder() / "accelerator" / f"{digest([boot_id, target.release, target.cpu])}.json"
@@ -40,7 +40,7 @@ def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
     answer = "kvm"
     with steps.step("probe whether KVM boots a guest here"):
         try:
-            guest_for(steps, target, "kvm").run(steps, "true", {}, what="the KVM probe", timeout=_PROBE_SECONDS)
+            present_guest_for(steps, target, "kvm").run(steps, "true", what="the KVM probe", timeout=_PROBE_SECONDS)
         except SysenterError:
             answer = "tcg"
     if answer == "tcg":

@@ -1,126 +1,112 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest: a target's kernel with our userland, and a task to run in it."""
+"""A guest: a target's kernel with our module and userland, and a task to run in it.
+
+This is the interface. present_guest.py and legacy_guest.py stand behind it, and the
+door (the package itself) makes the one that a target needs.
+"""
 
 from __future__ import annotations
 
+import abc
 import json
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from sysenter.build.boot import boot_image
-from sysenter.build.cpio import archive, tree
-from sysenter.build.native import NATIVE, PROGRAMS, Program, compile_programs, sources_digest
-from sysenter.cache import cache_folder, digest, fill, lock
-from sysenter.errors import SysenterError
-from sysenter.kernels.drivers import linked
-from sysenter.lab.qemu import Machine, Result, binary_for, qemu_argv, run_interactive, run_machine
+from sysenter.build.module import Module
+from sysenter.lab.qemu import Machine, Result, qemu_argv
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["Guest", "Output", "bad_lines", "guest_for"]
-
-# What makes a boot fast and its log readable. `acpi=off` would break poweroff. loglevel=5
-# after `quiet`: a WARN() and its trace are of level 4, which `quiet` alone keeps off the console.
-_APPEND = (
-    "console=ttyS0 quiet loglevel=5 panic=-1 rdinit=/init nokaslr "
-    "cryptomgr.notests noisapnp tsc=reliable no_timer_check edd=off "
-    "initcall_blacklist=load_system_certificate_list"
-)
-# Lines in a kernel log that no load, run or unload of ours may cause.
-_BAD = ("BUG:", "WARNING:", "Oops", "general protection", "Call Trace", "unable to handle", "INFO: rcu", "soft lockup")
+__all__ = ["Guest", "Output", "record_of"]
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a guest's task said: its lines that are JSON objects, the others, its log."""
+    """What came out of a guest."""
 
     records: tuple[dict[str, Any], ...]
+    """The task's lines that are JSON objects, in order."""
     text: tuple[str, ...]
+    """The task's other lines."""
     console: str
+    """The kernel's log."""
     status: int
+    """The task's exit status."""
     seconds: float
+    """From QEMU's start to its end."""
+    trouble: tuple[str, ...] = ()
+    """Words that a line of this kernel's log has if something went wrong in the kernel."""
+
+    @classmethod
+    def of_result(cls, result: Result, trouble: tuple[str, ...]) -> Self:
+        """Sort a machine's lines."""
+        records, text, status = [], [], 0
+        for line in result.lines:
+            record = record_of(line)
+            if record is None:
+                text.append(line)
+            elif "exit" in record:
+                status = int(record["exit"])
+            else:
+                records.append(record)
+        return cls(tuple(records), tuple(text), result.console, status, result.seconds, trouble)
 
     def of(self, key: str) -> list[Any]:
         """The values of `key` in the records that have it, in order."""
         return [record[key] for record in self.records if key in record]
 
+    def bad_lines(self) -> list[str]:
+        """The lines of the kernel's log that say something went wrong in the kernel."""
+        return [line for line in self.console.splitlines() if any(word in line for word in self.trouble)]
 
-def bad_lines(console: str) -> list[str]:
-    """The lines of a kernel log that say something went wrong in the kernel."""
-    return [line for line in console.splitlines() if any(word in line for word in _BAD)]
+    def refusal(self) -> str:
+        """Why the module refused to load, in its own words; "" if it said nothing."""
+        said = [line.split("refused: ", 1)[1] for line in (*self.console.splitlines(), *self.text)
+                if "refused: " in line]  # fmt: skip
+        return said[-1] if said else ""
 
 
 @dataclass(frozen=True)
-class Guest:
-    """A target ready to boot.
-
-    base: its image without a task. accelerator: "tcg" or "kvm".
-    """
+class Guest(abc.ABC):
+    """A target ready to boot, its module with it."""
 
     target: Target
-    base: Path
+    module: Module
     accelerator: str
-    kernel: Path
+    """What runs it: "tcg" or "kvm"."""
 
+    @abc.abstractmethod
     def machine(
         self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None,
-        append: str = "", extra: Sequence[str] = (), memory: int = 256,
+        append: str = "", extra: Sequence[str] = (), memory: int | None = None,
     ) -> Machine:  # fmt: skip
         """The machine for it; keyword arguments change it from the target's own."""
-        target = self.target
-        model = cpu or target.cpu
-        return Machine(
-            arch=target.arch, cpu=model, kernel=self.kernel,
-            append=" ".join(filter(None, (_APPEND, target.append, append))),
-            accelerator="tcg" if icount else self.accelerator, icount=icount, memory=memory,
-            cpus=cpus or target.cpus, extra=(*target.qemu_args, *extra),
-            binary=binary_for(model),
-        )  # fmt: skip
 
-    def initrd(self, task: str, files: Mapping[str, bytes], *, interactive: bool = False) -> bytes:
-        """The image with a task (a shell script) and files added."""
-        more = {"task": task.encode(), **files}
-        if interactive:
-            more["interactive"] = b""
-        return self.base.read_bytes() + archive(more)
-
+    @abc.abstractmethod
     def run(
-        self, steps: Steps, task: str, files: Mapping[str, bytes], *, what: str, timeout: float,
+        self, steps: Steps, task: str, files: Mapping[str, bytes] | None = None, *, what: str, timeout: float,
         machine: Machine | None = None, on_record: Callable[[dict[str, Any]], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Output:  # fmt: skip
         """Boot it, run the task, and return what it said.
 
-        timeout: seconds for boot and task together. on_record: called with each JSON
-        object as it comes. stop: ends it early when set. Raises GuestLost as
-        run_machine does.
+        task: lines in the language of the guest's init, a shell's or a plan's. files: more for the
+        guest, by name; the module is there. what: what this is, for errors. timeout: seconds for
+        boot and task together. on_record: called with each JSON object as it comes. stop: ends it
+        early when set. Raises GuestLost as run_machine does.
         """
 
-        def on_line(line: str) -> None:
-            record = _record(line)
-            if record is not None and on_record:
-                on_record(record)
-
-        result = run_machine(
-            steps, machine or self.machine(), self.initrd(task, files), what=what, timeout=timeout, on_line=on_line,
-            stop=stop,
-        )  # fmt: skip
-        return _output(result)
-
-    def shell(self, steps: Steps, task: str, files: Mapping[str, bytes], machine: Machine | None = None) -> int:
-        """Boot it with its console on this terminal; returns QEMU's status."""
-        return run_interactive(steps, machine or self.machine(), self.initrd(task, files, interactive=True))
-
-    def command_line(self, machine: Machine) -> list[str]:
-        """QEMU's command line, for showing."""
-        return qemu_argv(machine, Path("INITRD"), "file:CONSOLE", "stdio")
+    def command_lines(self) -> tuple[str, ...]:
+        """QEMU's command lines of a run, for showing: of the guest that times, of the one that counts."""
+        machines = (self.machine(), self.machine(icount=True))
+        return tuple(" ".join(qemu_argv(machine, Path("INITRD"), "file:CONSOLE", "stdio")) for machine in machines)
 
 
-def _record(line: str) -> dict[str, Any] | None:
+def record_of(line: str) -> dict[str, Any] | None:
+    """The JSON object that a task's line is, None if it is none."""
     if not line.startswith("{"):
         return None
     try:
@@ -128,59 +114,3 @@ def _record(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _output(result: Result) -> Output:
-    records, text, status = [], [], 0
-    for line in result.lines:
-        record = _record(line)
-        if record is None:
-            text.append(line)
-        elif "exit" in record:
-            status = int(record["exit"])
-        else:
-            records.append(record)
-    return Output(tuple(records), tuple(text), result.console, status, result.seconds)
-
-
-def _base_image(steps: Steps, target: Target, more: Sequence[Program]) -> Path:
-    """The initramfs without a task: userland, our programs, the kernel's msr driver."""
-    if target.userland is None:
-        raise SysenterError(f"{target.name}: no userland for a guest of this kernel")
-    programs = compile_programs(steps, target.arch, (*PROGRAMS, *more))
-    init = (NATIVE / "guest/init").read_bytes()
-    key = digest([str(target.userland), str(programs), sources_digest("guest"), target.release, "4"])
-    folder = cache_folder() / "guests" / f"{target.name}-{key}"
-    with lock("guests"):
-        if not (folder / "base.cpio").exists():
-            with steps.step("make the guest's image"), fill(folder) as new:
-                extra = {f"lib/sysenter/{p.name}": p.read_bytes() for p in sorted(programs.iterdir())}
-                extra["init"] = init
-                dd = next(p for p in (target.userland / "usr/bin/dd", target.userland / "bin/dd") if p.exists())
-                extra["gnu/bin/dd"] = dd.read_bytes()
-                if target.modules:
-                    for driver in target.modules.rglob(f"lib/modules/{target.release}/kernel/arch/x86/kernel/msr.ko*"):
-                        extra["lib/sysenter/msr.ko"] = linked(driver)
-                (new / "base.cpio").write_bytes(tree(_slim(target.userland, new / "root"), extra))
-    return folder / "base.cpio"
-
-
-def _slim(userland: Path, root: Path) -> Path:
-    """The part of the userland that a guest needs: the less, the faster it boots."""
-    wanted = ("bin/busybox", "lib/ld-linux.so.2", "lib64/ld-linux-x86-64.so.2")
-    libraries = ("libc.so.6", "ld-linux.so.2", "ld-linux-x86-64.so.2", "libm.so.6", "libgcc_s.so.1")
-    for path in userland.rglob("*"):
-        # merged /usr (since trixie): /bin, /lib and /lib64 are links to what is in it
-        name = str(path.relative_to(userland)).removeprefix("usr/")
-        if name in wanted or (path.name in libraries and not path.is_dir()):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, root / name, follow_symlinks=False)
-    return root
-
-
-def guest_for(steps: Steps, target: Target, accelerator: str, more: Sequence[Program] = ()) -> Guest:
-    """Make everything that booting `target` takes.
-
-    accelerator: "tcg" or "kvm". more: programs beside the product's own.
-    """
-    return Guest(target, _base_image(steps, target, more), accelerator, boot_image(steps, target))

@@ -18,9 +18,8 @@ def check_loaded(output: Output) -> None:
     """Raise SysenterError, with the module's own reason, if load_module ended the task."""
     if output.status != _REFUSED or output.of("loaded"):
         return
-    why = next((line.split("refused: ")[-1] for line in reversed(output.text) if "refused: " in line), "")
     raise SysenterError(
-        f"the module was not accepted: {why or next(iter(output.text), 'the kernel would not load it')}",
+        f"the module was not accepted: {output.refusal() or next(iter(output.text), 'the kernel would not load it')}",
         hint="`./sysenter shell` gives a prompt in this guest",
         detail="\n".join(dict.fromkeys(output.text[-4:])),
     )

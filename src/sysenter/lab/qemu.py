@@ -22,7 +22,6 @@ __all__ = [
     "GuestLost",
     "Machine",
     "Result",
-    "binary_for",
     "impossible_flags",
     "patience",
     "qemu_argv",
@@ -44,44 +43,38 @@ class GuestLost(SysenterError):
 
 @dataclass(frozen=True)
 class Machine:
-    """A virtual machine to start.
+    """A virtual machine to start."""
 
-    arch: i386 or amd64. accelerator: "tcg" or "kvm". icount: count guest
-    instructions exactly (TCG only; the time-stamp counter shows them).
-    memory: MiB. extra: more of QEMU's options. binary: another QEMU than the
-    architecture's own.
-    """
-
-    arch: str
+    qemu: str
+    """The emulator's program (Architecture.qemu_for)."""
     cpu: str
+    """QEMU's processor model."""
     kernel: Path
     append: str
+    """The kernel's command line."""
     accelerator: str = "tcg"
+    """ "tcg" or "kvm"."""
     icount: bool = False
+    """Count guest instructions exactly (TCG only; the time-stamp counter shows them)."""
     memory: int = 256
+    """MiB."""
     cpus: int = 1
     extra: tuple[str, ...] = ()
-    binary: str = ""
+    """More of QEMU's options."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a guest.
-
-    lines: what its task wrote. console: the kernel's log. seconds: from QEMU's
-    start to its end. complaint: what QEMU itself said.
-    """
+    """What came out of a machine."""
 
     lines: tuple[str, ...]
+    """What its task wrote."""
     console: str
+    """The kernel's log."""
     seconds: float
+    """From QEMU's start to its end."""
     complaint: str = ""
-
-
-def binary_for(model: str) -> str:
-    """The QEMU that a processor model needs, "" for the architecture's own."""
-    # qemu-system-i386 keeps EFER.SCE off, whatever the model has
-    return "qemu-system-x86_64" if "+syscall" in model.split(",") else ""
+    """What QEMU itself said."""
 
 
 def patience() -> float:
@@ -95,8 +88,7 @@ def patience() -> float:
 
 def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:
     """QEMU's command line; `console` and `task` are its -serial arguments."""
-    binary = machine.binary or ("qemu-system-x86_64" if machine.arch == "amd64" else "qemu-system-i386")
-    argv = [binary, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv = [machine.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-machine", "pc", "-m", str(machine.memory), "-cpu", machine.cpu]
     argv += ["-accel", "kvm" if machine.accelerator == "kvm" else "tcg"]
     if machine.icount:

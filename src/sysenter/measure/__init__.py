@@ -1,2 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Workloads, instruction counts, times, statistics."""
+"""The main job. This is the door: it measures in the way that a guest's kernel allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sysenter.lab.guest import Guest
+from sysenter.lab.legacy_guest import LegacyGuest
+from sysenter.lab.present_guest import PresentGuest
+from sysenter.measure.legacy import measure_legacy
+from sysenter.measure.measurement import Measurement
+from sysenter.measure.present import measure_present
+from sysenter.steps import Steps
+
+__all__ = ["measure"]
+
+
+def measure(
+    steps: Steps, guest: Guest, *, rounds: int, count: int, block: int = 1, options: Sequence[str] = (),
+    offline: bool = False,
+) -> Measurement:  # fmt: skip
+    """Boot the guest, load the module, measure each entry path, unload.
+
+    rounds: how often each path's dd runs. count: reads and writes of each, of `block` bytes.
+    options: the module's parameters, as entry=syscall. offline: fetch nothing. Raises SysenterError
+    if the module is refused, a call gives a wrong result, or the fast path was not really taken.
+    """
+    match guest:
+        case PresentGuest():
+            return measure_present(steps, guest, rounds=rounds, count=count, block=block, options=options)
+        case LegacyGuest():
+            return measure_legacy(
+                steps, guest, rounds=rounds, count=count, block=block, options=options, offline=offline
+            )
+        case _:
+            raise TypeError(f"nothing measures in a {type(guest).__name__}")

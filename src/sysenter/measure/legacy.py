@@ -3,27 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from sysenter.build.legacy import legacy_preload
 from sysenter.errors import SysenterError
-from sysenter.lab.legacy import LegacyGuest, LegacyOutput
+from sysenter.lab.legacy_guest import LegacyGuest, LegacyOutput
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, SwitchCost
 from sysenter.steps import Steps
 from sysenter.target.system_map import parse_system_map
 
-__all__ = ["WAYS", "load_command", "measure_legacy", "still_there", "without_jumps"]
+__all__ = ["load_command", "measure_legacy", "still_there", "without_jumps"]
 
-WAYS = ("cruel", "gentle", "gentle-global", "tss", "entry=auto", "entry=sysenter", "entry=syscall")
+_WAYS = ("cruel", "gentle", "gentle-global", "tss", "entry=auto", "entry=sysenter", "entry=syscall")
 _PINGPONG = 1500  # rounds of a byte to and fro
 _PROC = "/proc/sysenter"
 _LONGEST = 3600.0  # seconds; no run of dd takes as long
 
 
 def load_command(option: str | None) -> str:
-    """The plan's line that loads the module; option: one of WAYS, None for its own choice."""
+    """The plan's line that loads the module; option: one of _WAYS, None for its own choice."""
     return "load /sysenter.o sysenter" + (f" {'' if '=' in option else 'way='}{option}" if option else "")
 
 
@@ -144,18 +145,24 @@ def without_jumps(runs: tuple[DdRuns, ...]) -> tuple[DdRuns, ...]:
 
 
 def measure_legacy(
-    steps: Steps, guest: LegacyGuest, *, way: str | None, rounds: int, count: int, block: int = 1,
-    preload: Mapping[str, bytes] | None = None, no_preload: str = "",
-) -> Measurement:  # fmt: skip
-    """Do the main job in a guest with 2.2 or 2.4.
+    steps: Steps, guest: LegacyGuest, *, rounds: int, count: int, block: int, options: Sequence[str], offline: bool
+) -> Measurement:
+    """Measure by a plan for our own init; as sysenter.measure.measure().
 
-    way: the module's option. rounds, count, block: as in measure(). preload:
-    legacy_preload()'s files; without them no_preload says why not. Raises
-    SysenterError if the module is refused or a step of the guest's plan fails.
+    options: one of _WAYS, or none for the module's own choice.
     """
+    way = " ".join(options)
+    if way not in ("", *_WAYS):
+        raise SysenterError(f"{guest.target.release} has no --module-option {way}", hint=f"it has {', '.join(_WAYS)}")
+    preload: Mapping[str, bytes] = {}
+    no_preload = ""
+    try:
+        preload = legacy_preload(steps, guest.target, offline=offline)
+    except SysenterError as error:
+        no_preload = str(error)
     look = f"cat {_PROC}"
     restored = still_there(guest)
-    timing = [*restored, *[f"pingpong int80 {_PINGPONG}"] * 3, load_command(way), "count both", look]
+    timing = [*restored, *[f"pingpong int80 {_PINGPONG}"] * 3, load_command(way or None), "count both", look]
     for _ in range(rounds):
         for path in PATHS:
             timing += [f"dd {path} {block} {count}", look]
@@ -164,13 +171,13 @@ def measure_legacy(
         timing += [f"run {dd}", look, f"run LD_PRELOAD=/lib/libsysenter.so {dd}", look] * rounds
     timing += [*[f"pingpong int80 {_PINGPONG}", f"pingpong fast {_PINGPONG}"] * 3, "unload sysenter", *restored,
                "count int80"]  # fmt: skip
-    counting = ["count int80", load_command(way), "count both", "unload sysenter"]
+    counting = ["count int80", load_command(way or None), "count both", "unload sysenter"]
 
     def job(plan: list[str], what: str, *, icount: bool) -> Callable[[], LegacyOutput]:
         def run() -> LegacyOutput:
             output = guest.run(
                 steps, plan, what=what, timeout=60 + 15 * rounds, machine=guest.machine(icount=icount),
-                files=None if icount else preload,
+                files={} if icount else preload,
             )  # fmt: skip
             return _check(output, plan, what)
 
@@ -193,7 +200,7 @@ def measure_legacy(
     half = len(peeks) // 2
     offs = timed.events("off")
     return Measurement(
-        release=target.release, arch=target.arch, cpu=target.cpu, accelerator="tcg", cpus=target.cpus,
+        release=target.release, arch=target.arch.name, cpu=target.cpu, accelerator=guest.accelerator, cpus=target.cpus,
         sock_register=target.guard.sock_register, accepted=True, calls=_costs(counted, counting, timed, timing),
         dd=without_jumps(tuple(
             DdRuns(

@@ -104,6 +104,11 @@ class Measurement:
         return next(d.seconds for d in self.dd if d.path == path)
 
     @property
+    def left_as_found(self) -> bool:
+        """Whether the kernel was after the unload what it was before the load."""
+        return self.registers_restored and self.stock_after_unload and not self.log
+
+    @property
     def fast_over_stock(self) -> float:
         """How many times as fast dd is on the fast path as on the kernel's own."""
         return paired_ratio(self.seconds("stock"), self.seconds("fast"))

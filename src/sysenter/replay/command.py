@@ -12,9 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sysenter.build.module import Module
 from sysenter.errors import SysenterError
-from sysenter.lab.guest import Guest
+from sysenter.lab.present_guest import PresentGuest
 from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
 from sysenter.replay.compare import against_result, against_saved, become_slower, print_changes
 from sysenter.replay.relocate import relocated
@@ -43,7 +42,7 @@ class Request:
     processes: int = 9
 
 
-def bundle_of(steps: Steps, guest: Guest, module: Module, options: Sequence[str]) -> Bundle:
+def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str]) -> Bundle:
     """A kernel's bundle, from a snapshot that is taken now or was before. options: the module's."""
 
     def worth_keeping(snapshot: Snapshot) -> bool:
@@ -53,7 +52,7 @@ def bundle_of(steps: Steps, guest: Guest, module: Module, options: Sequence[str]
             verdicts = run(steps, build_runner(steps, bundle.arch), Path(folder), ["-v"]).verdicts
             return all(verdict.verified for verdict in verdicts)
 
-    return relocated(take(steps, guest, module, options=" ".join(options), accept=worth_keeping))
+    return relocated(take(steps, guest, options=" ".join(options), accept=worth_keeping))
 
 
 def measure_bundles(
@@ -104,10 +103,10 @@ def _saved(path: Path) -> object:
 
 
 def replay(
-    steps: Steps, console: Console, request: Request, *, kernel: tuple[Guest, Module, Sequence[str]] | None = None,
+    steps: Steps, console: Console, request: Request, *, kernel: tuple[PresentGuest, Sequence[str]] | None = None,
     source: Path | None = None,
 ) -> int:  # fmt: skip
-    """Do what `./sysenter replay` does, for a kernel with a module and its options, or for the bundle in `source`.
+    """Do what `./sysenter replay` does, for a guest with its module's options, or for the bundle in `source`.
 
     Returns the exit status: 1 if a call was not the guest's, or has become slower.
     """

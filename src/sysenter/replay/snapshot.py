@@ -21,15 +21,15 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from sysenter.build.module import Module
 from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
 from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.lab.gdbstub import Stub, gdb_options
-from sysenter.lab.guest import Guest
+from sysenter.lab.present_guest import PresentGuest
 from sysenter.lab.qemu import GuestLost
 from sysenter.replay.trace import PAGE, Trace, Tracer
 from sysenter.steps import Steps, run_command
+from sysenter.target.arch import ARCHITECTURES, Architecture
 
 __all__ = ["CALLS", "Snapshot", "take"]
 
@@ -76,7 +76,7 @@ class Snapshot:
     @property
     def bits(self) -> int:
         """32 or 64."""
-        return 64 if self.arch == "amd64" else 32
+        return ARCHITECTURES[self.arch].bits
 
     def read(self, address: int, length: int) -> bytes:
         """Memory at a virtual address. Raises KeyError if it was not saved."""
@@ -87,16 +87,16 @@ class Snapshot:
         return data
 
 
-def _program(steps: Steps, arch: str) -> Path:
+def _program(steps: Steps, arch: Architecture) -> Path:
     """The guest's program."""
-    key = digest([arch, compiler_version(compiler()), (NATIVE / "replay/sites.c").read_bytes(),
+    key = digest([arch.name, compiler_version(compiler()), (NATIVE / "replay/sites.c").read_bytes(),
                   sources_digest("user", "present")])  # fmt: skip
-    folder = cache_folder() / "programs" / f"sites-{arch}-{key}"
+    folder = cache_folder() / "programs" / f"sites-{arch.name}-{key}"
     with lock("programs"):
         if not folder.exists():
             with fill(folder) as new:
                 run_command(
-                    steps, [compiler(), "-m64" if arch == "amd64" else "-m32", *_OPTIONS, "-I", NATIVE / "present",
+                    steps, [compiler(), arch.compiler_option, *_OPTIONS, "-I", NATIVE / "present",
                             "-o", new / "sites", NATIVE / "replay/sites.c"],
                     what="compile replay/sites.c", timeout=120,
                     hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
@@ -115,7 +115,7 @@ def _addresses(program: Path) -> dict[str, int]:
 class _Booted:
     """A guest that runs in a thread; `said` grows as it speaks."""
 
-    def __init__(self, steps: Steps, guest: Guest, files: Mapping[str, bytes], task: str, machine: Any) -> None:
+    def __init__(self, steps: Steps, guest: PresentGuest, files: Mapping[str, bytes], task: str, machine: Any) -> None:
         self.said: list[dict[str, Any]] = []
         self._new = threading.Condition()
         self._stop = threading.Event()
@@ -124,7 +124,7 @@ class _Booted:
         self._thread = threading.Thread(target=self._run, args=(steps, guest, files, task, machine))
         self._thread.start()
 
-    def _run(self, steps: Steps, guest: Guest, files: Mapping[str, bytes], task: str, machine: Any) -> None:
+    def _run(self, steps: Steps, guest: PresentGuest, files: Mapping[str, bytes], task: str, machine: Any) -> None:
         try:
             output = guest.run(steps, task, files, what="the snapshot", timeout=_SECONDS, machine=machine,
                                on_record=self._on_record, stop=self._stop)  # fmt: skip
@@ -196,11 +196,11 @@ def _shortened(loaded: Trace, stock: Trace) -> bool:
     return not set(stock.steps) <= set(loaded.steps)
 
 
-def _take(steps: Steps, guest: Guest, module: Module, options: str, calls: tuple[str, ...]) -> Snapshot:
+def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...]) -> Snapshot:
     program = _program(steps, guest.target.arch)
     sites = _addresses(program)
     files = {
-        "sysenter.ko": module.module.read_bytes(), "sites": program.read_bytes(),
+        "sites": program.read_bytes(),
         "load": _LOAD.format(options=options, symbols="|".join(_SYMBOLS)).encode(),
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="sysenter-replay-") as folder:
@@ -211,7 +211,7 @@ def _take(steps: Steps, guest: Guest, module: Module, options: str, calls: tuple
             booted.wait("before")
             stub = Stub(socket)
             try:
-                tracer = Tracer(stub, guest.target.bits)
+                tracer = Tracer(stub, guest.target.arch.bits)
                 traces = _traces(tracer, stub, sites, booted, calls)
                 stub.run_to(sites[f"site_stock_{calls[0]}"], 30)
                 with stub.physical_memory():
@@ -223,11 +223,11 @@ def _take(steps: Steps, guest: Guest, module: Module, options: str, calls: tuple
         finally:
             booted.end()
     return Snapshot(
-        release=guest.target.release, version=guest.target.guard.version, arch=guest.target.arch, cpu=machine.cpu,
+        release=guest.target.release, version=guest.target.guard.version, arch=guest.target.arch.name, cpu=machine.cpu,
         options=options,
         symbols={r["symbol"]: int(r["at"], 16) for r in booted.said if "symbol" in r},
         per_cpu=tracer.per_cpu, traces=traces, executed=frozenset(tracer.executed),
-        pages={v: (p, physical[p]) for v, p in tracer.pages.items() if _wanted(v, guest.target.bits)},
+        pages={v: (p, physical[p]) for v, p in tracer.pages.items() if _wanted(v, guest.target.arch.bits)},
     )  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def _wanted(page: int, bits: int) -> bool:
 
 
 def take(
-    steps: Steps, guest: Guest, module: Module, *, options: str = "", calls: tuple[str, ...] = CALLS,
+    steps: Steps, guest: PresentGuest, *, options: str = "", calls: tuple[str, ...] = CALLS,
     accept: Callable[[Snapshot], bool] = lambda _: True,
 ) -> Snapshot:  # fmt: skip
     """A snapshot of the guest, or the one taken before of the same kernel, module, processor model and options.
@@ -246,13 +246,13 @@ def take(
     """
     machine = guest.machine(cpus=1)
     program = _program(steps, guest.target.arch)
-    key = digest([_VERSION, file_sha256(guest.kernel), file_sha256(guest.base), file_sha256(module.module),
+    key = digest([_VERSION, file_sha256(guest.kernel), file_sha256(guest.base), file_sha256(guest.module.module),
                   file_sha256(program), machine.cpu, machine.append, options, *calls])  # fmt: skip
     folder = cache_folder() / "replay" / f"{guest.target.release}-{key}"
     if (folder / "snapshot.json").exists():
         return load(folder)
     with steps.step(f"boot {guest.target.release}, step through {len(calls)} calls on each path"):
-        snapshot = _take(steps, guest, module, options, calls)
+        snapshot = _take(steps, guest, options, calls)
     if accept(snapshot):
         with lock("replay"), fill(folder) as new:
             save(snapshot, new)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenter.errors import SysenterError
+from sysenter.target.arch import Architecture
 from sysenter.target.exports import exported
+from sysenter.target.generation import Generation
 from sysenter.target.image import read_bzimage
 from sysenter.target.kallsyms import kallsyms
 from sysenter.target.memory import Memory, build_id
@@ -18,42 +20,46 @@ __all__ = ["Guard", "Target", "guard_of"]
 
 @dataclass(frozen=True)
 class Guard:
-    """What a module built for one kernel is held against in another.
-
-    release, version: `uname -r` and `uname -v`. sock_register, stext: addresses
-    of the link, before KASLR. build_id: of the link in hex, "" if it has none.
-    """
+    """What a module built for one kernel is held against in another."""
 
     release: str
+    """`uname -r`."""
     version: str
+    """`uname -v`."""
     sock_register: int
+    """The function's address as linked, before KASLR."""
     stext: int
+    """The address of _stext as linked."""
     build_id: str
+    """Of the link, in hex; "" if it has none."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One kernel, and what it takes to build for it and to boot it.
-
-    image: its bzImage. headers: its configured tree. cc: the compiler for its
-    modules, or None for the system's. cpu: QEMU's model. cpus: how many.
-    userland: unpacked packages with dd, a C library and a shell for its guest;
-    None where it cannot run present programs (2.2, 2.4). modules: where its own
-    modules are unpacked, if anywhere.
-    """
+    """One kernel, and what it takes to build for it and to boot it."""
 
     name: str
-    arch: str
+    """As the user calls it: in the catalogue, or the folder of its kernel.toml."""
+    arch: Architecture
     image: Path
+    """Its bzImage."""
     headers: Path
+    """Its configured tree."""
     cc: str | None
+    """The compiler for its modules; None for the system's."""
     cpu: str
+    """QEMU's processor model."""
     cpus: int
+    """How many processors its guest has."""
     qemu_args: tuple[str, ...]
+    """More of QEMU's options."""
     append: str
+    """More of the kernel's command line."""
     guard: Guard
     userland: Path | None
+    """Unpacked packages with dd, a C library and a shell for its guest; None where Debian's programs do not run."""
     modules: Path | None
+    """Where its own modules are unpacked, if anywhere."""
     system_map: Path | None = None
 
     @property
@@ -62,14 +68,9 @@ class Target:
         return self.guard.release
 
     @property
-    def legacy(self) -> bool:
-        """Whether this is Linux 2.2 or 2.4."""
-        return self.release.startswith(("2.2.", "2.4."))
-
-    @property
-    def bits(self) -> int:
-        """32 or 64."""
-        return 64 if self.arch == "amd64" else 32
+    def generation(self) -> Generation:
+        """Which of the two implementations of build, lab and measure it takes."""
+        return Generation.of(self.release)
 
 
 def guard_of(image_path: Path, system_map: Path | None) -> Guard:

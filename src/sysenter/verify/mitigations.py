@@ -19,21 +19,21 @@ from pathlib import Path
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
-from sysenter.build.module import Module
-from sysenter.lab.guest import Guest
+from sysenter.lab.present_guest import PresentGuest
 from sysenter.steps import Steps
+from sysenter.target.arch import AMD64, I386, Architecture
 
 __all__ = ["MACHINES", "Applied", "Instruction", "mitigations", "read_trace", "seen"]
 
 # Processor models of QEMU's, from before the first of these faults was known to the
 # newest that TCG runs, each with more of the kernel's command line: "" is the kernel's
 # own choice. setcpuid: MSR_SPEC_CTRL and IBRS, which TCG does not have, but lets be written.
-MACHINES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "i386": (
+MACHINES: Mapping[Architecture, tuple[tuple[str, str], ...]] = {
+    I386: (
         ("pentium3", ""), ("core2duo", ""), ("Skylake-Client", ""), ("core2duo", "nopti"),
         ("core2duo", "mitigations=off"),
     ),
-    "amd64": (
+    AMD64: (
         ("Nehalem", ""), ("Haswell", ""), ("Skylake-Client", ""), ("Cascadelake-Server", ""), ("Icelake-Server", ""),
         ("Snowridge", ""), ("EPYC", ""),
         ("Icelake-Server", "nopti"), ("Icelake-Server", "mitigations=off"),
@@ -48,9 +48,6 @@ _AT_THE_ENTRY = (
     "meltdown", "mds", "tsx_async_abort", "mmio_stale_data", "reg_file_data_sampling", "spectre_v2", "retbleed",
     "spec_rstack_overflow", "indirect_target_selection", "vmscape", "tsa",
 )  # fmt: skip
-# Where a module may be (arch/x86/include/asm/pgtable_*_types.h); i386: above 256 MiB of memory, to the
-# end of the CPU entry areas, where the gate is (native/present/pti_i386.c).
-_MODULES = {"i386": (0xD0000000, 0xFFFFF000), "amd64": (0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000)}
 _LINE = re.compile(r"^0x([0-9a-f]+):\s+(?:[0-9a-f]{2} )+\s*(\S.*)$")
 _TASK = """
 cd /sys/devices/system/cpu/vulnerabilities
@@ -141,7 +138,7 @@ def _text_size(entry: Path) -> int:
         return max(s.data_size for s in sections if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR)
 
 
-def mitigations(steps: Steps, guest: Guest, module: Module, cpu: str, append: str) -> Applied:
+def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applied:
     """Boot the guest on a processor model and see; append: more of the kernel's command line, "" for its own choice.
 
     Raises GuestLost if this kernel does not boot on this model.
@@ -150,12 +147,10 @@ def mitigations(steps: Steps, guest: Guest, module: Module, cpu: str, append: st
     guest = replace(guest, target=target)
     with tempfile.TemporaryDirectory(prefix="sysenter-trace-") as folder:
         log = Path(folder) / "trace"
-        first, last = _MODULES[target.arch]
-        # the kernel's own image is below the modules on amd64, and below 32 MiB on i386
-        text = {"i386": "0xc1000000..0xc3000000", "amd64": "0xffffffff81000000..0xffffffff84000000"}[target.arch]
-        extra = ("-d", "in_asm", "-dfilter", f"{first:#x}..{last:#x},{text}", "-D", str(log))
+        ranges = ",".join(f"{a:#x}..{b:#x}" for a, b in (target.arch.module_text, target.arch.kernel_text))
+        extra = ("-d", "in_asm", "-dfilter", ranges, "-D", str(log))
         output = guest.run(
-            steps, _TASK, {"sysenter.ko": module.module.read_bytes()}, what=f"mitigations on {cpu}", timeout=120,
+            steps, _TASK, what=f"mitigations on {cpu}", timeout=120,
             machine=guest.machine(cpu=cpu, append=append, extra=extra),
         )  # fmt: skip
         trace = read_trace(log.read_text(errors="replace"))
@@ -164,7 +159,7 @@ def mitigations(steps: Steps, guest: Guest, module: Module, cpu: str, append: st
         for record in output.records
         if record.get("fault") in _AT_THE_ENTRY and record["kernel"] != "Not affected"
     }
-    refused = next((line.split("refused: ")[1] for line in output.text if "refused: " in line), "")
+    refused = output.refusal()
     if refused or not output.of("section"):
         return Applied(cpu, append, kernel, frozenset(), frozenset(), "", refused or "it did not load")
 
@@ -178,9 +173,9 @@ def mitigations(steps: Steps, guest: Guest, module: Module, cpu: str, append: st
     chosen = next((int(eip, 16) for eip in output.of("eip")), 0)
     gate = chosen & -4096  # with page-table isolation on i386 a page somewhere else
     copy = next((r["copy"] for r in output.records if "copy" in r and int(r["at"], 16) == chosen), "")
-    if not copy and not ours <= chosen < ours + _text_size(module.entry):
+    if not copy and not ours <= chosen < ours + _text_size(guest.module.entry):
         copy = "sysenter_gate"
     return Applied(
         cpu, append, kernel, seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb),
-        seen([*between(ours, ours + _text_size(module.entry)), *between(gate, gate + 4096)], bhb), copy, "",
+        seen([*between(ours, ours + _text_size(guest.module.entry)), *between(gate, gate + 4096)], bhb), copy, "",
     )  # fmt: skip

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenter.build.module import Module
 from sysenter.build.native import compiler, compiler_version
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.debian import Apt, unpack
-from sysenter.lab.guest import Guest, bad_lines
 from sysenter.lab.loading import LOAD, check_loaded
+from sysenter.lab.present_guest import PresentGuest
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target
 
@@ -69,7 +68,7 @@ def _sources(steps: Steps, target: Target, *, offline: bool) -> Path:
     folder = cache_folder() / "selftests" / f"{entry.suite}-{package}"
     with lock("selftests-sources"):
         if not folder.exists():
-            fetched = Apt(steps, entry.suite, entry.architecture, offline=offline).fetch([package])
+            fetched = Apt(steps, entry.suite, entry.arch.name, offline=offline).fetch([package])
             with steps.step(f"unpack the selftests of {package}"), fill(folder) as new:
                 unpack(steps, fetched[0], new, lambda name: name.endswith(".tar.xz") or name == "usr/src")
                 tarball = new / f"usr/src/{package}.tar.xz"
@@ -98,23 +97,23 @@ def _build(steps: Steps, sources: Path, target: Target) -> Path:
     """Both builds of each program; those that do not compile are left out, and named."""
     tests = sources / "tools/testing/selftests/x86"
     makefile = (tests / "Makefile").read_text()
-    key = digest([str(sources), target.arch, compiler_version(compiler()), str(_STATIC_ONLY), "3"])
-    folder = cache_folder() / "selftests" / f"{target.arch}-{key}"
+    key = digest([str(sources), target.arch.name, compiler_version(compiler()), str(_STATIC_ONLY), "3"])
+    folder = cache_folder() / "selftests" / f"{target.arch.name}-{key}"
     with lock("selftests-programs"):
         if folder.exists():
             return folder
         with steps.step("build the selftests, static and dynamic"), fill(folder) as new:
-            for name in _names(makefile, target.bits):
+            for name in _names(makefile, target.arch.bits):
                 for build, options in (("static", ["-static"]), ("dynamic", ["-static-libgcc"])):
                     if build == "dynamic" and name in _STATIC_ONLY:
                         continue
                     start = ["-Wl,-ereal_start"] if name == "check_initial_reg_state" else []
                     (new / build).mkdir(exist_ok=True)
                     argv: list[str | Path] = [
-                        compiler(), f"-m{target.bits}", "-O2", "-std=gnu99", "-pthread", "-w", "-no-pie",
+                        compiler(), target.arch.compiler_option, "-O2", "-std=gnu99", "-pthread", "-w", "-no-pie",
                         *options, *start,
                         "-o", new / build / name, tests / f"{name}.c",
-                        *(tests / extra for extra in _extra(makefile, name, target.bits)), "-lrt", "-ldl", "-lm",
+                        *(tests / extra for extra in _extra(makefile, name, target.arch.bits)), "-lrt", "-ldl", "-lm",
                     ]  # fmt: skip
                     try:
                         run_command(steps, argv, what=f"build {name}", timeout=120)
@@ -141,15 +140,13 @@ def _task(programs: Path) -> str:
     return "\n".join([*lines, "exit 0", ""])
 
 
-def selftests(
-    steps: Steps, guest: Guest, module: Module, *, offline: bool
-) -> tuple[tuple[SelftestResult, ...], list[str]]:
+def selftests(steps: Steps, guest: PresentGuest, *, offline: bool) -> tuple[tuple[SelftestResult, ...], list[str]]:
     """Run them; returns a result for each program, and suspicious lines of the kernel's log.
 
     Raises SysenterError if the guest is lost or the module is not accepted.
     """
     programs = _build(steps, _sources(steps, guest.target, offline=offline), guest.target)
-    files = {"sysenter.ko": module.module.read_bytes()}
+    files = {}
     for path in sorted(programs.glob("*/*")):
         files[f"tests/{path.parent.name}/{path.name}"] = path.read_bytes()
     with steps.step(f"run them in {guest.target.release}, {len(PHASES)} times"):
@@ -168,4 +165,4 @@ def selftests(
     for record in (r for r in output.records if "program" in r):
         outcomes.setdefault(record["program"], {})[record["phase"]] = record["outcome"]
     results = tuple(SelftestResult(name, by_phase) for name, by_phase in sorted(outcomes.items()))
-    return results, bad_lines(output.console)
+    return results, output.bad_lines()

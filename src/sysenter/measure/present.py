@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The main job's measuring: two guests, one that counts and one that times."""
+"""The main job on a present kernel: two guests, one that counts and one that times."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from sysenter.build.module import Module
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
-from sysenter.lab.guest import Guest, Output, bad_lines
+from sysenter.lab.guest import Output
 from sysenter.lab.loading import LOAD, check_loaded
+from sysenter.lab.present_guest import PresentGuest
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement
 from sysenter.steps import Steps
 
-__all__ = ["measure"]
-
-_MODULE = "sysenter.ko"
+__all__ = ["measure_present"]
 
 
 def _task(name: str, **settings: object) -> str:
@@ -66,30 +64,23 @@ def _overhead(counted: Output) -> int:
     return max(after[key] - before[key] for key in before if key[1] == "stock")
 
 
-def measure(
-    steps: Steps, guest: Guest, module: Module, *, rounds: int, count: int, block: int = 1, options: Sequence[str] = ()
+def measure_present(
+    steps: Steps, guest: PresentGuest, *, rounds: int, count: int, block: int, options: Sequence[str]
 ) -> Measurement:
-    """Do the main job in a guest.
-
-    rounds: how often each path's dd runs. count: reads and writes of each, of
-    `block` bytes. options: the module's parameters, as entry=syscall. Raises
-    SysenterError if the module is refused, a call gives a wrong result, or the fast
-    path was not really taken.
-    """
-    files = {_MODULE: module.module.read_bytes()}
+    """Measure with kernel modules, a shell and Debian's dd; as sysenter.measure.measure()."""
     timing_task = _task("time.sh", rounds=rounds, count=count, block=block, paths=" ".join(PATHS),
                         options=" ".join(options))  # fmt: skip
     stop = threading.Event()
 
     def count_instructions() -> Output:
         task = _task("count.sh", options=" ".join(options))
-        return guest.run(steps, task, files, what="counting instructions", timeout=120,
+        return guest.run(steps, task, what="counting instructions", timeout=120,
                          machine=guest.machine(icount=True, cpus=1), stop=stop)  # fmt: skip
 
     def time_it() -> Output:
         # isolated page tables are slow to emulate: a call takes 30 µs, and there are six a block
         limit = 60 + rounds * (10 + count * 6 * 30e-6)
-        return guest.run(steps, timing_task, files, what="running dd", timeout=limit, stop=stop)
+        return guest.run(steps, timing_task, what="running dd", timeout=limit, stop=stop)
 
     with ThreadPoolExecutor(2) as pool:
         try:
@@ -104,7 +95,7 @@ def measure(
     return _measurement(guest, counted, timed, count, block)
 
 
-def _measurement(guest: Guest, counted: Output, timed: Output, count: int, block: int) -> Measurement:
+def _measurement(guest: PresentGuest, counted: Output, timed: Output, count: int, block: int) -> Measurement:
     target = guest.target
     rounds = [d for d in timed.of("dd") if d["round"] >= 0]
     dd = tuple(
@@ -123,12 +114,12 @@ def _measurement(guest: Guest, counted: Output, timed: Output, count: int, block
                 hint="the preload library did not find /dev/sysenter in the guest",
             )
     return Measurement(
-        release=target.release, arch=target.arch, cpu=target.cpu, accelerator=guest.accelerator, cpus=target.cpus,
+        release=target.release, arch=target.arch.name, cpu=target.cpu, accelerator=guest.accelerator, cpus=target.cpus,
         sock_register=target.guard.sock_register, accepted=bool(timed.of("loaded")),
         calls=_costs(counted, timed.of("timed"), guest.accelerator), dd=dd,
         overhead=_overhead(counted),
         fast_table=timed.of("fast_table")[0],
         registers_restored=bool(timed.of("before")) and timed.of("before") == timed.of("after"),
         stock_after_unload=bool(timed.of("stock_after_unload")),
-        log=tuple(bad_lines(timed.console) + bad_lines(counted.console)),
+        log=tuple(timed.bad_lines() + counted.bad_lines()),
     )  # fmt: skip

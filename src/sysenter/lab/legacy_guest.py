@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sysenter.build.legacy import build_legacy_module, legacy_image, legacy_init
-from sysenter.lab.qemu import Machine, binary_for, run_machine
+from sysenter.errors import SysenterError
+from sysenter.lab.guest import Guest, Output, record_of
+from sysenter.lab.qemu import Machine, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -24,12 +26,8 @@ _BAD = ("Oops", "kernel BUG", "Unable to handle", "general protection", "Kernel 
 
 
 @dataclass(frozen=True)
-class LegacyOutput:
-    """What a guest said: its JSON objects, the kernel's log, seconds from start to end."""
-
-    records: tuple[dict[str, Any], ...]
-    console: str
-    seconds: float
+class LegacyOutput(Output):
+    """What came out of a guest whose task was a plan."""
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The objects of one kind of event, in order."""
@@ -47,32 +45,24 @@ class LegacyOutput:
         said = " | ".join(self.console.splitlines()[-5:])
         raise LookupError(f"the guest never did step {step} of its plan; its kernel's last words: {said}")
 
-    def bad_lines(self) -> list[str]:
-        """The lines of the kernel's log that say something went wrong."""
-        return [line for line in self.console.splitlines() if any(word in line for word in _BAD)]
-
     def refusal(self) -> str:
-        """Why the module refused to load, in its own words; "" if it said nothing."""
         said = [line.split("sysenter: ", 1)[1] for line in self.console.splitlines() if "sysenter: " in line]
         return said[-1] if said else ""
 
 
 @dataclass(frozen=True)
-class LegacyGuest:
-    """A target ready to boot. module: sysenter.o. init: the guest's program, init-syscall beside it."""
+class LegacyGuest(Guest):
+    """2.2 or 2.4: its task is a plan, one command of native/guest/legacy/init.c a line."""
 
-    target: Target
-    module: Path
     init: Path
+    """The guest's program; init-syscall, the same for AMD's instruction, is beside it."""
 
     def machine(
-        self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None, extra: Sequence[str] = ()
-    ) -> Machine:
-        """The machine for it; keyword arguments change it from the target's own.
-
-        Counting takes one processor: with more, -icount runs them by turns and
-        the kernel's waits for one another take for ever.
-        """
+        self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None,
+        append: str = "", extra: Sequence[str] = (), memory: int | None = None,
+    ) -> Machine:  # fmt: skip
+        """As Guest.machine(). Counting takes one processor: with more, -icount runs them by turns and
+        the kernel's waits for one another take for ever."""
         target = self.target
         model = cpu or target.cpu
         cpus = 1 if icount else cpus or target.cpus
@@ -84,32 +74,43 @@ class LegacyGuest:
             # These kernels know no threads or cores of one package.
             options += ("-smp", f"{cpus},sockets={cpus}")
         return Machine(
-            arch=target.arch, cpu=model, kernel=target.image, append=f"{_APPEND} {target.append}".strip(),
-            accelerator="tcg", icount=icount, memory=128, cpus=cpus, extra=(*options, *extra),
-            binary=binary_for(model),
+            qemu=target.arch.qemu_for(model), cpu=model, kernel=target.image,
+            append=" ".join(filter(None, (_APPEND, target.append, append))),
+            accelerator="tcg", icount=icount, memory=memory or 128, cpus=cpus, extra=(*options, *extra),
         )  # fmt: skip
 
     def run(
-        self, steps: Steps, plan: Sequence[str], *, what: str, timeout: float, machine: Machine | None = None,
-        files: Mapping[str, bytes] | None = None, on_line: Callable[[str], None] | None = None,
+        self, steps: Steps, task: str | Sequence[str], files: Mapping[str, bytes] | None = None, *, what: str,
+        timeout: float, machine: Machine | None = None, on_record: Callable[[dict[str, Any]], None] | None = None,
+        stop: threading.Event | None = None, on_line: Callable[[str], None] | None = None,
     ) -> LegacyOutput:  # fmt: skip
-        """Boot it and carry out `plan`, one command of native/guest/legacy/init.c a line.
+        """As Guest.run(). task: the plan, or its lines. on_line: called with each line as it comes."""
 
-        timeout: seconds for boot and plan. on_line: called with each line as it comes.
-        Raises GuestLost as run_machine does.
-        """
+        def came(line: str) -> None:
+            record = record_of(line)
+            if record is not None and on_record:
+                on_record(record)
+            if on_line:
+                on_line(line)
+
+        plan = task if isinstance(task, str) else "\n".join(task) + "\n"
         content = {
             "init": self.init.read_bytes(), "init-syscall": self.init.with_name("init-syscall").read_bytes(),
-            "sysenter.o": self.module.read_bytes(),
-            "plan": ("\n".join(plan) + "\n").encode(), **(files or {}),
+            "sysenter.o": self.module.module.read_bytes(), "plan": plan.encode(), **(files or {}),
         }  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="sysenter-legacy-") as work:
             ramdisk = legacy_image(steps, content, Path(work))
-        result = run_machine(steps, machine or self.machine(), ramdisk, what=what, timeout=timeout, on_line=on_line)
-        records = [json.loads(line) for line in result.lines if line.startswith("{")]
-        return LegacyOutput(tuple(records), result.console, result.seconds)
+        result = run_machine(
+            steps, machine or self.machine(), ramdisk, what=what, timeout=timeout, on_line=came, stop=stop
+        )
+        return LegacyOutput.of_result(result, _BAD)
 
 
-def legacy_guest_for(steps: Steps, target: Target) -> LegacyGuest:
-    """Build everything that booting `target` takes."""
-    return LegacyGuest(target, build_legacy_module(steps, target).module, legacy_init(steps))
+def legacy_guest_for(steps: Steps, target: Target, accelerator: str = "auto") -> LegacyGuest:
+    """Make everything that booting `target` takes, its module among it.
+
+    accelerator: "tcg", or "auto" for it. Raises SysenterError for "kvm".
+    """
+    if accelerator == "kvm":
+        raise SysenterError(f"{target.release} is not run by KVM here", hint="not tried: take --accelerator tcg")
+    return LegacyGuest(target, build_legacy_module(steps, target), "tcg", legacy_init(steps))
