@@ -142,9 +142,32 @@ def test_the_global_variable_is_refused_on_smp(legacy: LegacyGuest, steps: Steps
         assert "gentle-global" in out.refusal()
 
 
+def test_a_plan_of_any_length_is_carried_out_whole(legacy: LegacyGuest, steps: Steps) -> None:
+    plan = ["uname"] * 2000 + ["# " + "x" * 5000, "uname"]
+    out = legacy.run(steps, plan, what="a long plan", timeout=60)
+    assert [out.result(step) for step in (1, 2000, 2002)] == [0, 0, 0]
+    assert len(out.events("uname")) == 2001
+
+
+def test_what_does_not_fit_is_refused_and_not_cut(legacy: LegacyGuest, steps: Steps) -> None:
+    plan = ["run /init " + "x " * 16, f"try load /sysenter.o sysenter way={'x' * 300}", "dd int80 65537 1",
+            "dd int80 65536 1"]  # fmt: skip
+    out = legacy.run(steps, plan, what="too much", timeout=60)
+    assert [out.result(step) for step in (1, 2, 3, 4)] == [-7, -7, -22, 0]
+
+
+@pytest.mark.timeout(_LIMIT + 60)
+def test_the_storm_without_the_module(legacy: LegacyGuest, steps: Steps) -> None:
+    """The same work by int 0x80: what is wrong here as well is not the module's."""
+    out = legacy.run(steps, [f"run /init-int80 storm {_SECONDS}"], what="storm by int 0x80", timeout=_LIMIT)
+    assert out.result(1) == 0, out.events("storm")
+    assert all(r["done"] > 0 and r["wrong"] == 0 for r in out.events("storm"))
+    assert not out.bad_lines()
+
+
 def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunCli, tmp_path: Path) -> None:
     description = next(p for p in KERNELS if p.parent.name == legacy.target.name)
-    done = cli("run", "--kernel", str(description), "--rounds", "3", "--json", str(tmp_path / "m.json"))
+    done = cli("run", "--kernel", str(description), "--json", str(tmp_path / "m.json"))
     assert done.returncode == 0, done.stderr
     m = json.loads((tmp_path / "m.json").read_text())
     assert m["schema"] == 1

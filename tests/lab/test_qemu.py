@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a lost guest's console is taken for."""
+"""What a lost guest's console is taken for, and what QEMU is asked before a machine starts."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from sysenter.lab.qemu import impossible_flags, stale_breakpoint
+from sysenter.errors import SysenterError
+from sysenter.lab.qemu import GuestLost, Machine, check_processor, impossible_flags, run_machine, stale_breakpoint
+from sysenter.steps import Steps
 
 # Two lines of a real oops (7.3.4 amd64, QEMU 7.2 with two CPUs, no module in), and what makes it another one.
 _STALE = """\
@@ -53,3 +57,24 @@ _VM86 = """\
 )
 def test_only_vm86_by_the_allocators_operand_is_the_emulators_fault(console: str, impossible: bool) -> None:
     assert impossible_flags(console) is impossible
+
+
+def test_a_kernel_that_says_nothing_is_not_said_to_have_said_something(steps: Steps, tmp_path: Path) -> None:
+    """An image that QEMU starts and that is none: what follows the header halts."""
+    image = bytearray(4096)
+    image[0x1F1], image[0x1FE:0x200] = 1, b"\x55\xaa"
+    image[0x200:0x208] = b"\xeb\x2eHdrS\x02\x02"
+    image[0x230:0x232] = b"\xfa\xf4"  # cli, hlt
+    (tmp_path / "bzImage").write_bytes(image)
+    machine = Machine(
+        qemu="qemu-system-i386", cpu="pentium3", kernel=tmp_path / "bzImage", append="", accelerator="tcg"
+    )
+    with pytest.raises(GuestLost, match=r"said nothing at all"):
+        run_machine(steps, machine, b"", what="nothing", timeout=2)
+
+
+def test_a_processor_that_qemu_lacks_is_named_with_what_is_near() -> None:
+    for model in ("pentium3", "athlon,+syscall", "max", "qemu32,-sep"):
+        check_processor("qemu-system-i386", model)
+    with pytest.raises(SysenterError, match=r"knows no processor 'pentium33' \(near it: pentium3"):
+        check_processor("qemu-system-i386", "pentium33,+sep")

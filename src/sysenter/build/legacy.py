@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from sysenter.build.module import Module
@@ -28,6 +31,9 @@ _GUEST_OPTIONS = (
     "-Wl,--build-id=none",
 )  # fmt: skip
 _IMAGE_KIB = 2048
+_LEGACY_INITS: dict[str, tuple[str, ...]] = {
+    "init": (), "init-syscall": ("-DBY_SYSCALL",), "init-int80": ("-DBY_INT80",),
+}  # fmt: skip
 _MUSL = "i386-linux-musl"  # Debian's name for musl's folders
 _MUSL_LOADER = "lib/ld-musl-i386.so.1"
 
@@ -40,6 +46,11 @@ def build_legacy_module(steps: Steps, target: Target) -> Module:
     if target.system_map is None:
         raise SysenterError(f"{target.name}: no System.map", hint="name it in kernel.toml")
     cc = target.cc or f"{compiler()} -m32"
+    _check_headers(target)
+    if not _is_compiler(cc.split()[0]):
+        raise SysenterError(
+            f"{cc.split()[0]} is no C compiler: it does not tell its version", hint="name one by `cc` in kernel.toml"
+        )
     key = digest(
         [cc, compiler_version(cc.split()[0]), target.system_map.read_bytes(), str(target.headers),
          (target.headers / "include/linux/autoconf.h").read_bytes(), sources_digest("legacy")]
@@ -57,10 +68,38 @@ def build_legacy_module(steps: Steps, target: Target) -> Module:
     return Module(folder / "sysenter.o", folder / "entry.o", folder / "offsets.h")
 
 
+def _check_headers(target: Target) -> None:
+    """See that the headers are configured and of the kernel's own release, before anything is built by them."""
+    config, version = (target.headers / "include/linux" / name for name in ("autoconf.h", "version.h"))
+    for file, made_by in ((config, "make oldconfig"), (version, "make dep")):
+        if not file.is_file():
+            raise SysenterError(
+                f"{target.headers} is no configured tree: it has no include/linux/{file.name}",
+                hint=f"`{made_by}` in the kernel's source writes it",
+            )
+    found = re.search(r'^#define UTS_RELEASE "(.*)"', version.read_text(errors="replace"), re.MULTILINE)
+    # vendors have several in there, for one of several configurations
+    if not re.search(rf'UTS_RELEASE "{re.escape(target.release)}"', version.read_text(errors="replace")):
+        raise SysenterError(
+            f"{target.headers} is of {found[1] if found else 'no release'}, the kernel is {target.release}",
+            hint="`headers` in kernel.toml must be the tree that the kernel was built from",
+        )
+
+
+@cache
+def _is_compiler(cc: str) -> bool:
+    try:
+        told = subprocess.run([cc, "-dumpversion"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and bool(re.match(r"(egcs-)?\d", told.stdout))
+
+
 def legacy_init(steps: Steps) -> Path:
     """The guest's program: init, loader, workloads and hostile callers.
 
-    Beside it init-syscall, the same for AMD's instruction.
+    Beside it init-syscall, the same for AMD's instruction, and init-int80, the
+    same for int 0x80: what it does, without the module.
     """
     folder = (
         cache_folder() / "programs" / f"legacy-{digest([compiler_version(compiler()), sources_digest('guest/legacy')])}"
@@ -69,7 +108,7 @@ def legacy_init(steps: Steps) -> Path:
         if not folder.exists():
             with steps.step("compile the guest's program (2.2, 2.4)"), fill(folder) as new:
                 sources = sorted((NATIVE / "guest/legacy").glob("*.c"))
-                for name, options in (("init", ()), ("init-syscall", ("-DBY_SYSCALL",))):
+                for name, options in _LEGACY_INITS.items():
                     run_command(
                         steps, [compiler(), *_GUEST_OPTIONS, *options, "-o", new / name, *sources],
                         what="compile guest/legacy", timeout=120,
@@ -153,6 +192,13 @@ def legacy_image(steps: Steps, files: Mapping[str, bytes], work: Path) -> bytes:
     this takes no root.
     """
     root = work / "root"
+    # a block, and what tells where it is, for each KiB; tables of inodes
+    needed = sum(len(content) // 1000 + 3 for content in files.values()) + _IMAGE_KIB // 16
+    if needed > _IMAGE_KIB:
+        raise SysenterError(
+            f"the guest's files take {needed} KiB, its ramdisk has {_IMAGE_KIB}",
+            hint=f"its plan is {len(files.get('plan', b'')) >> 10} KiB of it: fewer --rounds",
+        )
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

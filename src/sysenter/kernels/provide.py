@@ -15,6 +15,7 @@ from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.description import Description, read_description
 from sysenter.kernels.toolchain import host_programs, module_compiler, wrap_host_program
 from sysenter.steps import Steps
+from sysenter.target.arch import I386
 from sysenter.target.generation import Generation
 from sysenter.target.target import Guard, Target, guard_of
 
@@ -183,6 +184,11 @@ def _described_target(steps: Steps, kernel: Description, *, offline: bool) -> Ta
             hint="make the two agree",
         )
     debian = Generation.of(guard.release).runs_debian
+    if not debian and kernel.arch is not I386:
+        raise SysenterError(
+            f"{kernel.path}: key 'arch' is {kernel.arch.name!r}, and {guard.release} is taken for i386 only",
+            hint='arch = "i386", or another kernel',
+        )
     return Target(
         name=kernel.path.parent.name, arch=kernel.arch, image=kernel.image, headers=kernel.headers, cc=kernel.cc,
         cpu=kernel.cpu, cpus=2 if kernel.smp else 1, qemu_args=kernel.qemu_args, append=kernel.append, guard=guard,

@@ -13,7 +13,7 @@ from typing import Any
 from sysenter.build.legacy import build_legacy_module, legacy_image, legacy_init
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest, Output, record_of
-from sysenter.lab.qemu import Machine, run_machine
+from sysenter.lab.qemu import GuestLost, Machine, check_processor, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -36,14 +36,20 @@ class LegacyOutput(Output):
     def result(self, step: int) -> int:
         """What the plan's line `step` (from 1) returned: 0, or a negative error.
 
-        Raises LookupError with the log's end if the guest never came there, as
+        Raises GuestLost with the log's end if the guest never came there, as
         behind a load that failed.
         """
         for record in self.events("done"):
             if record["step"] == step:
                 return int(record["result"])
-        said = " | ".join(self.console.splitlines()[-5:])
-        raise LookupError(f"the guest never did step {step} of its plan; its kernel's last words: {said}")
+        started = [str(record["command"]) for record in self.events("start") if record["step"] == step]
+        what = f"did not end step {step} of its plan, {started[0]}" if started else f"never did step {step} of its plan"
+        why = [str(record["error"]) for record in self.records if "error" in record]
+        raise GuestLost(
+            f"the guest {what}" + (f": {why[-1]}" if why else ""),
+            hint="its kernel's last lines are above" if self.console else "its kernel said nothing at all",
+            detail="\n".join(self.console.splitlines()[-5:]),
+        )
 
     def refusal(self) -> str:
         said = [line.split("sysenter: ", 1)[1] for line in self.console.splitlines() if "sysenter: " in line]
@@ -55,7 +61,7 @@ class LegacyGuest(Guest):
     """2.2 or 2.4: its task is a plan, one command of native/guest/legacy/init.c a line."""
 
     init: Path
-    """The guest's program; init-syscall, the same for AMD's instruction, is beside it."""
+    """The guest's program; beside it init-syscall, the same for AMD's instruction, and init-int80."""
 
     def machine(
         self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None,
@@ -95,7 +101,7 @@ class LegacyGuest(Guest):
 
         plan = task if isinstance(task, str) else "\n".join(task) + "\n"
         content = {
-            "init": self.init.read_bytes(), "init-syscall": self.init.with_name("init-syscall").read_bytes(),
+            **{name: self.init.with_name(name).read_bytes() for name in ("init", "init-syscall", "init-int80")},
             "sysenter.o": self.module.module.read_bytes(), "plan": plan.encode(), **(files or {}),
         }  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="sysenter-legacy-") as work:
@@ -109,8 +115,10 @@ class LegacyGuest(Guest):
 def legacy_guest_for(steps: Steps, target: Target, accelerator: str = "auto") -> LegacyGuest:
     """Make everything that booting `target` takes, its module among it.
 
-    accelerator: "tcg", or "auto" for it. Raises SysenterError for "kvm".
+    accelerator: "tcg", or "auto" for it. Raises SysenterError for "kvm", and if
+    QEMU lacks its processor's model.
     """
     if accelerator == "kvm":
         raise SysenterError(f"{target.release} is not run by KVM here", hint="not tried: take --accelerator tcg")
+    check_processor(target.arch.qemu_for(target.cpu), target.cpu)
     return LegacyGuest(target, build_legacy_module(steps, target), "tcg", legacy_init(steps))

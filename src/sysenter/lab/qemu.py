@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import selectors
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sysenter.errors import SysenterError
@@ -22,6 +24,7 @@ __all__ = [
     "GuestLost",
     "Machine",
     "Result",
+    "check_processor",
     "impossible_flags",
     "patience",
     "qemu_argv",
@@ -75,6 +78,30 @@ class Result:
     """From QEMU's start to its end."""
     complaint: str = ""
     """What QEMU itself said."""
+
+
+@cache
+def _models(binary: str) -> frozenset[str]:
+    """The processors that a QEMU knows; empty if it does not tell."""
+    try:
+        told = subprocess.run([binary, "-cpu", "help"], capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return frozenset()
+    return frozenset(re.findall(r"^(?:x86)? +(\S+)", told.partition("Recognized CPUID flags")[0], re.MULTILINE))
+
+
+def check_processor(binary: str, model: str) -> None:
+    """See that QEMU has a model of this name, before anything is built for it. Raises SysenterError if not.
+
+    model: as for QEMU's -cpu; what stands behind a comma is QEMU's own to check.
+    """
+    name, known = model.split(",")[0], _models(binary)
+    if known and name not in known:
+        near = difflib.get_close_matches(name, sorted(known), 3)
+        raise SysenterError(
+            f"{binary} knows no processor {name!r}",
+            hint=f"near it: {', '.join(near) or 'none'}; `{binary} -cpu help` lists all",
+        )
 
 
 def patience() -> float:
@@ -184,7 +211,9 @@ def run_machine(
         detail = _telling(result.console or result.complaint)
         if result.lines:
             detail += "\nits task said last:\n" + "\n".join(line[:200] for line in result.lines[-3:])
-        raise GuestLost(f"{what}: {why}", hint="the guest's last lines are above", detail=detail)
+        said = bool(result.console.strip() or result.lines)
+        hint = "the guest's last lines are above" if said else "the guest's kernel said nothing at all"
+        raise GuestLost(f"{what}: {why}", hint=hint, detail=detail)
     return result
 
 

@@ -21,6 +21,8 @@ _WAYS = ("cruel", "gentle", "gentle-global", "tss", "entry=auto", "entry=sysente
 _PINGPONG = 1500  # rounds of a byte to and fro
 _PROC = "/proc/sysenter"
 _LONGEST = 3600.0  # seconds; no run of dd takes as long
+_COUNT_MAX = 2**31 - 1  # the guest's programs have it in 32 bits
+_COUNTING_TIMEOUT = 120.0  # seconds: what is counted depends on no option
 
 
 def load_command(option: str | None) -> str:
@@ -173,10 +175,16 @@ def measure_legacy(
                "count int80"]  # fmt: skip
     counting = ["count int80", load_command(way or None), "count both", "unload sysenter"]
 
+    if count > _COUNT_MAX:
+        raise SysenterError(f"{count} blocks are too many for dd there", hint=f"--count takes up to {_COUNT_MAX}")
+    # 40,000 blocks take each dd of a round 0.3 s on an idle host
+    timing_timeout = 60 + 15.0 * rounds * max(1, count / 40_000)
+
     def job(plan: list[str], what: str, *, icount: bool) -> Callable[[], LegacyOutput]:
         def run() -> LegacyOutput:
             output = guest.run(
-                steps, plan, what=what, timeout=60 + 15 * rounds, machine=guest.machine(icount=icount),
+                steps, plan, what=what, timeout=_COUNTING_TIMEOUT if icount else timing_timeout,
+                machine=guest.machine(icount=icount),
                 files={} if icount else preload,
             )  # fmt: skip
             return _check(output, plan, what)

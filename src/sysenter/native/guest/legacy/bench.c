@@ -92,6 +92,8 @@ int dd(int argc, char **argv)
 	is_fast = streq(argv[1], "fast");
 	size = number(argv[2]);
 	n = number(argv[3]);
+	if (size < 1 || size > (long)sizeof(block))
+		return -EINVAL;
 	zero = int80(NR_open, (long)"/dev/zero", 0, 0);
 	null = int80(NR_open, (long)"/dev/null", 1, 0);
 	t = microseconds();

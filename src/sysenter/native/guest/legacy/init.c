@@ -7,8 +7,7 @@
  */
 #include "sys.h"
 
-#define PLAN_MAX 4096
-#define ARGS_MAX 16
+#define ARGS_MAX 16		/* words in a line of the plan */
 
 enum { S_IFCHR = 0020000 };
 #define DEVICE(major, minor) ((major) << 8 | (minor))
@@ -30,6 +29,8 @@ static int cat(int argc, char **argv)
 			  sizeof(text) - 1 - size)) > 0)
 		size += n;
 	int80(NR_close, fd, 0, 0);
+	if (size == sizeof(text) - 1)
+		return -EFBIG;
 	text[size] = 0;
 	for (line = p = text; *p; p++)
 		if (*p == '\n') {
@@ -71,7 +72,7 @@ static int peek(int argc, char **argv)
 /* run FILE [ARGUMENT...]: a program of its own, waited for */
 static int run(int argc, char **argv)
 {
-	static char *environment[ARGS_MAX];
+	static char *environment[ARGS_MAX + 2];
 	int first = 1, e = 0, pid;
 
 	while (first < argc) {			/* NAME=VALUE first, as env(1) */
@@ -218,12 +219,12 @@ static const struct {
 
 static int do_command(u32 i, int argc, char **argv)
 {
-	char *args[ARGS_MAX + 2] = { "run", "/init-syscall" };
+	char *args[ARGS_MAX + 3] = { "run", "/init-syscall" };
 	int j;
 
 	if (!commands[i].enters || !by_syscall())
 		return commands[i].run(argc, argv);
-	for (j = 0; j < argc && j + 2 < ARGS_MAX; j++)
+	for (j = 0; j < argc; j++)
 		args[j + 2] = argv[j];
 	return run(argc + 2, args);
 }
@@ -254,7 +255,9 @@ static int carry_out(int number, char *line)
 	argc -= may_fail;
 	say("{\"event\": \"start\", \"step\": %d, \"command\": \"%s\"}", number,
 	    argv[0]);
-	for (i = 0; i < COMMANDS; i++)
+	if (*p)
+		result = -E2BIG;		/* more words than args has room for */
+	for (i = 0; i < COMMANDS && !*p; i++)
 		if (streq(commands[i].name, argv[0]))
 			result = do_command(i, argc, argv);
 	say("{\"event\": \"done\", \"step\": %d, \"command\": \"%s\", "
@@ -262,11 +265,32 @@ static int carry_out(int number, char *line)
 	return may_fail || result == 0 || !streq(argv[0], "load");
 }
 
+/* The whole of /plan, however long, at the program's end; NULL, and it is said,
+   if it cannot be had whole. */
+static char *read_plan(void)
+{
+	long fd = int80(NR_open, (long)"/plan", 0, 0), size, n, got = 0;
+	char *plan = (char *)int80(NR_brk, 0, 0, 0);
+
+	size = int80(NR_lseek, fd, 0, 2);
+	int80(NR_lseek, fd, 0, 0);
+	if (size >= 0 && int80(NR_brk, (long)plan + size + 1, 0, 0)
+	    == (long)plan + size + 1)
+		while ((n = int80(NR_read, fd, (long)plan + got, size - got)) > 0)
+			got += n;
+	int80(NR_close, fd, 0, 0);
+	if (size < 0 || got != size) {
+		say("{\"event\": \"plan\", \"error\": \"of its plan of %d bytes "
+		    "the guest could read %d\"}", size, got);
+		return 0;
+	}
+	plan[size] = 0;
+	return plan;
+}
+
 static void boot(void)
 {
-	static char plan[PLAN_MAX];
 	char *line, *p;
-	long fd, n;
 	u32 i;
 	int step = 0;
 
@@ -285,11 +309,7 @@ static void boot(void)
 	int80_5(NR_mount, (long)"proc", (long)"/proc", (long)"proc",
 		(long)0xc0ed0000 /* MS_MGC_VAL */, 0);
 
-	fd = int80(NR_open, (long)"/plan", 0, 0);
-	n = int80(NR_read, fd, (long)plan, PLAN_MAX - 1);
-	int80(NR_close, fd, 0, 0);
-	plan[n > 0 ? n : 0] = 0;
-	for (line = p = plan; *p; p++)
+	for (line = p = read_plan(); p && *p; p++)
 		if (*p == '\n') {
 			*p = 0;
 			if (!carry_out(++step, line))

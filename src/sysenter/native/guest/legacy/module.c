@@ -35,6 +35,7 @@ struct kernel_symbol { u32 value, name; };
 
 #define FILE_MAX (256 * 1024)
 #define SYMBOLS_MAX (512 * 1024)
+#define PARAMETERS_MAX 256
 static char file[FILE_MAX] __attribute__((aligned(16)));
 static char symbols[SYMBOLS_MAX] __attribute__((aligned(16)));
 static char image[FILE_MAX] __attribute__((aligned(16)));
@@ -53,7 +54,7 @@ static int read_file(const char *path)
 	while ((n = int80(NR_read, fd, (long)file + size, FILE_MAX - size)) > 0)
 		size += n;
 	int80(NR_close, fd, 0, 0);
-	return size;
+	return size == FILE_MAX ? -EFBIG : size;
 }
 
 static const char *section_name(int i)
@@ -89,7 +90,7 @@ static int kernel_symbol(const char *name, u32 *value)
 /* NAME=VALUE from the command line into `char *NAME` of the module, if its
    .modinfo says it takes a string. */
 static int set_parameter(const char *given, struct symbol *table, int n,
-			 const char *names, u32 base, u32 *end)
+			 const char *names, u32 base, u32 *end, u32 limit)
 {
 	char name[32];
 	u32 len = 0, at;
@@ -104,6 +105,8 @@ static int set_parameter(const char *given, struct symbol *table, int n,
 		if (streq(names + table[i].name, name) && table[i].index
 		    && table[i].index < SHN_ABS) {
 			at = SECTION(table[i].index)->addr + table[i].value;
+			if (*end + length(given) > limit)
+				return -E2BIG;
 			memcpy(image + *end, given + len + 1,
 			       length(given + len + 1) + 1);
 			*(u32 *)(image + at) = base + *end;
@@ -154,6 +157,8 @@ int load(int argc, char **argv)
 		if (s->align > 1)
 			size = (size + s->align - 1) & -s->align;
 		s->addr = size;
+		if (size + s->size > FILE_MAX)
+			return -EFBIG;
 		if (s->type != SHT_NOBITS)
 			memcpy(image + size, file + s->offset, s->size);
 		size += s->size;
@@ -166,14 +171,17 @@ int load(int argc, char **argv)
 			size += got;
 		}
 	end = size;
-	size += 256;
+	size += PARAMETERS_MAX;
+	if (size > FILE_MAX)
+		return -EFBIG;
 
 	r = int80(NR_create_module, (long)argv[2], size, 0);
 	if (r < 0 && r > -4096)
 		return r;
 	base = r;
 	for (i = 3; i < argc; i++)
-		if ((r = set_parameter(argv[i], table, n, names, base, &end)))
+		if ((r = set_parameter(argv[i], table, n, names, base, &end,
+				       size)))
 			goto fail;
 
 	/* Symbols: from here on their values are addresses. */

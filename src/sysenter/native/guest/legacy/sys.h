@@ -24,8 +24,8 @@ enum {
 	NR_sigaltstack = 186, NR_vfork = 190, NR_mmap2 = 192,
 };
 
-enum { ENOENT = 2, EINTR = 4, EFAULT = 14, EBUSY = 16, EINVAL = 22,
-       ENOSYS = 38 };
+enum { ENOENT = 2, EINTR = 4, E2BIG = 7, EFAULT = 14, EBUSY = 16, EINVAL = 22,
+       EFBIG = 27, ENOSYS = 38 };
 enum { SIGTRAP = 5, SIGKILL = 9, SIGUSR1 = 10, SIGSEGV = 11, SIGALRM = 14,
        SIGCHLD = 17, SIGCONT = 18, SIGSTOP = 19 };
 
@@ -49,8 +49,9 @@ static inline long int80_5(long n, long a, long b, long c, long d, long e)
 }
 
 /*
- * The stub. This is compiled twice: for SYSENTER, and with BY_SYSCALL for AMD's
- * instruction. A restarted call comes back to the return address less 2, so an
+ * The stub. This is compiled three times: for SYSENTER, with BY_SYSCALL for AMD's
+ * instruction, and with BY_INT80 for the kernel's own entry, so that the same
+ * work can be done without the module. A restarted call comes back to the return address less 2, so an
  * int $0x80 stands there. ecx and edx are the kernel's to lose.
  *
  * ENTER_WITH is what stands between ebp being pushed and popped; ENTER the
@@ -66,6 +67,15 @@ static inline long int80_5(long n, long a, long b, long c, long d, long e)
 	ENTER "\n\t" \
 	"int $0x80\n" \
 	"1:\tpopl %%ecx\n\t"
+#elif defined(BY_INT80)
+#define ENTER "int $0x80"
+#define ENTER_BYTE 0x34			/* behind 0f: what no one lets in */
+#define ENTER_WITH(between) \
+	"movl %%esp,%%ebp\n\t" \
+	between \
+	"movl (%%ebp),%%ebp\n\t" \
+	ENTER "\n" \
+	"1:\t"
 #else
 #define ENTER "sysenter"
 #define ENTER_BYTE 0x34
