@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`./sysenter check`: runs, shows progress, says what was found."""
+"""`./sysenter check`: runs, shows progress; report/check.py says what was found."""
 
 from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,48 +26,61 @@ REQUIRED = 0.95  # of a handler's mutants
 
 @dataclass
 class Report:
-    """What a check of one handler found. callers: how many different ones came; stories: of
-    failures; ok: as it should be."""
+    """What a check of one handler found."""
 
     handler: str
     callers: int
+    """How many different ones came."""
     tally: Tally = field(default_factory=Tally)
     stories: list[str] = field(default_factory=list)
+    """Of failures."""
+
+    @property
+    def must_fail(self) -> str:
+        """The property that it is known to break; "" if it is sound."""
+        return HANDLERS[self.handler].must_fail
 
     @property
     def ok(self) -> bool:
-        must_fail = HANDLERS[self.handler].must_fail
+        """Whether it is as it should be."""
         keys = {f.key for f in self.tally.failures}
-        return must_fail in keys if must_fail else not keys
+        return self.must_fail in keys if self.must_fail else not keys
 
     def as_json(self) -> dict[str, Any]:
         return {
             "handler": self.handler, "ok": self.ok,
             "callers": self.callers, "cases": self.tally.cases, "events": self.tally.events,
             "failures": len(self.tally.failures), "broken": sorted({f.key for f in self.tally.failures}),
-            "must_fail": HANDLERS[self.handler].must_fail, "stories": self.stories,
+            "must_fail": self.must_fail, "stories": self.stories,
         }  # fmt: skip
 
 
 @dataclass
 class MutantReport:
-    """tried: how many; survivors: not caught; unexplained: those without a reason."""
+    """What became of a handler's mutants."""
 
     handler: str
     tried: int
     caught: list[Caught]
-    survivors: list[str]
-    unexplained: list[str]
+    survivors: dict[str, str]
+    """Those not caught, with the reason that survivors.toml gives for each; "" where it gives none."""
     total: int
+    """How many mutants the handler has."""
+
+    @property
+    def unexplained(self) -> list[str]:
+        """The survivors without a reason."""
+        return [key for key, reason in self.survivors.items() if not reason]
 
     @property
     def ok(self) -> bool:
+        """Whether enough were caught, and each other has its reason."""
         return not self.unexplained and len(self.caught) >= REQUIRED * self.tried
 
     def as_json(self) -> dict[str, Any]:
         return {
             "handler": self.handler, "ok": self.ok, "tried": self.tried, "of": self.total,
-            "caught": len(self.caught), "survivors": self.survivors, "unexplained": self.unexplained,
+            "caught": len(self.caught), "survivors": list(self.survivors), "unexplained": self.unexplained,
         }  # fmt: skip
 
 
@@ -82,7 +94,6 @@ def _progress(console: Console) -> Progress:
 def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Report]:
     """The whole check of each subject, with progress on `console`."""
     reports = {s.handler: Report(s.handler, callers(s, seed)) for s in subjects}
-    started = time.monotonic()
     with _progress(console) as progress:
         bar = progress.add_task("checking", total=None)
         for done in checked(subjects, seed):
@@ -94,20 +105,6 @@ def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Repo
             report.tally.add(tally)
             report.stories += stories
             progress.advance(bar)
-    for report in reports.values():
-        expected = HANDLERS[report.handler].must_fail
-        verdict = "ok" if report.ok else "FAILED"
-        if expected and report.ok:
-            verdict = f"fails as it must ({expected})"
-        console.print(
-            f"{report.handler}: {verdict}; {report.callers} different callers, {report.tally.cases} runs,"
-            f" {report.tally.events} events let happen, {len(report.tally.failures)} failures", markup=False,
-        )  # fmt: skip
-        # of each property the shortest: a story's first line says which
-        shortest = {story.partition("\n")[0]: story for story in sorted(report.stories, key=len, reverse=True)}
-        for story in sorted(shortest.values(), key=len)[: 1 if expected else 3]:
-            console.print(story, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{time.monotonic() - started:.0f} s, seed {seed}", markup=False)
     return list(reports.values())
 
 
@@ -128,20 +125,8 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
     listed = harmless(subject.handler)
     reasons = {f.key: listed.get(f.key, listed.get(f.plain)) for f in fates if not f.by}
     survivors = sorted(reasons)
-    report = MutantReport(
-        subject.handler, len(chosen), [f for f in fates if f.by], survivors,
-        [key for key in survivors if not reasons[key]], total,
-    )  # fmt: skip
-    console.print(
-        f"{subject.handler}: {len(report.caught)} of {report.tried} mutants caught"
-        f" ({100 * len(report.caught) / max(report.tried, 1):.1f} %), {len(survivors)} survive,"
-        f" {len(report.unexplained)} of them without a reason; seed {seed}", markup=False,
-    )  # fmt: skip
-    for key in survivors:
-        console.print(
-            f"  {key}\n    {reasons[key] or 'NOT EXPLAINED in survivors.toml'}", markup=False, highlight=False
-        )
-    return report
+    caught = [f for f in fates if f.by]
+    return MutantReport(subject.handler, len(chosen), caught, {key: reasons[key] or "" for key in survivors}, total)
 
 
 def write_json(path: Path, reports: Sequence[Report], mutated: Sequence[MutantReport], seed: int) -> None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from sysenter.lab.present_guest import PresentGuest
+from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 from sysenter.target.arch import AMD64, I386, Architecture
 
@@ -75,20 +76,29 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Applied:
-    """A kernel on a processor model, with more of its command line.
-
-    kernel: fault -> what the kernel says of it, of those that an entry has to do with.
-    stock, fast: the mitigations that the entries executed. copy: which form of the
-    fast entry was chosen. refused: why the module was not loaded, "" if it was.
-    """
+    """What was seen of a kernel on a processor model."""
 
     cpu: str
+    """QEMU's model."""
     append: str
-    kernel: Mapping[str, str]
-    stock: frozenset[str]
-    fast: frozenset[str]
-    copy: str
-    refused: str
+    """More of the kernel's command line."""
+    kernel: Mapping[str, str] = field(default_factory=dict)
+    """Fault -> what the kernel says of it, of those that an entry has to do with."""
+    stock: frozenset[str] = frozenset()
+    """The mitigations that the kernel's entry executed."""
+    fast: frozenset[str] = frozenset()
+    """Those that the fast entry executed."""
+    copy: str = ""
+    """Which form of the fast entry was chosen."""
+    refused: str = ""
+    """Why the module was not loaded; "" if it was."""
+    lost: str = ""
+    """Why this kernel did not boot on this model; "" if it did."""
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """What the kernel's entry does and the fast one does not, though it was let in."""
+        return frozenset() if self.refused or self.lost else self.stock - self.fast
 
     @property
     def mitigated(self) -> dict[str, str]:
@@ -139,10 +149,15 @@ def _text_size(entry: Path) -> int:
 
 
 def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applied:
-    """Boot the guest on a processor model and see; append: more of the kernel's command line, "" for its own choice.
+    """Boot the guest on a processor model and see; append: more of the kernel's command line, "" for its own choice."""
+    with steps.step(f"{guest.target.release} on {cpu} {append}"):
+        try:
+            return _seen_in(steps, guest, cpu, append)
+        except GuestLost as error:
+            return Applied(cpu, append, lost=error.message)
 
-    Raises GuestLost if this kernel does not boot on this model.
-    """
+
+def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applied:
     target = replace(guest.target, append="")  # nothing but the kernel's own choice
     guest = replace(guest, target=target)
     with tempfile.TemporaryDirectory(prefix="sysenter-trace-") as folder:
@@ -161,7 +176,7 @@ def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> App
     }
     refused = output.refusal()
     if refused or not output.of("section"):
-        return Applied(cpu, append, kernel, frozenset(), frozenset(), "", refused or "it did not load")
+        return Applied(cpu, append, kernel, refused=refused or "it did not load")
 
     def address(name: str) -> int:
         return int(next(iter(output.of(name)), "") or "0", 16)
@@ -177,5 +192,5 @@ def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> App
         copy = "sysenter_gate"
     return Applied(
         cpu, append, kernel, seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb),
-        seen([*between(ours, ours + _text_size(guest.module.entry)), *between(gate, gate + 4096)], bhb), copy, "",
+        seen([*between(ours, ours + _text_size(guest.module.entry)), *between(gate, gate + 4096)], bhb), copy,
     )  # fmt: skip

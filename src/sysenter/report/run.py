@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sysenter.measure.measurement import PATHS, Measurement
 
-__all__ = ["print_table"]
+__all__ = ["print_measurement"]
 
 
 def _dd_table(m: Measurement) -> Table:
@@ -66,7 +66,7 @@ def _preload_lines(m: Measurement) -> list[Text]:
     return [Text(f"dd is linked statically, and LD_PRELOAD not shown: {m.no_preload}")] if m.no_preload else []
 
 
-def print_table(m: Measurement, console: Console) -> None:
+def print_measurement(m: Measurement, console: Console) -> None:
     """Print a measurement for a person."""
     how = "on KVM" if m.accelerator == "kvm" else "emulated (TCG): the times are the emulator's, the counts exact"
     yes = {True: "yes", False: "NO"}

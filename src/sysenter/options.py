@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands and their options; cli.py carries them out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sysenter.kernels.catalogue import DEFAULT
+
+__all__ = ["parser"]
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; its `name` is the command's."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the commands run, and a traceback on an error")
+    common.add_argument("--no-install", action="store_true", help="install nothing: list what is missing and stop")
+    kernel = argparse.ArgumentParser(add_help=False)
+    kernel.add_argument("--kernel", default=DEFAULT, metavar="NAME|FILE",
+                        help="a name that `kernels` lists, or a kernel.toml (default: %(default)s)")  # fmt: skip
+    kernel.add_argument("--offline", action="store_true", help="use what is in the cache, never the network")
+    lab = argparse.ArgumentParser(add_help=False)
+    lab.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto",
+                     help="auto takes KVM if a probe shows that it boots a guest")  # fmt: skip
+    lab.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
+    lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
+
+    whole = argparse.ArgumentParser(prog="sysenter", description="A faster way into the Linux kernel.")
+    commands = whole.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    def command(name: str, parents: list[argparse.ArgumentParser], help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[common, *parents], help=help, description=help)
+
+    run = command("run", [kernel, lab], "boot a real kernel, load the module, run dd over each entry path")
+    run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    run.add_argument(
+        "--rounds", type=_positive, default=15, help="times that each path's dd runs (default: %(default)s)"
+    )
+    run.add_argument("--count", type=_positive, default=40_000,
+                     help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
+    run.add_argument("--module-option", action="append", default=[], metavar="OPTION",
+                     help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global")  # fmt: skip
+    run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
+    replay = command("replay", [kernel], "a kernel's call paths on this machine's processor, in real cycles")
+    replay.add_argument("--cpu", metavar="MODEL", help="the guest's processor model, which decides the kernel's paths")
+    replay.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line")
+    replay.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
+    replay.add_argument("--calls", metavar="LIST", help="only these, as getppid,read")
+    replay.add_argument("--processes", type=_positive, default=9, help="how many measure (default: %(default)s)")
+    replay.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    replay.add_argument("--against", type=Path, metavar="FILE|DIR",
+                        help="what has become slower since --json wrote FILE, or than the bundle in DIR")  # fmt: skip
+    replay.add_argument("--export", type=Path, metavar="DIR", help="write a bundle, for any x86-64 Linux, and stop")
+    replay.add_argument("--from", type=Path, metavar="DIR", dest="source", help="replay a bundle, not --kernel")
+    command("kernels", [], "list the kernels that --kernel knows, and what is cached")
+    command("doctor", [], "look at what this machine has of what sysenter needs")
+    command("build", [kernel], "build the module for a kernel and print its path")
+    export = command("export", [], "write the single file for 2.2 and 2.4: C to a compiler, a script to sh")
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE, not to standard output")
+    check = command("check", [kernel], "try every interruption of the entry code, in a model of the machine")
+    check.add_argument("handlers", nargs="*", metavar="HANDLER", help="all, if none is named")
+    check.add_argument("--mutants", nargs="?", type=_positive, const=0, metavar="N",
+                       help="also see that wrong versions are caught: N of each handler's, or all")  # fmt: skip
+    check.add_argument("--seed", type=int, default=1, help="of the random callers and of the choice of mutants")
+    check.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
+    check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
+    check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
+    command("shell", [kernel, lab], "a prompt in the guest, module and library at hand")
+    command("selftests", [kernel, lab], "run the kernel's own entry tests on every path")
+    command("mitigations", [kernel, lab],
+            "what the kernel's entry and ours do against the processor's faults, as executed")  # fmt: skip
+    execute = command("exec", [kernel, lab], "run one command in the guest, the module loaded")
+    execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
+    execute.add_argument("command", nargs="+", help="the command, after --")
+    return whole
