@@ -12,13 +12,14 @@ from sysenter.replay.operands import Decoder
 __all__ = ["instruction"]
 
 
-def instruction(tmp_path: Path, text: str, bits: int, address: int) -> Any:
-    """The first instruction of `text`, AT&T syntax, as capstone has it at `address`."""
+def instruction(tmp_path: Path, text: str, bits: int, address: int, **symbols: int) -> Any:
+    """The first instruction of `text`, AT&T syntax, as capstone has it at `address`. symbols: of other files."""
     source, linked, binary = tmp_path / "a.S", tmp_path / "a.elf", tmp_path / "a.bin"
     source.write_text(f".text\n.globl _start\n_start: {text}\n")
     mode = ["-m64", "-Wl,-m,elf_x86_64"] if bits == 64 else ["-m32", "-Wl,-m,elf_i386"]
     subprocess.run(
         ["gcc", *mode, "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", f"-Wl,-Ttext={address:#x}",
+         *(f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()),
          "-o", linked, source], check=True, capture_output=True,
     )  # fmt: skip
     subprocess.run(["objcopy", "-O", "binary", "-j", ".text", linked, binary], check=True)

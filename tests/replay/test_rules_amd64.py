@@ -111,9 +111,9 @@ def test_a_per_cpu_variable_stays_the_same_one(tmp_path: Path, space: Space) -> 
     where = Space.moved((space.per_cpu + name) & (1 << 64) - 1)
     for text in (
         f"movq %gs:{name if space is SPACE else name - (1 << 64)}, %rax",
-        f".set x, {name:#x}; incq %gs:x(%rip)",
+        "incq %gs:variable(%rip)",
     ):
-        old = instruction(tmp_path, text, 64, TEXT)
+        old = instruction(tmp_path, text, 64, TEXT, variable=name)
         new = per_cpu_displacement(old, space)
         assert new is not None
         assert len(new) == old.size

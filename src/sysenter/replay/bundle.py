@@ -15,6 +15,7 @@
     patch ADDRESS BYTES         other code, for the next call
     call NAME PATH ENTRY STACK RESULT REGISTER*7
     trace ADDRESS...            what the guest executed of the call before
+    code SHA256 LENGTHS         of those instructions' bytes; a hex digit for the length of each
     end SHA256                  of all lines before
 
 Numbers are in hex but NUMBER and LENGTH; STACK is where SYSENTER finds its stack, 0 for SYSCALL.
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sysenter.errors import SysenterError
@@ -37,7 +38,11 @@ _FIRST = "sysenter-replay 1"
 
 @dataclass(frozen=True)
 class Call:
-    """A call by one path, as the runner makes it. patches: (address, bytes) while it runs. trace: None if unknown."""
+    """A call by one path, as the runner makes it.
+
+    patches: (address, bytes) while it runs. trace: what the guest executed, None where that is not known. code: SHA-256
+    of those instructions' bytes, one after the other, as they are in a replay; lengths: of each, a hex digit.
+    """
 
     name: str
     path: str
@@ -47,6 +52,8 @@ class Call:
     registers: tuple[int, ...]
     patches: tuple[tuple[int, bytes], ...] = ()
     trace: tuple[int, ...] | None = None
+    lengths: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ def _call_lines(call: Call) -> list[str]:
     lines.append(f"call {call.name} {call.path} " + " ".join(f"{word:x}" for word in words))
     if call.trace is not None:
         lines.append("trace " + " ".join(f"{step:x}" for step in call.trace))
+        lines.append(f"code {call.code} {call.lengths}")
     return lines
 
 
@@ -155,11 +163,9 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
             calls.append(Call(words[0], words[1], entry, stack, result, tuple(registers), tuple(patches)))
             patches = []
         elif word == "trace":
-            call = calls.pop()
-            steps = tuple(int(w, 16) for w in words)
-            calls.append(
-                Call(call.name, call.path, call.entry, call.stack, call.result, call.registers, call.patches, steps)
-            )
+            calls.append(replace(calls.pop(), trace=tuple(int(w, 16) for w in words)))
+        elif word == "code":
+            calls.append(replace(calls.pop(), code=words[0], lengths=words[1]))
         else:
             single[word] = rest
     return Bundle(

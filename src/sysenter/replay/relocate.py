@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -82,6 +83,7 @@ def _amd64(snapshot: Snapshot, decoder: Decoder, memory: _Memory) -> Bundle:
             result=trace.result, registers=trace.arguments,
             patches=_patches(trace, memory, decoder, lambda i: rules_amd64.rewrite(i, space), space.moved),
             trace=tuple(space.moved(step) for step in trace.steps),
+            **_code(trace, decoder, lambda i: rules_amd64.rewrite(i, space)),
         ))  # fmt: skip
     return _bundle(snapshot, memory, space.moved, space.moved_per_cpu, 0, verws, tuple(calls))
 
@@ -108,7 +110,7 @@ def _i386(snapshot: Snapshot, decoder: Decoder, memory: _Memory) -> Bundle:
     verws = _rewrite_executed(snapshot, decoder, memory, rewrite, stays)
     calls = tuple(
         Call(name, path, trace.steps[0], trace.stack, trace.result, trace.arguments,
-             _patches(trace, memory, decoder, rewrite, stays), trace.steps)
+             _patches(trace, memory, decoder, rewrite, stays), trace.steps, **_code(trace, decoder, rewrite))
         for (name, path), trace in snapshot.traces.items()
     )  # fmt: skip
     return _bundle(snapshot, memory, stays, snapshot.per_cpu, landings.pop(), verws, calls)
@@ -148,6 +150,15 @@ def _patches(
         if new != memory.read(address, len(new)):
             patches.append((moved(address), new))
     return tuple(patches)
+
+
+def _code(trace: Trace, decoder: Decoder, rewrite: Callable[[Any], bytes]) -> dict[str, str]:
+    """What a replay executes, byte for byte."""
+    new = {address: rewrite(decoder.decode(code, address)) for address, code in trace.code.items()}
+    return {
+        "code": hashlib.sha256(b"".join(new[step] for step in trace.steps)).hexdigest(),
+        "lengths": "".join(f"{len(new[step]):x}" for step in trace.steps),
+    }
 
 
 def _bundle(

@@ -147,6 +147,13 @@ static void read_line(char *line, char digest[65])
 		memset(&next, 0, sizeof next);
 	} else if (!strncmp(line, "trace ", 6) && replay.ncalls) {
 		read_trace(&replay.calls[replay.ncalls - 1], line + 6);
+	} else if (!strncmp(line, "code ", 5) && replay.ncalls && strlen(line) > 70) {
+		struct call *call = &replay.calls[replay.ncalls - 1];
+
+		memcpy(call->code, line + 5, 64);
+		call->lengths = strdup(line + 70);
+		if (!call->lengths || strlen(call->lengths) != (size_t)call->traced)
+			damaged("a trace's code");
 	} else {
 		damaged("a line of its plan is not known here");
 	}

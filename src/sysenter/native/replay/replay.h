@@ -30,6 +30,7 @@ struct call {
 	int npatches;
 	unsigned long *trace;		/* what the guest executed; NULL if not known */
 	int traced;
+	char code[65], *lengths;	/* of those instructions' bytes: SHA-256, and a hex digit for each one's length */
 	int verified;
 };
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@
 
 /* Written by the child that steps. */
 static struct stepped {
-	int nsteps, signal, done, attempt;
+	int nsteps, signal, done, attempt, same_code;
 	long result;
 	unsigned long at, address;
 	unsigned long steps[STEPS];
@@ -124,8 +125,30 @@ static int same_steps(const struct call *call)
 	return n == call->traced && n < stepped->nsteps ? -1 : n;
 }
 
+/* Whether what was executed is, byte for byte, what the plan says. */
+static int same_code(const struct call *call)
+{
+	static uint8_t bytes[16 * STEPS];
+	char hex[65];
+	size_t n = 0;
+
+	for (int i = 0; i < call->traced; i++) {
+		int length = call->lengths[i] <= '9' ? call->lengths[i] - '0' : call->lengths[i] - 'a' + 10;
+
+		memcpy(bytes + n, (void *)call->trace[i], (size_t)length & 15);
+		n += (size_t)length & 15;
+	}
+	sha256_hex(bytes, n, hex);
+	return !strcmp(hex, call->code);
+}
+
 static void child(const struct call *call)
 {
+	const struct rlimit seconds = { 2, 2 }, none = { 0, 0 };
+
+	/* of processor time: a path that has gone astray may never end, nor be steppable */
+	setrlimit(RLIMIT_CPU, &seconds);
+	setrlimit(RLIMIT_CORE, &none);
 	catch_faults();
 	map_bundle();
 	prepare(call);
@@ -140,6 +163,7 @@ static void child(const struct call *call)
 		if (!call->trace || same_steps(call) == call->traced)
 			break;
 	}
+	stepped->same_code = !call->lengths || same_steps(call) != call->traced || same_code(call);
 	_exit(0);
 }
 
@@ -158,6 +182,8 @@ static void why_not(const struct call *call, int status, char *text, size_t size
 	else if (call->trace && n != call->traced)
 		snprintf(text, size, "other instructions from %d on: %lx, guest %lx", n,
 			 n < stepped->nsteps ? stepped->steps[n] : 0, call->trace[n]);
+	else if (!stepped->same_code)
+		snprintf(text, size, "other instructions at the same addresses");
 	else if (stepped->result != call->expected)
 		snprintf(text, size, "result %ld, guest %ld", stepped->result, call->expected);
 }

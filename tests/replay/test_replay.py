@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A replay of real kernels: it executes what the guest executed, and says so if it does not. No times are asserted."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import RunCli, one_line_error
+from sysenter.build.module import build_module
+from sysenter.errors import SysenterError
+from sysenter.kernels.provide import provide
+from sysenter.lab.guest import guest_for
+from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
+from sysenter.replay.command import bundle_of
+from sysenter.replay.runner import Run, build_runner, run
+from sysenter.replay.snapshot import CALLS
+from sysenter.replay.trace import PAGE
+from sysenter.steps import Steps
+
+KERNELS = (
+    "bookworm-amd64",
+    "bookworm-686",
+    pytest.param("bookworm-backports-amd64", marks=pytest.mark.long),
+    pytest.param("trixie-backports-amd64", marks=pytest.mark.long),
+    pytest.param("bookworm-686-pae", marks=pytest.mark.long),
+)
+
+
+BUNDLES: dict[str, Bundle] = {}
+
+
+def made(steps: Steps, kernel: str) -> Bundle:
+    """A kernel's bundle; its snapshot is in the cache after the first time."""
+    if kernel not in BUNDLES:
+        target = provide(steps, kernel, offline=False)
+        BUNDLES[kernel] = bundle_of(steps, guest_for(steps, target, "tcg"), build_module(steps, target), ())
+    return BUNDLES[kernel]
+
+
+@pytest.fixture
+def bundle(request: pytest.FixtureRequest, steps: Steps) -> Bundle:
+    """Of bookworm-amd64, or of the kernel that a test's indirect parameter names."""
+    return made(steps, getattr(request, "param", "bookworm-amd64"))
+
+
+@pytest.fixture
+def verify(steps: Steps, tmp_path: Path) -> Callable[[Bundle], Run]:
+    """Single-step a bundle's calls."""
+
+    def verify(bundle: Bundle) -> Run:
+        write_bundle(bundle, tmp_path)
+        return run(steps, build_runner(steps, bundle.arch), tmp_path, ["-v"])
+
+    return verify
+
+
+@pytest.mark.parametrize("bundle", KERNELS, indirect=True)
+def test_instructions_and_results_are_the_guests(bundle: Bundle, verify: Callable[[Bundle], Run]) -> None:
+    verdicts = verify(bundle).verdicts
+    assert [v for v in verdicts if not v.verified] == []
+    assert {(v.call, v.path) for v in verdicts} == {(call, path) for call in CALLS for path in ("stock", "fast")}
+    for v in verdicts:
+        assert v.guest == v.replayed > 50
+    count = {(v.call, v.path): v.guest for v in verdicts}
+    assert all(count[call, "fast"] < count[call, "stock"] for call in CALLS)
+
+
+def changed(bundle: Bundle, address: int, value: int) -> Bundle:
+    """The bundle with one byte another, digests and all."""
+    pages = bytearray(bundle.pages)
+    pages[bundle.maps[address & -PAGE] * PAGE + address % PAGE] = value
+    return replace(bundle, pages=bytes(pages))
+
+
+@pytest.mark.parametrize("bundle", ["bookworm-amd64", "bookworm-686"], indirect=True)
+def test_a_changed_byte_of_code_is_found(bundle: Bundle, verify: Callable[[Bundle], Run]) -> None:
+    """Also where the path would go on as before, and give the same result."""
+    choose = random.Random(1)
+    for call in (c for c in bundle.calls if c.name == "getppid"):
+        assert call.trace
+        for step in choose.sample(sorted(set(call.trace)), 12):
+            value = bundle.read(step, 1)[0] ^ 1 << choose.randrange(8)
+            only = replace(changed(bundle, step, value), calls=(call,))
+            (verdict,) = verify(only).verdicts
+            assert not verdict.verified, f"{step:#x} became {value:#x}"
+            assert verdict.why
+
+
+@pytest.mark.parametrize("bundle", ["bookworm-amd64", "bookworm-686"], indirect=True)
+def test_another_result_is_found(bundle: Bundle, verify: Callable[[Bundle], Run]) -> None:
+    calls = tuple(replace(call, result=call.result + 1) for call in bundle.calls if call.name == "getppid")
+    for verdict in verify(replace(bundle, calls=calls)).verdicts:
+        assert not verdict.verified
+        assert "result" in verdict.why
+
+
+def test_a_snapshot_is_taken_once(steps: Steps, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(BUNDLES, "bookworm-amd64")
+    monkeypatch.setattr("sysenter.replay.snapshot._take", None)  # no guest is booted
+    assert made(steps, "bookworm-amd64") == bundle
+
+
+def test_what_is_written_is_read(bundle: Bundle, tmp_path: Path) -> None:
+    write_bundle(bundle, tmp_path)
+    assert read_bundle(tmp_path) == bundle
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a byte of its pages": lambda folder: flip(folder / "pages", 5000),
+    "a byte of its plan": lambda folder: flip(folder / "plan", 5000),
+    "pages cut": lambda folder: (folder / "pages").write_bytes((folder / "pages").read_bytes()[:-PAGE]),
+    "a plan cut": lambda folder: (folder / "plan").write_text((folder / "plan").read_text()[:9000]),
+    "an empty plan": lambda folder: (folder / "plan").write_text(""),
+    "no plan": lambda folder: (folder / "plan").unlink(),
+    "no pages": lambda folder: (folder / "pages").unlink(),
+    "something else": lambda folder: (folder / "plan").write_bytes(bytes(range(256)) * 40),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bundle_gives_one_line(
+    steps: Steps, bundle: Bundle, tmp_path: Path, cli: RunCli, damage: str
+) -> None:
+    write_bundle(bundle, tmp_path)
+    DAMAGES[damage](tmp_path)
+    assert "bundle" in one_line_error(cli("replay", "--from", str(tmp_path)))
+    done = subprocess.run([build_runner(steps, bundle.arch), tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "verified" not in done.stdout
+
+
+def test_another_kernels_plan_is_refused(steps: Steps, bundle: Bundle, tmp_path: Path) -> None:
+    other = made(steps, "bookworm-686")
+    for name, one in (("own", bundle), ("other", other)):
+        (tmp_path / name).mkdir()
+        write_bundle(one, tmp_path / name)
+    shutil.copy(tmp_path / "other/plan", tmp_path / "own/plan")
+    with pytest.raises(SysenterError, match=f"its pages are not those of its plan.*{other.kernel.split()[0]}"):
+        read_bundle(tmp_path / "own")
+
+
+def test_a_bundle_is_carried_measured_and_compared(steps: Steps, bundle: Bundle, tmp_path: Path, cli: RunCli) -> None:
+    """--export, the runner alone, --from with --json, --against a file and a folder."""
+    write_bundle(bundle, tmp_path)
+    folder = tmp_path / "carried"
+    assert cli("replay", "--kernel", "bookworm-amd64", "--export", str(folder)).returncode == 0
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1.6e6
+    assert (
+        "verified getppid fast 1"
+        in subprocess.run([folder / "replay", "-v", folder], capture_output=True, text=True).stdout
+    )
+    saved = tmp_path / "saved.json"
+    few = ("--from", str(folder), "--processes", "3", "--calls", "getppid,read")
+    done = cli("replay", *few, "--json", str(saved))
+    assert done.returncode == 0, done.stderr
+    assert "left out: the mode switch" in done.stdout
+    figures = json.loads(saved.read_text())
+    assert figures["schema"] == 1
+    assert figures["kernel"] == bundle.kernel
+    assert {(c["call"], c["path"], c["verw"]) for c in figures["calls"]} == {
+        (call, path, verw) for call in ("getppid", "read") for path in ("stock", "fast") for verw in (False, True)
+    }
+    for call in figures["calls"]:
+        assert call["verified"] is True
+        assert set(call["cycles"]) == {"overlap", "serial", "nested"}
+        assert call["instructions"] > 50
+    assert {m["order"] for m in figures["mixture"]} == {"repeats", "random"}
+    for against in (saved, folder):
+        done = cli("replay", *few, "--against", str(against))
+        assert done.returncode in (0, 1), done.stderr  # times decide
+        assert "fast, overlap: " in done.stdout
+
+
+def test_what_cannot_be_replayed_is_said_in_one_line(cli: RunCli, tmp_path: Path) -> None:
+    assert "nonsense" in one_line_error(cli("replay", "--kernel", "bookworm-amd64", "--calls", "getppid,nonsense"))
+    assert "cannot be read" in one_line_error(
+        cli("replay", "--from", str(tmp_path), "--against", str(tmp_path / "none"))
+    )
