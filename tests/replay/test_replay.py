@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from conftest import RunCli, one_line_error
-from sysenter.build.module import build_module
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import guest_for
+from sysenter.lab import guest_with_shell_for
 from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
 from sysenter.replay.command import bundle_of
 from sysenter.replay.runner import Run, build_runner, run
@@ -41,7 +40,7 @@ def made(steps: Steps, kernel: str) -> Bundle:
     """A kernel's bundle; its snapshot is in the cache after the first time."""
     if kernel not in BUNDLES:
         target = provide(steps, kernel, offline=False)
-        BUNDLES[kernel] = bundle_of(steps, guest_for(steps, target, "tcg"), build_module(steps, target), ())
+        BUNDLES[kernel] = bundle_of(steps, guest_with_shell_for(steps, target, "tcg"), ())
     return BUNDLES[kernel]
 
 
