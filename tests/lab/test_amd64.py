@@ -169,9 +169,10 @@ def test_a_mitigation_that_the_kernel_applies_is_applied_here(
         ("EPYC", "", "AuthenticAMD"),
         (None, "nohz_full=1", "nohz_full"),
         (None, "ia32_emulation=0", "ia32_emulation=0"),
+        (None, "ia32_emulation=0 nohz_full=1", "nohz_full"),  # what the kernel does before the registers it left 0
         ("Skylake-Client", "retbleed=stuff spectre_v2=retpoline", "retbleed=stuff"),
     ],
-    ids=["amd", "nohz_full", "no-ia32", "call-depth"],
+    ids=["amd", "nohz_full", "no-ia32", "both", "call-depth"],
 )
 def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, append: str, why: str) -> None:
     if lab.guest.target.release.startswith("6.1.") and ("ia32" in append or "stuff" in append):

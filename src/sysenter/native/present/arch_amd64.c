@@ -148,14 +148,18 @@ int __init sysenter_arch_check(void)
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;
 	}
+	if (reason) {	/* before the look at the registers: with FRED the kernel leaves them 0 */
+		pr_err("refused: the kernel %s and this entry does not\n", reason);
+		return -EOPNOTSUPP;
+	}
 	rdmsr(MSR_IA32_SYSENTER_CS, cs, high);
 	if (cs != __KERNEL_CS) {
 		pr_err("refused: the kernel has SYSENTER switched off; boot without ia32_emulation=0\n");
 		return -ENODEV;
 	}
-	if (reason) {
-		pr_err("refused: the kernel %s and this entry does not\n", reason);
-		return -EOPNOTSUPP;
+	if (!sysenter_executes()) {
+		pr_err("refused: SYSENTER is an invalid instruction on this processor, which says that it is Intel's (a virtual machine on another?)\n");
+		return -ENODEV;
 	}
 	error = check_mitigations();
 	if (error)

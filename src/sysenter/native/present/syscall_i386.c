@@ -36,7 +36,8 @@ static unsigned long stub(unsigned int cpu)
 
 /*
  * Intel's processors have the instruction in 64-bit mode only, whatever CPUID
- * says here; an emulator may keep EFER.SCE off in a 32-bit machine.
+ * says here; an emulator may keep EFER.SCE off in a 32-bit machine, or have the
+ * name of another vendor than the processor under it.
  */
 static bool __init has_syscall(void)
 {
@@ -48,6 +49,8 @@ static bool __init has_syscall(void)
 	preempt_disable();
 	if (!rdmsrl_safe(MSR_EFER, &efer) && !wrmsrl_safe(MSR_EFER, efer | EFER_SCE)) {
 		rdmsrl_safe(MSR_EFER, &now);
+		if (now & EFER_SCE && !sysenter_executes_syscall())
+			now = 0;
 		wrmsrl_safe(MSR_EFER, efer);
 	}
 	preempt_enable();
@@ -67,8 +70,12 @@ int __init sysenter_choose(void)
 		pr_err("refused: this processor has no SYSENTER; leave out entry=sysenter\n");
 		return -ENODEV;
 	}
-	if (!sysenter_by_syscall)
-		return 0;
+	if (!sysenter_by_syscall) {
+		if (sysenter_executes())
+			return 0;
+		pr_err("refused: SYSENTER faults on this processor, which says that it has it (a virtual machine on another?)\n");
+		return -ENODEV;
+	}
 	if (!has_syscall()) {
 		pr_err("refused: this processor has no %sSYSCALL for 32-bit kernels\n",
 		       sep ? "" : "SYSENTER and no ");

@@ -109,6 +109,10 @@ static inline unsigned long kernel_call(unsigned long function, unsigned long a,
 }
 #endif
 
+/* trial.c: whether this processor really has the instruction */
+bool sysenter_executes(void);
+bool sysenter_executes_syscall(void);	/* SYSCALL, EFER.SCE on */
+
 /* calls.c: fills the tables from the rule in calls.h (made at build time). */
 int sysenter_fill_calls(void);
 extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */

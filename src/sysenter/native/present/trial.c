@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Whether this processor executes the instruction. CPUID and the vendor's name are
+ * no proof: a virtual machine may have those of another processor than the one that it
+ * runs on, and programs would then be killed by SIGILL.
+ */
+#include "sysenter.h"
+#include <linux/irqflags.h>
+#include <asm/msr.h>
+#include <asm/segment.h>
+
+/* trial_once.S */
+asmlinkage bool sysenter_trial(void);
+asmlinkage bool sysenter_trial_syscall(void);
+extern const char sysenter_trial_landing[];
+
+bool __init sysenter_executes(void)
+{
+	u64 landing = (unsigned long)sysenter_trial_landing;
+	unsigned long flags;
+	bool executed;
+	u32 low, high;
+
+	local_irq_save(flags);
+	rdmsr(MSR_IA32_SYSENTER_EIP, low, high);
+	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)landing, (u32)(landing >> 32));
+	executed = sysenter_trial();
+	wrmsr(MSR_IA32_SYSENTER_EIP, low, high);
+	local_irq_restore(flags);
+	return executed;
+}
+
+#ifdef CONFIG_X86_32
+/* With EFER.SCE on, in legacy mode. */
+bool __init sysenter_executes_syscall(void)
+{
+	unsigned long flags;
+	bool executed;
+	u32 low, high;
+
+	local_irq_save(flags);
+	rdmsr(MSR_STAR, low, high);
+	wrmsr(MSR_STAR, (u32)sysenter_trial_landing, __KERNEL_CS);
+	executed = sysenter_trial_syscall();
+	wrmsr(MSR_STAR, low, high);
+	local_irq_restore(flags);
+	return executed;
+}
+#endif

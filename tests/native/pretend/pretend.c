@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Has the kernel believe that its processor is another, for tests only, as it would in a
+ * virtual machine that has another's name: one of Intel's, and with SYSENTER. What the
+ * processor executes does not change.
+ */
+#include <linux/module.h>
+#include <asm/cpufeature.h>
+#include <asm/processor.h>
+
+static int __init pretend_init(void)
+{
+	boot_cpu_data.x86_vendor = X86_VENDOR_INTEL;
+	set_cpu_cap(&boot_cpu_data, X86_FEATURE_SEP);
+	return 0;
+}
+
+static void __exit pretend_exit(void)
+{
+}
+
+module_init(pretend_init);
+module_exit(pretend_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Pretends another processor, for sysenter's tests");
