@@ -10,9 +10,9 @@ import pytest
 
 from conftest import ROOT
 from guests import guest_for
-from sysenter.build.module import build_module, kbuild
+from sysenter.build import build_module
+from sysenter.build.present import kbuild
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import bad_lines
 from sysenter.steps import Steps
 
 
@@ -43,7 +43,7 @@ dmesg | grep -m 1 'sysenter: refused'; /lib/sysenter/msr | cmp - /tmp/before && 
         steps, "insmod /lib/sysenter/msr.ko\n" + task, files, what="a trial", timeout=60,
         machine=guest.machine(cpu=cpu, append=append),
     )  # fmt: skip
-    assert not bad_lines(output.console), output.console
+    assert not output.bad_lines(), output.console
     assert "loaded" not in output.text
     assert why in output.text[0], output.text
     assert output.text[1:] == ("registers as before",)
