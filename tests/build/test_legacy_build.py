@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sysenter.build import legacy as build
+from sysenter.build.boot import entered_behind_header
 from sysenter.build.legacy import build_legacy_module, legacy_image
 from sysenter.errors import SysenterError
 from sysenter.kernels import provide as providing
@@ -81,6 +82,38 @@ def test_an_old_kernel_of_another_architecture_is_told(
 def test_files_that_no_ramdisk_holds_are_told(steps: Steps, tmp_path: Path) -> None:
     with pytest.raises(SysenterError, match="fewer --rounds"):
         legacy_image(steps, {"init": b"", "plan": bytes(3 << 20)}, tmp_path)
+
+
+def old_image(entry: int = 0x22C, version: int = 0x202) -> bytes:
+    """A bzImage of four sectors of setup that is entered at `entry`."""
+    image = bytearray(b"\x90" * 512 * 5 + b"the kernel")
+    image[0x1F1], image[0x200], image[0x201] = 4, 0xEB, entry - 0x202
+    image[0x202:0x208] = b"HdrS" + version.to_bytes(2, "little")
+    image[0x22C:0x230] = b"\xb8\x00\x15\xb2"
+    return bytes(image)
+
+
+def test_an_entry_that_qemu_writes_over_is_put_back_before_it_is_used() -> None:
+    """Followed by hand: the jump at 0x200, the one it leads to, the bytes put back, the jump to them."""
+    image = entered_behind_header(old_image())
+    assert image[0x1F1] == 5
+    assert image[512 * 6 :] == b"the kernel"
+    assert image[0x200:0x202] == b"\xeb\x1e"
+    assert image[0x220] == 0xE9
+    at = 0x223 + int.from_bytes(image[0x221:0x223], "little")
+    assert at == 512 * 5
+    # movl $imm32,%cs:0x2c in 16-bit code, then jmp rel16
+    assert image[at : at + 10] == b"\x2e\x66\xc7\x06\x2c\x00" + b"\xb8\x00\x15\xb2"
+    assert image[at + 10] == 0xE9
+    back = int.from_bytes(image[at + 11 : at + 13], "little", signed=True)
+    assert at + 13 + back == 0x22C
+    unchanged = (0x1F1, 0x201, *range(0x220, 0x223))
+    assert all(image[i] == old_image()[i] for i in range(512 * 5) if i not in unchanged)
+
+
+@pytest.mark.parametrize("image", [old_image(entry=0x230), old_image(version=0x203)])
+def test_other_setups_stay_as_they_are(image: bytes) -> None:
+    assert entered_behind_header(image) == image
 
 
 def output(*records: dict[str, Any], console: str = "") -> LegacyOutput:

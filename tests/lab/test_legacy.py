@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -131,6 +132,30 @@ def test_a_module_for_another_kernel_is_refused(legacy: LegacyGuest, steps: Step
     assert out.result(1) != 0
     assert "sock_register" in out.refusal()
     assert out.result(2) == 0
+
+
+def test_a_module_by_other_headers_is_refused_before_it_uses_them(
+    legacy: LegacyGuest, steps: Steps, tmp_path: Path
+) -> None:
+    """With another task_struct even the number of this CPU is read from a stray place."""
+    assert legacy.target.system_map is not None
+    headers = tmp_path / "headers"
+    shutil.copytree(legacy.target.headers, headers, symlinks=True)
+    sched = headers / "include/linux/sched.h"
+    text = sched.read_text()
+    first = re.search(r"struct task_struct \{\n", text)
+    assert first is not None
+    sched.write_text(f"{text[: first.end()]}\tchar somebody_elses[0x3e0];\n{text[first.end() :]}")
+    other = tmp_path / "System.map"
+    other.write_text(re.sub(r"^.*( . sock_register)$", r"c0000000\1", legacy.target.system_map.read_text(), flags=re.M))
+    module = build_legacy_module(steps, replace(legacy.target, headers=headers, system_map=other))
+    out = replace(legacy, module=module).run(
+        steps, ["try load /sysenter.o sysenter", "count int80"], what="a module by other headers", timeout=60
+    )
+    assert out.result(1) != 0
+    assert "sock_register" in out.refusal()
+    assert out.result(2) == 0
+    assert not out.bad_lines()
 
 
 def test_the_global_variable_is_refused_on_smp(legacy: LegacyGuest, steps: Steps) -> None:

@@ -17,9 +17,10 @@ from sysenter.target.image import BzImage, read_bzimage
 from sysenter.target.memory import has_pvh_entry
 from sysenter.target.target import Target
 
-__all__ = ["boot_image"]
+__all__ = ["boot_image", "entered_behind_header", "legacy_boot_image"]
 
 _SHIM_AT = 0x100000
+_JMP_SHORT = 0xEB
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,49 @@ def boot_image(steps: Steps, target: Target) -> Path:
                 image = read_bzimage(target.image.read_bytes(), str(target.image))
                 (new / "kernel.elf").write_bytes(_multiboot(steps, image, shim, new))
     return folder / "kernel.elf"
+
+
+def legacy_boot_image(steps: Steps, target: Target) -> Path:
+    """The file to give to QEMU's -kernel for a 2.2 or 2.4: its bzImage, or one made of it (entered_behind_header)."""
+    image = target.image.read_bytes()
+    mended = entered_behind_header(image)
+    if mended == image:
+        return target.image
+    folder = cache_folder() / "boot" / f"{target.release}-{digest([mended])}"
+    with lock("boot"):
+        if not folder.exists():
+            with steps.step("move the entry of the kernel's setup out of QEMU's way"), fill(folder) as new:
+                (new / "bzImage").write_bytes(mended)
+    return folder / "bzImage"
+
+
+def entered_behind_header(image: bytes) -> bytes:
+    """A bzImage whose setup can stand that QEMU's -kernel writes four bytes at 0x22c; the image itself if it can.
+
+    Before version 2.03 of the boot protocol there is no initrd_addr_max at 0x22c
+    (Documentation/i386/boot.txt), and 2.2's setup has its first instructions there. A sector
+    more of setup gets code that puts them back and goes to them. The jump at 0x200 reaches it
+    by the four bytes at 0x220, which only a kernel's own boot sector uses (bootsect_kludge).
+    """
+    sectors = image[0x1F1] or 4
+    entry = 0x202 + image[0x201]
+    (version,) = struct.unpack_from("<H", image, 0x206)
+    if image[0x202:0x206] != b"HdrS" or version >= 0x203 or image[0x200] != _JMP_SHORT or not 0x22C <= entry < 0x230:
+        return image
+    at = 512 * (sectors + 1) - 0x200  # of the sector that is added, in the setup's segment
+    overwritten = image[0x22C:0x230]
+    put_back = b"\x2e\x66\xc7\x06" + struct.pack("<H", 0x2C) + overwritten  # movl $overwritten,%cs:0x2c (16-bit)
+    put_back += _jump(at + len(put_back), entry - 0x200)
+    head = bytearray(image[: at + 0x200])
+    head[0x1F1] = sectors + 1
+    head[0x201] = 0x220 - 0x202
+    head[0x220:0x223] = _jump(0x20, at)
+    return bytes(head) + put_back.ljust(512, b"\0") + image[at + 0x200 :]
+
+
+def _jump(at: int, to: int) -> bytes:
+    """jmp rel16 at `at`."""
+    return b"\xe9" + struct.pack("<h", to - (at + 3))
 
 
 def _vmlinux(steps: Steps, target: Target) -> Path | None:

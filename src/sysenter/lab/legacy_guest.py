@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sysenter.build.boot import legacy_boot_image
 from sysenter.build.legacy import build_legacy_module, legacy_image, legacy_init
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest, Output, record_of
@@ -62,6 +63,8 @@ class LegacyGuest(Guest):
 
     init: Path
     """The guest's program; beside it init-syscall, the same for AMD's instruction, and init-int80."""
+    image: Path
+    """What QEMU is given for its bzImage."""
 
     def machine(
         self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None,
@@ -80,7 +83,7 @@ class LegacyGuest(Guest):
             # These kernels know no threads or cores of one package.
             options += ("-smp", f"{cpus},sockets={cpus}")
         return Machine(
-            qemu=target.arch.qemu_for(model), cpu=model, kernel=target.image,
+            qemu=target.arch.qemu_for(model), cpu=model, kernel=self.image,
             append=" ".join(filter(None, (_APPEND, target.append, append))),
             accelerator="tcg", icount=icount, memory=memory or 128, cpus=cpus, extra=(*options, *extra),
         )  # fmt: skip
@@ -121,4 +124,6 @@ def legacy_guest_for(steps: Steps, target: Target, accelerator: str = "auto") ->
     if accelerator == "kvm":
         raise SysenterError(f"{target.release} is not run by KVM here", hint="not tried: take --accelerator tcg")
     check_processor(target.arch.qemu_for(target.cpu), target.cpu)
-    return LegacyGuest(target, build_legacy_module(steps, target), "tcg", legacy_init(steps))
+    return LegacyGuest(
+        target, build_legacy_module(steps, target), "tcg", legacy_init(steps), legacy_boot_image(steps, target)
+    )

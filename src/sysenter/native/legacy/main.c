@@ -670,8 +670,15 @@ static int calls_through(unsigned long handler, unsigned long table)
 	return 0;
 }
 
+/* Asks nothing whose place a header decides (current, and with it the number of
+   this CPU): until it has said yes this may be another kernel than the one that
+   the headers are of. */
 static int check_kernel(void)
 {
+	struct table_register idt;
+
+	__asm__ __volatile__("sidt %0" : "=m" (idt));
+	idt_table = (struct gate *)idt.base;
 	if (strcmp(system_utsname.release, UTS_RELEASE) != 0)
 		REFUSE("built for %s, this is %s\n", UTS_RELEASE,
 		       system_utsname.release);
@@ -758,7 +765,6 @@ static int check_cpus(void)
 			       "that SYSENTER and SYSEXIT load\n", __KERNEL_CS,
 			       __USER_DS);
 	}
-	idt_table = (struct gate *)reports[0].idt;
 	sysenter_gdt_table = (struct desc_struct *)reports[0].gdt;
 	return 0;
 }
@@ -955,7 +961,7 @@ int init_module(void)
 {
 	int error;
 
-	if ((error = check_cpus()) != 0 || (error = check_kernel()) != 0
+	if ((error = check_kernel()) != 0 || (error = check_cpus()) != 0
 	    || (error = choose_way()) != 0)
 		return error;
 	choose_slow_calls();
