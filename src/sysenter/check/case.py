@@ -75,9 +75,9 @@ class Call64(Call):
     """The same from 64-bit code.
 
     eax: rax. registers: rdi, rsi, rdx, r10, r8, r9. ebp: r11, the user's stack.
-    rip: rcx, the return address. kept: rbx, rbp, r12 to r15. tracing: of a deferred
-    stack trace (unwind_mask). flush: the user's PCID is to be flushed when it next
-    returns. guest: a virtual machine runs on the CPU during the body.
+    rip: rcx, the return address. kept: rbx, rbp, r12 to r15. flush: the user's PCID is to
+    be flushed when it next returns. guest: a virtual machine runs on the CPU during the
+    body. unwound: a stack trace of the caller's is taken in it (7.x, unwind_mask).
     """
 
     FAST: ClassVar[int] = (1 << 64) - 512 + 3
@@ -94,6 +94,7 @@ class Call64(Call):
     kept: tuple[int, ...] = (7, 8, 9, 10, 11, 12)
     flush: bool = False
     guest: bool = False
+    unwound: bool = False
 
     def _parts(self, plain: Call) -> Iterator[str]:
         yield from super()._parts(plain)
@@ -101,6 +102,8 @@ class Call64(Call):
             yield "its PCID to be flushed"
         if self.guest:
             yield "a virtual machine runs on the CPU during the body"
+        if self.unwound:
+            yield "the body takes a stack trace of the caller's"
 
 
 @dataclass(frozen=True)

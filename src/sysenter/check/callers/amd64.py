@@ -103,6 +103,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield calls(_fast(number, sleeps=sleeps, flush=True))
     yield calls(_fast(3, flush=True))
     yield calls(_fast(7, flush=True))
+    yield calls(_fast(3, unwound=True))
 
 
 def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call64:
@@ -130,6 +131,7 @@ def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call64:
         before=(rng.choice(("irq", "nmi", "switch")),) if rng.random() < 0.15 else (),
         flush=rng.random() < 0.1,
         guest=rng.random() < 0.1,
+        unwound=rng.random() < 0.1,
     )
 
 

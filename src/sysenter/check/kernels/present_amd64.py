@@ -30,11 +30,13 @@ ENOSYS = -38 & _LAST
 KERNEL_CS, KERNEL_DS, USER_CS, USER_DS = 0x10, 0x18, 0x33, 0x2B
 TASK_SIZE = 1 << 47
 POISON = 0xFFFF8880C0DE0000
+_UNWIND_USED = 2  # linux/unwind_deferred.h
 
 # asm/cpufeatures.h; CLEAR_CPU_BUF has moved
 _PCID, _PTI, _IBRS, _BHB, _VMSCAPE, _BUFFERS = 4 * 32 + 17, 7 * 32 + 11, 7 * 32 + 12, 21 * 32 + 1, 21 * 32 + 14, 370
 _ALIAS = {3 * 32 + 18: _BUFFERS}
 _XENPV = 8 * 32 + 16  # entry_amd64.S has it for "this kernel has no such mitigation"
+_TABLE = "no x64_sys_call"  # older kernels: the entry's own dispatch
 # variant -> where it enters, features of the processor that the kernel applies
 VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
     "": ("sysenter_entry", frozenset()),
@@ -42,6 +44,7 @@ VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
     "mitigated": ("sysenter_entry_mitigated", frozenset({_IBRS, _BHB, _VMSCAPE, _BUFFERS})),
     "history": ("sysenter_entry_mitigated_no_ibt", frozenset({_BHB})),
     "ibrs": ("sysenter_entry_mitigated_no_ibt", frozenset({_IBRS})),
+    _TABLE: ("sysenter_entry_no_ibt", frozenset()),
     "pti": ("sysenter_entry_pti_no_ibt", frozenset({_PTI})),
     "pti, pcid, ibrs": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS})),
     "pti, pcid, mitigated": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS, _BHB, _VMSCAPE, _BUFFERS})),
@@ -63,7 +66,8 @@ _FUNCTIONS = {
     "entry_SYSENTER_compat": 0xFFFFFFFF81001000, "entry_SYSCALL_64_after_hwframe": 0xFFFFFFFF81002000,
     "irqentry_exit": 0xFFFFFFFF81003000, "return_to_usermode": 0xFFFFFFFF81004000,
     "clear_bhb_loop": 0xFFFFFFFF81005000, "syscall_exit_to_user_mode": 0xFFFFFFFF81006000,
-    "trace_syscall_exit": 0xFFFFFFFF81007000,
+    "trace_syscall_exit": 0xFFFFFFFF81007000, "dispatch": 0xFFFFFFFF81008000,
+    "__x86_indirect_thunk_r11": 0xFFFFFFFF81009000,
 }  # fmt: skip
 _BODY_AT = 0xFFFFFFFF81100000
 _SPEC_CTRL = (0x200000405, 0x401)  # IBRS and more, of each CPU
@@ -72,7 +76,7 @@ _ARGUMENTS = ("RDI", "RSI", "RDX", "R10", "R8", "R9")
 _KEPT = ("RBX", "RBP", "R12", "R13", "R14", "R15")
 _PT = (*_KEPT, "R11", "R10", "R9", "R8", "RAX", "RCX", "RDX", "RSI", "RDI", "ORIG_RAX", "RIP", "CS", "EFLAGS", "RSP",
        "SS")  # fmt: skip
-_ZEROED = (ESI, R8, R9, R12, 13, 14, 15)  # neither ours nor clobbered on the way to a body
+_ZEROED = (R8, R9, R12, 13, 14, 15)  # neither ours nor clobbered on the way to a body
 _FACTOR = 0x5851F42D  # entry_amd64.S, DRAW_STACK_OFFSET
 
 
@@ -122,10 +126,13 @@ class PresentAmd64(Present):
         for cpu, end in enumerate(_ENTRY_END):
             memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
         places = {section: _TEXT}
+        functions = dict(_FUNCTIONS)
+        if variant == _TABLE:
+            functions["dispatch"] = _TEXT + entry.symbols["sysenter_dispatch"][1]
         self.program: Program = lay_out(
             entry, section, memory, places,
-            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_expected": _EXPECTED}, chosen,
-            {**_FUNCTIONS, **_PERCPU_AT},
+            {**_FUNCTIONS, **_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_expected": _EXPECTED}, chosen,
+            {**functions, **_PERCPU_AT},
         )  # fmt: skip
         self.processor = Processor64(memory, self)
         self.processor.pcid, self.processor.ibrs = _PCID in here, self.ibrs
@@ -158,6 +165,7 @@ class PresentAmd64(Present):
             self.set_task_field(task, "TASK_ti_flags", self.harmless_flags())
             self.set_task_field(task, "TASK_syscall_work", 0)
             self.set_task_field(task, "TASK_syscall_work_high", 0)
+            self.set_task_field(task, "TASK_unwind_mask", 0)
         for cpu in self.cpus:
             number = cpu.number
             for symbol, value in (
@@ -176,6 +184,9 @@ class PresentAmd64(Present):
     def set_task_field(self, task: Task, field: str, value: int) -> None:
         if field == "TASK_syscall_work_high":  # an unsigned long, of which the kernel uses the lower half
             self.memory.write(_TASKS[task.number] + self.offsets["TASK_syscall_work"] + 4, value, 4)
+        elif field == "TASK_unwind_mask":  # since 6.17
+            if field in self.offsets:
+                self.memory.write(_TASKS[task.number] + self.offsets[field], value)
         else:
             super().set_task_field(task, field, value)
 
@@ -296,7 +307,7 @@ class PresentAmd64(Present):
         cpu.cpl, cpu.spec_ctrl, cpu.flushed = 3, _SPEC_CTRL_USER[cpu.number], False
         cpu.cr3 = self.user_cr3(task, cpu)
         task.bodies, task.moved = 0, False
-        task.offset = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset")) * _FACTOR & _LAST
+        task.offset = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
         task.built, task.stood = False, self.slot(task, "SS") == self.offsets["FRAME_SS"]
         task.ipi = task.slow_allowed = task.exit_required = task.work_seen = task.cleared = False
         task.seen = task.seen | {
@@ -332,6 +343,11 @@ class PresentAmd64(Present):
             return self._sys_exit(task, cpu)
         if name == "clear_bhb_loop":
             return self._clear_history(task, cpu)
+        if name == "dispatch":  # x64_sys_call: a call for each number, and another one's for those past the last
+            return self._body(task, cpu, cpu.registers[ESI] & 0xFFFFFFFF)
+        if name == "__x86_indirect_thunk_r11":
+            cpu.eip = cpu.registers[R11]
+            return name
         if name is None and _BODY_AT <= cpu.eip < _BODY_AT + 16 * NR and cpu.eip % 16 == 0:
             return self._body(task, cpu, (cpu.eip - _BODY_AT) // 16)
         raise Broken("fault", f"execution goes to {cpu.eip:#x}, where nothing is that it may call")
@@ -424,6 +440,7 @@ class PresentAmd64(Present):
         return dict(list(zip(_ARGUMENTS, call.registers, strict=True))[:wanted])
 
     def _body(self, task: Task, cpu: Cpu, number: int) -> str:
+        """The call's body; the kernel's own dispatch and it are one step."""
         call, where = self.call_of(task), f"body {number}"
         if task.path != "fast" or number != call.eax & (NR - 1) or task.bodies:
             raise Broken("number", f"rax = {call.eax:#x} ({task.path}) runs {where}, for the {task.bodies + 1}. time")
@@ -450,6 +467,8 @@ class PresentAmd64(Present):
             words += f", sleeps and wakes on {'another' if call.sleeps == 'other' else 'the same'} CPU"
             self.switch(task, cpu, call.sleeps == "other")
             cpu = self.cpus[task.cpu]
+        if call.unwound:
+            self.set_task_field(task, "TASK_unwind_mask", _UNWIND_USED)
         if call.guest:
             self.memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 1, 1)
         self.raise_work(task, call.pending, call.tracing)
@@ -469,11 +488,11 @@ class PresentAmd64(Present):
         if task.number or task.moved:
             return
         stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
-        drawn = task.offset
+        drawn, following = task.offset, task.offset * _FACTOR & _LAST
         if offset != 8 * (255 - (drawn >> 56)):
             raise Broken("offset", f"the stack's offset is {offset} at {where}, drawn was {drawn:#x}")
-        if stored != drawn:
-            raise Broken("offset", f"{stored:#x} is kept for the next call, drawn was {drawn:#x}")
+        if stored != following:
+            raise Broken("offset", f"{stored:#x} is kept for the next call, should be {following:#x}")
 
     def _cleared(self, task: Task, cpu: Cpu, where: str) -> None:
         call = self.call_of(task)
@@ -484,7 +503,7 @@ class PresentAmd64(Present):
             value = cpu.registers[number]
             if number in _ZEROED and value:
                 raise Broken("clear", f"{name} = {value:#x} at {where}, should be 0")
-            if number in (ESP, EDI) or value in ours or (number == EAX and value == call.eax & (NR - 1)):
+            if number in (ESP, EDI) or value in ours or (number in (EAX, ESI) and value == call.eax & (NR - 1)):
                 continue
             if value in theirs and not (number == R10 and value < 256):  # the offset drawn
                 raise Broken("clear", f"{name} = {value:#x} at {where} is the caller's")
@@ -493,6 +512,9 @@ class PresentAmd64(Present):
         if self.task_field(task, "TASK_ti_flags") & self.offsets["EXIT_WORK"]:
             task.work_seen = True
         if self.vmscape and self.memory.read(self.percpu(task.cpu, "x86_ibpb_exit_to_user"), 1):
+            task.work_seen = task.exit_required = True
+        at = self.offsets.get("TASK_unwind_mask", -1)
+        if at >= 0 and self.memory.word(_TASKS[task.number] + at):
             task.work_seen = task.exit_required = True
         work = self.memory.word(_TASKS[task.number] + self.offsets["TASK_syscall_work"])
         if work:
@@ -618,7 +640,9 @@ class PresentAmd64(Present):
     def nmi(self, task: Task, cpu: Cpu) -> None:
         """On its own stack. HAZARD: asm_exc_nmi takes rsp on that stack for an NMI within an NMI,
         unless DF is clear: with the user's rsp it has to be (entry_64.S, first_nmi)."""
-        if cpu.registers[ESP] == self.call_of(task).ebp and cpu.flags & DF:
+        low, high = self.stack_bounds(task, cpu)
+        rsp = cpu.registers[ESP]
+        if rsp == self.call_of(task).ebp and not low <= rsp <= high and cpu.flags & DF:
             raise Broken("stack", "an NMI finds the user's stack pointer and DF set")
 
     def debug(self, task: Task, cpu: Cpu) -> None:

@@ -23,7 +23,7 @@ extern const char sysenter_entry_pti[], sysenter_entry_pti_no_ibt[];
 
 unsigned long sysenter_entry_point;
 
-/* Bodies, and what the entry must find for one to run at once (entry_amd64.S). */
+/* Bodies, for sysenter_dispatch; and what the entry must find for one to run at once (entry_amd64.S). */
 unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;
 unsigned long sysenter_expected[SYSENTER_NR] __ro_after_init;
 
@@ -32,6 +32,15 @@ unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stac
 unsigned long kernel_tss_sp0, kernel_user_pcid_flush_mask;
 unsigned long kernel_x86_spec_ctrl_current, kernel_clear_bhb_loop;
 unsigned long kernel_x86_ibpb_exit_to_user;
+
+/*
+ * What runs the body that a number names: the kernel's own x64_sys_call(), a tree of
+ * comparisons and direct jumps (since 6.9 and the stable kernels of that time), or
+ * sysenter_dispatch, an indirect jump. Neither asks whether there is such a number: from
+ * 7.3 on x64_sys_call() has no default case, so sysenter_expected[] has to be right.
+ */
+unsigned long kernel_dispatch;
+asmlinkage void sysenter_dispatch(void);
 
 int sysenter_arch_find_kernel(void)
 {
@@ -44,6 +53,7 @@ int sysenter_arch_find_kernel(void)
 	kernel_current_task = sysenter_lookup("current_task");
 	kernel_top_of_stack = sysenter_lookup("cpu_current_top_of_stack");
 #endif
+	kernel_dispatch = sysenter_lookup("x64_sys_call") ?: (unsigned long)sysenter_dispatch;
 	kernel_return_to_usermode = sysenter_lookup("swapgs_restore_regs_and_return_to_usermode");
 	kernel_tss_sp0 = kernel_cpu_tss_rw + TSS_SP0;
 	kernel_user_pcid_flush_mask = sysenter_lookup("cpu_tlbstate") + TLBSTATE_user_pcid_flush_mask;

@@ -129,11 +129,8 @@
  */
 #define PERCPU_PATCHED	%gs:0x7fffffff
 
-/*
- * See entry_i386.S. hint: for the stack unwinder, where it goes on. enable: `sti` to let
- * interrupts in where it goes.
- */
-.macro RETPOLINE_JMP target:req hint=UNWIND_HINT_UNKNOWN_CALLER enable=
+/* See entry_i386.S. hint: for the stack unwinder, where it goes on. */
+.macro RETPOLINE_JMP target:req hint=UNWIND_HINT_UNKNOWN_CALLER
 	ANNOTATE_INTRA_FUNCTION_CALL
 	call	.Lreplace_\@
 .Lcatch_\@:
@@ -144,7 +141,6 @@
 .Lreplace_\@:
 	\hint
 	movq	\target, (%rsp)
-	\enable				/* effective after the ret */
 	ANNOTATE_UNRET_SAFE
 	ret
 	int3
@@ -262,7 +258,8 @@
 
 /*
  * r10 = how many times eight bytes to leave free on the stack, 0 to 255, such that
- * the caller cannot know it; what this leaves in rdx is not the caller's.
+ * the caller cannot know it; what this leaves in rdx is not the caller's. This call's
+ * offset was drawn by the call before, so that it does not wait for the multiplication.
  *
  * From a generator for each CPU, as the latest kernels have it
  * (include/linux/randomize_kstack.h). Those before mix the time-stamp counter in, which
@@ -271,9 +268,10 @@
  * Programming, 3.2.1.2, theorem C), and of an odd state the uppermost byte is taken.
  */
 .macro DRAW_STACK_OFFSET
-	imulq	$0x5851f42d, PER_CPU_VAR(sysenter_kstack_offset), %rdx
+	movq	PER_CPU_VAR(sysenter_kstack_offset), %r10
+	imulq	$0x5851f42d, %r10, %rdx
+	shrq	$56, %r10
 	movq	%rdx, PER_CPU_VAR(sysenter_kstack_offset)
-	movzbl	PER_CPU_VAR(sysenter_kstack_offset + 7), %r10d
 .endm
 
 /*
@@ -352,27 +350,30 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	.if \mitigations
 	ENTRY_MITIGATIONS
 	.endif
-	movq	sysenter_calls(, %rax, 8), %r11
+	movl	%eax, %esi			/* number */
 	incq	PER_CPU_VAR(sysenter_count)
 	DRAW_STACK_OFFSET			/* r10; rdx */
 	movq	%rsp, %rbx
-	xorl	%esi, %esi
 	xorl	%r8d, %r8d
 	xorl	%r9d, %r9d
+	xorl	%r11d, %r11d
 	xorl	%r12d, %r12d
 	xorl	%r13d, %r13d
 	xorl	%r14d, %r14d
 	xorl	%r15d, %r15d
 	leaq	-PT_SIZE(%rsp), %rdi		/* regs */
 	leaq	-PT_SIZE - 8 * 255(%rsp, %r10, 8), %rsp
-	ANNOTATE_INTRA_FUNCTION_CALL
-	call	.Lcall_r11			/* the body, with interrupts on */
+	sti					/* effective after the call */
+	KERNEL_CALL dispatch			/* runs the body */
 	UNWIND_HINT_UNKNOWN_CALLER
 	cli
 	/* whatever the kernel's own exit looks at, and the call's exit: sys_exit */
 	movl	TASK_ti_flags(%rbp), %edi
 	andl	$EXIT_WORK, %edi
 	orq	TASK_syscall_work(%rbp), %rdi
+#ifdef TASK_unwind_mask
+	orq	TASK_unwind_mask(%rbp), %rdi	/* 7.x: reset by the kernel's exit */
+#endif
 	jnz	.Lexit_work
 	.if \mitigations
 	EXIT_MITIGATIONS
@@ -448,9 +449,17 @@ sysenter_patch_sites:
 	FAST_PATH sysenter_entry_pti mitigations=1 pti=1
 
 SYM_CODE_START_LOCAL(sysenter_shared)
-.Lcall_r11:
+/*
+ * kernel_dispatch, where the kernel has no x64_sys_call (arch_amd64.c). rsi = number, below
+ * SYSENTER_NR; rdi = pt_regs. By the kernel's own thunk, and so by its choice of mitigation.
+ */
+SYM_INNER_LABEL(sysenter_dispatch, SYM_L_GLOBAL)
 	UNWIND_HINT_UNKNOWN_CALLER
-	RETPOLINE_JMP %r11 enable=sti
+	ANNOTATE_NOENDBR			/* called directly */
+	movq	sysenter_calls(, %rsi, 8), %r11
+	xorl	%esi, %esi
+	JMP_NOSPEC r11
+	int3
 
 /* sysenter.h, kernel_call(): rdi = function; rsi, rdx, rcx = its arguments */
 SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)

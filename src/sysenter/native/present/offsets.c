@@ -85,6 +85,9 @@ int main(void)
 	DEFINE(ODD_FLAGS, 0x3fffff &
 	       ~(X86_EFLAGS_CF | X86_EFLAGS_FIXED | X86_EFLAGS_PF | X86_EFLAGS_AF |
 		 X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_OF));
+#if defined(HAVE_UNWIND_MASK) && defined(CONFIG_UNWIND_USER)
+	OFFSET(TASK_unwind_mask, task_struct, unwind_info.unwind_mask);
+#endif
 	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
 	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);
 #ifdef HAVE_PCPU_HOT
