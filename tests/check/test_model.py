@@ -71,7 +71,7 @@ def test_story_tells_what_struck_where(entry: tuple[EntryObject, dict[str, int]]
     """A mutant that leaves interrupts on at the exit: the story must name the moment."""
     mutant = mutant_of(entry[0], "cli: removed")
     kernel = PresentI386(mutant.object, entry[1])
-    failure = run(kernel, Case((Call(eax=MARK | 3),)), tell=True)
+    failure = run(kernel, Case((Call(number=MARK | 3),)), tell=True)
     assert failure is not None
     assert failure.key == "interrupts"
     story = tell(kernel, failure)
@@ -98,7 +98,7 @@ def test_story_is_short_and_names_what_it_talks_of(steps: Steps) -> None:
 
 def test_nmi_on_the_entry_stack_costs_the_frame_and_nothing_else(entry: tuple[EntryObject, dict[str, int]]) -> None:
     kernel = PresentI386(*entry)
-    call = Call(eax=MARK | 3)
+    call = Call(number=MARK | 3)
     for step in range(1, 8):
         assert run(kernel, Case((call, call), (Event(step, "nmi", call=1),))) is None
 
@@ -107,7 +107,7 @@ def test_two_cpus_come_to_what_they_share_in_all_orders(steps: Steps) -> None:
     """Each of two declined calls counts itself once in a word of both: before and after it, who goes first?"""
     bench = subject(steps, "legacy-tss", "", True).bench(seed=1)
     kernel = bench.kernel("")
-    declined = replace(kernel.plain, eax=7)
+    declined = replace(kernel.plain, number=7)
     shares = in_all_orders(kernel, Case((declined,), others=(declined,)), stop=False)
     assert (shares.cases, shares.failures) == (6, [])
     alone = in_all_orders(kernel, Case((kernel.plain,), others=(declined,)), stop=False)
@@ -130,7 +130,7 @@ def test_a_cell_filled_by_each_call_again_is_seen(steps: Steps) -> None:
 def test_unload_is_seen_to_need_the_mark(entry: tuple[EntryObject, dict[str, int]]) -> None:
     """Without FRAME_SS a sleeper would be overlooked and its text freed."""
     mutant = mutant_of(entry[0], "mov dword ptr [esp + 0x40], 0x5359007b: removed")
-    failure = run(PresentI386(mutant.object, entry[1]), Case((Call(eax=MARK | 3, sleeps="same"),)))
+    failure = run(PresentI386(mutant.object, entry[1]), Case((Call(number=MARK | 3, sleeps="same"),)))
     assert failure is not None
     assert failure.key == "inside"
 
@@ -161,6 +161,6 @@ def test_keys_of_mutants_are_all_different_and_stay_when_others_move(steps: Step
 
 def test_a_stock_caller_with_any_flag_is_untouched(entry: tuple[EntryObject, dict[str, int]]) -> None:
     kernel = PresentI386(*entry)
-    plain = Call(eax=4)
+    plain = Call(number=4)
     for flags in (0x302, 0x602, 0x4202, 0x40202, 0x3202, 0x200202, 0xAD7):
         assert run(kernel, Case((replace(plain, flags=flags),))) is None

@@ -48,11 +48,16 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "handler": self.handler, "ok": self.ok,
-            "callers": self.callers, "cases": self.tally.cases, "events": self.tally.events,
-            "failures": len(self.tally.failures), "broken": sorted({f.key for f in self.tally.failures}),
-            "must_fail": self.must_fail, "stories": self.stories,
-        }  # fmt: skip
+            "handler": self.handler,
+            "ok": self.ok,
+            "callers": self.callers,
+            "cases": self.tally.cases,
+            "events": self.tally.events,
+            "failures": len(self.tally.failures),
+            "broken": sorted({f.key for f in self.tally.failures}),
+            "must_fail": self.must_fail,
+            "stories": self.stories,
+        }
 
 
 @dataclass
@@ -79,16 +84,25 @@ class MutantReport:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "handler": self.handler, "ok": self.ok, "tried": self.tried, "of": self.total,
-            "caught": len(self.caught), "survivors": list(self.survivors), "unexplained": self.unexplained,
-        }  # fmt: skip
+            "handler": self.handler,
+            "ok": self.ok,
+            "tried": self.tried,
+            "of": self.total,
+            "caught": len(self.caught),
+            "survivors": list(self.survivors),
+            "unexplained": self.unexplained,
+        }
 
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console, transient=True,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def check(console: Console, subjects: Sequence[Subject], seed: int) -> list[Report]:
@@ -132,7 +146,9 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
 def write_json(path: Path, reports: Sequence[Report], mutated: Sequence[MutantReport], seed: int) -> None:
     """Schema 1, see docs/checker.md."""
     result = {
-        "schema": 1, "seed": seed, "handlers": [r.as_json() for r in reports],
+        "schema": 1,
+        "seed": seed,
+        "handlers": [r.as_json() for r in reports],
         "mutants": [m.as_json() for m in mutated],
-    }  # fmt: skip
+    }
     path.write_text(json.dumps(result, indent=1) + "\n")

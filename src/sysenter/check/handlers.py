@@ -160,60 +160,105 @@ class Bench:
 
 def _legacy(way: str, says: str, must_fail: str = "") -> Handler:
     return Handler(
-        f"legacy-{way}", says, ".text", lambda entry, offsets, v: legacy.Legacy(entry, offsets, way, v),
-        legacy.lone_calls, legacy.scattered, legacy.interrupted, legacy.paired, legacy.events,
-        variants=("", "low"), retpolines=False, must_fail=must_fail,
+        f"legacy-{way}",
+        says,
+        ".text",
+        lambda entry, offsets, v: legacy.Legacy(entry, offsets, way, v),
+        legacy.lone_calls,
+        legacy.scattered,
+        legacy.interrupted,
+        legacy.paired,
+        legacy.events,
+        variants=("", "low"),
+        retpolines=False,
+        must_fail=must_fail,
         # cruel has no entry stack for an NMI to come on
-        roots=(f"sysenter_entry_{way}", f"sysenter_trapped_{way}", "sysenter_debug",
-               *(("sysenter_nmi",) if way != "cruel" else ())),
+        roots=(
+            f"sysenter_entry_{way}",
+            f"sysenter_trapped_{way}",
+            "sysenter_debug",
+            *(("sysenter_nmi",) if way != "cruel" else ()),
+        ),
         headers="linux-2.4.22" if way == "tss" else "linux-2.2.26",
-    )  # fmt: skip
+    )
 
 
 def _legacy_syscall(name: str, says: str, gates: bool) -> Handler:
     return replace(
-        _legacy("tss", says, "" if gates else "stack"), name=name,
+        _legacy("tss", says, "" if gates else "stack"),
+        name=name,
         kernel=lambda entry, offsets, v: legacy_syscall.LegacySyscall(entry, offsets, v, gates),
         lone=legacy_syscall.lone_calls,
         roots=("sysenter_syscall_stubs", "sysenter_syscall_trapped"),
-    )  # fmt: skip
+    )
 
 
 def _syscall(name: str, says: str, gates: bool) -> Handler:
     return Handler(
-        name, says, ".text.sysenter",
+        name,
+        says,
+        ".text.sysenter",
         lambda entry, offsets, v: present_syscall.PresentSyscall(entry, offsets, v, gates),
-        present_syscall.lone_calls, present_syscall.scattered, present_syscall.with_interruptions,
-        present_syscall.paired, callers_i386.events,
-        variants=("", "smap"), default_kernel="bookworm-686", must_fail="" if gates else "stack",
-        roots=("sysenter_syscall_stubs",), loaded=present_syscall.with_sysret,
-    )  # fmt: skip
+        present_syscall.lone_calls,
+        present_syscall.scattered,
+        present_syscall.with_interruptions,
+        present_syscall.paired,
+        callers_i386.events,
+        variants=("", "smap"),
+        default_kernel="bookworm-686",
+        must_fail="" if gates else "stack",
+        roots=("sysenter_syscall_stubs",),
+        loaded=present_syscall.with_sysret,
+    )
 
 
 HANDLERS: dict[str, Handler] = {
     h.name: h
     for h in (
         Handler(
-            "present-i386", "Linux 6.x, i386, beside the vDSO's entry", ".text.sysenter", PresentI386,
-            callers_i386.lone_calls, callers_i386.scattered, callers_i386.with_interruptions, callers_i386.paired,
+            "present-i386",
+            "Linux 6.x, i386, beside the vDSO's entry",
+            ".text.sysenter",
+            PresentI386,
+            callers_i386.lone_calls,
+            callers_i386.scattered,
+            callers_i386.with_interruptions,
+            callers_i386.paired,
             callers_i386.events,
-            variants=("", "smap"), default_kernel="bookworm-686",
+            variants=("", "smap"),
+            default_kernel="bookworm-686",
             roots=("sysenter_entry", "sysenter_call_slow", "sysenter_call_args5", "sysenter_call_args6"),
         ),
         Handler(
-            "present-i386-pti", "the same with page-table isolation", ".text.sysenter", present_pti.PresentPti,
-            callers_i386.lone_calls, callers_i386.scattered, callers_i386.with_interruptions, callers_i386.paired,
+            "present-i386-pti",
+            "the same with page-table isolation",
+            ".text.sysenter",
+            present_pti.PresentPti,
+            callers_i386.lone_calls,
+            callers_i386.scattered,
+            callers_i386.with_interruptions,
+            callers_i386.paired,
             callers_i386.events,
-            variants=("", "smap"), default_kernel="bookworm-686-pae", no_other_kernel=True,
+            variants=("", "smap"),
+            default_kernel="bookworm-686-pae",
+            no_other_kernel=True,
             roots=("sysenter_trampoline", "sysenter_trampoline_exit", "sysenter_leave_isolated"),
             loaded=present_pti.with_isolated_exit,
         ),
         _syscall("present-i386-syscall", "the same by AMD's SYSCALL", True),
         _syscall("present-i386-syscall-gateless", "AMD's SYSCALL without the task gates", False),
         Handler(
-            "present-amd64", "Linux 6.x and 7.x, amd64, beside the 32-bit vDSO's entry", ".kprobes.text", PresentAmd64,
-            callers_amd64.lone_calls, callers_amd64.scattered, callers_amd64.with_interruptions, callers_amd64.paired,
-            callers_amd64.events, variants=tuple(VARIANTS), default_kernel="bookworm-amd64",
+            "present-amd64",
+            "Linux 6.x and 7.x, amd64, beside the 32-bit vDSO's entry",
+            ".kprobes.text",
+            PresentAmd64,
+            callers_amd64.lone_calls,
+            callers_amd64.scattered,
+            callers_amd64.with_interruptions,
+            callers_amd64.paired,
+            callers_amd64.events,
+            variants=tuple(VARIANTS),
+            default_kernel="bookworm-amd64",
             roots=tuple(where for where, _ in VARIANTS.values()),
         ),
         _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
@@ -223,7 +268,7 @@ HANDLERS: dict[str, Handler] = {
         _legacy("gentle", "Linux 2.2, a slot for each CPU"),
         _legacy("global", "Linux 2.2, the seed's global variable", must_fail="number"),
     )
-}  # fmt: skip
+}
 
 _RANDOM = 2000
 _OF_ALL_VARIANTS = ("static", "lone", "interrupted", "mispredicted")  # the others choose theirs
@@ -264,6 +309,10 @@ def lean_jobs(bench: Bench) -> list[tuple[Job, ...]]:
         return found
 
     return [
-        (Job("static"),), *each("lone"), *each("interrupted"), *each("scattered", 5), *each("mispredicted"),
+        (Job("static"),),
+        *each("lone"),
+        *each("interrupted"),
+        *each("scattered", 5),
+        *each("mispredicted"),
         (Job("paired", 0, len(bench.cases["paired"])),),
-    ]  # fmt: skip
+    ]

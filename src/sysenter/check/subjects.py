@@ -52,9 +52,18 @@ def subject(steps: Steps, name: str, kernel: str, offline: bool) -> Subject:
             with steps.step(f"assemble the handlers of {handler.headers}"), fill(folder) as new:
                 run_command(
                     steps,
-                    [compiler(), "-m32", "-c", "-D__ASSEMBLY__", f"-I{headers}", "-o", new / "entry.o",
-                     NATIVE / "legacy" / "entry.S"],
-                    what=f"assemble the handlers of {handler.headers}", timeout=60,
+                    [
+                        compiler(),
+                        "-m32",
+                        "-c",
+                        "-D__ASSEMBLY__",
+                        f"-I{headers}",
+                        "-o",
+                        new / "entry.o",
+                        NATIVE / "legacy" / "entry.S",
+                    ],
+                    what=f"assemble the handlers of {handler.headers}",
+                    timeout=60,
                     hint="is gcc with 32-bit support installed? `./sysenter doctor` tells",
-                )  # fmt: skip
+                )
     return Subject(name, folder / "entry.o", headers / "offsets.h")

@@ -12,9 +12,12 @@ __all__ = ["to_json"]
 
 def _dd(d: DdRuns) -> dict[str, Any]:
     return {
-        "path": d.path, "block": d.block, "count": d.count,
-        "seconds": list(d.seconds), "fast_calls": list(d.fast_calls),
-    }  # fmt: skip
+        "path": d.path,
+        "block": d.block,
+        "count": d.count,
+        "seconds": list(d.seconds),
+        "fast_calls": list(d.fast_calls),
+    }
 
 
 def _preload(m: Measurement) -> dict[str, Any]:
@@ -28,22 +31,35 @@ def to_json(m: Measurement) -> dict[str, Any]:
     return {
         "schema": 1,
         "target": {
-            "release": m.release, "arch": m.arch, "cpu": m.cpu, "accelerator": m.accelerator, "cpus": m.cpus,
+            "release": m.release,
+            "arch": m.arch,
+            "cpu": m.cpu,
+            "accelerator": m.accelerator,
+            "cpus": m.cpus,
         },
         "guard": {"release": m.release, "sock_register": f"0x{m.sock_register:x}", "accepted": m.accepted},
         "calls": [
-            {"call": c.call, "path": c.path, "instructions": c.instructions, "ns": c.ns,
-             **({} if c.cycles is None else {"cycles": c.cycles})}
+            {
+                "call": c.call,
+                "path": c.path,
+                "instructions": c.instructions,
+                "ns": c.ns,
+                **({} if c.cycles is None else {"cycles": c.cycles}),
+            }
             for c in m.calls
         ],
         "dd": [_dd(d) for d in m.dd],
         "speedup": {
-            "dd_fast_over_stock": round(m.fast_over_stock, 3), "dd_fast_over_int80": round(m.fast_over_int80, 3),
+            "dd_fast_over_stock": round(m.fast_over_stock, 3),
+            "dd_fast_over_int80": round(m.fast_over_int80, 3),
         },
         "module": {"fast_table": m.fast_table, "toll_on_stock": m.overhead, **({"way": m.way} if m.way else {})},
-        **({"context_switches": [{"path": s.path, "loaded": s.loaded, "ns": round(s.ns)} for s in m.switches]}
-           if m.switches else {}),
+        **(
+            {"context_switches": [{"path": s.path, "loaded": s.loaded, "ns": round(s.ns)} for s in m.switches]}
+            if m.switches
+            else {}
+        ),
         **_preload(m),
         "after_unload": {"registers_restored": m.registers_restored, "stock_calls_work": m.stock_after_unload},
         "kernel_log": list(m.log),
-    }  # fmt: skip
+    }

@@ -27,26 +27,40 @@ def _dd_table(m: Measurement) -> Table:
     for runs in m.dd:
         against = [median(o / s for o, s in zip(m.seconds(other), runs.seconds, strict=True)) for other in PATHS[:2]]
         table.add_row(
-            runs.path, f"{median(runs.seconds):.3f}", f"{min(runs.seconds):.3f}", f"{max(runs.seconds):.3f}",
-            *(f"{ratio:.2f}" for ratio in against), str(min(runs.fast_calls)),
-        )  # fmt: skip
+            runs.path,
+            f"{median(runs.seconds):.3f}",
+            f"{min(runs.seconds):.3f}",
+            f"{max(runs.seconds):.3f}",
+            *(f"{ratio:.2f}" for ratio in against),
+            str(min(runs.fast_calls)),
+        )
     return table
 
 
 def _call_table(m: Measurement) -> Table:
     cycles = any(c.cycles is not None for c in m.calls)
     table = Table(title="one call, from the program's call to its return", title_justify="left")
-    for name in ("call", "path", "guest instructions", "against stock", *(("cycles",) if cycles else ()),
-                 "ns" if m.accelerator != "tcg" else "ns (emulated)"):  # fmt: skip
+    for name in (
+        "call",
+        "path",
+        "guest instructions",
+        "against stock",
+        *(("cycles",) if cycles else ()),
+        "ns" if m.accelerator != "tcg" else "ns (emulated)",
+    ):
         table.add_column(name, justify="left" if name in ("call", "path") else "right")
     stock = {c.call: c.instructions for c in m.calls if c.path == "stock"}
     for c in m.calls:
         base = stock.get(c.call)
         table.add_row(
-            c.call, c.path, "-" if c.instructions is None else str(c.instructions),
+            c.call,
+            c.path,
+            "-" if c.instructions is None else str(c.instructions),
             "-" if c.instructions is None or base is None else f"{c.instructions - base:+d}",
-            *((str(c.cycles),) if cycles else ()), f"{c.ns:.0f}", end_section=c.path == PATHS[-1],
-        )  # fmt: skip
+            *((str(c.cycles),) if cycles else ()),
+            f"{c.ns:.0f}",
+            end_section=c.path == PATHS[-1],
+        )
     return table
 
 
@@ -61,8 +75,12 @@ def _switch_lines(m: Measurement) -> list[Text]:
 
 def _preload_lines(m: Measurement) -> list[Text]:
     if m.preload:
-        return [Text(f"a dd linked at run time: with LD_PRELOAD {m.preload_over_int80:.2f} times the speed "
-                     f"of without, {min(m.preload[1].fast_calls)} fast calls")]  # fmt: skip
+        return [
+            Text(
+                f"a dd linked at run time: with LD_PRELOAD {m.preload_over_int80:.2f} times the speed "
+                f"of without, {min(m.preload[1].fast_calls)} fast calls"
+            )
+        ]
     return [Text(f"dd is linked statically, and LD_PRELOAD not shown: {m.no_preload}")] if m.no_preload else []
 
 
@@ -72,15 +90,22 @@ def print_measurement(m: Measurement, console: Console) -> None:
     yes = {True: "yes", False: "NO"}
     parts: list[RenderableType] = [
         Text(f"\nLinux {m.release} ({m.arch}) on {m.cpu}, {m.cpus} CPU, {how}"),
-        Text(f"guard: release {m.release}, sock_register 0x{m.sock_register:x}: accepted; "
-             f"{m.fast_table} calls are fast\n"),
-        _dd_table(m), Text(""), _call_table(m),
-        Text(f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, "
-             f"{m.fast_over_int80:.2f} times int80's"),
+        Text(
+            f"guard: release {m.release}, sock_register 0x{m.sock_register:x}: accepted; "
+            f"{m.fast_table} calls are fast\n"
+        ),
+        _dd_table(m),
+        Text(""),
+        _call_table(m),
+        Text(
+            f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, {m.fast_over_int80:.2f} times int80's"
+        ),
         *_preload_lines(m),
         *_switch_lines(m),
         Text(f"while the module is loaded, a stock call takes {m.overhead} instructions more"),
-        Text(f"after unload: SYSENTER registers as before: {yes[m.registers_restored]}; "
-             f"stock calls work: {yes[m.stock_after_unload]}; kernel log clean: {yes[not m.log]}"),
-    ]  # fmt: skip
+        Text(
+            f"after unload: SYSENTER registers as before: {yes[m.registers_restored]}; "
+            f"stock calls work: {yes[m.stock_after_unload]}; kernel log clean: {yes[not m.log]}"
+        ),
+    ]
     console.print(Group(*parts), soft_wrap=True)

@@ -14,8 +14,21 @@ from typing import Any
 import capstone
 from capstone import x86
 
-__all__ = ["CONDITIONS", "EAX", "EBP", "EBX", "ECX", "EDI", "EDX", "ESI", "ESP", "NAMES", "Access", "Instruction",
-           "decode"]  # fmt: skip
+__all__ = [
+    "CONDITIONS",
+    "EAX",
+    "EBP",
+    "EBX",
+    "ECX",
+    "EDI",
+    "EDX",
+    "ESI",
+    "ESP",
+    "NAMES",
+    "Access",
+    "Instruction",
+    "decode",
+]
 
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)  # the numbers of ModRM, with 64 bits as well
 _OLD = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
@@ -29,11 +42,37 @@ CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", 
 # (privilege, segment loads, the interrupt flag and its shadow), or they jump.
 _MODELLED = frozenset(
     (
-        "sti", "cli", "pushfd", "popfd", "sysenter", "sysexit", "iretd", "rdtsc", "stac", "clac", "verw", "str", "jmp",
-        "call", "ret", "int3", "ud2", "lfence", "pause", "nop", "hlt", "swapgs", "sysretq", "wrmsr", "pushfq", "popfq",
-        "endbr64", "syscall", "sysret",
+        "sti",
+        "cli",
+        "pushfd",
+        "popfd",
+        "sysenter",
+        "sysexit",
+        "iretd",
+        "rdtsc",
+        "stac",
+        "clac",
+        "verw",
+        "str",
+        "jmp",
+        "call",
+        "ret",
+        "int3",
+        "ud2",
+        "lfence",
+        "pause",
+        "nop",
+        "hlt",
+        "swapgs",
+        "sysretq",
+        "wrmsr",
+        "pushfq",
+        "popfq",
+        "endbr64",
+        "syscall",
+        "sysret",
     )
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +144,17 @@ def _operand(ins: Any, op: Any, mnemonic: str, width: int) -> Access:
         read, write = False, True
     size = 2 if mnemonic in ("verw",) or _moved_segment(ins) else int(op.size)
     return Access(
-        segment, base, _register(ins, memory.index), int(memory.scale), displacement, size, read, write,
-        depth=width if mnemonic == "pop" else 0, bits=bits,
-    )  # fmt: skip
+        segment,
+        base,
+        _register(ins, memory.index),
+        int(memory.scale),
+        displacement,
+        size,
+        read,
+        write,
+        depth=width if mnemonic == "pop" else 0,
+        bits=bits,
+    )
 
 
 def _moved_segment(ins: Any) -> str:
@@ -160,11 +207,18 @@ def _decode(ins: Any, width: int) -> Instruction:
     if segment:
         kind = f"{mnemonic} segment"
     return Instruction(
-        ins.address, ins.size, f"{ins.mnemonic} {ins.op_str}".strip(), mnemonic, kind,
-        (*accesses, *_implicit(mnemonic, width)), target, condition,
+        ins.address,
+        ins.size,
+        f"{ins.mnemonic} {ins.op_str}".strip(),
+        mnemonic,
+        kind,
+        (*accesses, *_implicit(mnemonic, width)),
+        target,
+        condition,
         register,
-        segment, bytes(ins.bytes),
-    )  # fmt: skip
+        segment,
+        bytes(ins.bytes),
+    )
 
 
 def _made(mode: int) -> Any:

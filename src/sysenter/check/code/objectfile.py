@@ -132,8 +132,10 @@ class EntryObject:
         data = b"".join(section.data[n * size : (n + 1) * size] for n in kept)
         moved = tuple(
             replace(r, offset=r.offset + (new - old) * size)
-            for new, old in enumerate(kept) for r in section.relocations if r.offset // size == old
-        )  # fmt: skip
+            for new, old in enumerate(kept)
+            for r in section.relocations
+            if r.offset // size == old
+        )
         return replace(self, sections={**self.sections, _ALTERNATIVES: replace(section, data=data, relocations=moved)})
 
     def patch_sites(self) -> tuple[PatchSite, ...]:
@@ -195,9 +197,12 @@ def _sections(elf: Any) -> dict[str, Section]:
         for at, addend, size in addends.get(index, ()):
             data[at : at + size] = (addend % (1 << 8 * size)).to_bytes(size, "little")
         found[section.name] = Section(
-            section.name, bytes(data), tuple(relocations.get(index, ())),
-            bool(section["sh_flags"] & 1), bool(section["sh_flags"] & 4),
-        )  # fmt: skip
+            section.name,
+            bytes(data),
+            tuple(relocations.get(index, ())),
+            bool(section["sh_flags"] & 1),
+            bool(section["sh_flags"] & 4),
+        )
     return found
 
 

@@ -84,18 +84,21 @@ class Program:
 
 
 def lay_out(
-    entry: EntryObject, section: str, memory: Memory, places: Mapping[str, int], externals: Mapping[str, int],
-    features: frozenset[int], patch_sites: Mapping[str, int],
-) -> Program:  # fmt: skip
+    entry: EntryObject,
+    section: str,
+    memory: Memory,
+    places: Mapping[str, int],
+    externals: Mapping[str, int],
+    features: frozenset[int],
+    patch_sites: Mapping[str, int],
+) -> Program:
     """Write `entry`'s sections into `memory` at `places` and relocate them.
 
     places: section -> address of a region that is there already. externals:
     symbol -> address. patch_sites: kernel symbol -> address, for the records in
     .rodata.sysenter_patch_sites. features: of the processor, those alternatives are patched in.
     """
-    symbols = {
-        name: places[where] + offset for name, (where, offset) in entry.symbols.items() if where in places
-    }  # fmt: skip
+    symbols = {name: places[where] + offset for name, (where, offset) in entry.symbols.items() if where in places}
     code = bytearray(entry.sections[section].data)
     chosen = [a for a in entry.alternatives() if a.feature in features]
     _patch_alternatives(entry, chosen, code)

@@ -85,10 +85,24 @@ class Cpu:
 
     def copy(self) -> Cpu:
         return Cpu(
-            self.number, self.registers[:], self.eip, self.flags, self.segments.copy(), self.bases.copy(),
-            self.cpl, self.shadow, self.msr, self.task, self.tr, self.shielded, self.verw,
-            self.kernel_gs, self.cr3, self.flushed, self.spec_ctrl,
-        )  # fmt: skip
+            self.number,
+            self.registers[:],
+            self.eip,
+            self.flags,
+            self.segments.copy(),
+            self.bases.copy(),
+            self.cpl,
+            self.shadow,
+            self.msr,
+            self.task,
+            self.tr,
+            self.shielded,
+            self.verw,
+            self.kernel_gs,
+            self.cr3,
+            self.flushed,
+            self.spec_ctrl,
+        )
 
 
 class Watch(Protocol):
@@ -118,9 +132,16 @@ class Processor:
     _VALUE: Any = ctypes.c_uint32
     _BASED = "fs"  # the segment whose base kernel code relies on
     _IDS: tuple[int, ...] = (
-        x86.UC_X86_REG_EAX, x86.UC_X86_REG_ECX, x86.UC_X86_REG_EDX, x86.UC_X86_REG_EBX, x86.UC_X86_REG_ESP,
-        x86.UC_X86_REG_EBP, x86.UC_X86_REG_ESI, x86.UC_X86_REG_EDI, x86.UC_X86_REG_EFLAGS,
-    )  # fmt: skip
+        x86.UC_X86_REG_EAX,
+        x86.UC_X86_REG_ECX,
+        x86.UC_X86_REG_EDX,
+        x86.UC_X86_REG_EBX,
+        x86.UC_X86_REG_ESP,
+        x86.UC_X86_REG_EBP,
+        x86.UC_X86_REG_ESI,
+        x86.UC_X86_REG_EDI,
+        x86.UC_X86_REG_EFLAGS,
+    )
 
     def __init__(self, memory: Memory, watch: Watch) -> None:
         self.memory = memory
@@ -150,14 +171,33 @@ class Processor:
         self._pointers = (ctypes.c_void_p * count)(*[first + self.width * i for i in range(count)])
         self._base = 0
         self._models: dict[str, Callable[[Cpu, Instruction], None]] = {
-            "sti": self._sti, "cli": self._cli, "pushfd": self._pushf, "popfd": self._popf, "sysexit": self._sysexit,
-            "sysenter": self._sysenter, "iretd": self._iret, "rdtsc": self._rdtsc, "stac": self._stac,
-            "clac": self._clac, "verw": self._verw, "jmp": self._jmp, "call": self._call, "ret": self._ret,
-            "jcc": self._jcc, "nop": self._next, "pause": self._next, "lfence": self._next, "int3": self._trap,
-            "ud2": self._undefined, "hlt": self._halt, "str": self._str,
+            "sti": self._sti,
+            "cli": self._cli,
+            "pushfd": self._pushf,
+            "popfd": self._popf,
+            "sysexit": self._sysexit,
+            "sysenter": self._sysenter,
+            "iretd": self._iret,
+            "rdtsc": self._rdtsc,
+            "stac": self._stac,
+            "clac": self._clac,
+            "verw": self._verw,
+            "jmp": self._jmp,
+            "call": self._call,
+            "ret": self._ret,
+            "jcc": self._jcc,
+            "nop": self._next,
+            "pause": self._next,
+            "lfence": self._next,
+            "int3": self._trap,
+            "ud2": self._undefined,
+            "hlt": self._halt,
+            "str": self._str,
             "mov control": self._mov_control,
-            "mov segment": self._mov_segment, "push segment": self._push_segment, "pop segment": self._pop_segment,
-        }  # fmt: skip
+            "mov segment": self._mov_segment,
+            "push segment": self._push_segment,
+            "pop segment": self._pop_segment,
+        }
 
     # -- running -----------------------------------------------------------------
 
@@ -243,8 +283,16 @@ class Processor:
         """Is the jcc with this condition number taken? (SDM Vol. 1, Appendix B)"""
         flags = cpu.flags
         less = bool(flags & SF) != bool(flags & OF)
-        values = (flags & OF, flags & CF, flags & ZF, flags & (CF | ZF), flags & SF, flags & PF, less,
-                  less or flags & ZF)  # fmt: skip
+        values = (
+            flags & OF,
+            flags & CF,
+            flags & ZF,
+            flags & (CF | ZF),
+            flags & SF,
+            flags & PF,
+            less,
+            less or flags & ZF,
+        )
         return bool(values[condition >> 1]) != bool(condition & 1)
 
     def _jcc(self, cpu: Cpu, ins: Instruction) -> None:

@@ -35,18 +35,37 @@ class Processor64(Processor):
     _MODE = UC_MODE_64
     _VALUE: Any = ctypes.c_uint64
     _BASED = "gs"
-    _IDS = (x86.UC_X86_REG_RAX, x86.UC_X86_REG_RCX, x86.UC_X86_REG_RDX, x86.UC_X86_REG_RBX, x86.UC_X86_REG_RSP,
-            x86.UC_X86_REG_RBP, x86.UC_X86_REG_RSI, x86.UC_X86_REG_RDI, x86.UC_X86_REG_R8, x86.UC_X86_REG_R9,
-            x86.UC_X86_REG_R10, x86.UC_X86_REG_R11, x86.UC_X86_REG_R12, x86.UC_X86_REG_R13, x86.UC_X86_REG_R14,
-            x86.UC_X86_REG_R15, x86.UC_X86_REG_EFLAGS)  # fmt: skip
+    _IDS = (
+        x86.UC_X86_REG_RAX,
+        x86.UC_X86_REG_RCX,
+        x86.UC_X86_REG_RDX,
+        x86.UC_X86_REG_RBX,
+        x86.UC_X86_REG_RSP,
+        x86.UC_X86_REG_RBP,
+        x86.UC_X86_REG_RSI,
+        x86.UC_X86_REG_RDI,
+        x86.UC_X86_REG_R8,
+        x86.UC_X86_REG_R9,
+        x86.UC_X86_REG_R10,
+        x86.UC_X86_REG_R11,
+        x86.UC_X86_REG_R12,
+        x86.UC_X86_REG_R13,
+        x86.UC_X86_REG_R14,
+        x86.UC_X86_REG_R15,
+        x86.UC_X86_REG_EFLAGS,
+    )
 
     def __init__(self, memory: Memory, watch: Watch) -> None:
         super().__init__(memory, watch)
         self.ibrs = False
         self._models |= {
-            "swapgs": self._swapgs, "sysretq": self._sysret, "wrmsr": self._wrmsr, "pushfq": self._pushf,
-            "popfq": self._popf, "endbr64": self._next,
-        }  # fmt: skip
+            "swapgs": self._swapgs,
+            "sysretq": self._sysret,
+            "wrmsr": self._wrmsr,
+            "pushfq": self._pushf,
+            "popfq": self._popf,
+            "endbr64": self._next,
+        }
 
     def _write_base(self, base: int) -> None:
         self._uc.reg_write(x86.UC_X86_REG_GS_BASE, base)

@@ -80,8 +80,15 @@ class Task:
 
     def over(self) -> None:
         """The call has ended: forget all that belonged to it."""
-        fresh = Task(self.number, self.calls, self.cpu, self.index + 1, seen=self.seen, fast_calls=self.fast_calls,
-                     filled=self.filled)  # fmt: skip
+        fresh = Task(
+            self.number,
+            self.calls,
+            self.cpu,
+            self.index + 1,
+            seen=self.seen,
+            fast_calls=self.fast_calls,
+            filled=self.filled,
+        )
         self.__dict__.update(fresh.__dict__)
 
     def copy(self) -> Task:
@@ -188,8 +195,9 @@ class Kernel(abc.ABC):
     # -- saving --------------------------------------------------------------------
 
     def save(self) -> Saved:
-        return Saved([c.copy() for c in self.cpus], [t.copy() for t in self.tasks], self.memory.save(),
-                      self.poison, self.clock)  # fmt: skip
+        return Saved(
+            [c.copy() for c in self.cpus], [t.copy() for t in self.tasks], self.memory.save(), self.poison, self.clock
+        )
 
     def restore(self, saved: Saved) -> None:
         self.cpus = [c.copy() for c in saved.cpus]

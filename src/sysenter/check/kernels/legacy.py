@@ -44,14 +44,35 @@ _CRUEL_ROOM = 1024
 _VM86_BYTES = 0x60  # what the kernel keeps above esp0 while a task is in vm86 mode
 _TASK_ARRAY, _TABLE, _SLOW_CALL, _COUNTS, _BH = 0xC0320000, 0xC0330000, 0xC0340000, 0xC0350000, 0xC0360000
 _GDT = 0xC0370000
-_FUNCTIONS = {"kernel_system_call": 0xC0101000, "kernel_ret_from_sys_call": 0xC0102000, "sysenter_segv": 0xC0103000,
-              "kernel_nmi": 0xC0104000, "kernel_debug": 0xC0105000, "sysenter_gate_body": 0xC0106000}  # fmt: skip
+_FUNCTIONS = {
+    "kernel_system_call": 0xC0101000,
+    "kernel_ret_from_sys_call": 0xC0102000,
+    "sysenter_segv": 0xC0103000,
+    "kernel_nmi": 0xC0104000,
+    "kernel_debug": 0xC0105000,
+    "sysenter_gate_body": 0xC0106000,
+}
 _BODY_AT = 0xC0110000
 STACK, ABSENT, _TOP = 0xBF800000, 0xBF802000, 0xBFFFF000
 _MASKED = 0x20  # a bottom half that is switched off (bh_mask)
 _SLOWNESS = 7  # number % 8 for calls that take pt_regs
-_PT = {"EBX": 0, "ECX": 4, "EDX": 8, "ESI": 12, "EDI": 16, "EBP": 20, "EAX": 24, "DS": 28, "ES": 32, "ORIG_EAX": 36,
-       "EIP": 40, "CS": 44, "EFLAGS": 48, "OLDESP": 52, "OLDSS": 56}  # fmt: skip
+_PT = {
+    "EBX": 0,
+    "ECX": 4,
+    "EDX": 8,
+    "ESI": 12,
+    "EDI": 16,
+    "EBP": 20,
+    "EAX": 24,
+    "DS": 28,
+    "ES": 32,
+    "ORIG_EAX": 36,
+    "EIP": 40,
+    "CS": 44,
+    "EFLAGS": 48,
+    "OLDESP": 52,
+    "OLDSS": 56,
+}
 
 
 class Legacy(Kernel):
@@ -60,7 +81,7 @@ class Legacy(Kernel):
     task_size = TASK_SIZE
     pt_size = 60
     wraps = True
-    plain = CallLegacy(eax=3, ebp=STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
+    plain = CallLegacy(number=3, stack=STACK + 0x100, segments=(USER_DS, USER_DS, 0, 0))
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], way: str, variant: str = "") -> None:
         super().__init__()
@@ -93,12 +114,22 @@ class Legacy(Kernel):
             memory.add(f"CPU {cpu}'s TSS", Area.ENTRY_STACK, self.tss[cpu], 256, cpu=cpu)
             memory.add(f"CPU {cpu}'s slot", Area.ENTRY_STACK, _SLOTS[cpu], 128, cpu=cpu)
         self.program = lay_out(
-            entry, ".text", memory, {".text": _TEXT},
-            {**_FUNCTIONS, "kernel_sys_call_table": _TABLE, "sysenter_slow_call": _SLOW_CALL,
-             "kernel_task": _TASK_ARRAY, "sysenter_counts": _COUNTS, "kernel_bh_mask": _BH,
-             "kernel_bh_active": _BH + 4},
-            frozenset(), {},
-        )  # fmt: skip
+            entry,
+            ".text",
+            memory,
+            {".text": _TEXT},
+            {
+                **_FUNCTIONS,
+                "kernel_sys_call_table": _TABLE,
+                "sysenter_slow_call": _SLOW_CALL,
+                "kernel_task": _TASK_ARRAY,
+                "sysenter_counts": _COUNTS,
+                "kernel_bh_mask": _BH,
+                "kernel_bh_active": _BH + 4,
+            },
+            frozenset(),
+            {},
+        )
         self.processor = Processor(memory, self)
         symbols = self.program.symbols
         self.entry = symbols[f"sysenter_entry_{way}"]
@@ -293,7 +324,7 @@ class Legacy(Kernel):
         self.set_field(task.number, "TASK_SIGPENDING", 0)
         self.memory.write(_BH + 4, 0)
         ebx, ecx, edx, esi, edi = call.registers
-        cpu.registers = [call.eax, ecx, edx, ebx, call.ebp, call.ebp, esi, edi]
+        cpu.registers = [call.number, ecx, edx, ebx, call.stack, call.stack, esi, edi]
         cpu.flags = call.flags | FIXED | IF | (VM if call.vm86 else 0)
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             cpu.segments[name], cpu.bases[name] = selector, self.descriptor(cpu, selector) or 0
@@ -303,7 +334,7 @@ class Legacy(Kernel):
         task.nmis = 0
         task.exit_required = task.work_seen = task.ipi = False
         task.result = call.result
-        task.seen = frozenset({self.fetched(task, call.ebp) or 0, call.result, *call.registers, call.ebp})
+        task.seen = frozenset({self.fetched(task, call.stack) or 0, call.result, *call.registers, call.stack})
         task.path = self.specified(task, call)
         self.processor.sysenter(cpu)
         self.say(task, cpu, self.enters)
@@ -380,11 +411,11 @@ class Legacy(Kernel):
     def specified(self, task: Task, call: Call) -> str:
         if call.vm86:
             return "vm86"
-        if self.fetched(task, call.ebp - 4) is None or call.ebp > TASK_SIZE - 4:
+        if self.fetched(task, call.stack - 4) is None or call.stack > TASK_SIZE - 4:
             return "segv"
-        if self.fetched(task, call.ebp) is None:
+        if self.fetched(task, call.stack) is None:
             return "efault"
-        slow = call.eax >= self.numbers or self.slow(call.eax) or call.segments[:2] != (USER_DS, USER_DS)
+        slow = call.number >= self.numbers or self.slow(call.number) or call.segments[:2] != (USER_DS, USER_DS)
         return "declined" if call.flags & TF or slow or call.work else "fast"
 
     # -- the kernel's functions ------------------------------------------------------------
@@ -438,7 +469,7 @@ class Legacy(Kernel):
 
     def _user_half(self, task: Task) -> dict[str, int]:
         call = task.call
-        return {"EIP": self.back_to(task), "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
+        return {"EIP": self.back_to(task), "CS": USER_CS, "OLDESP": call.stack, "OLDSS": USER_DS}
 
     # -- what is otherwise by SYSCALL (legacy_syscall.py) ----------------------------------
 
@@ -447,13 +478,19 @@ class Legacy(Kernel):
 
     def back_to(self, task: Task) -> int:
         """The caller's return address."""
-        return self.fetched(task, task.call.ebp - 4) or 0
+        return self.fetched(task, task.call.stack - 4) or 0
 
     def arguments(self, task: Task) -> dict[str, int]:
         """The six, by the registers that int 0x80 has them in."""
         ebx, ecx, edx, esi, edi = task.call.registers
-        return {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi,
-                "EBP": self.fetched(task, task.call.ebp) or 0}  # fmt: skip
+        return {
+            "EBX": ebx,
+            "ECX": ecx,
+            "EDX": edx,
+            "ESI": esi,
+            "EDI": edi,
+            "EBP": self.fetched(task, task.call.stack) or 0,
+        }
 
     def ecx_left(self, task: Task) -> int:
         """ECX in pt_regs of a call that is not made."""
@@ -461,12 +498,12 @@ class Legacy(Kernel):
 
     def left_behind(self, task: Task) -> dict[int, int]:
         """ECX and EDX after a fast return."""
-        return {ECX: task.call.ebp, EDX: self.back_to(task)}
+        return {ECX: task.call.stack, EDX: self.back_to(task)}
 
     def _body(self, task: Task, cpu: Cpu, number: int) -> str:
         call, where = task.call, f"body {number}"
-        if task.path != "fast" or number != call.eax or task.bodies:
-            raise Broken("number", f"eax = {call.eax:#x} ({task.path}) runs {where}")
+        if task.path != "fast" or number != call.number or task.bodies:
+            raise Broken("number", f"eax = {call.number:#x} ({task.path}) runs {where}")
         self.c_ready(task, cpu, where)
         if not cpu.flags & IF:
             raise Broken("interrupts", f"{where} runs with interrupts off")
@@ -474,7 +511,7 @@ class Legacy(Kernel):
         if cpu.registers[ESP] != frame - 4:
             raise Broken("hand-over", f"esp = {cpu.registers[ESP]:#x} at {where}, should be {frame - 4:#x}")
         self._slots(task, frame, self.arguments(task), where, "arguments")
-        self._slots(task, frame, {"ORIG_EAX": call.eax, **self._user_half(task)}, where)
+        self._slots(task, frame, {"ORIG_EAX": call.number, **self._user_half(task)}, where)
         task.bodies += 1
         words = f"{where} runs"
         if call.sleeps:
@@ -500,9 +537,9 @@ class Legacy(Kernel):
     def _declined(self, task: Task, cpu: Cpu) -> str:
         call, where = task.call, "system_call"
         if task.path != "declined":
-            raise Broken("fast", f"eax = {call.eax:#x} ({task.path}) went to {where}")
+            raise Broken("fast", f"eax = {call.number:#x} ({task.path}) went to {where}")
         top = self.top(task.number)
-        wanted = {"EAX": call.eax, "ESP": top - 20, **self.arguments(task)}
+        wanted = {"EAX": call.number, "ESP": top - 20, **self.arguments(task)}
         for number, name in enumerate(("EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI")):
             if cpu.registers[number] != wanted[name]:
                 raise Broken("back", f"{name} = {cpu.registers[number]:#x} at {where}, should be {wanted[name]:#x}")
@@ -548,12 +585,16 @@ class Legacy(Kernel):
                 raise Broken("number", f"{where} without the call having been made")
             result = EFAULT if task.path == "efault" else task.result
             ds, es = call.segments[:2]
-            self._slots(task, frame, {"EBX": ebx, "ESI": esi, "EDI": edi, "EAX": result, "DS": ds, "ES": es,
-                                      **self._user_half(task)}, where)  # fmt: skip
+            self._slots(
+                task,
+                frame,
+                {"EBX": ebx, "ESI": esi, "EDI": edi, "EAX": result, "DS": ds, "ES": es, **self._user_half(task)},
+                where,
+            )
             self._flags(task, self.memory.word(frame + 48), where)
-            self._slots(task, frame, {"ORIG_EAX": 0xFFFFFFFF if task.path == "efault" else call.eax}, where)
+            self._slots(task, frame, {"ORIG_EAX": 0xFFFFFFFF if task.path == "efault" else call.number}, where)
             if task.path == "efault":
-                left = {"ECX": self.ecx_left(task), "EDX": call.registers[2], "EBP": call.ebp}
+                left = {"ECX": self.ecx_left(task), "EDX": call.registers[2], "EBP": call.stack}
                 self._slots(task, frame, left, where)
             trapped = (4,) if call.flags & TF else ()
             self.counted(task, *trapped, 2 if task.path == "efault" else 1)
@@ -565,8 +606,17 @@ class Legacy(Kernel):
         call = task.call
         ebx, _, edx, esi, edi = call.registers
         ds, es, fs, gs = call.segments
-        wanted = {"EBX": ebx, "ECX": self.ecx_left(task), "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp,
-                  "EAX": call.eax, "ORIG_EAX": 0xFFFFFFFF, "EIP": 0}  # fmt: skip
+        wanted = {
+            "EBX": ebx,
+            "ECX": self.ecx_left(task),
+            "EDX": edx,
+            "ESI": esi,
+            "EDI": edi,
+            "EBP": call.stack,
+            "EAX": call.number,
+            "ORIG_EAX": 0xFFFFFFFF,
+            "EIP": 0,
+        }
         if task.path == "vm86":
             wanted |= {"DS": 0, "ES": 0, "CS": 0, "OLDESP": 0, "OLDSS": 0, "EFLAGS": VM | IF | FIXED}
             behind = [self.memory.word(frame + self.pt_size + 4 * n) & 0xFFFF for n in range(4)]
@@ -581,7 +631,7 @@ class Legacy(Kernel):
                     raise Broken("pt_regs", f"{at:#x}, kept for the vm86 task's return, is overwritten at {where}")
             self.counted(task, 3)
         else:
-            wanted |= {"DS": ds, "ES": es, "CS": USER_CS, "OLDESP": call.ebp, "OLDSS": USER_DS}
+            wanted |= {"DS": ds, "ES": es, "CS": USER_CS, "OLDESP": call.stack, "OLDSS": USER_DS}
             self._flags(task, self.memory.word(frame + 48), where)
             self.counted(task, 2, *((4,) if call.flags & TF else ()))
         self._slots(task, frame, wanted, where)
@@ -596,8 +646,8 @@ class Legacy(Kernel):
         wanted = {
             EAX: task.result,
             EBX: ebx,
-            ESP: call.ebp,
-            EBP: call.ebp,
+            ESP: call.stack,
+            EBP: call.stack,
             ESI: esi,
             EDI: edi,
             **self.left_behind(task),
@@ -661,8 +711,9 @@ class Legacy(Kernel):
             task.trap = "" if cpu.eip == self.entry_of(cpu) else "kernel"
             self.vector(cpu, "sysenter_debug")
         elif event.kind == "work":
-            what, field = ("sets need_resched", "TASK_NEED_RESCHED") if event.value & 1 else (
-                "sends a signal", "TASK_SIGPENDING")  # fmt: skip
+            what, field = (
+                ("sets need_resched", "TASK_NEED_RESCHED") if event.value & 1 else ("sends a signal", "TASK_SIGPENDING")
+            )
             self.say(task, cpu, f"another CPU {what} and interrupts this one")
             self.set_field(task.number, field, 1)
             task.ipi = task.work_seen = True
@@ -698,9 +749,27 @@ class Legacy(Kernel):
 
 _PLAIN = Legacy.plain
 _FLAGS = (1, 4, 0x10, 0x40, 0x80, TF, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
-_STACKS = (STACK + 0x100, STACK + 4, STACK, STACK + 0xFFE, ABSENT + 0x40, ABSENT, ABSENT + 2, ABSENT + 0x1000,
-           _TOP + 0xFFC,
-           _TOP + 0xFFD, _TOP + 0x1000, 0xFF001F00, 0xC0801F00, 0, 1, 3, 4, 0xFFFFFFFF, 0xFFFFFFFC)  # fmt: skip
+_STACKS = (
+    STACK + 0x100,
+    STACK + 4,
+    STACK,
+    STACK + 0xFFE,
+    ABSENT + 0x40,
+    ABSENT,
+    ABSENT + 2,
+    ABSENT + 0x1000,
+    _TOP + 0xFFC,
+    _TOP + 0xFFD,
+    _TOP + 0x1000,
+    0xFF001F00,
+    0xC0801F00,
+    0,
+    1,
+    3,
+    4,
+    0xFFFFFFFF,
+    0xFFFFFFFC,
+)
 _SEGMENTS = (0, 0x23, USER_DS, USER_DS & ~3, 0x07, 0x0F, 0x17, 0x1F)
 _DATA = (*_SEGMENTS, *(USER_DS,) * 20)
 
@@ -709,24 +778,24 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     """Numbers, stacks, flags alone and in pairs, segments, kinds of work, vm86."""
 
     def twice(call: Call) -> Case:
-        return Case((call, call, replace(_PLAIN, eax=4)))
+        return Case((call, call, replace(_PLAIN, number=4)))
 
     for number in (*range(9), offsets["NR_CALLS"] - 1, offsets["NR_CALLS"], 0x7FFFFFFF, 0x80000003, 0xFFFFFFFF):
-        yield twice(replace(_PLAIN, eax=number))
+        yield twice(replace(_PLAIN, number=number))
     for stack in _STACKS:
         for number in (3, 7):
-            yield twice(replace(_PLAIN, ebp=stack, eax=number))
-            yield twice(replace(_PLAIN, ebp=stack, eax=number, flags=0x302))
+            yield twice(replace(_PLAIN, stack=stack, number=number))
+            yield twice(replace(_PLAIN, stack=stack, number=number, flags=0x302))
     for one in _FLAGS:
         for other in _FLAGS:
             for number in (3, 7):
-                yield Case((replace(_PLAIN, eax=number, flags=0x202 | one | other), _PLAIN))
+                yield Case((replace(_PLAIN, number=number, flags=0x202 | one | other), _PLAIN))
     for ds in _SEGMENTS:
         for es in _SEGMENTS:
             yield twice(replace(_PLAIN, segments=(ds, es, 0x0F, 0)))
-            yield twice(replace(_PLAIN, eax=7, segments=(ds, es, 0, 0x0F)))
+            yield twice(replace(_PLAIN, number=7, segments=(ds, es, 0, 0x0F)))
     for stack in (STACK, ABSENT + 0x1000, 0, 0xFFFFFFFF):  # no argument, no return address
-        yield twice(replace(_PLAIN, ebp=stack, segments=(0x07, 0x0F, 0x17, 0)))
+        yield twice(replace(_PLAIN, stack=stack, segments=(0x07, 0x0F, 0x17, 0)))
     for pending in (1, 2):
         yield twice(replace(_PLAIN, pending=pending))
     yield twice(replace(_PLAIN, tracing=0x10))
@@ -750,14 +819,21 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
             if rng.random() < 0.3:
                 flags |= rng.choice(_FLAGS) | rng.choice(_FLAGS)
             r = [rng.getrandbits(32) for _ in range(6)]
-            calls.append(CallLegacy(
-                eax=rng.randrange(offsets["NR_CALLS"] + 8), registers=(r[0], r[1], r[2], r[3], r[4]), result=r[5],
-                ebp=rng.choice(_STACKS) if rng.random() < 0.4 else STACK + 4 + rng.randrange(0x1FF0), flags=flags,
-                segments=(rng.choice(_DATA), rng.choice(_DATA), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
-                work=int(rng.random() < 0.1), pending=rng.choice((0, 0, 0, 1, 2)),
-                tracing=rng.choice((0, 0, 0, 0x10)), sleeps=rng.choice(("", "", "same", "other")),
-                vm86=rng.random() < 0.04,
-            ))  # fmt: skip
+            calls.append(
+                CallLegacy(
+                    number=rng.randrange(offsets["NR_CALLS"] + 8),
+                    registers=(r[0], r[1], r[2], r[3], r[4]),
+                    result=r[5],
+                    stack=rng.choice(_STACKS) if rng.random() < 0.4 else STACK + 4 + rng.randrange(0x1FF0),
+                    flags=flags,
+                    segments=(rng.choice(_DATA), rng.choice(_DATA), rng.choice(_SEGMENTS), rng.choice(_SEGMENTS)),
+                    work=int(rng.random() < 0.1),
+                    pending=rng.choice((0, 0, 0, 1, 2)),
+                    tracing=rng.choice((0, 0, 0, 0x10)),
+                    sleeps=rng.choice(("", "", "same", "other")),
+                    vm86=rng.random() < 0.04,
+                )
+            )
         happenings = tuple(
             Event(
                 rng.randrange(1, 60),
@@ -771,25 +847,40 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
-    return (Event(0, "nmi"), Event(0, "debug"), Event(0, "irq"), Event(0, "work", 1), Event(0, "work", 2),
-            Event(0, "softirq"), Event(0, "ldt"))  # fmt: skip
+    return (
+        Event(0, "nmi"),
+        Event(0, "debug"),
+        Event(0, "irq"),
+        Event(0, "work", 1),
+        Event(0, "work", 2),
+        Event(0, "softirq"),
+        Event(0, "ldt"),
+    )
 
 
 def interrupted() -> Iterator[Case]:
     """Calls that between them run every path; each gets every event everywhere."""
     for call in (
-        _PLAIN, replace(_PLAIN, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, pending=1), replace(_PLAIN, eax=7),
-        replace(_PLAIN, eax=7, segments=(0x07, 0x0F, 0, 0)), replace(_PLAIN, flags=0x302),
-        replace(_PLAIN, ebp=ABSENT + 0x40), replace(_PLAIN, ebp=0), replace(_PLAIN, ebp=STACK),
-        replace(_PLAIN, ebp=ABSENT + 0x1000),
-        replace(_PLAIN, vm86=True, segments=(1, 2, 3, 4)), replace(_PLAIN, sleeps="other"),
-        replace(_PLAIN, flags=0x7E02), replace(_PLAIN, flags=0xAD7),
-    ):  # fmt: skip
-        yield Case((call, replace(_PLAIN, eax=5)))
+        _PLAIN,
+        replace(_PLAIN, segments=(0x07, 0x0F, 0, 0)),
+        replace(_PLAIN, pending=1),
+        replace(_PLAIN, number=7),
+        replace(_PLAIN, number=7, segments=(0x07, 0x0F, 0, 0)),
+        replace(_PLAIN, flags=0x302),
+        replace(_PLAIN, stack=ABSENT + 0x40),
+        replace(_PLAIN, stack=0),
+        replace(_PLAIN, stack=STACK),
+        replace(_PLAIN, stack=ABSENT + 0x1000),
+        replace(_PLAIN, vm86=True, segments=(1, 2, 3, 4)),
+        replace(_PLAIN, sleeps="other"),
+        replace(_PLAIN, flags=0x7E02),
+        replace(_PLAIN, flags=0xAD7),
+    ):
+        yield Case((call, replace(_PLAIN, number=5)))
 
 
 def paired() -> Iterator[Case]:
     """Two CPUs, a task on each, at the same time."""
-    other = replace(_PLAIN, eax=5, registers=(0xB1, 0xB2, 0xB3, 0xB4, 0xB5), ebp=STACK + 0x900, result=0xBB)
+    other = replace(_PLAIN, number=5, registers=(0xB1, 0xB2, 0xB3, 0xB4, 0xB5), stack=STACK + 0x900, result=0xBB)
     yield Case((_PLAIN,), others=(other,))
-    yield Case((replace(_PLAIN, eax=7),), others=(replace(other, pending=1),))
+    yield Case((replace(_PLAIN, number=7),), others=(replace(other, pending=1),))

@@ -33,8 +33,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     yield from legacy.lone_calls(offsets)
     for stack in (legacy.STACK - 4, legacy.ABSENT + PAGE - 4, *range(TASK_SIZE - 9, TASK_SIZE - 6)):
         for flags in (0x202, 0x202 | TF):
-            call = replace(Legacy.plain, ebp=stack, flags=flags)
-            yield Case((call, call, replace(Legacy.plain, eax=4)))
+            call = replace(Legacy.plain, stack=stack, flags=flags)
+            yield Case((call, call, replace(Legacy.plain, number=4)))
 
 
 class _Stub(Amd):
@@ -72,13 +72,19 @@ class LegacySyscall(Legacy):
 
     def arguments(self, task: Task) -> dict[str, int]:
         ebx, _, edx, esi, edi = task.call.registers
-        return {"EBX": ebx, "ECX": self.fetched(task, task.call.ebp) or 0, "EDX": edx, "ESI": esi, "EDI": edi,
-                "EBP": self.fetched(task, task.call.ebp + 4) or 0}  # fmt: skip
+        return {
+            "EBX": ebx,
+            "ECX": self.fetched(task, task.call.stack) or 0,
+            "EDX": edx,
+            "ESI": esi,
+            "EDI": edi,
+            "EBP": self.fetched(task, task.call.stack + 4) or 0,
+        }
 
     def ecx_left(self, task: Task) -> int:
         if task.path != "efault":
             return _RETURN
-        second = self.fetched(task, task.call.ebp)
+        second = self.fetched(task, task.call.stack)
         return second if task.call.flags & TF and second is not None else _RETURN + _INT80_BYTES
 
     def left_behind(self, task: Task) -> dict[int, int]:
@@ -87,11 +93,11 @@ class LegacySyscall(Legacy):
     def specified(self, task: Task, call: Call) -> str:
         if call.vm86:
             return "vm86"
-        if call.ebp > TASK_SIZE - 8:
+        if call.stack > TASK_SIZE - 8:
             return "segv"
-        if self.fetched(task, call.ebp) is None or self.fetched(task, call.ebp + 4) is None:
+        if self.fetched(task, call.stack) is None or self.fetched(task, call.stack + 4) is None:
             return "efault"
-        slow = call.eax >= self.numbers or self.slow(call.eax) or call.segments[:2] != (USER_DS, USER_DS)
+        slow = call.number >= self.numbers or self.slow(call.number) or call.segments[:2] != (USER_DS, USER_DS)
         return "declined" if call.flags & TF or slow or call.work else "fast"
 
     def enter(self, task: Task) -> None:
@@ -108,7 +114,7 @@ class LegacySyscall(Legacy):
         return "tail" if cpu.eip == self.sysret else ""
 
     def check_stack(self, task: Task, cpu: Cpu) -> None:
-        if self.gates and self.window(cpu) and cpu.registers[ESP] == task.call.ebp:
+        if self.gates and self.window(cpu) and cpu.registers[ESP] == task.call.stack:
             return
         super().check_stack(task, cpu)
 

@@ -42,7 +42,7 @@ def again(call: _Call, other: _Call) -> _Call:
     """The same call with the values of `other` wherever it has the usual ones: what the first has
     left in the frame is then wrong for the second."""
     usual = type(call)()
-    names = ("registers", "ebp", "rip", "kept")
+    names = ("registers", "stack", "rip", "kept")
     return replace(
         call, **{n: getattr(other, n) for n in names if hasattr(call, n) and getattr(call, n) == getattr(usual, n)}
     )

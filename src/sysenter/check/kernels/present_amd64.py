@@ -54,28 +54,53 @@ _TEXT = 0xFFFFFFFFC0A01000
 _CALLS, _EXPECTED = 0xFFFFFFFFC0A08000, 0xFFFFFFFFC0A0A000
 _PERCPU_BASE = (0xFFFF888100000000, 0xFFFF888100100000)
 _PERCPU_AT = {
-    "current_task": 0x1010, "top_of_stack": 0x1018, "tss_sp0": 0x1204, "user_pcid_flush_mask": 0x1316,
-    "x86_spec_ctrl_current": 0x1400, "x86_ibpb_exit_to_user": 0x1408, "sysenter_count": 0x1480,
+    "current_task": 0x1010,
+    "top_of_stack": 0x1018,
+    "tss_sp0": 0x1204,
+    "user_pcid_flush_mask": 0x1316,
+    "x86_spec_ctrl_current": 0x1400,
+    "x86_ibpb_exit_to_user": 0x1408,
+    "sysenter_count": 0x1480,
     "sysenter_kstack_offset": 0x1490,
-}  # fmt: skip
+}
 _ENTRY_END = (0xFFFFFE0000003000, 0xFFFFFE000003E000)
 _TASKS = (0xFFFF888002000000, 0xFFFF888002010000, 0xFFFF888002020000)
 _STACKS = (0xFFFFC90000103000, 0xFFFFC9000010B000, 0xFFFFC90000113000)  # the last page of each
 _USER_GS = (0x7F0000001000, 0, 0x1000)
 _FUNCTIONS = {
-    "entry_SYSENTER_compat": 0xFFFFFFFF81001000, "entry_SYSCALL_64_after_hwframe": 0xFFFFFFFF81002000,
-    "irqentry_exit": 0xFFFFFFFF81003000, "return_to_usermode": 0xFFFFFFFF81004000,
-    "clear_bhb_loop": 0xFFFFFFFF81005000, "syscall_exit_to_user_mode": 0xFFFFFFFF81006000,
-    "trace_syscall_exit": 0xFFFFFFFF81007000, "dispatch": 0xFFFFFFFF81008000,
+    "entry_SYSENTER_compat": 0xFFFFFFFF81001000,
+    "entry_SYSCALL_64_after_hwframe": 0xFFFFFFFF81002000,
+    "irqentry_exit": 0xFFFFFFFF81003000,
+    "return_to_usermode": 0xFFFFFFFF81004000,
+    "clear_bhb_loop": 0xFFFFFFFF81005000,
+    "syscall_exit_to_user_mode": 0xFFFFFFFF81006000,
+    "trace_syscall_exit": 0xFFFFFFFF81007000,
+    "dispatch": 0xFFFFFFFF81008000,
     "__x86_indirect_thunk_r11": 0xFFFFFFFF81009000,
-}  # fmt: skip
+}
 _BODY_AT = 0xFFFFFFFF81100000
 _SPEC_CTRL = (0x200000405, 0x401)  # IBRS and more, of each CPU
 _SPEC_CTRL_USER = tuple(value & 0xFFFFFFFE for value in _SPEC_CTRL)  # the kernel's IBRS_EXIT drops the upper half too
 _ARGUMENTS = ("RDI", "RSI", "RDX", "R10", "R8", "R9")
 _KEPT = ("RBX", "RBP", "R12", "R13", "R14", "R15")
-_PT = (*_KEPT, "R11", "R10", "R9", "R8", "RAX", "RCX", "RDX", "RSI", "RDI", "ORIG_RAX", "RIP", "CS", "EFLAGS", "RSP",
-       "SS")  # fmt: skip
+_PT = (
+    *_KEPT,
+    "R11",
+    "R10",
+    "R9",
+    "R8",
+    "RAX",
+    "RCX",
+    "RDX",
+    "RSI",
+    "RDI",
+    "ORIG_RAX",
+    "RIP",
+    "CS",
+    "EFLAGS",
+    "RSP",
+    "SS",
+)
 _ZEROED = (R8, R9, R12, 13, 14, 15)  # neither ours nor clobbered on the way to a body
 _FACTOR = 0x5851F42D  # entry_amd64.S, DRAW_STACK_OFFSET
 
@@ -103,8 +128,10 @@ class PresentAmd64(Present):
         patched = {a.feature for a in entry.alternatives()} - {_XENPV}
         strange = {_ALIAS.get(p, p) for p in patched} - {_PCID, _PTI, _IBRS, _BHB, _VMSCAPE, _BUFFERS}
         if strange:
-            raise SysenterError(f"alternatives on features {sorted(strange)}: the checker knows none of them",
-                                hint="add them to VARIANTS in sysenter/check/kernels/present_amd64.py")  # fmt: skip
+            raise SysenterError(
+                f"alternatives on features {sorted(strange)}: the checker knows none of them",
+                hint="add them to VARIANTS in sysenter/check/kernels/present_amd64.py",
+            )
         chosen = frozenset(p for p in patched if _ALIAS.get(p, p) in features)
         here = {_ALIAS.get(p, p) for p in chosen}
         self.pti, self.verw = _PTI in here, _BUFFERS in here
@@ -130,10 +157,14 @@ class PresentAmd64(Present):
         if variant == _TABLE:
             functions["dispatch"] = _TEXT + entry.symbols["sysenter_dispatch"][1]
         self.program: Program = lay_out(
-            entry, section, memory, places,
-            {**_FUNCTIONS, **_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_expected": _EXPECTED}, chosen,
+            entry,
+            section,
+            memory,
+            places,
+            {**_FUNCTIONS, **_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_expected": _EXPECTED},
+            chosen,
             {**functions, **_PERCPU_AT},
-        )  # fmt: skip
+        )
         self.processor = Processor64(memory, self)
         self.processor.pcid, self.processor.ibrs = _PCID in here, self.ibrs
         self.entry = self.program.symbols[where]
@@ -169,10 +200,13 @@ class PresentAmd64(Present):
         for cpu in self.cpus:
             number = cpu.number
             for symbol, value in (
-                ("tss_sp0", _ENTRY_END[number]), ("user_pcid_flush_mask", 0), ("sysenter_count", 0xFFFFFFFF - number),
-                ("x86_spec_ctrl_current", _SPEC_CTRL[number]), ("x86_ibpb_exit_to_user", 0),
+                ("tss_sp0", _ENTRY_END[number]),
+                ("user_pcid_flush_mask", 0),
+                ("sysenter_count", 0xFFFFFFFF - number),
+                ("x86_spec_ctrl_current", _SPEC_CTRL[number]),
+                ("x86_ibpb_exit_to_user", 0),
                 ("sysenter_kstack_offset", 0xDEADBEEF * (number + 1)),
-            ):  # fmt: skip
+            ):
                 memory.write(self.percpu(number, symbol), value)
             cpu.msr = (KERNEL_CS, _ENTRY_END[number], self.entry)
             cpu.spec_ctrl = _SPEC_CTRL_USER[number]
@@ -285,7 +319,7 @@ class PresentAmd64(Present):
     def registers_of(self, call: Call64) -> list[int]:
         rdi, rsi, rdx, r10, r8, r9 = call.registers
         rbx, rbp, *rest = call.kept
-        return [call.eax, call.rip, rdx, rbx, 0, rbp, rsi, rdi, r8, r9, r10, call.ebp, *rest]
+        return [call.number, call.rip, rdx, rbx, 0, rbp, rsi, rdi, r8, r9, r10, call.stack, *rest]
 
     def enter(self, task: Task) -> None:
         call, cpu = self.call_of(task), self.cpus[task.cpu]
@@ -311,9 +345,19 @@ class PresentAmd64(Present):
         task.built, task.stood = False, self.slot(task, "SS") == self.offsets["FRAME_SS"]
         task.ipi = task.slow_allowed = task.exit_required = task.work_seen = task.cleared = False
         task.seen = task.seen | {
-            *call.registers, *call.kept, call.ebp, call.rip, call.result, call.flags, 0, ENOSYS, USER_CS, USER_DS,
-            IF | FIXED, call.eax & (NR - 1),
-        }  # fmt: skip
+            *call.registers,
+            *call.kept,
+            call.stack,
+            call.rip,
+            call.result,
+            call.flags,
+            0,
+            ENOSYS,
+            USER_CS,
+            USER_DS,
+            IF | FIXED,
+            call.number & (NR - 1),
+        }
         task.count, task.result = self.counted(), call.result
         task.path = self.specified(call)
         self.processor.sysenter(cpu)
@@ -321,11 +365,11 @@ class PresentAmd64(Present):
 
     def specified(self, call: Call64) -> str:
         """Which way a call must go (native/present/entry_amd64.S, native/present/abi.h)."""
-        if call.eax < MARK:
+        if call.number < MARK:
             return "stock"
         if call.flags & ~(ARITHMETIC | FIXED | IF):
             return "odd"
-        if call.work or call.rip >> 47 or arity(call.eax & (NR - 1)) < 0:
+        if call.work or call.rip >> 47 or arity(call.number & (NR - 1)) < 0:
             return "slow"
         return "fast"
 
@@ -370,7 +414,7 @@ class PresentAmd64(Present):
     def _stock(self, task: Task, cpu: Cpu) -> str:
         call, where = self.call_of(task), "entry_SYSENTER_compat"
         if task.path != "stock":
-            raise Broken("fast", f"rax = {call.eax:#x} went to {where}")
+            raise Broken("fast", f"rax = {call.number:#x} went to {where}")
         wanted = self.registers_of(call)
         wanted[ESP] = _ENTRY_END[cpu.number]
         self._registers("stock", cpu, wanted, where)
@@ -393,25 +437,26 @@ class PresentAmd64(Present):
         for name in self.pt:
             self.memory.write(self.frame(task.number) + self.pt[name], 0xBEEF0000 + len(name))
         self.memory.write(self.top(task.number) - 8, USER_DS)
-        self.memory.write(self.frame(task.number) + self.pt["RSP"], call.ebp)
+        self.memory.write(self.frame(task.number) + self.pt["RSP"], call.stack)
 
     def _slow(self, task: Task, cpu: Cpu) -> str:
         """As from entry_SYSCALL_64: five words on the stack, all else in registers."""
         call, where = self.call_of(task), "entry_SYSCALL_64_after_hwframe"
         if task.path not in ("slow", "odd") and not task.slow_allowed:
-            raise Broken("fast", f"call {call.eax & (NR - 1)} went to {where}")
+            raise Broken("fast", f"call {call.number & (NR - 1)} went to {where}")
         if task.bodies:
             raise Broken("number", f"the body has run and {where} would run it again")
         self.in_kernel(task, cpu, where)
         if cpu.flags & ~ARITHMETIC != FIXED:
             raise Broken("flags", f"RFLAGS = {cpu.flags:#x} at {where}")
         if cpu.registers[ESP] != self.top(task.number) - 40:
-            raise Broken("hand-over", f"rsp = {cpu.registers[ESP]:#x} at {where}, the stack's top is "
-                         f"{self.top(task.number):#x}")  # fmt: skip
-        self.expect("pt_regs", task, {"SS": USER_DS, "RSP": call.ebp, "CS": USER_CS, "RIP": call.rip}, where)
+            raise Broken(
+                "hand-over", f"rsp = {cpu.registers[ESP]:#x} at {where}, the stack's top is {self.top(task.number):#x}"
+            )
+        self.expect("pt_regs", task, {"SS": USER_DS, "RSP": call.stack, "CS": USER_CS, "RIP": call.rip}, where)
         self.flags_slot(task, where, may_have_if=False)
         wanted = self.registers_of(call)
-        wanted[EAX], wanted[R11] = call.eax & (NR - 1), self.slot(task, "EFLAGS")
+        wanted[EAX], wanted[R11] = call.number & (NR - 1), self.slot(task, "EFLAGS")
         self._registers("hand-over", cpu, wanted, where, but=(ESP,))
         self._not_counted(task)
         self._kernel_call(task, cpu)
@@ -429,21 +474,28 @@ class PresentAmd64(Present):
 
     def _constant_slots(self, task: Task) -> Slots:
         call = self.call_of(task)
-        return {"ORIG_RAX": call.eax & (NR - 1), "RIP": call.rip, "RSP": call.ebp, "CS": USER_CS,
-                "EFLAGS": IF | FIXED}  # fmt: skip
+        return {
+            "ORIG_RAX": call.number & (NR - 1),
+            "RIP": call.rip,
+            "RSP": call.stack,
+            "CS": USER_CS,
+            "EFLAGS": IF | FIXED,
+        }
 
     def _argument_slots(self, task: Task, at_least: int) -> Slots:
         """Those that the call takes; the others may be of an older call."""
         call = self.call_of(task)
-        takes = arity(call.eax & (NR - 1))
+        takes = arity(call.number & (NR - 1))
         wanted = 6 if takes > 3 else max(takes, at_least)
         return dict(list(zip(_ARGUMENTS, call.registers, strict=True))[:wanted])
 
     def _body(self, task: Task, cpu: Cpu, number: int) -> str:
         """The call's body; the kernel's own dispatch and it are one step."""
         call, where = self.call_of(task), f"body {number}"
-        if task.path != "fast" or number != call.eax & (NR - 1) or task.bodies:
-            raise Broken("number", f"rax = {call.eax:#x} ({task.path}) runs {where}, for the {task.bodies + 1}. time")
+        if task.path != "fast" or number != call.number & (NR - 1) or task.bodies:
+            raise Broken(
+                "number", f"rax = {call.number:#x} ({task.path}) runs {where}, for the {task.bodies + 1}. time"
+            )
         self.c_ready(task, cpu, where)
         self.in_kernel(task, cpu, where)
         if not cpu.flags & IF:
@@ -496,14 +548,14 @@ class PresentAmd64(Present):
 
     def _cleared(self, task: Task, cpu: Cpu, where: str) -> None:
         call = self.call_of(task)
-        theirs = {*call.registers, *call.kept, call.ebp, call.rip}
-        body = self.memory.word(_CALLS + 8 * (call.eax & (NR - 1)))
+        theirs = {*call.registers, *call.kept, call.stack, call.rip}
+        body = self.memory.word(_CALLS + 8 * (call.number & (NR - 1)))
         ours = {0, self.top(task.number), _TASKS[task.number], body, self.offsets["FRAME_SS"]}
         for number, name in enumerate(NAMES[64]):
             value = cpu.registers[number]
             if number in _ZEROED and value:
                 raise Broken("clear", f"{name} = {value:#x} at {where}, should be 0")
-            if number in (ESP, EDI) or value in ours or (number in (EAX, ESI) and value == call.eax & (NR - 1)):
+            if number in (ESP, EDI) or value in ours or (number in (EAX, ESI) and value == call.number & (NR - 1)):
                 continue
             if value in theirs and not (number == R10 and value < 256):  # the offset drawn
                 raise Broken("clear", f"{name} = {value:#x} at {where} is the caller's")
@@ -592,7 +644,7 @@ class PresentAmd64(Present):
         if not canonical(cpu.eip) or cpu.eip != call.rip:
             raise Broken("back", f"rip = {cpu.eip:#x} after SYSRET, should be {call.rip:#x}")
         wanted = self.registers_of(call)
-        wanted[EAX], wanted[ESP], wanted[R11] = call.result, call.ebp, IF | FIXED
+        wanted[EAX], wanted[ESP], wanted[R11] = call.result, call.stack, IF | FIXED
         for number, value in enumerate(cpu.registers):
             if value not in task.seen:
                 raise Broken("leak", f"{NAMES[64][number]} = {value:#x} after SYSRET was never the caller's")
@@ -625,8 +677,10 @@ class PresentAmd64(Present):
         bit = 1 << (self.kernel_cr3(task, cpu) & 0x7FF)
         was, left = task.flush_due, self.memory.word(self.percpu(cpu.number, "user_pcid_flush_mask"))
         if was != cpu.flushed:
-            raise Broken("page table", f"the user's PCID is {'' if cpu.flushed else 'not '}flushed, and was "
-                         f"{'' if was else 'not '}to be")  # fmt: skip
+            raise Broken(
+                "page table",
+                f"the user's PCID is {'' if cpu.flushed else 'not '}flushed, and was {'' if was else 'not '}to be",
+            )
         if left & bit:
             raise Broken("page table", "the flush is done and still asked for")
 
@@ -642,7 +696,7 @@ class PresentAmd64(Present):
         unless DF is clear: with the user's rsp it has to be (entry_64.S, first_nmi)."""
         low, high = self.stack_bounds(task, cpu)
         rsp = cpu.registers[ESP]
-        if rsp == self.call_of(task).ebp and not low <= rsp <= high and cpu.flags & DF:
+        if rsp == self.call_of(task).stack and not low <= rsp <= high and cpu.flags & DF:
             raise Broken("stack", "an NMI finds the user's stack pointer and DF set")
 
     def debug(self, task: Task, cpu: Cpu) -> None:

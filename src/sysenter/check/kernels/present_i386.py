@@ -33,9 +33,11 @@ CLEAR_CPU_BUF = {11 * 32 + 18, 3 * 32 + 18}  # its number in 6.1, and later (asm
 _TEXT, _RODATA = 0xF8A01000, 0xF8A04000
 _PERCPU_BASE = (0x2E400000, 0x2E480000)
 _PERCPU_AT = {
-    "current_task": 0xC1C00010, "sysenter_count": 0xC1C00080, "sysenter_kstack_offset": 0xC1C000C4,
+    "current_task": 0xC1C00010,
+    "sysenter_count": 0xC1C00080,
+    "sysenter_kstack_offset": 0xC1C000C4,
     "cpu_tss_rw": 0xC1C00200,
-}  # fmt: skip
+}
 ENTRY_END = (0xFFC03000, 0xFFC43000)  # end of each CPU's entry stack
 _TASKS = (0xC2000000, 0xC2001000, 0xC2002000)
 _STACKS = (0xC3000000, 0xC3004000, 0xC3008000)
@@ -43,16 +45,35 @@ _MM = 0xC2100000
 _CALLS, _BODIES, _LANDING = 0xF8A08000, 0xF8A09000, 0xF8A0A000
 LANDING_PAD = 0x589
 _FUNCTIONS = {
-    "entry_SYSENTER_32": 0xC1001000, "do_SYSENTER_32": 0xC1002000,
-    "syscall_exit_to_user_mode": 0xC1003000, "restore_all_switch_stack": 0xC1004000,
-}  # fmt: skip
+    "entry_SYSENTER_32": 0xC1001000,
+    "do_SYSENTER_32": 0xC1002000,
+    "syscall_exit_to_user_mode": 0xC1003000,
+    "restore_all_switch_stack": 0xC1004000,
+}
 _BODY_AT = 0xC1100000
 # User memory: page 0 (vm.mmap_min_addr may be 0); two stack pages that are there, one that must be read in, one that
 # another thread may unmap; and the last page below the kernel.
 USER_STACK, USER_ABSENT, USER_FRAGILE, USER_TOP = 0xBF800000, 0xBF802000, 0xBF900000, 0xBFFFF000
 
-PT = ("EBX", "ECX", "EDX", "ESI", "EDI", "EBP", "EAX", "DS", "ES", "FS", "GS", "ORIG_EAX", "EIP", "CS", "EFLAGS",
-      "OLDESP", "OLDSS")  # fmt: skip
+PT = (
+    "EBX",
+    "ECX",
+    "EDX",
+    "ESI",
+    "EDI",
+    "EBP",
+    "EAX",
+    "DS",
+    "ES",
+    "FS",
+    "GS",
+    "ORIG_EAX",
+    "EIP",
+    "CS",
+    "EFLAGS",
+    "OLDESP",
+    "OLDSS",
+)
 
 _ARGUMENTS = ("EBX", "ECX", "EDX", "ESI", "EDI")
 
@@ -89,8 +110,11 @@ class PresentI386(Present):
         rodata = entry.sections.get(".rodata")
         if rodata is not None and rodata.data:
             memory.add("read-only data", Area.CONSTANT, _RODATA, len(rodata.data))
-        for name, at, size in (("sysenter_calls", _CALLS, 4 * NR), ("sysenter_bodies", _BODIES, 4 * NR),
-                               ("sysenter_landing_pad", _LANDING, 4)):  # fmt: skip
+        for name, at, size in (
+            ("sysenter_calls", _CALLS, 4 * NR),
+            ("sysenter_bodies", _BODIES, 4 * NR),
+            ("sysenter_landing_pad", _LANDING, 4),
+        ):
             memory.add(name, Area.CONSTANT, at, size)
         for start in (0, USER_STACK, USER_STACK + PAGE, USER_ABSENT, USER_FRAGILE, USER_TOP):
             memory.add(f"user page {start:#x}", Area.USER, start, PAGE)
@@ -103,10 +127,14 @@ class PresentI386(Present):
         if "read-only data" in memory.regions:
             places[".rodata"] = _RODATA
         self.program: Program = lay_out(
-            entry, ".text.sysenter", memory, places,
+            entry,
+            ".text.sysenter",
+            memory,
+            places,
             {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES, "sysenter_landing_pad": _LANDING},
-            frozenset(patched) if variant else frozenset(), {**_FUNCTIONS, **_of_the_trampoline(entry)},
-        )  # fmt: skip
+            frozenset(patched) if variant else frozenset(),
+            {**_FUNCTIONS, **_of_the_trampoline(entry)},
+        )
         self.processor = Processor(memory, self)
         self.processor.smap = bool(variant)
         self.verw = bool(variant) and bool(patched & CLEAR_CPU_BUF)
@@ -223,11 +251,11 @@ class PresentI386(Present):
 
     def sixth(self, task: Task, call: Call) -> int | None:
         """The word at (%ebp), or None if user mode could not read it either."""
-        if call.ebp > TASK_SIZE - 4:
+        if call.stack > TASK_SIZE - 4:
             return None
-        if any("invalid" in self.user_page(task, self.cpus[task.cpu], call.ebp + i) for i in (0, 3)):
+        if any("invalid" in self.user_page(task, self.cpus[task.cpu], call.stack + i) for i in (0, 3)):
             return None
-        return self.memory.read(call.ebp, 4)
+        return self.memory.read(call.stack, 4)
 
     def enter(self, task: Task) -> None:
         call = task.call
@@ -239,7 +267,7 @@ class PresentI386(Present):
         self.memory.write(_TASKS[task.number] + self.offsets["TASK_ti_flags"], self.harmless_flags())
         self.memory.write(_TASKS[task.number] + self.offsets["TASK_syscall_work"], call.work)
         ebx, ecx, edx, esi, edi = call.registers
-        cpu.registers = [call.eax, ecx, edx, ebx, call.ebp, call.ebp, esi, edi]
+        cpu.registers = [call.number, ecx, edx, ebx, call.stack, call.stack, esi, edi]
         cpu.flags = call.flags | FIXED | IF
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             cpu.segments[name], cpu.bases[name] = selector, self.descriptor(cpu, selector) or 0
@@ -252,9 +280,20 @@ class PresentI386(Present):
         task.ipi = task.slow_allowed = task.exit_required = task.work_seen = False
         task.sixths = frozenset({self.sixth(task, call)})
         task.seen = task.seen | {
-            *call.registers, call.ebp, *call.segments, call.result, call.flags, 0, ENOSYS, EFAULT,
-            USER_CS, USER_DS, IF | FIXED, call.vdso + LANDING_PAD & 0xFFFFFFFF, call.eax & (NR - 1),
-        }  # fmt: skip
+            *call.registers,
+            call.stack,
+            *call.segments,
+            call.result,
+            call.flags,
+            0,
+            ENOSYS,
+            EFAULT,
+            USER_CS,
+            USER_DS,
+            IF | FIXED,
+            call.vdso + LANDING_PAD & 0xFFFFFFFF,
+            call.number & (NR - 1),
+        }
         if None not in task.sixths:
             task.seen |= {s for s in task.sixths if s is not None}
         task.count = self.counted()
@@ -265,11 +304,11 @@ class PresentI386(Present):
 
     def specified(self, call: Call) -> str:
         """Which way a call must go (native/present/entry_i386.S, native/present/abi.h)."""
-        if not MARK <= call.eax < MARK + NR:
+        if not MARK <= call.number < MARK + NR:
             return "stock"
         if call.flags & self.offsets["ODD_FLAGS"]:
             return "odd"
-        if call.work or not call.vdso or arity(call.eax & (NR - 1)) < 0:
+        if call.work or not call.vdso or arity(call.number & (NR - 1)) < 0:
             return "slow"
         return "fast"
 
@@ -290,10 +329,16 @@ class PresentI386(Present):
     def _constant_slots(self, task: Task) -> Slots:
         call = task.call
         return {
-            "DS": USER_DS, "ES": USER_DS, "FS": call.segments[2], "GS": 0,
-            "ORIG_EAX": call.eax & (NR - 1), "EIP": call.vdso + LANDING_PAD & 0xFFFFFFFF, "CS": USER_CS,
-            "OLDESP": call.ebp, "EAX": ENOSYS,
-        }  # fmt: skip
+            "DS": USER_DS,
+            "ES": USER_DS,
+            "FS": call.segments[2],
+            "GS": 0,
+            "ORIG_EAX": call.number & (NR - 1),
+            "EIP": call.vdso + LANDING_PAD & 0xFFFFFFFF,
+            "CS": USER_CS,
+            "OLDESP": call.stack,
+            "EAX": ENOSYS,
+        }
 
     def held(self, task: Task, name: str) -> frozenset[int]:
         made = task.calls[: task.index + 1]
@@ -304,11 +349,11 @@ class PresentI386(Present):
     def _stock(self, task: Task, cpu: Cpu) -> str:
         call = task.call
         if task.path not in ("stock", "odd"):
-            raise Broken("fast", f"eax = {call.eax:#x} went to entry_SYSENTER_32")
+            raise Broken("fast", f"eax = {call.number:#x} went to entry_SYSENTER_32")
         key = "stock" if task.path == "stock" else "odd flags"
-        eax = call.eax if task.path == "stock" else call.eax & (NR - 1)
+        eax = call.number if task.path == "stock" else call.number & (NR - 1)
         ebx, ecx, edx, esi, edi = call.registers
-        wanted = [eax, ecx, edx, ebx, ENTRY_END[cpu.number], call.ebp, esi, edi]
+        wanted = [eax, ecx, edx, ebx, ENTRY_END[cpu.number], call.stack, esi, edi]
         for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
             if cpu.registers[number] != wanted[number]:
                 raise Broken(key, f"{name} = {cpu.registers[number]:#x}, was {wanted[number]:#x}")
@@ -328,9 +373,15 @@ class PresentI386(Present):
         self.clobber(ENTRY_END[cpu.number] - 0x100, ENTRY_END[cpu.number])
         call = task.call
         values = {
-            "OLDSS": USER_DS, "OLDESP": call.ebp, "CS": USER_CS, "DS": USER_DS, "ES": USER_DS, "GS": 0,
-            "EIP": 0xB7F00000 + LANDING_PAD, **slots,
-        }  # fmt: skip
+            "OLDSS": USER_DS,
+            "OLDESP": call.stack,
+            "CS": USER_CS,
+            "DS": USER_DS,
+            "ES": USER_DS,
+            "GS": 0,
+            "EIP": 0xB7F00000 + LANDING_PAD,
+            **slots,
+        }
         for name, value in values.items():
             self.memory.write(self.frame(task.number) + self.pt[name], value)
 
@@ -351,7 +402,7 @@ class PresentI386(Present):
         where = "do_SYSENTER_32"
         call = task.call
         if task.path != "slow" and not task.slow_allowed:
-            raise Broken("fast", f"call {call.eax & (NR - 1)} went to {where}")
+            raise Broken("fast", f"call {call.number & (NR - 1)} went to {where}")
         if task.bodies:
             raise Broken("number", f"the body has run and {where} would run it again")
         self._handed_over(task, cpu, where)
@@ -361,20 +412,21 @@ class PresentI386(Present):
         slots = self._constant_slots(task)
         del slots["EIP"]  # it writes that itself
         del slots["OLDESP"]
-        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.ebp,
-                  "OLDSS": USER_DS}  # fmt: skip
+        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.stack, "OLDSS": USER_DS}
         self.expect("pt_regs", task, slots, where)
         self.flags_slot(task, where, may_have_if=True)
         if not self.tasks[1].calls and self.counted() != task.count:
             raise Broken("count", "a call by the slow path was counted as fast")
-        self._kernel_call(task, cpu, {"ORIG_EAX": call.eax & (NR - 1)})
+        self._kernel_call(task, cpu, {"ORIG_EAX": call.number & (NR - 1)})
         return f"{where}: the kernel takes it from here"
 
     def _body(self, task: Task, cpu: Cpu, number: int) -> str:
         call = task.call
         where = f"body {number}"
-        if task.path != "fast" or number != call.eax & (NR - 1) or task.bodies:
-            raise Broken("number", f"eax = {call.eax:#x} ({task.path}) runs {where}, for the {task.bodies + 1}. time")
+        if task.path != "fast" or number != call.number & (NR - 1) or task.bodies:
+            raise Broken(
+                "number", f"eax = {call.number:#x} ({task.path}) runs {where}, for the {task.bodies + 1}. time"
+            )
         self.c_ready(task, cpu, where)
         if not cpu.flags & IF:
             raise Broken("interrupts", f"{where} runs with interrupts off")
@@ -423,7 +475,7 @@ class PresentI386(Present):
             return
         drawn = task.offset
         esp = self.frame(task.number) - 4 * (255 - (drawn & 0xFF)) - 4  # and the return address
-        number = task.call.eax & (NR - 1)
+        number = task.call.number & (NR - 1)
         if drawn < 0 or cpu.registers[ESP] != esp:
             raise Broken("offset", f"esp = {cpu.registers[ESP]:#x} at {where} ({number}), drawn was {drawn:#x}")
         stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
@@ -434,7 +486,7 @@ class PresentI386(Present):
         if self.task_field(task, "TASK_syscall_work") & self.offsets["EXIT_SYSCALL_WORK"]:
             task.work_seen = True
             cpu = self.cpus[task.cpu]
-            refused = None in task.sixths and arity(task.call.eax & (NR - 1)) == 6
+            refused = None in task.sixths and arity(task.call.number & (NR - 1)) == 6
             if (not task.bodies and not refused) or (cpu.flags & IF and not cpu.shadow):
                 task.exit_required = True
         if self.task_field(task, "TASK_ti_flags") & self.offsets["EXIT_WORK"]:
@@ -451,9 +503,17 @@ class PresentI386(Present):
             raise Broken("hand-over", f"interrupts are off at {where}")
         ebx, ecx, edx, esi, edi = call.registers
         slots = self._constant_slots(task)
-        fetched = frozenset(call.ebp if s is None else s for s in task.sixths)
-        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EAX": task.result, "EBP": fetched,
-                  "OLDSS": USER_DS}  # fmt: skip
+        fetched = frozenset(call.stack if s is None else s for s in task.sixths)
+        slots |= {
+            "EBX": ebx,
+            "ECX": ecx,
+            "EDX": edx,
+            "ESI": esi,
+            "EDI": edi,
+            "EAX": task.result,
+            "EBP": fetched,
+            "OLDSS": USER_DS,
+        }
         self.expect("pt_regs", task, slots, where)
         self.flags_slot(task, where, may_have_if=False)
         self._kernel_call(task, cpu, {})
@@ -461,7 +521,7 @@ class PresentI386(Present):
 
     def _done_once(self, task: Task, where: str) -> None:
         call = task.call
-        refused = arity(call.eax & (NR - 1)) == 6 and None in task.sixths and not task.bodies
+        refused = arity(call.number & (NR - 1)) == 6 and None in task.sixths and not task.bodies
         if task.path != "fast" or task.bodies != (0 if refused else 1):
             raise Broken("number", f"{where} is reached and {task.bodies} bodies have run ({task.path})")
         if refused:
@@ -476,7 +536,7 @@ class PresentI386(Present):
         ebx, _, _, esi, edi = call.registers
         landing = call.vdso + LANDING_PAD & 0xFFFFFFFF
         ecx, edx = self.left_behind(call, landing)
-        wanted = [task.result, ecx, edx, ebx, call.ebp, call.ebp, esi, edi]
+        wanted = [task.result, ecx, edx, ebx, call.stack, call.stack, esi, edi]
         for number, name in enumerate(("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")):
             if cpu.registers[number] != wanted[number]:
                 key = "leak" if cpu.registers[number] not in task.seen else "back"
@@ -508,7 +568,7 @@ class PresentI386(Present):
 
     def left_behind(self, call: Call, landing: int) -> tuple[int, int]:
         """ecx and edx after the return: SYSEXIT takes ESP and EIP from them."""
-        return call.ebp, landing
+        return call.stack, landing
 
     def _frame_for_next(self, task: Task) -> None:
         """FRAME_SS stays: everything the next call takes for granted must be so."""
@@ -526,7 +586,7 @@ class PresentI386(Present):
         if event.kind == "ldt":
             return task.ldt and bool(task.call.segments[2] & 4)
         if event.kind == "unmap":
-            return task.mapped and USER_FRAGILE - 4 < task.call.ebp < USER_FRAGILE + PAGE
+            return task.mapped and USER_FRAGILE - 4 < task.call.stack < USER_FRAGILE + PAGE
         return True
 
     def happen(self, task: Task, cpu: Cpu, event: Event) -> None:

@@ -98,7 +98,7 @@ class PresentSyscall(PresentI386):
         """No mark: the low nine bits of eax are the number."""
         if call.flags & self.offsets["ODD_FLAGS"]:
             return "odd"
-        if call.work or not call.vdso or arity(call.eax & (NR - 1)) < 0:
+        if call.work or not call.vdso or arity(call.number & (NR - 1)) < 0:
             return "slow"
         return "fast"
 
@@ -106,7 +106,7 @@ class PresentSyscall(PresentI386):
         return landing, landing
 
     def check_stack(self, task: Task, cpu: Cpu) -> None:
-        if self.gates and self.window(cpu) and cpu.registers[ESP] == task.call.ebp:
+        if self.gates and self.window(cpu) and cpu.registers[ESP] == task.call.stack:
             return
         super().check_stack(task, cpu)
 
@@ -131,7 +131,7 @@ class PresentSyscall(PresentI386):
 
     def _stock(self, task: Task, cpu: Cpu) -> str:
         if task.path != "odd":
-            raise Broken("fast", f"eax = {task.call.eax:#x} went to entry_SYSENTER_32")
+            raise Broken("fast", f"eax = {task.call.number:#x} went to entry_SYSENTER_32")
         return super()._stock(task, cpu)
 
 
@@ -139,7 +139,7 @@ def _comes_by_syscall(case: Case) -> Case:
     """The same calls; for one that is not ours there a number outside the fast table."""
 
     def comes(call: Call) -> Call:
-        return call if MARK <= call.eax < MARK + NR else replace(call, eax=call.eax | 7)
+        return call if MARK <= call.number < MARK + NR else replace(call, number=call.number | 7)
 
     return replace(case, calls=tuple(map(comes, case.calls)), others=tuple(map(comes, case.others)))
 

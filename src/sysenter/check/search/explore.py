@@ -230,9 +230,7 @@ def _simpler(case: Case, plain: Call) -> Iterator[Case]:
             yield replace(case, events=case.events[:i] + case.events[i + 1 :])
     for i in range(len(case.calls)):
         if len(case.calls) > 1 or case.others:
-            events = tuple(
-                replace(e, call=e.call - (e.call > i)) for e in case.events if e.task or e.call != i
-            )  # fmt: skip
+            events = tuple(replace(e, call=e.call - (e.call > i)) for e in case.events if e.task or e.call != i)
             yield replace(case, calls=case.calls[:i] + case.calls[i + 1 :], events=events)
     if len(case.others) > 1:
         yield replace(case, others=case.others[:1])
@@ -252,10 +250,10 @@ def _simpler(case: Case, plain: Call) -> Iterator[Case]:
 def _simpler_call(call: Call, plain: Call) -> Iterator[Call]:
     for part in fields(call):
         usual = getattr(plain, part.name)
-        if part.name not in ("eax", "vdso", "vm86") and getattr(call, part.name) != usual:
+        if part.name not in ("number", "vdso", "vm86") and getattr(call, part.name) != usual:
             yield replace(call, **{part.name: usual})
-    if call.eax >= call.FAST - 3 and call.eax != call.FAST:
-        yield replace(call, eax=call.FAST)
+    if call.number >= call.FAST - 3 and call.number != call.FAST:
+        yield replace(call, number=call.FAST)
 
 
 def shrink(kernel_of: Callable[[str], Kernel], failure: Failure, limit: int = 400) -> Failure:

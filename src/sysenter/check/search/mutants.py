@@ -146,9 +146,7 @@ class _Text:
 
     def changed(self, at: int, new: bytes, keep_relocations: bool = True) -> EntryObject:
         data = self.section.data[:at] + new + self.section.data[at + len(new) :]
-        kept = tuple(
-            r for r in self.section.relocations if keep_relocations or not at <= r.offset < at + len(new)
-        )  # fmt: skip
+        kept = tuple(r for r in self.section.relocations if keep_relocations or not at <= r.offset < at + len(new))
         return _with(self.entry, replace(self.section, data=data, relocations=kept))
 
 
@@ -165,9 +163,7 @@ def _written_at_load(entry: EntryObject) -> frozenset[int]:
 
 def _branches(ins: Any) -> bool:
     """Is it a jump or call to an address in the text?"""
-    return bool(
-        (ins.mnemonic.startswith("j") or ins.mnemonic == "call") and ins.operands[0].type == x86.X86_OP_IMM
-    )  # fmt: skip
+    return bool((ins.mnemonic.startswith("j") or ins.mnemonic == "call") and ins.operands[0].type == x86.X86_OP_IMM)
 
 
 def _drop_patch_site(entry: EntryObject, site: PatchSite) -> EntryObject:
@@ -178,7 +174,7 @@ def _drop_patch_site(entry: EntryObject, site: PatchSite) -> EntryObject:
         replace(r, offset=r.offset - site.size * (r.offset >= end))
         for r in records.relocations
         if not site.record <= r.offset < end
-    ]  # fmt: skip
+    ]
     section = replace(records, data=records.data[: site.record] + records.data[end:], relocations=tuple(moved))
     return replace(entry, sections={**entry.sections, ".rodata.sysenter_patch_sites": section})
 
@@ -239,8 +235,10 @@ def _changes(text: _Text, ins: Any) -> Iterator[tuple[str, EntryObject]]:
 def _constant_changes(text: _Text, ins: Any, raw: bytes) -> Iterator[tuple[str, EntryObject]]:
     at, encoding = ins.address, ins.encoding
     relocated = {r.offset for r in text.section.relocations}
-    for what, offset, width in (("constant", encoding.imm_offset, encoding.imm_size),
-                                ("displacement", encoding.disp_offset, encoding.disp_size)):  # fmt: skip
+    for what, offset, width in (
+        ("constant", encoding.imm_offset, encoding.imm_size),
+        ("displacement", encoding.disp_offset, encoding.disp_size),
+    ):
         if not offset or _branches(ins) or at + offset in text.written_at_load:
             continue
         value = int.from_bytes(raw[offset : offset + width], "little")
@@ -341,9 +339,10 @@ def _in_replacements(entry: EntryObject, section: str) -> Iterator[_Found]:
     for ins in text.walk():
         # the site's start, or inside it: wherever it has been patched in
         places = tuple(
-            a.at + ins.address - a.replacement for a in entry.alternatives()
+            a.at + ins.address - a.replacement
+            for a in entry.alternatives()
             if a.replacement <= ins.address < a.replacement + a.replacement_length
-        )  # fmt: skip
+        )
         if not places:  # this handler has no such site
             continue
         site = max((i for i in around.instructions if i.address < min(places)), key=lambda i: i.address)
@@ -399,10 +398,13 @@ def _memory_constants(text: _Text) -> Iterator[_Found]:
         return
     for symbol, (where, offset) in entry.symbols.items():
         readers = tuple(
-            ins.address for ins in text.walk() for r in text.section.relocations
-            if ins.address <= r.offset < ins.address + ins.size and r.symbol == where == ".rodata"
+            ins.address
+            for ins in text.walk()
+            for r in text.section.relocations
+            if ins.address <= r.offset < ins.address + ins.size
+            and r.symbol == where == ".rodata"
             and int.from_bytes(text.section.data[r.offset : r.offset + 4], "little") == offset
-        )  # fmt: skip
+        )
         for step in (1, -8, 8) if readers else ():
             data = bytearray(rodata.data)
             data[offset] = (data[offset] + step) & 0xFF
