@@ -24,7 +24,8 @@ from sysenter.target.target import Target
 
 @pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-686-pae"])
 def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_target: Target, kernel: str) -> None:
-    done = cli("run", "--kernel", kernel, "--accelerator", "tcg", "--offline", "--json", str(tmp_path / "out.json"))
+    done = cli("run", "--kernel", kernel, "--accelerator", "tcg", "--offline", "--json", str(tmp_path / "out.json"),
+               timeout=240)  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads((tmp_path / "out.json").read_text())
     expected = {"bookworm-686": target, "bookworm-686-pae": pae_target}[kernel]
@@ -50,6 +51,7 @@ def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_
     assert said["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
     assert said["kernel_log"] == []
     assert "dd on the fast path:" in done.stdout
+    assert {c["call"] for c in said["replay"]["calls"] if c["verified"]} == {"getppid", "read", "write"}
 
 
 def test_kernels_lists_the_catalogue_and_the_cache(cli: RunCli, target: Target) -> None:

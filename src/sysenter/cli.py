@@ -51,6 +51,8 @@ def _guest_with_shell(options: argparse.Namespace, steps: Steps) -> PresentGuest
 
 
 def _run(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.replay.command import replayed_calls  # capstone loads for what needs it
+
     target = _target(options, steps)
     if options.json:
         check_writable(options.json)
@@ -62,9 +64,10 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         steps, guest, rounds=options.rounds, count=options.count, options=options.module_option,
         offline=options.offline,
     )  # fmt: skip
-    print_measurement(measurement, stdout())
+    replay = replayed_calls(steps, guest, options.module_option)
+    print_measurement(measurement, stdout(), replay)
     if options.json:
-        options.json.write_text(json.dumps(to_json(measurement), indent=1) + "\n")
+        options.json.write_text(json.dumps(to_json(measurement, replay), indent=1) + "\n")
     if not measurement.left_as_found:
         raise SysenterError("the kernel was not left as it was", hint="the table and its last line say how",
                             detail="\n".join(measurement.log))  # fmt: skip

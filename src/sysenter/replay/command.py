@@ -7,24 +7,27 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from sysenter.errors import SysenterError
+from sysenter.lab.guest import Guest
 from sysenter.lab.present_guest import PresentGuest
+from sysenter.replay import NO_LEGACY
 from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
 from sysenter.replay.compare import against_result, against_saved, become_slower, print_changes
 from sysenter.replay.relocate import relocated
 from sysenter.replay.result import Result, quiet, summarise
-from sysenter.replay.runner import Run, build_runner, run
+from sysenter.replay.runner import Run, build_runner, check_processor, run
 from sysenter.replay.snapshot import CALLS, Snapshot, take
 from sysenter.replay.table import print_result, to_json
 from sysenter.steps import Steps
 
-__all__ = ["Request", "bundle_of", "measure_bundles", "replay"]
+__all__ = ["Request", "bundle_of", "measure_bundles", "replay", "replayed_calls"]
 
+_FEW = ("getppid", "read", "write")  # those that `run` measures
 _README = """A kernel's system-call paths, to be replayed on any x86-64 Linux: {kernel}
 ./replay .                  each call single-stepped and held against the guest's, then timed (TSC cycles)
 ./sysenter replay --from .  the same, as tables, where the project is
@@ -102,6 +105,18 @@ def _saved(path: Path) -> object:
         ) from error
 
 
+def replayed_calls(steps: Steps, guest: Guest, options: Sequence[str]) -> Result | str:
+    """The cycles of a few calls, for `run` to show beside what it emulates; or why there are none."""
+    if not isinstance(guest, PresentGuest):
+        return NO_LEGACY
+    try:
+        check_processor()
+        bundle = bundle_of(steps, replace(guest, accelerator="tcg"), options)
+        return measure_bundles(steps, [bundle], calls=_FEW, processes=5, batches=40, rounds=0)[0]
+    except SysenterError as error:
+        return error.message
+
+
 def replay(
     steps: Steps, console: Console, request: Request, *, kernel: tuple[PresentGuest, Sequence[str]] | None = None,
     source: Path | None = None,
@@ -110,6 +125,8 @@ def replay(
 
     Returns the exit status: 1 if a call was not the guest's, or has become slower.
     """
+    if not request.export:
+        check_processor()
     if kernel:
         _check_calls(request.calls, CALLS)
     other = read_bundle(request.against) if request.against and request.against.is_dir() else None

@@ -13,7 +13,7 @@ from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.steps import Steps, run_command
 
-__all__ = ["Key", "Mixed", "Run", "Verdict", "build_runner", "parse", "run"]
+__all__ = ["Key", "Mixed", "Run", "Verdict", "build_runner", "check_processor", "parse", "run"]
 
 _SOURCES = ("replay.c", "bundle.c", "step.c", "measure.c", "sha256.c", "call_{arch}.S")
 # Away from a moved kernel (from 0x01000000 and 0x40000000 on) and the guest's program.
@@ -74,10 +74,14 @@ class Run:
     core: float = 0.0
 
 
+def check_processor() -> None:
+    """Raises SysenterError where no bundle can be replayed."""
+    if os.uname().machine != "x86_64":
+        raise SysenterError("a replay needs an x86-64 processor and kernel", hint="take a bundle to one")
+
+
 def build_runner(steps: Steps, arch: str) -> Path:
     """Compile it, statically: it runs on any x86-64 Linux."""
-    if os.uname().machine != "x86_64":
-        raise SysenterError("a replay needs an x86-64 processor", hint="take a bundle to one: replay --export DIR")
     key = digest([arch, compiler_version(compiler()), sources_digest("replay"), str(_OPTIONS)])
     folder = cache_folder() / "programs" / f"replay-{arch}-{key}"
     with lock("programs"):

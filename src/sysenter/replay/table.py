@@ -12,7 +12,7 @@ from rich.text import Text
 from sysenter.replay.result import Result
 from sysenter.replay.runner import Key, Mixed
 
-__all__ = ["LEFT_OUT", "print_result", "to_json"]
+__all__ = ["LEFT_OUT", "cell", "print_result", "to_json"]
 
 _WAYS = ("overlap", "serial", "nested")
 LEFT_OUT = (
@@ -100,6 +100,12 @@ def print_result(result: Result, console: Console) -> None:
 def _cycles_json(result: Result, call: str, path: str, verw: bool) -> dict[str, float]:
     found = {way: result.cycles(Key(call, path, verw, way)) for way in _WAYS}
     return {way: round(value, 2) for way, value in found.items() if value is not None}
+
+
+def cell(result: Result, call: str, path: str) -> str:
+    """Cycles of a call, overlapping / serial, without VERW; "-" if there are none."""
+    found = [result.cycles(Key(call, path, False, way)) for way in _WAYS[:2]]
+    return "-" if None in found else " / ".join(map(_number, found))
 
 
 def to_json(result: Result) -> dict[str, Any]:

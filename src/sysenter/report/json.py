@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from sysenter.measure.measurement import DdRuns, Measurement
+from sysenter.replay.result import Result
+from sysenter.replay.table import to_json as replay_to_json
 
 __all__ = ["to_json"]
 
@@ -26,8 +28,11 @@ def _preload(m: Measurement) -> dict[str, Any]:
     return {"preload": {"dd": [], "why_not": m.no_preload}} if m.no_preload else {}
 
 
-def to_json(m: Measurement) -> dict[str, Any]:
-    """A measurement as the object that docs/json.md describes, schema 1."""
+def to_json(m: Measurement, replay: Result | str) -> dict[str, Any]:
+    """A measurement as the object that docs/json.md describes, schema 1.
+
+    replay: the calls on this machine's processor, or why there are none.
+    """
     return {
         "schema": 1,
         "target": {
@@ -62,4 +67,5 @@ def to_json(m: Measurement) -> dict[str, Any]:
         **_preload(m),
         "after_unload": {"registers_restored": m.registers_restored, "stock_calls_work": m.stock_after_unload},
         "kernel_log": list(m.log),
+        "replay": {"calls": [], "why_not": replay} if isinstance(replay, str) else replay_to_json(replay),
     }

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sysenter.measure.measurement import PATHS, Measurement
+from sysenter.replay.result import Result
+from sysenter.replay.table import cell
 
 __all__ = ["print_measurement"]
 
@@ -37,7 +39,7 @@ def _dd_table(m: Measurement) -> Table:
     return table
 
 
-def _call_table(m: Measurement) -> Table:
+def _call_table(m: Measurement, replay: Result | str) -> Table:
     cycles = any(c.cycles is not None for c in m.calls)
     table = Table(title="one call, from the program's call to its return", title_justify="left")
     for name in (
@@ -47,6 +49,7 @@ def _call_table(m: Measurement) -> Table:
         "against stock",
         *(("cycles",) if cycles else ()),
         "ns" if m.accelerator != "tcg" else "ns (emulated)",
+        *(("cycles, replayed here",) if isinstance(replay, Result) else ()),
     ):
         table.add_column(name, justify="left" if name in ("call", "path") else "right")
     stock = {c.call: c.instructions for c in m.calls if c.path == "stock"}
@@ -59,6 +62,7 @@ def _call_table(m: Measurement) -> Table:
             "-" if c.instructions is None or base is None else f"{c.instructions - base:+d}",
             *((str(c.cycles),) if cycles else ()),
             f"{c.ns:.0f}",
+            *((cell(replay, c.call, c.path),) if isinstance(replay, Result) else ()),
             end_section=c.path == PATHS[-1],
         )
     return table
@@ -84,8 +88,17 @@ def _preload_lines(m: Measurement) -> list[Text]:
     return [Text(f"dd is linked statically, and LD_PRELOAD not shown: {m.no_preload}")] if m.no_preload else []
 
 
-def print_measurement(m: Measurement, console: Console) -> None:
-    """Print a measurement for a person."""
+def _replay_line(replay: Result | str) -> Text:
+    if isinstance(replay, str):
+        return Text(f"no cycles of this machine's processor: {replay}")
+    return Text(
+        f"cycles: of the TSC on this machine's {replay.processor}, the same paths replayed in a process, in a loop / "
+        "serialised, without VERW and without the mode switch itself; `./sysenter replay` says more"
+    )
+
+
+def print_measurement(m: Measurement, console: Console, replay: Result | str) -> None:
+    """Print a measurement for a person. replay: its calls on this machine's processor, or why there are none."""
     how = "on KVM" if m.accelerator == "kvm" else "emulated (TCG): the times are the emulator's, the counts exact"
     yes = {True: "yes", False: "NO"}
     parts: list[RenderableType] = [
@@ -96,9 +109,11 @@ def print_measurement(m: Measurement, console: Console) -> None:
         ),
         _dd_table(m),
         Text(""),
-        _call_table(m),
+        _call_table(m, replay),
+        _replay_line(replay),
         Text(
-            f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, {m.fast_over_int80:.2f} times int80's"
+            f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, "
+            f"{m.fast_over_int80:.2f} times int80's{', emulated' if m.accelerator == 'tcg' else ''}"
         ),
         *_preload_lines(m),
         *_switch_lines(m),
