@@ -7,23 +7,72 @@ when done, so that Ctrl-C, a full disk or a crash leave nothing half-done.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import pwd
+import re
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-__all__ = ["cache_folder", "digest", "file_sha256", "fill", "lock"]
+from sysenter.errors import SysenterError
+from sysenter.processes import undisturbed
+
+__all__ = ["cache_folder", "cache_path", "digest", "file_sha256", "fill", "lock", "write_whole"]
+
+_ELSEWHERE = "set XDG_CACHE_HOME to the absolute path of another folder"
+# kbuild takes no spaces and colons, and gcc no commas (-Wp,-MMD,FILE); the rest is what make and sh read.
+_BAD_CHARACTERS = re.compile(r"[\s:,;'\"\\$#%&|<>()*?\[\]{}`!]")
+_PATIENCE = 1800.0  # seconds that a lock is waited for: as long as the longest download may take
+
+
+def cache_path() -> Path:
+    """$XDG_CACHE_HOME/sysenter, or ~/.cache/sysenter (XDG Base Directory), links followed.
+
+    As XDG says, a relative $XDG_CACHE_HOME is none. Without HOME, as under cron, the
+    home folder is the one of the system's list of users. Raises SysenterError if
+    there is none, or if the kernel's build could not work there.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        home = os.environ.get("HOME", "")
+        if not os.path.isabs(home):
+            try:
+                home = pwd.getpwuid(os.getuid()).pw_dir
+            except KeyError:
+                raise SysenterError("there is no HOME to keep a cache in", hint=_ELSEWHERE) from None
+        base = os.path.join(home, ".cache")
+    folder = Path(os.path.realpath(os.path.join(base, "sysenter")))
+    if found := _BAD_CHARACTERS.search(str(folder)):
+        raise SysenterError(
+            f"the cache folder {folder} has {found[0]!r} in its path, which the kernel's build cannot take",
+            hint=_ELSEWHERE,
+        )
+    return folder
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/sysenter, or ~/.cache/sysenter (XDG Base Directory)."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "sysenter"
-    folder.mkdir(parents=True, exist_ok=True)
+    """cache_path(), made and tried. Raises SysenterError if it cannot be used."""
+    return _usable(cache_path())
+
+
+@cache
+def _usable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        no_programs = os.statvfs(folder).f_flag & os.ST_NOEXEC
+    except OSError as error:
+        raise SysenterError(f"the cache folder {folder} cannot be used: {error.strerror}", hint=_ELSEWHERE) from error
+    if no_programs:
+        raise SysenterError(f"the cache folder {folder} is on a disk mounted noexec", hint=_ELSEWHERE)
     return folder
 
 
@@ -36,19 +85,71 @@ def fill(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with undisturbed():
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with undisturbed():
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file of the cache: whoever reads it finds the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with undisturbed():
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
 
 
 @contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Hold one of the cache's locks: two runs at once take turns at filling it."""
-    with (cache_folder() / f"{name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    """Hold one of the cache's locks: two runs at once take turns at filling it.
+
+    Says whom it waits for. Raises SysenterError when it has waited for half an hour.
+    """
+    path = cache_folder() / f"{name}.lock"
+    with path.open("a+") as handle:
+        _take(handle.fileno(), path, f"the cache's {name}")
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
         yield
+
+
+def _take(handle: int, path: Path, what: str) -> None:
+    start = time.monotonic()
+    said = False
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise SysenterError(f"{path} cannot be locked: {error.strerror}", hint=_ELSEWHERE) from error
+        waited = time.monotonic() - start
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = path.read_text().strip()
+        by = f" (process {holder})" if holder and holder != str(os.getpid()) else ""
+        if waited > _PATIENCE:
+            raise SysenterError(
+                f"another run{by} has held {what} for {waited:.0f} s",
+                hint=f"end it, or wait for it; the lock is {path}",
+            )
+        # not for what another run has done in a moment, nor for another thread of this one
+        if waited > 1 and not said and (by or not holder):
+            said = True
+            with contextlib.suppress(OSError):
+                print(f"         waiting for another run{by}: it is at work on {what}", file=sys.stderr, flush=True)
+        time.sleep(0.05)
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 import time
@@ -14,6 +13,7 @@ from dataclasses import replace
 from sysenter.build import build_module
 from sysenter.build.export import single_file
 from sysenter.doctor import examine
+from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab import guest_for, guest_with_shell_for
@@ -196,23 +196,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status. Errors are one line and a hint."""
+    ready_streams()
     options = parser().parse_args(arguments)
     steps = Steps(debug=options.debug)
-    try:
-        return int(_COMMANDS[options.name](options, steps))
-    except SysenterError as error:
-        if options.debug:
-            steps.console.print_exception()
-        if error.detail:
-            steps.say(error.detail)
-        steps.say(f"sysenter: {error}")
-        return 1
-    except KeyboardInterrupt:
-        steps.say("sysenter: interrupted; nothing is left running and the cache is usable")
-        return 130
-    except OSError as error:
-        if options.debug:
-            steps.console.print_exception()
-        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "--debug shows where"
-        steps.say(f"sysenter: {error} ({hint})")
-        return 1
+    return conclude(steps, lambda: int(_COMMANDS[options.name](options, steps)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from sysenter.cache import cache_folder
+from sysenter.processes import output_of
 
 __all__ = ["Finding", "examine"]
 
@@ -31,11 +31,7 @@ class Finding:
 
 
 def _version(tool: str) -> str:
-    argv = [tool, "--version"]
-    try:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout.splitlines()[0]
-    except (OSError, subprocess.TimeoutExpired, IndexError):
-        return "present"
+    return next(iter(output_of([tool, "--version"]).splitlines()), "present")
 
 
 def examine() -> tuple[Finding, ...]:

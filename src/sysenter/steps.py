@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
 from sysenter.errors import SysenterError
+from sysenter.processes import environment, running
+from sysenter.scratch import scratch_folder
 
 __all__ = ["Steps", "run_command"]
 
@@ -29,22 +31,38 @@ class Steps:
     """
 
     debug: bool = False
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _covers: int = 0  # columns that the next line has to cover
+
+    @property
+    def _live(self) -> bool:
+        """Whether stderr is a terminal on which a line can be overwritten."""
+        return bool(sys.stderr and sys.stderr.isatty()) and os.environ.get("TERM") not in ("dumb", "unknown")
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
         """A step of the work: said when it is over, with its seconds."""
         start = time.monotonic()
-        if self.console.is_terminal:
-            self.console.print(f"  ... {what}", style="dim", end="\r")
+        if self._live:
+            line = f"  ... {what}"[: shutil.get_terminal_size().columns - 1]
+            with self._lock:
+                self._write(line.ljust(self._covers) + "\r")
+                self._covers = len(line)
         yield
         self.say(f"{time.monotonic() - start:5.1f} s  {what}")
 
     def say(self, line: str) -> None:
         """A line for the user."""
         with self._lock:
-            self.console.print(line, markup=False, soft_wrap=True)
+            self._write(line.ljust(self._covers) + "\n")
+            self._covers = 0
+
+    def _write(self, text: str) -> None:
+        # A terminal that is gone, or a stderr that was closed, is no reason to stop.
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stderr:
+                sys.stderr.write(text)
+                sys.stderr.flush()
 
     def command(self, argv: Sequence[str | Path], cwd: Path | None = None) -> None:
         """Show a command if the user wants to see them."""
@@ -55,11 +73,15 @@ class Steps:
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar for `total` bytes; the yielded function sets how many are done."""
-        if not self.console.is_terminal:
+        if not self._live:
             yield lambda done: None
             return
+        # Here, so that what needs no bar needs no package.
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
         columns = (TextColumn("         {task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(what, total=total)
             yield lambda done: progress.update(task, completed=min(done, total))
 
@@ -72,33 +94,33 @@ def run_command(
     timeout: float,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    network: bool = False,
     hint: str = "",
 ) -> str:
     """Run a command to its end and return its output (stdout and stderr together).
 
-    timeout: seconds. Raises SysenterError, with the last lines of the output as
-    its detail, if the command is not there, fails or takes longer.
+    timeout: seconds. env: more for its environment, which is not the caller's
+    (processes.environment()). network: whether it fetches something. Raises
+    SysenterError, with the last lines of the output as its detail, if the command is
+    not there, fails or takes longer.
     """
     steps.command(argv, cwd)
-    try:
-        done = subprocess.run(
-            [str(a) for a in argv],
-            cwd=cwd,
-            env=None if env is None else {**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError as error:
+    with scratch_folder() as temporary:  # what a compiler leaves there when it is killed goes with it
+        variables = {**environment(network=network), "TMPDIR": str(temporary), **(env or {})}
+        with running(argv, what=what, env=variables, cwd=cwd) as process:
+            try:
+                said = process.communicate(timeout=timeout)[0].decode(errors="replace")
+            except subprocess.TimeoutExpired as error:
+                raise SysenterError(
+                    f"{what}: not done after {timeout:.0f} s", hint=hint or f"command: {argv[0]}"
+                ) from error
+            status = process.returncode
+    if status:
+        how = f"failed with status {status}" if status > 0 else f"was ended by signal {-status}"
+        tail = "\n".join(said.splitlines()[-15:])
         raise SysenterError(
-            f"{what}: {argv[0]} is not installed", hint="run `./sysenter doctor`, or without --no-install"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise SysenterError(f"{what}: not done after {timeout:.0f} s", hint=hint or f"command: {argv[0]}") from error
-    if done.returncode:
-        tail = "\n".join(done.stdout.splitlines()[-15:])
-        raise SysenterError(f"{what}: {argv[0]} failed with status {done.returncode}", hint=hint, detail=tail)
-    return done.stdout
+            f"{what}: {argv[0]} {how}",
+            hint=hint or ("the lines above are its own" if tail else "it said nothing"),
+            detail=tail,
+        )
+    return said

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from sysenter.build.native import NATIVE, compiler, compiler_version, sources_di
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, unpack
+from sysenter.processes import output_of
 from sysenter.steps import Steps, run_command
 from sysenter.target.system_map import parse_system_map
 from sysenter.target.target import Target
@@ -88,11 +88,7 @@ def _check_headers(target: Target) -> None:
 
 @cache
 def _is_compiler(cc: str) -> bool:
-    try:
-        told = subprocess.run([cc, "-dumpversion"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return told.returncode == 0 and bool(re.match(r"(egcs-)?\d", told.stdout))
+    return bool(re.match(r"(egcs-)?\d", output_of([cc, "-dumpversion"])))
 
 
 def legacy_init(steps: Steps) -> Path:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from sysenter.cache import cache_folder, digest, fill, lock
+from sysenter.processes import output_of
 from sysenter.steps import Steps, run_command
 from sysenter.target.arch import Architecture
 
@@ -57,12 +58,7 @@ def compiler() -> str:
 @cache
 def compiler_version(cc: str) -> str:
     """The compiler's own words about its version; "" if it cannot be run."""
-    import subprocess
-
-    try:
-        return subprocess.run([cc, "--version"], capture_output=True, text=True, timeout=20).stdout.split("\n")[0]
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+    return output_of([cc, "--version"]).split("\n")[0]
 
 
 def _options(arch: Architecture) -> Sequence[str]:

@@ -105,6 +105,8 @@ def _mutant_job(work: tuple[Subject, int, int, int]) -> Caught:
 def _start_worker() -> None:
     """Ctrl-C is for our parent; with it we end, however it ends (prctl PR_SET_PDEATHSIG)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends us
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from sysenter.cache import cache_folder, digest, file_sha256, lock
+from sysenter.cache import cache_folder, digest, file_sha256, lock, write_whole
 from sysenter.errors import SysenterError
+from sysenter.processes import running
 from sysenter.steps import Steps, run_command
 
 __all__ = ["Apt", "Package", "unpack"]
@@ -45,7 +46,7 @@ def _mirror(steps: Steps) -> str:
     if configured:
         return configured
     argv = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
-    for line in run_command(steps, argv, what="ask apt for its mirror", timeout=30).splitlines():
+    for line in run_command(steps, argv, what="ask apt for its mirror", timeout=30, network=True).splitlines():
         uri, _, suite = line.partition(" ")
         if _SUITE.match(suite) and uri.rstrip("/").endswith("/debian"):
             return uri
@@ -102,11 +103,11 @@ class Apt:
             (self._folder / sub).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").touch()
         source = f"deb [signed-by={_KEYRING}] {_mirror(self._steps)} {self.suite} main\n"
-        (self._folder / "sources.list").write_text(source)
         with self._alone(), self._steps.step(f"Debian {self.suite} {self._architecture}: package lists"):
+            write_whole(self._folder / "sources.list", source)
             run_command(
                 self._steps, self._argv("apt-get", "update", "--error-on=any"),
-                what=f"fetch the package lists of Debian {self.suite}", timeout=300,
+                what=f"fetch the package lists of Debian {self.suite}", timeout=300, network=True,
                 hint="is there a network? With what is cached, --offline works",
             )  # fmt: skip
         self._updated = True
@@ -117,7 +118,7 @@ class Apt:
         argv = self._argv("apt-cache", "show", "--no-all-versions", package)
         with self._alone():
             text = run_command(
-                self._steps, argv, what=f"look up {package} in Debian {self.suite}", timeout=60,
+                self._steps, argv, what=f"look up {package} in Debian {self.suite}", timeout=60, network=True,
                 hint="the archive no longer has it; a newer sysenter may know its new name",
             )  # fmt: skip
         match = re.search(rf"^{field}: (.*)$", text, re.M)
@@ -132,11 +133,11 @@ class Apt:
         argv = self._argv("apt-get", "install", "--simulate", "--no-install-recommends", *names)
         with self._alone():
             text = run_command(
-                self._steps, argv, what=f"look up what {', '.join(names)} need", timeout=60,
+                self._steps, argv, what=f"look up what {', '.join(names)} need", timeout=60, network=True,
                 hint="the archive no longer has them; a newer sysenter may know their new names",
             )  # fmt: skip
         found = sorted(set(re.findall(r"^Inst (\S+)", text, re.M)))
-        kept.write_text(" ".join(found))
+        write_whole(kept, " ".join(found))
         return found
 
     def fetch(self, names: Sequence[str]) -> tuple[Package, ...]:
@@ -175,7 +176,7 @@ class Apt:
         self._packages.mkdir(parents=True, exist_ok=True)
         argv = self._argv("apt-get", "download", "--print-uris", *names)
         uris = [_URI.search(line) for line in run_command(
-            self._steps, argv, what=f"look up {', '.join(names)}", timeout=60).splitlines()]  # fmt: skip
+            self._steps, argv, what=f"look up {', '.join(names)}", timeout=60, network=True).splitlines()]  # fmt: skip
         files = {m["file"]: m for m in uris if m}
         for file in files:  # apt resumes or trusts what it finds: begin anew
             (self._packages / file).unlink(missing_ok=True)
@@ -188,7 +189,7 @@ class Apt:
         ):
             run_command(
                 self._steps, self._argv("apt-get", "download", *names), cwd=self._packages,
-                what=what, timeout=1800, hint="is there a network, and room on the disk?",
+                what=what, timeout=1800, network=True, hint="is there a network, and room on the disk?",
             )  # fmt: skip
         for file, match in files.items():
             name, version = file.split("_")[0], unquote(file.split("_")[1])
@@ -198,7 +199,7 @@ class Apt:
             record = {"file": file, "version": version, "sha256": file_sha256(path)}
             if len(match["hash"]) == 64 and record["sha256"] != match["hash"]:
                 raise SysenterError(f"{file} arrived damaged", hint="run the command again")
-            self._record(name).write_text(json.dumps(record))
+            write_whole(self._record(name), json.dumps(record))
 
     def _done(self, files: Sequence[str]) -> int:
         paths = [self._packages / f for f in files]
@@ -233,7 +234,7 @@ def unpack(steps: Steps, package: Package, folder: Path, wanted: Callable[[str],
     """
     argv = ["dpkg-deb", "--fsys-tarfile", str(package.path)]
     steps.command(argv)
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with running(argv, what=f"unpack {package.path.name}", stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
@@ -245,10 +246,10 @@ def unpack(steps: Steps, package: Package, folder: Path, wanted: Callable[[str],
                         archive.extract(member, folder)
             process.stdout.read()
         except (tarfile.TarError, EOFError) as error:
-            process.kill()
             raise SysenterError(
                 f"{package.path.name} is damaged: {error}", hint=f"remove {package.path} and run the command again"
             ) from error
+        process.wait()
     if process.returncode:
         raise SysenterError(
             f"{package.path.name} is damaged: dpkg-deb failed with status {process.returncode}",

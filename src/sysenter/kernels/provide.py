@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
+from sysenter.cache import cache_folder, digest, file_sha256, fill, lock, write_whole
 from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE, DebianKernel
 from sysenter.kernels.debian import Apt, unpack
@@ -19,7 +19,7 @@ from sysenter.target.arch import I386
 from sysenter.target.generation import Generation
 from sysenter.target.target import Guard, Target, guard_of
 
-__all__ = ["cached_release", "provide"]
+__all__ = ["cached_release", "provide", "unpacked_kernel"]
 
 # Raise when what is unpacked changes: folders of another layout are made anew.
 _LAYOUT = "2"
@@ -59,10 +59,10 @@ def _folder(entry: DebianKernel) -> Path:
 
 def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Target:
     folder = _folder(entry)
-    record = _whole(folder)
+    record = unpacked_kernel(folder)
     if record is None:
         _unpack_kernel(steps, entry, folder, offline=offline)
-        record = _whole(folder)
+        record = unpacked_kernel(folder)
         if record is None:
             raise SysenterError(f"{folder} is damaged right after it was made", hint="is the disk full or failing?")
     release = record["release"]
@@ -76,11 +76,17 @@ def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Targe
     )  # fmt: skip
 
 
-def _whole(folder: Path) -> dict[str, str] | None:
-    """The record of an unpacked kernel, or None if it is absent or damaged."""
+def unpacked_kernel(folder: Path) -> dict[str, str] | None:
+    """The record of an unpacked kernel, or None if it is absent, damaged or was made at another place."""
     try:
         record: dict[str, str] = json.loads((folder / "kernel.json").read_text())
-        if record["layout"] == _LAYOUT and file_sha256(folder / record["image"]) == record["sha256"]:
+        # The headers' Makefile has the folder's path in it: a moved or copied cache would use the old place.
+        makefile = (folder / f"usr/src/linux-headers-{record['release']}/Makefile").read_text()
+        if (
+            record["layout"] == _LAYOUT
+            and f"{folder}/usr/src/" in makefile
+            and file_sha256(folder / record["image"]) == record["sha256"]
+        ):
             return record
     except (OSError, ValueError, KeyError):
         pass
@@ -133,8 +139,7 @@ def _package_names(apt: Apt, entry: DebianKernel, folder: Path) -> list[str]:
     image = apt.field(f"linux-image-{release}", "Depends")
     more += re.findall(rf"(linux-(?:binary|modules)-{re.escape(release)})", image)
     names = [f"linux-image-{release}", f"linux-headers-{release}", *more]
-    names_file.parent.mkdir(parents=True, exist_ok=True)
-    names_file.write_text(" ".join(names))
+    write_whole(names_file, " ".join(names))
     return names
 
 
@@ -170,8 +175,7 @@ def _guard(steps: Steps, image: Path, system_map: Path | None, kept: Path) -> Gu
         pass
     with steps.step("read the kernel's own symbols"):
         guard = guard_of(image, system_map)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"key": key, **asdict(guard)}))
+    write_whole(kept, json.dumps({"key": key, **asdict(guard)}))
     return guard
 
 

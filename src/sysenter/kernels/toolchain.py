@@ -55,12 +55,13 @@ def _fetched_compiler(steps: Steps, apt: Apt, version: str) -> Path:
     script = root / f"bin/gcc-{version}"
     # The driver starts cc1, as and ld, which need the loader as it does.
     text = _script(root, driver, f" -wrapper {','.join(_loader(root))} -B{root}/bin")
-    if not script.exists() or script.read_text() != text:
-        script.parent.mkdir(exist_ok=True)
-        for tool in ("as", "ld"):
-            (script.parent / tool).unlink(missing_ok=True)
-            (script.parent / tool).symlink_to(root / f"usr/bin/x86_64-linux-gnu-{tool}")
-        _write_script(script, text)
+    with lock(f"toolchain-{apt.suite}"):
+        if not script.exists() or script.read_text() != text:  # not made yet, or the cache was moved
+            script.parent.mkdir(exist_ok=True)
+            for tool in ("as", "ld"):
+                (script.parent / tool).unlink(missing_ok=True)
+                (script.parent / tool).symlink_to(root / f"usr/bin/x86_64-linux-gnu-{tool}")
+            _write_script(script, text)
     return script
 
 

@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from sysenter.cache import cache_folder, digest
+from sysenter.cache import cache_folder, digest, write_whole
 from sysenter.errors import SysenterError
 from sysenter.lab.present_guest import present_guest_for
 from sysenter.steps import Steps
@@ -45,6 +45,5 @@ def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
             answer = "tcg"
     if answer == "tcg":
         steps.say("         it does not: emulating with TCG")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"accelerator": answer}))
+    write_whole(kept, json.dumps({"accelerator": answer}))
     return answer

@@ -44,11 +44,11 @@ class Output:
     def of_result(cls, result: Result, trouble: tuple[str, ...]) -> Self:
         """Sort a machine's lines."""
         records, text, status = [], [], 0
-        for line in result.lines:
+        for number, line in enumerate(result.lines, 1):
             record = record_of(line)
             if record is None:
                 text.append(line)
-            elif "exit" in record:
+            elif "exit" in record and number == len(result.lines):  # a task may have records of that name
                 status = int(record["exit"])
             else:
                 records.append(record)

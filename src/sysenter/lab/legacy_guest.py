@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from sysenter.build.legacy import build_legacy_module, legacy_image, legacy_init
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest, Output, record_of
 from sysenter.lab.qemu import GuestLost, Machine, check_processor, run_machine
+from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -107,8 +107,8 @@ class LegacyGuest(Guest):
             **{name: self.init.with_name(name).read_bytes() for name in ("init", "init-syscall", "init-int80")},
             "sysenter.o": self.module.module.read_bytes(), "plan": plan.encode(), **(files or {}),
         }  # fmt: skip
-        with tempfile.TemporaryDirectory(prefix="sysenter-legacy-") as work:
-            ramdisk = legacy_image(steps, content, Path(work))
+        with scratch_folder() as work:
+            ramdisk = legacy_image(steps, content, work)
         result = run_machine(
             steps, machine or self.machine(), ramdisk, what=what, timeout=timeout, on_line=came, stop=stop
         )

@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import selectors
 import shutil
 import subprocess
-import tempfile
+import sys
+import termios
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from sysenter.errors import SysenterError
+from sysenter.processes import Interrupted, output_of, running, stopping
+from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
 __all__ = [
@@ -35,6 +40,12 @@ __all__ = [
 
 _LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
 _PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
+# Seconds of the processor's time, and of the clock's where the host is busy with other things, in which a kernel
+# must say something or its userland must have begun (under TCG, on a host at rest, that takes 2 to 8); and of
+# using no processor time at all, as one that has halted.
+_SILENT_CPU, _SILENT, _HALTED = 30.0, 90.0, 15.0
+_TICK = os.sysconf("SC_CLK_TCK")
+_USERLAND = '{"userland": true}'  # a guest's init says that it has come
 _ATTEMPTS = 3  # for a guest that a fault of the emulator's ended
 # The flags that an IRET from the kernel to virtual-8086 mode loads, without IF, which an exception's handler clears.
 _LOADED = 0x3E7DD7
@@ -83,10 +94,7 @@ class Result:
 @cache
 def _models(binary: str) -> frozenset[str]:
     """The processors that a QEMU knows; empty if it does not tell."""
-    try:
-        told = subprocess.run([binary, "-cpu", "help"], capture_output=True, text=True, timeout=20).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return frozenset()
+    told = output_of([binary, "-cpu", "help"])
     return frozenset(re.findall(r"^(?:x86)? +(\S+)", told.partition("Recognized CPUID flags")[0], re.MULTILINE))
 
 
@@ -106,11 +114,14 @@ def check_processor(binary: str, model: str) -> None:
 
 def patience() -> float:
     """How many times as long as planned a guest may take: SYSENTER_PATIENCE, for kernels that check themselves."""
-    value = os.environ.get("SYSENTER_PATIENCE", "1")
+    value = os.environ.get("SYSENTER_PATIENCE") or "1"
     try:
-        return max(float(value), 1.0)
+        times = float(value)
     except ValueError:
-        raise SysenterError(f"SYSENTER_PATIENCE is {value!r}, not a number", hint="give one, as 5") from None
+        times = math.nan
+    if not math.isfinite(times):
+        raise SysenterError(f"SYSENTER_PATIENCE is {value!r}, not a number", hint="give one, as 5")
+    return max(times, 1.0)
 
 
 def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:
@@ -226,37 +237,82 @@ def _run_once(
     stop: threading.Event | None,
 ) -> tuple[Result, str]:
     """What came out of one life of the machine, and why it ended too early ("" if it did not)."""
-    with tempfile.TemporaryDirectory(prefix="sysenter-lab-") as folder:
-        initrd_path, console_path = Path(folder) / "initrd", Path(folder) / "console"
-        initrd_path.write_bytes(initrd)
+    with scratch_folder() as folder:
+        console_path = folder / "console"
         console_path.touch()
-        argv = qemu_argv(machine, initrd_path, f"file:{console_path}", "stdio")
-        _check_installed(argv)
-        steps.command(argv)
+        shown = qemu_argv(machine, folder / "initrd", f"file:{console_path}", "stdio")
+        _check_installed(shown)
+        steps.command(shown)
         start = time.monotonic()
-        errors_path = Path(folder) / "errors"
-        with errors_path.open("wb") as errors:
-            process = subprocess.Popen(
-                _with_parent(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
-            )
-        try:
-            lines, why = _read_lines(process, start + timeout * patience(), console_path, on_line, stop)
-        finally:
-            process.kill()
-            process.wait()
+        errors_path = folder / "errors"
+        with (
+            _handed_over(folder / "initrd", initrd) as (initrd_name, initrd_handle),
+            _handed_over(console_path, b"") as (console_name, console_handle),
+            errors_path.open("wb") as errors,
+            running(
+                _with_parent(qemu_argv(machine, initrd_name, f"file:{console_name}", "stdio")), what="start QEMU",
+                stderr=errors, pass_fds=(initrd_handle, console_handle),
+            ) as process,
+        ):  # fmt: skip
+            lines, why = _read_lines(process, start, timeout, console_path, on_line, stop)
+        if stopping.is_set():  # a signal has ended QEMU
+            raise Interrupted(15)
         seconds = time.monotonic() - start
         console = console_path.read_bytes()[-_LOG_LIMIT:].decode("utf-8", "replace").replace("\r", "")
         complaint = errors_path.read_text(errors="replace").strip()
-    if not why and not any('"exit"' in line for line in lines):
+    if not why and not (lines and lines[-1].startswith('{"exit"')):
         why = "the guest ended before its task was done"
         if not console and complaint:
             why = f"QEMU says: {complaint.splitlines()[-1]}"
     return Result(tuple(lines), console, seconds, complaint), why
 
 
+@contextmanager
+def _handed_over(path: Path, content: bytes) -> Iterator[tuple[Path, int]]:
+    """A file for QEMU, by a name that holds whatever the folder's is.
+
+    QEMU divides the name of a Multiboot kernel's initrd at commas and spaces.
+    """
+    path.write_bytes(content)
+    handle = os.open(path, os.O_RDWR)
+    try:
+        yield Path(f"/proc/self/fd/{handle}"), handle
+    finally:
+        os.close(handle)
+
+
+def _seconds_used(pid: int) -> float:
+    """The processor time that a process has used; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+class _Silence:
+    """Tells when a guest has been silent for too long to be one that still starts."""
+
+    def __init__(self, pid: int, start: float) -> None:
+        self._pid, self._start = pid, start
+        self._used, self._since = 0.0, start  # the last progress seen, and when
+
+    def too_long(self) -> str:
+        """How long it is silent, in words; "" if it may still be starting."""
+        now, used = time.monotonic(), _seconds_used(self._pid)
+        if used - self._used > 0.1:
+            self._used, self._since = used, now
+        if now - self._since > _HALTED * patience():
+            return f"{now - self._start:.0f} s, and it has stopped"
+        if used > _SILENT_CPU * patience():
+            return f"{used:.0f} s of work"
+        return f"{now - self._start:.0f} s" if now - self._start > _SILENT * patience() else ""
+
+
 def _read_lines(
     process: subprocess.Popen[bytes],
-    deadline: float,
+    start: float,
+    timeout: float,
     console: Path,
     on_line: Callable[[str], None] | None,
     stop: threading.Event | None,
@@ -264,7 +320,9 @@ def _read_lines(
     """The task's lines, and why reading them stopped early ("" if it did not)."""
     assert process.stdout is not None
     lines: list[str] = []
-    pending, total, done = b"", 0, False
+    pending, total, done, alive = b"", 0, False, False
+    deadline = start + timeout * patience()
+    silence = _Silence(process.pid, start)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
@@ -278,7 +336,14 @@ def _read_lines(
                     return lines, f"it filled its log ({_LOG_LIMIT >> 20} MiB)"
                 if any(mark in console.read_bytes()[-4096:] for mark in _PANIC):
                     return lines, "the kernel panicked"
+                alive = alive or console.stat().st_size > 0
+                if not alive and (long := silence.too_long()):
+                    return lines, (
+                        f"neither a line on the kernel's console nor its userland's first one in {long}:"
+                        " it does not start on this processor (--cpu) or with this command line (--append)"
+                    )
                 continue
+            alive = True
             chunk = process.stdout.read1(65536)  # type: ignore[attr-defined]
             if not chunk:
                 panicked = any(mark in console.read_bytes()[-8192:] for mark in _PANIC)
@@ -289,18 +354,28 @@ def _read_lines(
             *whole, pending = (pending + chunk).split(b"\n")
             for raw in whole:
                 line = raw.decode("utf-8", "replace").rstrip("\r")
+                if line == _USERLAND:
+                    continue
+                done = line.startswith('{"exit"')
+                if done and lines and not lines[-1]:
+                    lines.pop()  # the guest's init ends what may be a line without an end
                 lines.append(line)
-                done = done or line.startswith('{"exit"')
                 if on_line:
                     on_line(line)
 
 
 def run_interactive(steps: Steps, machine: Machine, initrd: bytes) -> int:
     """Start a machine with its first serial port on this terminal; returns QEMU's status."""
-    with tempfile.TemporaryDirectory(prefix="sysenter-lab-") as folder:
-        initrd_path = Path(folder) / "initrd"
-        initrd_path.write_bytes(initrd)
-        argv = qemu_argv(machine, initrd_path, "mon:stdio", "")
-        _check_installed(argv)
-        steps.command(argv)
-        return subprocess.run(_with_parent(argv)).returncode
+    with scratch_folder() as folder, _handed_over(folder / "initrd", initrd) as (name, handle):
+        shown = qemu_argv(machine, folder / "initrd", "mon:stdio", "")
+        _check_installed(shown)
+        steps.command(shown)
+        argv = _with_parent(qemu_argv(machine, name, "mon:stdio", ""))
+        modes = termios.tcgetattr(sys.stdin)
+        try:
+            with running(
+                argv, what="start QEMU", stdin=None, stdout=None, stderr=None, pass_fds=(handle,), own_group=False
+            ) as process:
+                return process.wait()
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, modes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sysenter.replay.result import Result, quiet, summarise
 from sysenter.replay.runner import Run, build_runner, check_processor, run
 from sysenter.replay.snapshot import CALLS, Snapshot, take
 from sysenter.replay.table import print_result, to_json
+from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
 __all__ = ["Request", "bundle_of", "measure_bundles", "replay", "replayed_calls"]
@@ -49,10 +49,10 @@ def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str]) -> Bund
     """A kernel's bundle, from a snapshot that is taken now or was before. options: the module's."""
 
     def worth_keeping(snapshot: Snapshot) -> bool:
-        with tempfile.TemporaryDirectory(prefix="sysenter-replay-") as folder:
+        with scratch_folder() as folder:
             bundle = relocated(snapshot)
-            write_bundle(bundle, Path(folder))
-            verdicts = run(steps, build_runner(steps, bundle.arch), Path(folder), ["-v"]).verdicts
+            write_bundle(bundle, folder)
+            verdicts = run(steps, build_runner(steps, bundle.arch), folder, ["-v"]).verdicts
             return all(verdict.verified for verdict in verdicts)
 
     return relocated(take(steps, guest, options=" ".join(options), accept=worth_keeping))
@@ -65,10 +65,10 @@ def measure_bundles(
     """Run bundles, each in several processes (pages lie elsewhere in each), which alternate."""
     options = ["-b", str(batches), "-r", str(rounds), *(["-c", ",".join(calls)] if calls else [])]
     runs: list[list[Run]] = [[] for _ in bundles]
-    with tempfile.TemporaryDirectory(prefix="sysenter-replay-") as folder:
+    with scratch_folder() as folder:
         places = []
         for number, bundle in enumerate(bundles):
-            place = Path(folder) / str(number)
+            place = folder / str(number)
             place.mkdir()
             write_bundle(bundle, place)
             places.append((build_runner(steps, bundle.arch), place))

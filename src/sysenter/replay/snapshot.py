@@ -11,7 +11,6 @@ one moment.
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from sysenter.lab.gdbstub import Stub, gdb_options
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.lab.qemu import GuestLost
 from sysenter.replay.trace import PAGE, Trace, Tracer
+from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
 from sysenter.target.arch import ARCHITECTURES, Architecture
 
@@ -208,8 +208,8 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
         "sites": program.read_bytes(),
         "load": _LOAD.format(options=options, symbols="|".join(_SYMBOLS)).encode(),
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="sysenter-replay-") as folder:
-        socket = Path(folder) / "gdb"
+    with scratch_folder() as folder:
+        socket = folder / "gdb"
         machine = guest.machine(cpus=1, extra=gdb_options(socket))
         booted = _Booted(steps, guest, files, "exec /sites 'sh /load'\n", machine)
         try:

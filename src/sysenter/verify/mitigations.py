@@ -11,7 +11,6 @@ which mitigations each entry has.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from elftools.elf.elffile import ELFFile
 
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.lab.qemu import GuestLost
+from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 from sysenter.target.arch import AMD64, I386, Architecture
 
@@ -160,8 +160,8 @@ def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> App
 def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applied:
     target = replace(guest.target, append="")  # nothing but the kernel's own choice
     guest = replace(guest, target=target)
-    with tempfile.TemporaryDirectory(prefix="sysenter-trace-") as folder:
-        log = Path(folder) / "trace"
+    with scratch_folder() as folder:
+        log = folder / "trace"
         ranges = ",".join(f"{a:#x}..{b:#x}" for a, b in (target.arch.module_text, target.arch.kernel_text))
         extra = ("-d", "in_asm", "-dfilter", ranges, "-D", str(log))
         output = guest.run(
