@@ -15,8 +15,8 @@
 #define FLAG_NT		0x4000ul
 #define FLAG_AC		0x40000ul
 #define FLAG_ID		0x200000ul
-/* CF PF AF ZF SF OF: undefined after a fast call */
-#define FLAGS_KEPT	(~0x8d5ul)
+/* CF PF AF ZF SF OF: undefined after a marked call */
+#define FLAGS_KEPT	(alone ? ~0ul : ~0x8d5ul)
 #define CALLER_ARCH	AUDIT_ARCH_X86_64
 #define KERNEL_ADDRESS	0xffff800000000000ul
 #define MMAP_OFFSET(page)	((page) * 4096l)
@@ -144,7 +144,7 @@ static inline __attribute__((unused)) int kept(const struct call *before, const 
 	int good = !memcmp(before->others, after->others, sizeof(before->others)) && (after->flags & FLAGS_KEPT) == 0x202;
 
 	for (int i = 0; i < 6; i++)
-		good &= !of_the_kernel(after->arg[i]);
+		good &= alone ? after->arg[i] == before->arg[i] : !of_the_kernel(after->arg[i]);
 	return good;
 }
 
@@ -158,6 +158,10 @@ static __attribute__((unused)) void note_call(const char *what, const struct cal
 			note(" argument %d %lx", i, c->arg[i]);
 	}
 	if (of_the_kernel(c->r11))
+		note(" r11 %lx", c->r11);
+	for (int i = 0; alone && i < 6; i++)
+		note(" %lx", c->arg[i] + 4096 < 8192 || of_the_kernel(c->arg[i]) ? c->arg[i] : 4096);	/* or an address */
+	if (alone)
 		note(" r11 %lx", c->r11);
 	note("; ");
 }

@@ -61,7 +61,7 @@ int sysenter_arch_find_kernel(void)
 	kernel_clear_bhb_loop = sysenter_lookup("clear_bhb_loop");
 	kernel_x86_ibpb_exit_to_user = sysenter_lookup("x86_ibpb_exit_to_user");
 	if (kernel_current_task && kernel_top_of_stack && kernel_return_to_usermode)
-		return 0;
+		return sysenter_all_find_kernel();
 	pr_err("refused: this kernel keeps its current task, its stack or its return to user mode elsewhere than the kernels known here\n");
 	return -ENOENT;
 }
@@ -75,6 +75,14 @@ static const char * __init not_workable(void)
 #endif
 	if (context_tracking_enabled())
 		return "tracks when a CPU is in user mode (nohz_full: boot without it)";
+#ifdef X86_FEATURE_CALL_DEPTH
+	if (sysenter_scope_all && boot_cpu_has(X86_FEATURE_CALL_DEPTH))
+		return "tracks the depth of calls (retbleed=stuff: boot with another)";
+#endif
+#ifndef CONFIG_UNWINDER_ORC
+	if (sysenter_scope_all)
+		return "follows frame pointers in stack traces (scope=all: a kernel with UNWINDER_ORC is needed)";
+#endif
 #if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_KMSAN) || \
     defined(CONFIG_DEBUG_RSEQ)
 	return "was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY, KMSAN or DEBUG_RSEQ: a kernel without them is needed)";
@@ -135,25 +143,43 @@ static unsigned long __init choose_entry(void)
 void __init sysenter_arch_slow_call(unsigned int nr)
 {
 	sysenter_expected[nr] = (unsigned long)NUMBER_SLOW << 32;
+	sysenter_all_slow[nr] = 1;
 }
 
 void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body)
 {
 	sysenter_calls[nr] = body;
+	sysenter_all_slow[nr] = 0;
 	sysenter_expected[nr] = arguments <= 3 ? FRAME_SS : (unsigned long)NUMBER_SLOW << 32 | NUMBER_WIDE;
+}
+
+/* Marked calls come by SYSENTER: has the processor that, and is it in use? */
+static int __init check_sysenter(void)
+{
+	u32 cs, high;
+
+	if (boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
+		pr_err("refused: this processor's vendor is %s; in 64-bit mode only Intel's have SYSENTER (scope=all needs none)\n",
+		       boot_cpu_data.x86_vendor_id);
+		return -ENODEV;
+	}
+	rdmsr(MSR_IA32_SYSENTER_CS, cs, high);
+	if (cs != __KERNEL_CS) {
+		pr_err("refused: the kernel has SYSENTER switched off; boot without ia32_emulation=0 (scope=all needs none)\n");
+		return -ENODEV;
+	}
+	if (!sysenter_executes()) {
+		pr_err("refused: SYSENTER is an invalid instruction on this processor, which says that it is Intel's (a virtual machine on another?)\n");
+		return -ENODEV;
+	}
+	return 0;
 }
 
 int __init sysenter_arch_check(void)
 {
 	const char *reason = not_workable();
-	u32 cs, high;
 	int error;
 
-	if (boot_cpu_data.x86_vendor != X86_VENDOR_INTEL) {
-		pr_err("refused: this processor's vendor is %s; in 64-bit mode only Intel's have SYSENTER\n",
-		       boot_cpu_data.x86_vendor_id);
-		return -ENODEV;
-	}
 	if (boot_cpu_has(X86_FEATURE_XENPV)) {
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;
@@ -162,16 +188,9 @@ int __init sysenter_arch_check(void)
 		pr_err("refused: the kernel %s and this entry does not\n", reason);
 		return -EOPNOTSUPP;
 	}
-	rdmsr(MSR_IA32_SYSENTER_CS, cs, high);
-	if (cs != __KERNEL_CS) {
-		pr_err("refused: the kernel has SYSENTER switched off; boot without ia32_emulation=0\n");
-		return -ENODEV;
-	}
-	if (!sysenter_executes()) {
-		pr_err("refused: SYSENTER is an invalid instruction on this processor, which says that it is Intel's (a virtual machine on another?)\n");
-		return -ENODEV;
-	}
-	error = check_mitigations();
+	if (!sysenter_scope_marked)
+		return 0;	/* the mitigations of the kernel's entry are not ours to have */
+	error = check_sysenter() ?: check_mitigations();
 	if (error)
 		return error;
 	sysenter_entry_point = choose_entry();

@@ -50,6 +50,10 @@ static int __init find_landing_pad(void)
 /* Can this processor, as this kernel drives it, be entered here at all? */
 static int __init check_processor(void)
 {
+	if (sysenter_scope_all) {
+		pr_err("refused: scope=all is for amd64 until now; scope=marked works here\n");
+		return -EOPNOTSUPP;
+	}
 	if (boot_cpu_has(X86_FEATURE_XENPV)) {
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;

@@ -89,6 +89,9 @@
 #else
 #define FEATURE_IBPB_EXIT_TO_USER	X86_FEATURE_XENPV
 #endif
+#ifndef X86_BUG_DIV0
+#define X86_BUG_DIV0			X86_FEATURE_XENPV
+#endif
 
 /*
  * kernel.c writes the address of a kernel symbol into the last four bytes of the
@@ -574,6 +577,8 @@ SYM_CODE_START_LOCAL(sysenter_verw_selector)
 SYM_CODE_END(sysenter_verw_selector)
 
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
+
+#include "all_amd64.S"
 
 	.section .rodata.sysenter_patch_sites, "a"
 sysenter_patch_sites_end:

@@ -4,6 +4,9 @@
  *
  * Loading goes guard, tables, entry code, then, with everything in place, the
  * SYSENTER registers of each CPU. Each step that fails undoes those before it.
+ *
+ * The parameter scope says whose calls take the fast path: `marked', those of
+ * programs that ask for it (abi.h); `all', those of every program, made as ever; `both'.
  */
 #include "sysenter.h"
 #include <linux/cpu.h>
@@ -19,6 +22,7 @@
 #include <asm/nospec-branch.h>
 
 DEFINE_PER_CPU(unsigned long, sysenter_count);
+DEFINE_PER_CPU(unsigned long, sysenter_count_all);
 DEFINE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 static enum cpuhp_state hotplug_state;
@@ -50,6 +54,24 @@ int sysenter_fault(void)
 	return ++faults_passed == fail_at ? -ENOMEM : 0;
 }
 #endif
+
+static char *scope = "marked";
+module_param(scope, charp, 0444);
+MODULE_PARM_DESC(scope, "whose calls take the fast path: marked (the default), all (every program's), both");
+
+bool sysenter_scope_marked, sysenter_scope_all;
+
+static int __init choose_scope(void)
+{
+	bool both = !strcmp(scope, "both");
+
+	sysenter_scope_marked = both || !strcmp(scope, "marked");
+	sysenter_scope_all = both || !strcmp(scope, "all");
+	if (sysenter_scope_marked || sysenter_scope_all)
+		return 0;
+	pr_err("refused: scope=%s is none of marked, all, both\n", scope);
+	return -EINVAL;
+}
 
 static bool unsafe;
 module_param(unsafe, bool, 0444);
@@ -169,19 +191,32 @@ static struct notifier_block sysenter_die = {
 	.priority = INT_MAX,
 };
 
-static int calls_get(char *buffer, const struct kernel_param *param)
+static unsigned long counted(unsigned long __percpu *count)
 {
 	unsigned long calls = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		calls += per_cpu(sysenter_count, cpu);
-	return sprintf(buffer, "%lu\n", calls);
+		calls += *per_cpu_ptr(count, cpu);
+	return calls;
+}
+
+static int calls_get(char *buffer, const struct kernel_param *param)
+{
+	return sprintf(buffer, "%lu\n", counted(&sysenter_count) + counted(&sysenter_count_all));
+}
+
+static int calls_all_get(char *buffer, const struct kernel_param *param)
+{
+	return sprintf(buffer, "%lu\n", counted(&sysenter_count_all));
 }
 
 static const struct kernel_param_ops calls_ops = { .get = calls_get };
 module_param_cb(calls, &calls_ops, NULL, 0444);
 MODULE_PARM_DESC(calls, "fast calls made since the module was loaded");
+static const struct kernel_param_ops calls_all_ops = { .get = calls_all_get };
+module_param_cb(calls_all, &calls_all_ops, NULL, 0444);
+MODULE_PARM_DESC(calls_all, "those of them that were not marked (scope=all)");
 module_param_named(fast_table, sysenter_fast_calls, uint, 0444);
 MODULE_PARM_DESC(fast_table, "how many system calls take the fast path");
 
@@ -198,7 +233,21 @@ static void give_entries_back(void)
 	/* HAZARD: a VM that began with our entry brings it back (vms.c): wait, and again */
 	sysenter_wait_for_vms();
 	on_each_cpu(give_back, NULL, 1);
-	sysenter_wait_until_left();
+}
+
+static int __init take_entries(void)
+{
+	int error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "sysenter:online",
+				      sysenter_cpu_online, sysenter_cpu_offline);
+
+	if (error < 0)
+		return error;
+	hotplug_state = error;
+	register_syscore(&sysenter_syscore);
+	error = sysenter_check_vms();		/* one that has begun meanwhile */
+	if (error)
+		give_entries_back();
+	return error;
 }
 
 static int __init sysenter_init(void)
@@ -207,8 +256,10 @@ static int __init sysenter_init(void)
 
 	for_each_possible_cpu(cpu)
 		per_cpu(sysenter_kstack_offset, cpu) = get_random_long() | 1;
-	if ((error = sysenter_find_kernel()) || (error = sysenter_guard()) ||
-	    (error = sysenter_check_vms()) || (error = sysenter_arch_check()) ||
+	if ((error = choose_scope()) ||
+	    (error = sysenter_find_kernel()) || (error = sysenter_guard()) ||
+	    (error = sysenter_by_registers ? sysenter_check_vms() : 0) ||
+	    (error = sysenter_arch_check()) ||
 	    (error = sysenter_fill_calls()) ||
 	    (error = sysenter_write_patch_sites()))
 		return error;
@@ -218,30 +269,29 @@ static int __init sysenter_init(void)
 	error = sysenter_arch_prepare();
 	if (error)
 		goto undo_die;
-	error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "sysenter:online",
-				  sysenter_cpu_online, sysenter_cpu_offline);
-	if (error < 0) {
-		sysenter_wait_until_left();	/* some CPUs may have had ours for a moment */
-		goto undo_arch;
-	}
-	hotplug_state = error;
-	register_syscore(&sysenter_syscore);
-	error = sysenter_check_vms();		/* one that has begun meanwhile */
+	error = sysenter_by_registers ? take_entries() : 0;
+	if (error)
+		goto undo_arch;		/* some CPUs may have had ours for a moment */
+	error = sysenter_all_begin();
 	if (error)
 		goto undo_entries;
 	/*
 	 * Last: whoever maps the stub calls at once, and a marked call to a CPU
 	 * that does not have our entry yet would be answered -ENOSYS.
 	 */
-	error = sysenter_device_register();
+	error = sysenter_scope_marked ? sysenter_device_register() : 0;
 	if (error)
-		goto undo_entries;
+		goto undo_all;
 	pr_info("loaded, %u calls on the fast path\n", sysenter_fast_calls);
 	return 0;
 
+undo_all:
+	sysenter_all_end();
 undo_entries:
-	give_entries_back();
+	if (sysenter_by_registers)
+		give_entries_back();
 undo_arch:
+	sysenter_wait_until_left();
 	sysenter_arch_undo();
 undo_die:
 	unregister_die_notifier(&sysenter_die);
@@ -277,9 +327,14 @@ static void __exit wait_for_entries(void)
 
 static void __exit sysenter_exit(void)
 {
-	sysenter_device_unregister();
-	wait_for_entries();
-	give_entries_back();
+	if (sysenter_scope_marked)
+		sysenter_device_unregister();
+	if (sysenter_by_registers)
+		wait_for_entries();
+	sysenter_all_end();
+	if (sysenter_by_registers)
+		give_entries_back();
+	sysenter_wait_until_left();
 	sysenter_arch_undo();
 	unregister_die_notifier(&sysenter_die);
 	pr_info("unloaded\n");

@@ -16,6 +16,7 @@
 #include <asm/tlbflush.h>
 #include <uapi/asm/processor-flags.h>
 #include "frame.h"
+#include <asm/unistd.h>
 #ifdef CONFIG_X86_32
 #include "taskgate.h"
 #endif
@@ -88,6 +89,7 @@ int main(void)
 #if defined(HAVE_UNWIND_MASK) && defined(CONFIG_UNWIND_USER)
 	OFFSET(TASK_unwind_mask, task_struct, unwind_info.unwind_mask);
 #endif
+	DEFINE(NR_SYSCALLS, NR_syscalls);
 	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
 	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);
 #ifdef HAVE_PCPU_HOT

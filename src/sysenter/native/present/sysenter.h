@@ -20,6 +20,7 @@ extern unsigned long kernel_find_module, kernel_put_task_stack, kernel_wake_up_s
 extern unsigned long kernel_flush_tlb_all;
 #ifdef CONFIG_X86_64
 extern unsigned long kernel_entry_SYSENTER_compat, kernel_cpu_tss_rw, kernel_init_top_pgt;
+extern unsigned long kernel_entry_SYSCALL_64_after_hwframe, kernel_return_to_usermode;
 #define kernel_stock_entry	kernel_entry_SYSENTER_compat
 #else
 extern unsigned long kernel_entry_SYSENTER_32, kernel_get_cpu_entry_area;
@@ -36,6 +37,27 @@ int sysenter_write_patch_sites(void);		/* writes them into the entry code */
  */
 int sysenter_lacks(const char *mitigation);
 int sysenter_check_buffers(void);	/* VERW, where the kernel has it in another way */
+
+/* main.c: whose calls take the fast path, the parameter scope */
+extern bool sysenter_scope_marked, sysenter_scope_all;
+
+/*
+ * scope=all: what makes unmarked calls come here too, once everything else is in place;
+ * and no new one comes any more. Does nothing if sysenter_scope_all is not set.
+ */
+#ifdef CONFIG_X86_64	/* scope_amd64.c: one call in the kernel's entry */
+#define sysenter_by_registers	sysenter_scope_marked
+int sysenter_all_find_kernel(void);
+extern u8 sysenter_all_slow[SYSENTER_NR];	/* by number: not served */
+int sysenter_all_begin(void);
+void sysenter_all_end(void);
+void sysenter_all_leave_exit_work(void);	/* see there */
+#else			/* the entry decides whom it takes */
+#define sysenter_by_registers	true
+static inline int sysenter_all_begin(void) { return 0; }
+static inline void sysenter_all_end(void) { }
+static inline void sysenter_all_leave_exit_work(void) { }
+#endif
 
 /* arch_*.c */
 int sysenter_arch_find_kernel(void);	/* those of kernel_* that have several names */
@@ -145,6 +167,7 @@ asmlinkage void sysenter_entry(void);
 extern const char sysenter_entry_end[];
 extern unsigned long sysenter_landing_pad;	/* i386: offset in the vDSO */
 DECLARE_PER_CPU(unsigned long, sysenter_count);	/* fast calls made */
+DECLARE_PER_CPU(unsigned long, sysenter_count_all);	/* the same, of those that were not marked */
 DECLARE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 #endif

@@ -94,6 +94,7 @@ void sysenter_wait_until_left(void)
 	 * task was preempted; it is waited for until it has run on.
 	 */
 	synchronize_rcu_tasks();
+	sysenter_all_leave_exit_work();
 	/* whoever was past FRAME_SS with interrupts off has left with this */
 	on_each_cpu(interrupted, NULL, 1);
 }
