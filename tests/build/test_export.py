@@ -47,6 +47,6 @@ def test_its_sources_are_the_ones_in_the_repository(single: Path, tmp_path: Path
         env={"PATH": "/usr/bin:/bin", "HEADERS": "/nonexistent", "SYSTEM_MAP": "/nonexistent"},
     )  # fmt: skip
     unpacked = sorted((tmp_path / "out/sources").iterdir())
-    assert len(unpacked) == 12
+    assert len(unpacked) == 20
     for path in unpacked:
         assert path.read_text() == (NATIVE / "legacy" / path.name).read_text()

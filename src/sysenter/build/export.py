@@ -14,8 +14,9 @@ from sysenter.build.native import NATIVE
 __all__ = ["single_file"]
 
 _FOLDER = NATIVE / "legacy"
-_FILES = ("build.sh", "legacy.h", "module.h", "taskgate.h", "offsets.c", "entry.S", "syscall.S", "main.c", "switch.c",
-          "taskgate.c", "preload.c", "gain.c")  # fmt: skip
+_FILES = ("build.sh", "legacy.h", "module.h", "taskgate.h", "offsets.c", "entry.S", "syscall.S", "main.c", "guard.c",
+          "cpus.c", "gates.c", "way_tss.c", "way_cruel.c", "way_gentle.c", "taskgate.c", "copy.c", "unload.c", "proc.c",
+          "preload.c", "gain.c")  # fmt: skip
 _DEFAULT = "preload.c"
 _HEAD = """\
 #if 0

@@ -40,7 +40,7 @@ _GROUPS = (0x80, 0x81, 0x83, 0x8F, 0xBA, 0xC0, 0xC1, 0xC6, 0xC7, 0xD0, 0xD1, 0xD
 _MASKED = ("test", "and", "or", "xor")  # they clear CF (SDM Vol. 2); a constant of theirs is a set of bits
 _MANY = 12  # bits of a mask, of which not each is dropped in turn
 _REPLACEMENTS = ".altinstr_replacement"
-# symbol -> how far before it the module's C writes a word (native/legacy/main.c)
+# symbol -> how far before it the module's C writes a word (native/legacy/copy.c, way_gentle.c)
 _WRITTEN_BEFORE = {
     "sysenter_debug_entry": 4,
     "sysenter_debug_distance": 4,

@@ -107,15 +107,20 @@ compile() {
 	$CC "$@" || fail "the module does not compile: $CC says why above"
 }
 compile $flags -D__ASSEMBLY__ -c "$sources/entry.S" -o "$out/entry.o"
-for name in main switch taskgate; do
-	compile $flags -S "$sources/$name.c" -o "$out/$name.raw.s"
+names="main guard cpus gates way_tss way_cruel way_gentle taskgate copy unload proc"
+objects=
+for name in $names; do
+	version=-D__NO_VERSION__		# of the kernel: once, in main.o
+	[ $name != main ] || version=
+	compile $flags $version -S "$sources/$name.c" -o "$out/$name.raw.s"
 	# Kernel headers name .modinfo without flags, the compiler with: newer
 	# assemblers want it the same both times. Nor do they take the
 	# loadsegment of 2.2, movl from memory to a segment register.
 	sed -e 's/^\([ 	]*\.section[ 	]*\.modinfo\)[ 	]*$/\1,"a"/' \
 		-e 's/movl\([ 	].*),%[fg]s\)$/mov\1/' "$out/$name.raw.s" >"$out/$name.s"
 	compile -c "$out/$name.s" -o "$out/$name.o"
+	objects="$objects $out/$name.o"
 done
 compile -c "$out/addresses.S" -o "$out/addresses.o"
-$LD -r -o "$out/sysenter.o" "$out/main.o" "$out/switch.o" "$out/taskgate.o" "$out/entry.o" "$out/addresses.o" ||
+$LD -r -o "$out/sysenter.o" $objects "$out/entry.o" "$out/addresses.o" ||
 	fail "the module does not link: $LD says why above"

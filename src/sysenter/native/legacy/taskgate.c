@@ -83,7 +83,7 @@ extern char sysenter_syscall_stubs[], sysenter_syscall_leave[];
 extern char sysenter_sysret[], sysenter_syscall_trapped[];
 extern char sysenter_gate[], sysenter_gate_swallow[];
 extern char sysenter_general_protection[], sysenter_not_present[];
-extern char sysenter_no_device[];
+extern char sysenter_no_device[], sysenter_trapped_tss[];
 extern unsigned long sysenter_kernel_general_protection[];
 extern unsigned long sysenter_kernel_not_present[];
 extern unsigned long sysenter_kernel_no_device[];
@@ -346,15 +346,17 @@ static void load_idt(const void *table)
 }
 
 /* Run by each processor, interrupts off. */
-void sysenter_syscall_on(int cpu)
+static void turn_on(void)
 {
+	int cpu = THIS_CPU;
+
 	load_idt(gates[cpu]->idt);
 	/* SYSRET: CS = the upper half, SS that + 8 */
 	write_msr(MSR_STAR, gates[cpu]->stub, __USER_CS << 16 | __KERNEL_CS);
 	write_efer(EFER_SCE, 0);
 }
 
-void sysenter_syscall_off(int cpu)
+static void turn_off(void)
 {
 	write_efer(0, EFER_SCE);
 	write_msr(MSR_STAR, 0, 0);
@@ -443,9 +445,10 @@ static int find_slots(int wanted)
 }
 
 /* For processor `number`: its TSS, TR and LDTR. 0 or an error; undone by
-   sysenter_gates_free(). */
-static int prepare(int number, const struct cpu_tables *tables)
+   free_gates(). */
+static int prepare_cpu(int number)
 {
+	const struct cpu_report *report = &sysenter_cpus[number];
 	struct cpu_gates *cpu;
 	unsigned long stub = sysenter_in_copy(sysenter_syscall_stubs)
 		+ number * SYSCALL_STUB_SIZE;
@@ -456,13 +459,13 @@ static int prepare(int number, const struct cpu_tables *tables)
 	memset(cpu, 0, PAGE_SIZE << BLOCK_ORDER);
 	gates[number] = cpu;
 	cpu->number = number;
-	cpu->tr = tables->tr;
-	cpu->ldt = tables->ldt;
+	cpu->tr = report->tr;
+	cpu->ldt = report->ldt;
 	cpu->stub = stub;
-	*(unsigned long *)(stub + SYSCALL_PATCH_STACK) = tables->tss
+	*(unsigned long *)(stub + SYSCALL_PATCH_STACK) = report->tss
 		+ (unsigned long)&((struct hw_tss *)0)->esp0;
-	*(unsigned long *)(stub + SYSCALL_PATCH_COUNT) = tables->tss + TSS_COUNT;
-	make_gates(cpu, tables->tss, slots + number * SLOTS);
+	*(unsigned long *)(stub + SYSCALL_PATCH_COUNT) = report->tss + TSS_COUNT;
+	make_gates(cpu, report->tss, slots + number * SLOTS);
 	return 0;
 }
 
@@ -480,41 +483,27 @@ static int finds_mm(void)
 	return mm && mm->pgd == __va(cr3);
 }
 
-int sysenter_gates_make(int cpus, const struct cpu_tables *tables)
+static int prepare(void)
 {
-	int i, error = 0;
+	int i, found, error = sysenter_tss_prepare();
 
-	if (!finds_mm()) {
-		printk(KERN_ERR "sysenter: mm_struct is not as built for: "
+	if (!finds_mm())
+		REFUSE("mm_struct is not as built for: "
 		       "SYSCALL wants the compiler of the kernel\n");
-		return -EINVAL;
-	}
-	if (!find_slots(cpus * SLOTS)) {
-		printk(KERN_ERR "sysenter: the GDT has %d free entries, SYSCALL "
-		       "on %d processors takes %d\n", slots_used, cpus,
-		       cpus * SLOTS);
+	if (!find_slots(CPUS * SLOTS)) {
+		found = slots_used;
 		slots_used = 0;
-		return -EINVAL;
+		REFUSE("the GDT has %d free entries, SYSCALL on %d processors "
+		       "takes %d\n", found, CPUS, CPUS * SLOTS);
 	}
 	__asm__ __volatile__("sidt %0" : "=m" (kernel_idt));
-	for (i = 0; i < cpus && !error; i++)
-		error = prepare(i, tables + i);
+	for (i = 0; i < CPUS && !error; i++)
+		error = prepare_cpu(i);
 	return error;
 }
 
-/* How often the page tables were not to be told, and a step was made. */
-unsigned long sysenter_gate_steps(void)
-{
-	unsigned long steps = 0;
-	int i;
-
-	for (i = 0; i < NR_CPUS; i++)
-		steps += gates[i] ? gates[i]->steps : 0;
-	return steps;
-}
-
 /* No processor uses them. */
-void sysenter_gates_free(void)
+static void free_gates(void)
 {
 	int i;
 
@@ -527,5 +516,29 @@ void sysenter_gates_free(void)
 			gates[i] = NULL;
 		}
 }
+
+static int report(char *page)
+{
+	unsigned long steps = 0;	/* when the page tables were not to be told */
+	int i;
+
+	for (i = 0; i < NR_CPUS; i++)
+		steps += gates[i] ? gates[i]->steps : 0;
+	return sprintf(page, "sysret 0x%08lx\nsteps %lu\n",
+		       sysenter_in_copy(sysenter_sysret), steps);
+}
+
+const struct way sysenter_way_syscall = {
+	name: "syscall",
+	entry: sysenter_syscall_stubs,
+	trapped: sysenter_trapped_tss,
+	check: sysenter_tss_check,
+	prepare: prepare,
+	free: free_gates,
+	turn_on: turn_on,
+	turn_off: turn_off,
+	calls: sysenter_tss_calls,
+	report: report,
+};
 
 #endif

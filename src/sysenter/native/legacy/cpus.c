@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What each processor has, and how all but one are held still.
+ */
+#include <linux/config.h>
+#include <linux/version.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
+#include <linux/string.h>
+#include <asm/system.h>
+#include <asm/processor.h>
+#include <asm/segment.h>
+#include <asm/ptrace.h>
+#include <asm/desc.h>
+#include <asm/atomic.h>
+#include "legacy.h"
+#include "module.h"
+
+#define EFLAGS_ID 0x00200000
+
+struct desc_struct *sysenter_gdt_table;
+struct cpu_report sysenter_cpus[NR_CPUS];
+
+/* The TSS that TR points to. */
+unsigned long sysenter_this_tss(void)
+{
+	unsigned long tr;
+	struct desc_struct *d;
+
+	__asm__ __volatile__("xorl %0,%0; str %w0" : "=r" (tr));
+	d = &sysenter_gdt_table[tr >> 3];
+	return (d->a >> 16) | (d->b & 0xff) << 16 | (d->b & 0xff000000);
+}
+
+static int has_cpuid(void)
+{
+	unsigned long before, after;
+
+	__asm__ __volatile__(
+		"pushfl; popl %0; movl %0,%1; xorl %2,%0; pushl %0; popfl\n\t"
+		"pushfl; popl %0; pushl %1; popfl"
+		: "=&r" (after), "=&r" (before) : "i" (EFLAGS_ID));
+	return ((before ^ after) & EFLAGS_ID) != 0;
+}
+
+static void report_cpu(void *unused)
+{
+	struct cpu_report *r = &sysenter_cpus[THIS_CPU];
+	struct table_register gdt, idt;
+	unsigned int eax, ebx, ecx, edx;
+	unsigned int family, model, stepping;
+	int i;
+
+	r->has_sep = r->has_syscall = 0;
+	if (has_cpuid()) {
+		__asm__ __volatile__("cpuid" : "=a" (eax), "=b" (ebx),
+				     "=c" (ecx), "=d" (edx) : "0" (1));
+		family = eax >> 8 & 15;
+		model = eax >> 4 & 15;
+		stepping = eax & 15;
+		r->signature = eax;
+		/* The first Pentium Pros set the bit and lack the instruction:
+		   SDM, CPUID, "Identification of SYSENTER". */
+		r->has_sep = (edx & 1 << 11) != 0
+			&& !(family == 6 && model < 3 && stepping < 3);
+		r->has_syscall = sysenter_has_syscall();
+	}
+	if (r->has_sep)
+		r->msr_cs = sysenter_read_msr(MSR_SYSENTER_CS);
+	__asm__ __volatile__("sgdt %0" : "=m" (gdt));
+	__asm__ __volatile__("sidt %0" : "=m" (idt));
+	r->gdt = gdt.base;
+	r->idt = idt.base;
+	sysenter_gdt_table = (struct desc_struct *)gdt.base;
+	for (i = 0; i < 4; i++)
+		r->flat[i] = (sysenter_gdt_table[(__KERNEL_CS >> 3) + i].a
+			      == 0x0000ffff)
+			&& (sysenter_gdt_table[(__KERNEL_CS >> 3) + i].b
+			    & 0xffcffeff) == 0x00cf9200
+			+ (i >= 2 ? 0x6000 : 0) + (i % 2 ? 0 : 0x0800);
+	r->tss = sysenter_this_tss();
+	r->tss_esp0 = ((unsigned long *)r->tss)[1];
+	__asm__ __volatile__("xorl %0,%0; str %w0" : "=r" (r->tr));
+	__asm__ __volatile__("xorl %0,%0; sldt %w0" : "=r" (r->ldt));
+	r->seen = 1;
+}
+
+/* By which instruction; that all processors have. entry: the option. */
+static int choose_entry(const char *entry, int with_sep, int with_syscall,
+			int *by_syscall)
+{
+	int automatic = !entry || strcmp(entry, "auto") == 0, with;
+
+	if (!automatic && strcmp(entry, "sysenter") && strcmp(entry, "syscall"))
+		REFUSE("entry=%s: not auto, sysenter or syscall\n", entry);
+	*by_syscall = automatic ? !with_sep && with_syscall
+		: strcmp(entry, "syscall") == 0;
+#if LINUX_2_2
+	if (*by_syscall)
+		REFUSE("entry=syscall: this is for 2.4\n");
+#endif
+	with = *by_syscall ? with_syscall : with_sep;
+	if (with == 0)
+		REFUSE("this processor has no %s%s (CPUID 0x%x)\n",
+		       *by_syscall ? "SYSCALL for 32-bit kernels" : "SYSENTER",
+		       automatic ? " and no SYSCALL for this kernel" : "",
+		       sysenter_cpus[0].signature);
+	if (with != CPUS)
+		REFUSE("only %d of %d processors have %s\n", with, CPUS,
+		       *by_syscall ? "SYSCALL" : "SYSENTER");
+	return 0;
+}
+
+int sysenter_check_cpus(const char *entry, int *by_syscall)
+{
+	int cpu, with = 0, with_syscall = 0;
+
+	memset(sysenter_cpus, 0, sizeof(sysenter_cpus));
+	report_cpu(NULL);
+#ifdef SYSENTER_SMP
+	if (CPUS > 1 && smp_call_function(report_cpu, NULL, 1, 1) != 0)
+		REFUSE("a processor does not answer\n");
+#endif
+	for (cpu = 0; cpu < CPUS; cpu++) {
+		struct cpu_report *r = &sysenter_cpus[cpu];
+
+		if (!r->seen)
+			REFUSE("processor %d does not answer\n", cpu);
+		with += r->has_sep;
+		with_syscall += r->has_syscall;
+	}
+	if (choose_entry(entry, with, with_syscall, by_syscall))
+		return -EINVAL;
+	for (cpu = 0; cpu < CPUS; cpu++) {
+		struct cpu_report *r = &sysenter_cpus[cpu];
+
+		if (r->msr_cs)
+			REFUSE("this kernel uses SYSENTER itself "
+			       "(SYSENTER_CS is 0x%lx)\n", r->msr_cs);
+		if (r->idt != sysenter_cpus[0].idt
+		    || r->gdt != sysenter_cpus[0].gdt)
+			REFUSE("the processors' GDTs or IDTs differ\n");
+		if (!(r->flat[0] && r->flat[1] && r->flat[2] && r->flat[3]))
+			REFUSE("segments 0x%x to 0x%x are not the flat ones "
+			       "that SYSENTER and SYSEXIT load\n", __KERNEL_CS,
+			       __USER_DS);
+	}
+	return 0;
+}
+
+/* ---- one alone ------------------------------------------------------------ */
+
+/* Hold all other processors, interrupts off, while one thing is done that none
+   of them must see half done. */
+struct held_cpu sysenter_held[NR_CPUS];
+static void (*volatile on_release)(void);	/* run by each before it goes */
+
+#ifdef SYSENTER_SMP
+static volatile int hold_state;			/* HOLD, then RELEASE */
+enum { HOLD = 1, RELEASE };
+static atomic_t held, released;
+
+static void hold_this_cpu(void *unused)
+{
+	int cpu = THIS_CPU;
+
+	sysenter_held[cpu].esp = (unsigned long)&cpu;
+	sysenter_held[cpu].task = current;
+	mb();
+	atomic_inc(&held);
+	while (hold_state == HOLD)
+		__asm__ __volatile__("rep; nop" : : : "memory");
+	if (on_release)
+		on_release();
+	/* Text may have changed: the IRET of this interrupt serializes. */
+	atomic_inc(&released);
+}
+#endif
+
+int sysenter_hold_others(unsigned long *flags)
+{
+	on_release = NULL;
+	memset(sysenter_held, 0, sizeof(sysenter_held));
+#ifdef SYSENTER_SMP
+	atomic_set(&held, 0);
+	atomic_set(&released, 0);
+	hold_state = HOLD;
+	mb();
+	/* No retry: 2.2 would sleep for it, and unloading holds a spinlock. */
+	if (CPUS > 1 && smp_call_function(hold_this_cpu, NULL, 0, 0) != 0
+	    && atomic_read(&held) != CPUS - 1) {
+		hold_state = RELEASE;
+		return -EBUSY;
+	}
+	while (atomic_read(&held) != CPUS - 1)
+		__asm__ __volatile__("rep; nop" : : : "memory");
+#endif
+	__save_flags(*flags);
+	__cli();
+	/* Of our own stack only the call into the kernel counts. */
+	sysenter_held[THIS_CPU].esp = (unsigned long)current
+		+ SYSENTER_THREAD_SIZE - sizeof(struct pt_regs) - sizeof(long);
+	sysenter_held[THIS_CPU].task = current;
+	return 0;
+}
+
+/* Let them go, each of us doing WHAT first. */
+void sysenter_release_others(void (*what)(void), unsigned long flags)
+{
+	on_release = what;
+#ifdef SYSENTER_SMP
+	mb();
+	hold_state = RELEASE;
+#endif
+	if (what)
+		what();
+#ifdef SYSENTER_SMP
+	while (atomic_read(&released) != CPUS - 1)
+		__asm__ __volatile__("rep; nop" : : : "memory");
+#endif
+	__restore_flags(flags);
+}
+
+/* ---- this one's MSRs -------------------------------------------------------- */
+
+void sysenter_write_msrs(unsigned long stack)
+{
+	sysenter_write_msr(MSR_SYSENTER_ESP, stack);
+	sysenter_write_msr(MSR_SYSENTER_EIP, sysenter_entry_point);
+	sysenter_write_msr(MSR_SYSENTER_CS, __KERNEL_CS);
+}
+
+/* With CS 0 SYSENTER is a #GP, as it was. */
+void sysenter_clear_msrs(void)
+{
+	sysenter_write_msr(MSR_SYSENTER_CS, 0);
+	sysenter_write_msr(MSR_SYSENTER_EIP, 0);
+	sysenter_write_msr(MSR_SYSENTER_ESP, 0);
+}
