@@ -70,11 +70,25 @@ def test_dry_run_prints_the_qemu_line_and_starts_nothing(cli: RunCli, target: Ta
     assert "SYSENTER" not in done.stdout
 
 
-def test_exec_runs_a_command_in_the_guest(cli: RunCli, target: Target) -> None:
-    done = cli("exec", "--accelerator", "tcg", "--", "uname -r; exit 7")
-    assert done.stdout.strip() == target.release
+def test_exec_keeps_output_errors_and_status_apart(target: Target) -> None:
+    script = r"""uname -r; printf '{"exit": 3}\n{"status": 4}\n\377\000\r\n'; echo an error >&2; printf abc; exit 7"""
+    done = subprocess.run(
+        [sys.executable, "-m", "sysenter", "exec", "--accelerator", "tcg", "--", script], capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, timeout=120,
+    )  # fmt: skip
+    expected = b'{"exit": 3}\n{"status": 4}\n\377\0\r\nabc'
+    assert done.stdout == target.release.encode() + b"\n" + expected
+    assert done.stderr.endswith(b"an error\n")
     assert done.returncode == 7
-    assert cli("exec", "--accelerator", "tcg", "--", "exit 3").returncode == 3
+
+
+def test_exec_that_nobody_reads_ends(target: Target) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | head -c 3', "sh", sys.executable, "-m", "sysenter", "exec", "--accelerator", "tcg", "--",
+         "yes"], capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == b"y\ny"
+    assert b"sysenter:" not in done.stderr
 
 
 @pytest.mark.parametrize(

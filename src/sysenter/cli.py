@@ -100,10 +100,8 @@ def _shell(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _exec(options: argparse.Namespace, steps: Steps) -> int:
-    output = _guest_with_shell(options, steps).execute(steps, options.command, timeout=options.timeout)
-    for line in output.text:
-        print(line)
-    return output.status
+    out, err = sys.stdout.buffer, sys.stderr.buffer
+    return _guest_with_shell(options, steps).execute(steps, options.command, out, err, timeout=options.timeout)
 
 
 def _selftests(options: argparse.Namespace, steps: Steps) -> int:

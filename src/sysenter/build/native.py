@@ -35,6 +35,7 @@ class Program:
 # What the product runs in a guest; tests bring more.
 PROGRAMS = (
     Program("calls", NATIVE / "guest/calls.c", ("-static", "-no-pie")),
+    Program("channels", NATIVE / "guest/channels.c", ("-static",)),
     Program("msr", NATIVE / "guest/msr.c", ("-static",)),
     Program("libsysenter.so", NATIVE / "user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
 )

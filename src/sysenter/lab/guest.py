@@ -88,14 +88,15 @@ class Guest(abc.ABC):
     @abc.abstractmethod
     def run(
         self, steps: Steps, task: str, files: Mapping[str, bytes] | None = None, *, what: str, timeout: float,
-        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], None] | None = None,
+        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], bool | None] | None = None,
         stop: threading.Event | None = None,
     ) -> Output:  # fmt: skip
         """Boot it, run the task, and return what it said.
 
         task: lines in the language of the guest's init, a shell's or a plan's. files: more for the
         guest, by name; the module is there. what: what this is, for errors. timeout: seconds for
-        boot and task together. on_record: called with each JSON object as it comes. stop: ends it
+        boot and task together. on_record: called with each JSON object as it comes; one for which it returns True is
+        not kept. stop: ends it
         early when set. Raises GuestLost as run_machine does.
         """
 

@@ -90,7 +90,8 @@ class LegacyGuest(Guest):
 
     def run(
         self, steps: Steps, task: str | Sequence[str], files: Mapping[str, bytes] | None = None, *, what: str,
-        timeout: float, machine: Machine | None = None, on_record: Callable[[dict[str, Any]], None] | None = None,
+        timeout: float, machine: Machine | None = None,
+        on_record: Callable[[dict[str, Any]], bool | None] | None = None,
         stop: threading.Event | None = None, on_line: Callable[[str], None] | None = None,
     ) -> LegacyOutput:  # fmt: skip
         """As Guest.run(). task: the plan, or its lines. on_line: called with each line as it comes."""

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sysenter.build.boot import boot_image
 from sysenter.build.cpio import archive, tree
@@ -19,8 +20,8 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.drivers import linked
 from sysenter.lab.guest import Guest, Output, record_of
 from sysenter.lab.loading import check_loaded
-from sysenter.lab.prompt import SHELL_TASK, exec_task
-from sysenter.lab.qemu import Machine, run_interactive, run_machine
+from sysenter.lab.prompt import EXEC_TASK, SHELL_TASK, command_line
+from sysenter.lab.qemu import GuestLost, Machine, run_interactive, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -70,13 +71,12 @@ class PresentGuest(Guest):
 
     def run(
         self, steps: Steps, task: str, files: Mapping[str, bytes] | None = None, *, what: str, timeout: float,
-        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], None] | None = None,
+        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], bool | None] | None = None,
         stop: threading.Event | None = None,
     ) -> Output:  # fmt: skip
-        def on_line(line: str) -> None:
+        def on_line(line: str) -> bool:
             record = record_of(line)
-            if record is not None and on_record:
-                on_record(record)
+            return bool(record is not None and on_record and on_record(record))
 
         result = run_machine(
             steps, machine or self.machine(), self._initrd({"task": task.encode(), **(files or {})}),
@@ -84,11 +84,30 @@ class PresentGuest(Guest):
         )  # fmt: skip
         return Output.of_result(result, TROUBLE)
 
-    def execute(self, steps: Steps, command: Sequence[str], *, timeout: float) -> Output:
-        """Load the module and run a command; its status is the output's. Raises SysenterError if it is refused."""
-        output = self.run(steps, exec_task(command), what="exec", timeout=timeout)
+    def execute(self, steps: Steps, command: Sequence[str], out: BinaryIO, err: BinaryIO, *, timeout: float) -> int:
+        """Load the module and run a command; returns its status.
+
+        out, err: what it writes goes there byte by byte, as it comes. Raises SysenterError if the module
+        is refused, GuestLost as run() does.
+        """
+        streams = {"out": out, "err": err}
+
+        def on_record(record: dict[str, Any]) -> bool:
+            for key in streams.keys() & record.keys():
+                streams[key].write(base64.b64decode(record[key]))
+                streams[key].flush()
+                return True
+            return False
+
+        task = {"command": command_line(command).encode(errors="surrogateescape")}
+        output = self.run(steps, EXEC_TASK, task, what="exec", timeout=timeout, on_record=on_record)
         check_loaded(output)
-        return output
+        status: list[int] = output.of("status")
+        if not status:
+            raise GuestLost(f"exec: the command's status is lost (the guest's task ended with {output.status})",
+                            hint="has the guest room for another program? --append changes nothing of that",
+                            detail="\n".join(output.text[-3:]))  # fmt: skip
+        return status[0]
 
     def shell(self, steps: Steps) -> int:
         """Boot it with its console on this terminal; returns QEMU's status."""

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from sysenter.build.native import NATIVE
 from sysenter.lab.loading import LOAD
 
-__all__ = ["SHELL_TASK", "exec_task"]
+__all__ = ["EXEC_TASK", "SHELL_TASK", "command_line"]
 
 SHELL_TASK = (NATIVE / "guest/tasks/shell.sh").read_text()
 
 
-def exec_task(command: Sequence[str]) -> str:
-    """A task that loads the module and runs a command; its status is the task's, once the
-    module is loaded (sysenter.lab.loading, check_loaded).
+# Loads the module and runs /command; channels.c says what comes out.
+EXEC_TASK = f"{LOAD}load_module\n/lib/sysenter/channels sh /command\n"
 
-    One word is a line for the shell, several are a program and its arguments.
-    """
-    line = command[0] if len(command) == 1 else shlex.join(command)
-    return f"{LOAD}load_module\n{line}\n"
+
+def command_line(command: Sequence[str]) -> str:
+    """What a user wants run, for the guest's shell: one word is a line for it, several are a program and its
+    arguments."""
+    return f"{command[0] if len(command) == 1 else shlex.join(command)}\n"

@@ -200,7 +200,7 @@ def run_machine(
     *,
     what: str,
     timeout: float,
-    on_line: Callable[[str], None] | None = None,
+    on_line: Callable[[str], bool | None] | None = None,
     stop: threading.Event | None = None,
 ) -> Result:
     """Start a machine, read its task's lines to the end, see that it ends.
@@ -233,7 +233,7 @@ def _run_once(
     machine: Machine,
     initrd: bytes,
     timeout: float,
-    on_line: Callable[[str], None] | None,
+    on_line: Callable[[str], bool | None] | None,
     stop: threading.Event | None,
 ) -> tuple[Result, str]:
     """What came out of one life of the machine, and why it ended too early ("" if it did not)."""
@@ -314,7 +314,7 @@ def _read_lines(
     start: float,
     timeout: float,
     console: Path,
-    on_line: Callable[[str], None] | None,
+    on_line: Callable[[str], bool | None] | None,
     stop: threading.Event | None,
 ) -> tuple[list[str], str]:
     """The task's lines, and why reading them stopped early ("" if it did not)."""
@@ -348,9 +348,6 @@ def _read_lines(
             if not chunk:
                 panicked = any(mark in console.read_bytes()[-8192:] for mark in _PANIC)
                 return lines, "the kernel panicked" if panicked else ""
-            total += len(chunk)
-            if total > _LOG_LIMIT:
-                return lines, f"its task wrote more than {_LOG_LIMIT >> 20} MiB"
             *whole, pending = (pending + chunk).split(b"\n")
             for raw in whole:
                 line = raw.decode("utf-8", "replace").rstrip("\r")
@@ -359,9 +356,12 @@ def _read_lines(
                 done = line.startswith('{"exit"')
                 if done and lines and not lines[-1]:
                     lines.pop()  # the guest's init ends what may be a line without an end
+                if on_line and on_line(line):
+                    continue
                 lines.append(line)
-                if on_line:
-                    on_line(line)
+                total += len(raw) + 1
+            if total + len(pending) > _LOG_LIMIT:
+                return lines, f"its task wrote more than {_LOG_LIMIT >> 20} MiB"
 
 
 def run_interactive(steps: Steps, machine: Machine, initrd: bytes) -> int:

@@ -99,7 +99,7 @@ class System:
 
     def run(
         self, steps: Steps, task: str, files: Mapping[str, bytes], *, what: str, timeout: float,
-        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], None] | None = None,
+        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], bool | None] | None = None,
         stop: threading.Event | None = None,
     ) -> Output:  # fmt: skip
         """As Guest.run; the task has `debian`, a shell function that runs a command in the system.
