@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from cases import assert_no_worker_was_wrong
 from conftest import RunCli, one_line_error
 from legacy_kernels import KERNELS, on_each_kernel, parameters
 from sysenter.build.legacy import build_legacy_module, legacy_preload
@@ -69,7 +70,7 @@ def test_busy_processes_see_no_wrong_result(legacy: LegacyGuest, steps: Steps) -
             steps, plan, what=f"storm, {way} {cpu}", timeout=_LIMIT, machine=legacy.machine(cpu=cpu)
         )  # fmt: skip
         assert [out.result(step) for step in (1, 2, 3)] == [0, 0, 0], out.events("storm")
-        assert all(r["done"] > 0 and r["wrong"] == 0 for r in out.events("storm"))
+        assert_no_worker_was_wrong(out)
         assert not out.bad_lines()
 
 
@@ -84,10 +85,11 @@ def test_unload_puts_back_the_very_bytes(legacy: LegacyGuest, steps: Steps) -> N
         peeks = [r["bytes"] for r in out.events("peek")]
         n = len(look) - 1
         rounds = [peeks[i : i + 3 * n] for i in range(0, len(peeks), 3 * n)]
+        assert len(rounds) == 3
         for found in rounds:
             assert found[:n] == found[2 * n :] == rounds[0][:n]
             assert found[n : 2 * n] != found[:n]
-        assert not any(r["result"] for r in out.events("done"))
+        assert [r["result"] for r in out.events("done")] == [0] * len(plan)
         assert not out.bad_lines()
 
 
@@ -186,7 +188,7 @@ def test_the_storm_without_the_module(legacy: LegacyGuest, steps: Steps) -> None
     """The same work by int 0x80: what is wrong here as well is not the module's."""
     out = legacy.run(steps, [f"run /init-int80 storm {_SECONDS}"], what="storm by int 0x80", timeout=_LIMIT)
     assert out.result(1) == 0, out.events("storm")
-    assert all(r["done"] > 0 and r["wrong"] == 0 for r in out.events("storm"))
+    assert_no_worker_was_wrong(out)
     assert not out.bad_lines()
 
 
