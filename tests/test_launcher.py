@@ -80,6 +80,13 @@ def test_arguments_arrive_as_they_were_given(box: Box) -> None:
     ]  # fmt: skip
 
 
+def test_offline_is_for_the_launcher_and_the_command(box: Box) -> None:
+    complete(box)
+    said = box.run("build", "--offline").stdout.splitlines()
+    assert said[said.index("sysenter.environment") :][2:4] == ["no", "-c"]
+    assert said[said.index("sysenter") + 1 :] == ["build", "--offline"]
+
+
 @pytest.mark.parametrize("arguments", [("test", "--no-install", "-k", "x"), ("--no-install", "test", "-k", "x")])
 def test_the_tests_are_called_with_no_install_before_or_after(box: Box, arguments: tuple[str, ...]) -> None:
     complete(box)

@@ -177,6 +177,20 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
     return replay(steps, stdout(160), request, kernel=(guest, options.module_option))
 
 
+def _completion(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.manual import completion
+
+    print(completion(parser(), options.shell))
+    return 0
+
+
+def _manual(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.manual import manual_page
+
+    print(manual_page(parser()))
+    return 0
+
+
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "run": _run,
     "kernels": _kernels,
@@ -189,6 +203,8 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "doctor": _doctor,
     "check": _check,
     "replay": _replay,
+    "completion": _completion,
+    "manual": _manual,
 }
 
 

@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from sysenter.errors import SysenterError
+from sysenter.errors import SysenterError, as_called
 from sysenter.processes import Interrupted, catch_signals
 from sysenter.steps import Steps
 
@@ -67,7 +67,7 @@ def conclude(steps: Steps, command: Callable[[], int]) -> int:
         detail, line = _told(error)
         if detail:
             steps.say(detail)
-        steps.say(f"sysenter: {line}")
+        steps.say(f"sysenter: {as_called(line)}")
         try:
             sys.stdout.flush()  # what there is of results
         except OSError:

@@ -33,7 +33,9 @@ def python_for(steps: Steps, requirements: Path, *, install: bool) -> Path:
     if _whole(folder):
         return python
     if not install:
-        raise SysenterError(f"the Python environment {folder} is missing", hint="run once without --no-install")
+        raise SysenterError(
+            f"the Python environment {folder} is missing", hint="run once without --no-install and --offline"
+        )
     with lock(folder.name):
         if not _whole(folder):  # another run has made it meanwhile
             with steps.step(f"set up Python packages in {folder}"), fill(folder) as new:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-__all__ = ["SysenterError"]
+from pathlib import Path
+
+__all__ = ["SysenterError", "as_called"]
+
+_LAUNCHER = Path(__file__).resolve().parents[2] / "sysenter"  # in a clone
 
 
 class SysenterError(Exception):
@@ -24,3 +28,8 @@ class SysenterError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+def as_called(text: str) -> str:
+    """A text for the user, which says ./sysenter, with the command's name where it is an installed package's."""
+    return text if _LAUNCHER.exists() else text.replace("./sysenter", "sysenter")

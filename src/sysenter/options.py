@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sysenter import __version__
 from sysenter.kernels.catalogue import DEFAULT
 
 __all__ = ["parser"]
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
 
     whole = argparse.ArgumentParser(prog="sysenter", description="A faster way into the Linux kernel.")
+    whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = whole.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     def command(name: str, parents: list[argparse.ArgumentParser], help: str) -> argparse.ArgumentParser:
@@ -80,4 +82,7 @@ def parser() -> argparse.ArgumentParser:
     execute = command("exec", [kernel, lab], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
+    completion = command("completion", [], "print the completion of this command line for a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval its output, or keep it where it looks")
+    command("manual", [], "print the manual page: sysenter manual | man -l -")
     return whole
