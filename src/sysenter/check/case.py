@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-__all__ = ["Call", "Call64", "CallLegacy", "Case", "Event"]
+__all__ = ["Call", "Call64", "CallAll", "CallLegacy", "Case", "Event"]
 
 # of EFLAGS, those that matter to an entry (SDM Vol. 1, 3.4.3)
 _FLAGS = {0x100: "TF", 0x400: "DF", 0x3000: "IOPL", 0x4000: "NT", 0x40000: "AC"}
@@ -114,6 +114,28 @@ class Call64(Call):
             yield "a virtual machine runs on the CPU during the body"
         if self.unwound:
             yield "the body takes a stack trace of the caller's"
+
+
+@dataclass(frozen=True)
+class CallAll(Call64):
+    """An unmarked one, as entry_SYSCALL_64 hands it on."""
+
+    FAST: ClassVar[int] = 3
+    NAMES: ClassVar[dict[str, str]] = {**Call64.NAMES, "stack": "rsp"}
+
+    stack: int = 0x7FFC00001000
+    """rsp."""
+    changes: tuple[tuple[str, int], ...] = ()
+    """What the exit work changes in pt_regs: slot and value."""
+    unloads: bool = False
+    """Whether the module is unloaded while the task is in its exit work."""
+
+    def _parts(self, plain: Call) -> Iterator[str]:
+        yield from super()._parts(plain)
+        if self.changes:
+            yield "the exit work makes " + ", ".join(f"{name} {value:#x}" for name, value in self.changes)
+        if self.unloads:
+            yield "the module is unloaded during the exit work"
 
 
 @dataclass(frozen=True)

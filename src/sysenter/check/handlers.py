@@ -13,6 +13,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sysenter.check.callers import all_amd64 as callers_all
 from sysenter.check.callers import amd64 as callers_amd64
 from sysenter.check.callers import i386 as callers_i386
 from sysenter.check.case import Case, Event
@@ -20,6 +21,7 @@ from sysenter.check.code import static
 from sysenter.check.code.objectfile import EntryObject, parse_offsets
 from sysenter.check.kernels import legacy, legacy_syscall, present_pti, present_syscall
 from sysenter.check.kernels.base import Kernel
+from sysenter.check.kernels.present_all import WAYS, PresentAll
 from sysenter.check.kernels.present_amd64 import VARIANTS, PresentAmd64
 from sysenter.check.kernels.present_i386 import PresentI386
 from sysenter.check.search.explore import Failure, Tally, interrupt_everywhere, mispredict, run
@@ -259,7 +261,21 @@ HANDLERS: dict[str, Handler] = {
             callers_amd64.events,
             variants=tuple(VARIANTS),
             default_kernel="bookworm-amd64",
-            roots=tuple(where for where, _ in VARIANTS.values()),
+            roots=(*(where for where, _ in VARIANTS.values()), "sysenter_dispatch"),
+        ),
+        Handler(
+            "present-amd64-all",
+            "the same with scope=all: the stand-in for do_syscall_64()",
+            ".kprobes.text",
+            PresentAll,
+            callers_all.lone_calls,
+            callers_all.scattered,
+            callers_all.with_interruptions,
+            callers_all.paired,
+            callers_all.events,
+            variants=tuple(WAYS),
+            default_kernel="bookworm-amd64",
+            roots=("sysenter_all", "sysenter_all_exit_done"),
         ),
         _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
         _legacy_syscall("legacy-syscall", "Linux 2.4 by AMD's SYSCALL", True),

@@ -241,6 +241,12 @@ _ALL = (
         "CVE-2022-29901; CVE-2022-0001; arch/x86/entry/calling.h, IBRS_ENTER; entry_64.S, clear_bhb_loop",
     ),
     Property(
+        "divider",
+        "the divider's last quotient is overwritten on the way out, where the kernel does so",
+        "on Zen 1 a division by zero answers speculatively with what was divided before, by the kernel perhaps",
+        "CVE-2023-20588; arch/x86/include/asm/processor.h, amd_clear_divider",
+    ),
+    Property(
         "end",
         "the handler comes to an end",
         "a loop with interrupts off is a dead CPU",

@@ -12,12 +12,12 @@ from sysenter.check.kernels.present import NR, again, random_cases
 from sysenter.check.kernels.present import bits as _bits
 from sysenter.check.kernels.present_amd64 import MARK, USER_DS, VARIANTS
 
-__all__ = ["events", "lone_calls", "paired", "scattered", "with_interruptions"]
+__all__ = ["FLAGS", "NASTY", "events", "lone_calls", "paired", "scattered", "with_interruptions"]
 
 _LAST = (1 << 64) - 1
 # What a hostile caller puts into a register: limits, signs, what is not canonical,
 # the kernel's own addresses (stack, text, per-CPU data, entry stack).
-_NASTY = (
+NASTY = (
     0,
     1,
     _LAST,
@@ -51,7 +51,7 @@ _UNMARKED = (
     1 << 40 | 3,
 )
 # CF PF AF ZF SF, TF, DF, OF, IOPL, NT, AC, ID
-_FLAGS = (1, 4, 0x10, 0x40, 0x80, 0x100, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
+FLAGS = (1, 4, 0x10, 0x40, 0x80, 0x100, 0x400, 0x800, 0x1000, 0x2000, 0x3000, 0x4000, 0x40000, 0x200000)
 _SEGMENTS = (0, 3, 0x2B, 0x33, 0x23, 0x63, 0x07, 0x0F)
 
 
@@ -90,7 +90,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield calls(_fast(number))
     for rax in _UNMARKED:
         yield calls(Call64(number=rax))
-    for value in _NASTY:
+    for value in NASTY:
         yield calls(_fast(3, rip=value))
         yield calls(_fast(6, stack=value, registers=(value,) * 6, kept=(value,) * 6))
         yield calls(_fast(7, stack=value, pending=8))
@@ -131,8 +131,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             chosen = [0, 0, 0, 0]
             chosen[place] = segment
             yield calls(_fast(3, segments=tuple(chosen)))
-    for one in _FLAGS:
-        for other in _FLAGS:
+    for one in FLAGS:
+        for other in FLAGS:
             flags = 0x202 | one | other
             yield Case(
                 (_fast(3, flags=flags), Call64(number=4, flags=flags), _fast(5, flags=flags & ~0x247700), _FOLLOW)
@@ -153,13 +153,13 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
 
 def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call64:
     def value() -> int:
-        return rng.choice(_NASTY) if rng.random() < 0.3 else rng.getrandbits(64)
+        return rng.choice(NASTY) if rng.random() < 0.3 else rng.getrandbits(64)
 
     kind = rng.random()
     rax = MARK + rng.randrange(NR) if kind < 0.75 else rng.getrandbits(32) if kind < 0.85 else value()
     flags = 0x202 | rng.getrandbits(12) & 0x8D5
     if rng.random() < 0.15:
-        flags |= rng.choice(_FLAGS) | rng.choice(_FLAGS)
+        flags |= rng.choice(FLAGS) | rng.choice(FLAGS)
     return Call64(
         number=rax,
         registers=tuple(value() for _ in range(6)),
@@ -207,7 +207,7 @@ def with_interruptions() -> Iterator[Case]:
     yield Case((_fast(3, pending=8), _fast(6, pending=4), _FOLLOW))
     yield Case((_fast(7), _FOLLOW))
     yield Case((_fast(3, work=1), _fast(3, rip=1 << 47), _FOLLOW))
-    yield Case((_fast(3, flags=0x302), Call64(number=3, flags=0x4302), _fast(3, flags=0x602, stack=_NASTY[9]), _FOLLOW))
+    yield Case((_fast(3, flags=0x302), Call64(number=3, flags=0x4302), _fast(3, flags=0x602, stack=NASTY[9]), _FOLLOW))
     yield Case((_fast(3, sleeps="other", flush=True), _fast(3, sleeps="same", pending=8, guest=True), _FOLLOW))
     yield Case((_fast(3), _fast(3, before=("nmi",)), _fast(3, before=("switch",))))
 

@@ -106,7 +106,7 @@ def lay_out(
         data = code if name == section else bytearray(entry.sections[name].data)
         _relocate(entry.sections[name], data, address, {**externals, **symbols, **places})
         if name == section:
-            _relocate_replacements(entry, chosen, data, {**externals, **symbols, **places})
+            _relocate_replacements(entry, chosen, data, address, {**externals, **symbols, **places})
             _write_patch_sites(entry, data, address, patch_sites)
         region = memory.pages[address >> 12]
         at = region.offset + address - region.start
@@ -131,15 +131,17 @@ def _put(data: bytearray, at: int, size: int, value: int) -> None:
 
 
 def _relocate_replacements(
-    entry: EntryObject, chosen: list[Alternative], code: bytearray, symbols: Mapping[str, int]
+    entry: EntryObject, chosen: list[Alternative], code: bytearray, address: int, symbols: Mapping[str, int]
 ) -> None:
-    """Absolute references inside patched-in instructions (apply_relocation() came later)."""
+    """References inside patched-in instructions: absolute ones, and those of a jump, which the kernel works out
+    anew for its place (recompute_jump(), later apply_relocation())."""
     section = entry.sections.get(".altinstr_replacement")
     for alternative in chosen:
         for r in section.relocations if section else ():
             at = r.offset - alternative.replacement
             if 0 <= at < alternative.replacement_length:
-                _put(code, at + alternative.at, r.size, symbols[r.symbol])
+                place = at + alternative.at
+                _put(code, place, r.size, symbols[r.symbol] - (address + place if r.relative else 0))
 
 
 def _relocate(section: Section, data: bytearray, address: int, symbols: Mapping[str, int]) -> None:

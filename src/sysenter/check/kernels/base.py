@@ -73,6 +73,9 @@ class Task:
     cleared: bool = False  # branch history
     reloaded: bool = False  # its data segments were loaded at the exit
     flush_due: bool = False  # of the user's PCID
+    divided: bool = False  # by the handler
+    exited: bool = False  # the kernel has done the exit work
+    changed: tuple[tuple[str, int], ...] = ()  # pt_regs, in that
 
     @property
     def call(self) -> Call:

@@ -9,6 +9,8 @@ use the stack in use, from user mode the top of the task's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sysenter.check.case import Call64, Case, Event
 from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, NAMES, Access, Instruction
 from sysenter.check.code.objectfile import EntryObject
@@ -21,7 +23,21 @@ from sysenter.check.kernels.present import ARITHMETIC, NR, Present, Slots, arity
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 
-__all__ = ["MARK", "VARIANTS", "PresentAmd64"]
+__all__ = [
+    "ARGUMENTS",
+    "DIVIDER",
+    "ENOSYS",
+    "FUNCTIONS",
+    "KEPT",
+    "MARK",
+    "PERCPU_BASE",
+    "TASKS",
+    "USER_CS",
+    "USER_DS",
+    "VARIANTS",
+    "VMSCAPE",
+    "PresentAmd64",
+]
 
 _LAST = (1 << 64) - 1
 MARK = -NR & _LAST  # native/present/abi.h, SYSENTER_MARK_AMD64
@@ -33,26 +49,27 @@ POISON = 0xFFFF8880C0DE0000
 _UNWIND_USED = 2  # linux/unwind_deferred.h
 
 # asm/cpufeatures.h; CLEAR_CPU_BUF has moved
-_PCID, _PTI, _IBRS, _BHB, _VMSCAPE, _BUFFERS = 4 * 32 + 17, 7 * 32 + 11, 7 * 32 + 12, 21 * 32 + 1, 21 * 32 + 14, 370
+_PCID, _PTI, _IBRS, _BHB, VMSCAPE, _BUFFERS = 4 * 32 + 17, 7 * 32 + 11, 7 * 32 + 12, 21 * 32 + 1, 21 * 32 + 14, 370
 _ALIAS = {3 * 32 + 18: _BUFFERS}
+DIVIDER = 23 * 32 + 1  # X86_BUG_DIV0
 _XENPV = 8 * 32 + 16  # entry_amd64.S has it for "this kernel has no such mitigation"
 _TABLE = "no x64_sys_call"  # older kernels: the entry's own dispatch
 # variant -> where it enters, features of the processor that the kernel applies
 VARIANTS: dict[str, tuple[str, frozenset[int]]] = {
     "": ("sysenter_entry", frozenset()),
     "buffers": ("sysenter_entry", frozenset({_BUFFERS})),
-    "mitigated": ("sysenter_entry_mitigated", frozenset({_IBRS, _BHB, _VMSCAPE, _BUFFERS})),
+    "mitigated": ("sysenter_entry_mitigated", frozenset({_IBRS, _BHB, VMSCAPE, _BUFFERS})),
     "history": ("sysenter_entry_mitigated_no_ibt", frozenset({_BHB})),
     "ibrs": ("sysenter_entry_mitigated_no_ibt", frozenset({_IBRS})),
     _TABLE: ("sysenter_entry_no_ibt", frozenset()),
     "pti": ("sysenter_entry_pti_no_ibt", frozenset({_PTI})),
     "pti, pcid, ibrs": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS})),
-    "pti, pcid, mitigated": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS, _BHB, _VMSCAPE, _BUFFERS})),
+    "pti, pcid, mitigated": ("sysenter_entry_pti", frozenset({_PTI, _PCID, _IBRS, _BHB, VMSCAPE, _BUFFERS})),
 }
 
 _TEXT = 0xFFFFFFFFC0A01000
-_CALLS, _EXPECTED = 0xFFFFFFFFC0A08000, 0xFFFFFFFFC0A0A000
-_PERCPU_BASE = (0xFFFF888100000000, 0xFFFF888100100000)
+_CALLS, _EXPECTED, _SLOW = 0xFFFFFFFFC0A08000, 0xFFFFFFFFC0A0A000, 0xFFFFFFFFC0A0C000
+PERCPU_BASE = (0xFFFF888100000000, 0xFFFF888100100000)
 _PERCPU_AT = {
     "current_task": 0x1010,
     "top_of_stack": 0x1018,
@@ -62,12 +79,13 @@ _PERCPU_AT = {
     "x86_ibpb_exit_to_user": 0x1408,
     "sysenter_count": 0x1480,
     "sysenter_kstack_offset": 0x1490,
+    "sysenter_count_all": 0x14A0,
 }
 _ENTRY_END = (0xFFFFFE0000003000, 0xFFFFFE000003E000)
-_TASKS = (0xFFFF888002000000, 0xFFFF888002010000, 0xFFFF888002020000)
+TASKS = (0xFFFF888002000000, 0xFFFF888002010000, 0xFFFF888002020000)
 _STACKS = (0xFFFFC90000103000, 0xFFFFC9000010B000, 0xFFFFC90000113000)  # the last page of each
 _USER_GS = (0x7F0000001000, 0, 0x1000)
-_FUNCTIONS = {
+FUNCTIONS = {
     "entry_SYSENTER_compat": 0xFFFFFFFF81001000,
     "entry_SYSCALL_64_after_hwframe": 0xFFFFFFFF81002000,
     "irqentry_exit": 0xFFFFFFFF81003000,
@@ -77,14 +95,17 @@ _FUNCTIONS = {
     "trace_syscall_exit": 0xFFFFFFFF81007000,
     "dispatch": 0xFFFFFFFF81008000,
     "__x86_indirect_thunk_r11": 0xFFFFFFFF81009000,
+    "__x86_return_thunk": 0xFFFFFFFF8100A000,
+    "do_syscall_64": 0xFFFFFFFF8100B000,
+    "after_do_syscall_64": 0xFFFFFFFF81002050,
 }
 _BODY_AT = 0xFFFFFFFF81100000
 _SPEC_CTRL = (0x200000405, 0x401)  # IBRS and more, of each CPU
 _SPEC_CTRL_USER = tuple(value & 0xFFFFFFFE for value in _SPEC_CTRL)  # the kernel's IBRS_EXIT drops the upper half too
-_ARGUMENTS = ("RDI", "RSI", "RDX", "R10", "R8", "R9")
-_KEPT = ("RBX", "RBP", "R12", "R13", "R14", "R15")
+ARGUMENTS = ("RDI", "RSI", "RDX", "R10", "R8", "R9")
+KEPT = ("RBX", "RBP", "R12", "R13", "R14", "R15")
 _PT = (
-    *_KEPT,
+    *KEPT,
     "R11",
     "R10",
     "R9",
@@ -111,22 +132,23 @@ class PresentAmd64(Present):
     task_size = TASK_SIZE
     plain = Call64()
     name = "present-amd64"
-    tasks_at, stacks_at = _TASKS, _STACKS
+    tasks_at, stacks_at = TASKS, _STACKS
     tops_at = tuple(start + PAGE for start in _STACKS)
     body_at = _BODY_AT
-    percpu_at, percpu_base = _PERCPU_AT, _PERCPU_BASE
+    percpu_at, percpu_base = _PERCPU_AT, PERCPU_BASE
     ss = "SS"
     poison_base = POISON
     processor: Processor64
+    ways: Mapping[str, tuple[str, frozenset[int]]] = VARIANTS
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "") -> None:
         super().__init__()
         self.offsets = offsets
         self.pt = {name: offsets["PT_" + name] for name in _PT}
         self.pt_size = offsets["PT_SIZE"]
-        where, features = VARIANTS[variant]
+        where, features = self.ways[variant]
         patched = {a.feature for a in entry.alternatives()} - {_XENPV}
-        strange = {_ALIAS.get(p, p) for p in patched} - {_PCID, _PTI, _IBRS, _BHB, _VMSCAPE, _BUFFERS}
+        strange = {_ALIAS.get(p, p) for p in patched} - {_PCID, _PTI, _IBRS, _BHB, VMSCAPE, _BUFFERS, DIVIDER}
         if strange:
             raise SysenterError(
                 f"alternatives on features {sorted(strange)}: the checker knows none of them",
@@ -135,17 +157,19 @@ class PresentAmd64(Present):
         chosen = frozenset(p for p in patched if _ALIAS.get(p, p) in features)
         here = {_ALIAS.get(p, p) for p in chosen}
         self.pti, self.verw = _PTI in here, _BUFFERS in here
-        self.ibrs, self.bhb, self.vmscape = _IBRS in here, _BHB in here, _VMSCAPE in here
+        self.ibrs, self.bhb, self.vmscape = _IBRS in here, _BHB in here, VMSCAPE in here
+        self.divider = DIVIDER in here
         self.memory = memory = Memory(48 * PAGE, 8)
         section = ".kprobes.text"
         text = entry.sections[section]
         memory.add("the text", Area.TEXT, _TEXT, len(text.data))
         memory.add("sysenter_calls", Area.CONSTANT, _CALLS, 8 * NR)
         memory.add("sysenter_expected", Area.CONSTANT, _EXPECTED, 8 * NR)
+        memory.add("sysenter_all_slow", Area.CONSTANT, _SLOW, NR)
         memory.seal()
-        for number, start in enumerate(_TASKS):
+        for number, start in enumerate(TASKS):
             memory.add(f"task {number}", Area.TASK, start, 2 * PAGE, task=number)
-        for cpu, base in enumerate(_PERCPU_BASE):
+        for cpu, base in enumerate(PERCPU_BASE):
             memory.add(f"CPU {cpu}'s per-CPU data", Area.CPU, base + PAGE, PAGE, cpu=cpu)
         memory.stacks_follow()
         for number, start in enumerate(_STACKS):
@@ -153,7 +177,7 @@ class PresentAmd64(Present):
         for cpu, end in enumerate(_ENTRY_END):
             memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
         places = {section: _TEXT}
-        functions = dict(_FUNCTIONS)
+        functions = dict(FUNCTIONS)
         if variant == _TABLE:
             functions["dispatch"] = _TEXT + entry.symbols["sysenter_dispatch"][1]
         self.program: Program = lay_out(
@@ -161,7 +185,13 @@ class PresentAmd64(Present):
             section,
             memory,
             places,
-            {**_FUNCTIONS, **_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_expected": _EXPECTED},
+            {
+                **FUNCTIONS,
+                **_PERCPU_AT,
+                "sysenter_calls": _CALLS,
+                "sysenter_expected": _EXPECTED,
+                "sysenter_all_slow": _SLOW,
+            },
             chosen,
             {**functions, **_PERCPU_AT},
         )
@@ -171,7 +201,7 @@ class PresentAmd64(Present):
         # where the kernel has no function for the whole exit: the others cannot come (entry_amd64.S)
         whole = "syscall_exit_to_user_mode" in {site.symbol for site in entry.patch_sites()}
         self.owed = offsets["EXIT_SYSCALL_WORK" if whole else "SYSCALL_TRACEPOINT"]
-        self.functions = {address: name for name, address in _FUNCTIONS.items()}
+        self.functions = {address: name for name, address in FUNCTIONS.items()}
         self._write_tables()
 
     def _write_tables(self) -> None:
@@ -181,6 +211,7 @@ class PresentAmd64(Present):
             expected = self.offsets["FRAME_SS"] if 0 <= takes <= 3 else 1 << 62 | (takes > 3)
             self.memory.write(_CALLS + 8 * number, 0 if takes < 0 else _BODY_AT + 16 * number)
             self.memory.write(_EXPECTED + 8 * number, expected)
+            self.memory.write(_SLOW + number, int(takes < 0), 1)
 
     # -- the first state -------------------------------------------------------------
 
@@ -203,6 +234,7 @@ class PresentAmd64(Present):
                 ("tss_sp0", _ENTRY_END[number]),
                 ("user_pcid_flush_mask", 0),
                 ("sysenter_count", 0xFFFFFFFF - number),
+                ("sysenter_count_all", 0xFFFFFFFF - number),
                 ("x86_spec_ctrl_current", _SPEC_CTRL[number]),
                 ("x86_ibpb_exit_to_user", 0),
                 ("sysenter_kstack_offset", 0xDEADBEEF * (number + 1)),
@@ -210,17 +242,17 @@ class PresentAmd64(Present):
                 memory.write(self.percpu(number, symbol), value)
             cpu.msr = (KERNEL_CS, _ENTRY_END[number], self.entry)
             cpu.spec_ctrl = _SPEC_CTRL_USER[number]
-            cpu.bases["gs"], cpu.kernel_gs = 0, _PERCPU_BASE[number]
+            cpu.bases["gs"], cpu.kernel_gs = 0, PERCPU_BASE[number]
             self.run_on(self.tasks[number], cpu)
             cpu.cr3 = self.user_cr3(self.tasks[number], cpu)
         self.counted_before = self.counted()
 
     def set_task_field(self, task: Task, field: str, value: int) -> None:
         if field == "TASK_syscall_work_high":  # an unsigned long, of which the kernel uses the lower half
-            self.memory.write(_TASKS[task.number] + self.offsets["TASK_syscall_work"] + 4, value, 4)
+            self.memory.write(TASKS[task.number] + self.offsets["TASK_syscall_work"] + 4, value, 4)
         elif field == "TASK_unwind_mask":  # since 6.17
             if field in self.offsets:
-                self.memory.write(_TASKS[task.number] + self.offsets[field], value)
+                self.memory.write(TASKS[task.number] + self.offsets[field], value)
         else:
             super().set_task_field(task, field, value)
 
@@ -228,7 +260,7 @@ class PresentAmd64(Present):
         """What __switch_to() and switch_mm() set for the task that comes, in the kernel."""
         task.cpu, cpu.task = cpu.number, task.number
         self.memory.write(self.percpu(cpu.number, "top_of_stack"), self.top(task.number))
-        self.memory.write(self.percpu(cpu.number, "current_task"), _TASKS[task.number])
+        self.memory.write(self.percpu(cpu.number, "current_task"), TASKS[task.number])
 
     def kernel_cr3(self, task: Task, cpu: Cpu) -> int:
         pcid = 3 + 3 * cpu.number - task.number if self.processor.pcid else 0  # 1 to 6, as the kernel's
@@ -260,7 +292,7 @@ class PresentAmd64(Present):
         raise Broken("offset", "this entry has no use for the time")
 
     def kernel_base(self, cpu: Cpu) -> bool:
-        return cpu.bases["gs"] == _PERCPU_BASE[cpu.number]
+        return cpu.bases["gs"] == PERCPU_BASE[cpu.number]
 
     def load_cr3(self, cpu: Cpu, value: int) -> None:
         task = self.tasks[cpu.task]
@@ -278,7 +310,7 @@ class PresentAmd64(Present):
 
     def as_in_user_mode(self, task: Task, cpu: Cpu, where: str) -> None:
         """GS and CR3 are the user's."""
-        if cpu.bases["gs"] != _USER_GS[task.number] or cpu.kernel_gs != _PERCPU_BASE[cpu.number]:
+        if cpu.bases["gs"] != _USER_GS[task.number] or cpu.kernel_gs != PERCPU_BASE[cpu.number]:
             raise Broken("gs", f"at {where} gs has the base {cpu.bases['gs']:#x}, and {cpu.kernel_gs:#x} waits")
         if cpu.cr3 != self.user_cr3(task, cpu):
             raise Broken("page table", f"CR3 = {cpu.cr3:#x} at {where}")
@@ -336,7 +368,7 @@ class PresentAmd64(Present):
         cpu.flags = call.flags | FIXED | IF
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
             cpu.segments[name] = selector
-        cpu.bases["gs"], cpu.kernel_gs = _USER_GS[task.number], _PERCPU_BASE[cpu.number]
+        cpu.bases["gs"], cpu.kernel_gs = _USER_GS[task.number], PERCPU_BASE[cpu.number]
         cpu.segments["cs"], cpu.segments["ss"] = USER_CS, USER_DS
         cpu.cpl, cpu.spec_ctrl, cpu.flushed = 3, _SPEC_CTRL_USER[cpu.number], False
         cpu.cr3 = self.user_cr3(task, cpu)
@@ -403,10 +435,10 @@ class PresentAmd64(Present):
 
     def held(self, task: Task, name: str) -> frozenset[int]:
         made = [call for call in task.calls[: task.index + 1] if isinstance(call, Call64)]
-        if name in _ARGUMENTS:
-            return frozenset(call.registers[_ARGUMENTS.index(name)] for call in made)
-        if name in _KEPT:
-            return frozenset(call.kept[_KEPT.index(name)] for call in made)
+        if name in ARGUMENTS:
+            return frozenset(call.registers[ARGUMENTS.index(name)] for call in made)
+        if name in KEPT:
+            return frozenset(call.kept[KEPT.index(name)] for call in made)
         if name == "RCX":
             return frozenset(call.rip for call in made)
         return task.seen
@@ -487,7 +519,7 @@ class PresentAmd64(Present):
         call = self.call_of(task)
         takes = arity(call.number & (NR - 1))
         wanted = 6 if takes > 3 else max(takes, at_least)
-        return dict(list(zip(_ARGUMENTS, call.registers, strict=True))[:wanted])
+        return dict(list(zip(ARGUMENTS, call.registers, strict=True))[:wanted])
 
     def _body(self, task: Task, cpu: Cpu, number: int) -> str:
         """The call's body; the kernel's own dispatch and it are one step."""
@@ -537,8 +569,11 @@ class PresentAmd64(Present):
         offset = self.frame(task.number) - 8 - cpu.registers[ESP]
         if offset not in range(0, 8 * 256, 8):
             raise Broken("offset", f"rsp = {cpu.registers[ESP]:#x} at {where}, {offset} below the frame")
-        if task.number or task.moved:
-            return
+        if not task.number and not task.moved:
+            self.offset_drawn(task, cpu, offset, where)
+
+    def offset_drawn(self, task: Task, cpu: Cpu, offset: int, where: str) -> None:
+        """It is what the call before has drawn, and the next one's is drawn."""
         stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
         drawn, following = task.offset, task.offset * _FACTOR & _LAST
         if offset != 8 * (255 - (drawn >> 56)):
@@ -550,7 +585,7 @@ class PresentAmd64(Present):
         call = self.call_of(task)
         theirs = {*call.registers, *call.kept, call.stack, call.rip}
         body = self.memory.word(_CALLS + 8 * (call.number & (NR - 1)))
-        ours = {0, self.top(task.number), _TASKS[task.number], body, self.offsets["FRAME_SS"]}
+        ours = {0, self.top(task.number), TASKS[task.number], body, self.offsets["FRAME_SS"]}
         for number, name in enumerate(NAMES[64]):
             value = cpu.registers[number]
             if number in _ZEROED and value:
@@ -566,9 +601,9 @@ class PresentAmd64(Present):
         if self.vmscape and self.memory.read(self.percpu(task.cpu, "x86_ibpb_exit_to_user"), 1):
             task.work_seen = task.exit_required = True
         at = self.offsets.get("TASK_unwind_mask", -1)
-        if at >= 0 and self.memory.word(_TASKS[task.number] + at):
+        if at >= 0 and self.memory.word(TASKS[task.number] + at):
             task.work_seen = task.exit_required = True
-        work = self.memory.word(_TASKS[task.number] + self.offsets["TASK_syscall_work"])
+        work = self.memory.word(TASKS[task.number] + self.offsets["TASK_syscall_work"])
         if work:
             task.work_seen = True
             cpu = self.cpus[task.cpu]
@@ -601,7 +636,7 @@ class PresentAmd64(Present):
     def _whole_frame(self, task: Task, where: str, ss: int) -> None:
         call = self.call_of(task)
         slots = self._constant_slots(task) | self._argument_slots(task, 3)
-        slots |= dict(zip(_KEPT, call.kept, strict=True))
+        slots |= dict(zip(KEPT, call.kept, strict=True))
         slots |= {"RAX": call.result, "RCX": call.rip, "R11": IF | FIXED, "SS": ss}
         self.expect("pt_regs", task, slots, where)
         for name in ("R8", "R9", "R10"):
@@ -624,7 +659,7 @@ class PresentAmd64(Present):
         frame, rsp = self.frame(task.number), cpu.registers[ESP]
         if cpu.registers[EDI] != frame or (cpu.registers[ESI] and not whole):
             raise Broken("hand-over", f"rdi, rsi = {cpu.registers[EDI]:#x}, {cpu.registers[ESI]:#x} at {where}")
-        if rsp != frame - 8 or self.memory.word(rsp) != _FUNCTIONS["return_to_usermode"]:
+        if rsp != frame - 8 or self.memory.word(rsp) != FUNCTIONS["return_to_usermode"]:
             raise Broken("hand-over", f"{where} would return to {self.memory.word(rsp):#x}, rsp = {rsp:#x}")
         self.no_way_back(task, cpu, where)
         self._whole_frame(task, where, USER_DS)
@@ -733,9 +768,9 @@ class PresentAmd64(Present):
         self.run_on(self.tasks[2], cpu)
         self.run_on(task, other)
         if cpu.cpl == 3:
-            other.kernel_gs, other.cr3 = _PERCPU_BASE[other.number], self.user_cr3(task, other)
+            other.kernel_gs, other.cr3 = PERCPU_BASE[other.number], self.user_cr3(task, other)
         else:
-            other.bases["gs"], other.kernel_gs = _PERCPU_BASE[other.number], cpu.kernel_gs
+            other.bases["gs"], other.kernel_gs = PERCPU_BASE[other.number], cpu.kernel_gs
             other.cr3 = self.kernel_cr3(task, other)
         bit = 1 << (other.cr3 & 0x7FF)
         task.flush_due = bool(self.memory.word(self.percpu(other.number, "user_pcid_flush_mask")) & bit)
