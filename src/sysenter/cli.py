@@ -169,7 +169,7 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
         check_writable(path)
     request = Request(
         calls=tuple(options.calls.split(",")) if options.calls else (), json=options.json, against=options.against,
-        export=options.export, processes=options.processes,
+        export=options.export, processes=options.processes, pieces=options.pieces,
     )  # fmt: skip
     if options.source:
         return replay(steps, stdout(), request, source=options.source)

@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
                         help="what has become slower since --json wrote FILE, or than the bundle in DIR")  # fmt: skip
     replay.add_argument("--export", type=Path, metavar="DIR", help="write a bundle, for any x86-64 Linux, and stop")
     replay.add_argument("--from", type=Path, metavar="DIR", dest="source", help="replay a bundle, not --kernel")
+    replay.add_argument("--pieces", action="store_true",
+                        help="what each piece of a call's paths costs; getppid's, or the first of --calls")  # fmt: skip
     command("kernels", [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", [], "look at what this machine has of what sysenter needs")
     command("build", [kernel], "build the module for a kernel and print its path")

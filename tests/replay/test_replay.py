@@ -19,6 +19,7 @@ from sysenter.kernels.provide import provide
 from sysenter.lab import guest_with_shell_for
 from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
 from sysenter.replay.command import bundle_of
+from sysenter.replay.pieces import pieces_of
 from sysenter.replay.runner import Run, build_runner, run
 from sysenter.replay.snapshot import CALLS
 from sysenter.replay.trace import PAGE
@@ -99,6 +100,28 @@ def test_another_result_is_found(bundle: Bundle, verify: Callable[[Bundle], Run]
     for verdict in verify(replace(bundle, calls=calls)).verdicts:
         assert not verdict.verified
         assert "result" in verdict.why
+
+
+@pytest.mark.parametrize("bundle", KERNELS, indirect=True)
+def test_without_a_piece_a_call_still_gives_its_result(
+    steps: Steps, bundle: Bundle, verify: Callable[[Bundle], Run]
+) -> None:
+    pieces = pieces_of(bundle, "getppid")
+    without = replace(bundle, calls=tuple(piece.call for piece in pieces))
+    wrong = {v.path: v.why for v in verify(without).verdicts if not v.verified}
+    assert [(p.path, p.what, wrong[p.call.path]) for p in pieces if p.call.path in wrong] == []
+    found = {(p.path, p.what) for p in pieces}
+    assert len(found) == len(pieces)
+    if bundle.arch == "amd64":
+        common = "registers cleared at the entry", "dispatch: a direct call of the body instead"
+        stock = *common, "exit work", "may SYSRET be used?", "second stack at the exit", "stack offset taken off"
+        fast = (
+            *common,
+            "the one comparison (work, frame, address, number)",
+            "stack offset drawn",
+            "exit work looked for",
+        )
+        assert found >= {("stock", what) for what in stock} | {("fast", what) for what in fast}
 
 
 def test_a_snapshot_is_taken_once(steps: Steps, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

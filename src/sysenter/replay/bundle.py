@@ -12,6 +12,7 @@
     landing ADDRESS             where SYSEXIT goes (i386)
     map ADDRESS NUMBER          which of the pages is where
     verw ADDRESS LENGTH         a VERW on a path
+    symbol ADDRESS NAME         of the kernel's, for people
     patch ADDRESS BYTES         other code, for the next call
     call NAME PATH ENTRY STACK RESULT REGISTER*7
     trace ADDRESS...            what the guest executed of the call before
@@ -31,7 +32,7 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.replay.trace import PAGE
 
-__all__ = ["Bundle", "Call", "plan_text", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "Call", "plan_of_calls", "read_bundle", "write_bundle"]
 
 _FIRST = "sysenter-replay 1"
 
@@ -72,6 +73,7 @@ class Bundle:
     pages: bytes = field(repr=False)
     verws: tuple[tuple[int, int], ...]
     calls: tuple[Call, ...]
+    symbols: dict[int, str] = field(default_factory=dict)
 
     def read(self, address: int, length: int) -> bytes:
         """Memory at an address. Raises KeyError if it is not there."""
@@ -113,6 +115,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         *([f"landing {bundle.landing:x}"] if bundle.landing else []),
         *(f"map {at:x} {number}" for at, number in sorted(bundle.maps.items())),
         *(f"verw {at:x} {length}" for at, length in bundle.verws),
+        *(f"symbol {at:x} {name}" for at, name in bundle.symbols.items()),
         *(line for call in bundle.calls for line in _call_lines(call)),
     ]  # fmt: skip
     (folder / "pages").write_bytes(bundle.pages)
@@ -147,6 +150,7 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
     single: dict[str, str] = {}
     maps: dict[int, int] = {}
     verws: list[tuple[int, int]] = []
+    symbols: dict[int, str] = {}
     calls: list[Call] = []
     patches: list[tuple[int, bytes]] = []
     for line in lines:
@@ -156,6 +160,8 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
             maps[int(words[0], 16)] = int(words[1])
         elif word == "verw":
             verws.append((int(words[0], 16), int(words[1])))
+        elif word == "symbol":
+            symbols[int(words[0], 16)] = words[1]
         elif word == "patch":
             patches.append((int(words[0], 16), bytes.fromhex(words[1])))
         elif word == "call":
@@ -171,4 +177,5 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
     return Bundle(
         kernel=single["kernel"], arch=single["arch"], processor=single["processor"], per_cpu=int(single["per_cpu"], 16),
         landing=int(single.get("landing", "0"), 16), maps=maps, pages=pages, verws=tuple(verws), calls=tuple(calls),
+        symbols=symbols,
     ), single["pages"]  # fmt: skip

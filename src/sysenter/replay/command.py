@@ -15,8 +15,9 @@ from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.replay import NO_LEGACY
-from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
+from sysenter.replay.bundle import Bundle, Call, plan_of_calls, read_bundle, write_bundle
 from sysenter.replay.compare import against_result, against_saved, become_slower, print_changes
+from sysenter.replay.pieces import costs_of, pieces_of, print_costs
 from sysenter.replay.relocate import relocated
 from sysenter.replay.result import Result, quiet, summarise
 from sysenter.replay.runner import Run, build_runner, check_processor, run
@@ -36,13 +37,17 @@ _README = """A kernel's system-call paths, to be replayed on any x86-64 Linux: {
 
 @dataclass(frozen=True)
 class Request:
-    """What a user wants of a replay. calls: all if empty. export: a folder for the bundle, and no measuring."""
+    """What a user wants of a replay.
+
+    calls: all if empty. export: a folder for the bundle, and no measuring. pieces: what those of the first call cost.
+    """
 
     calls: tuple[str, ...] = ()
     json: Path | None = None
     against: Path | None = None
     export: Path | None = None
     processes: int = 9
+    pieces: bool = False
 
 
 def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str]) -> Bundle:
@@ -60,12 +65,15 @@ def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str]) -> Bund
 
 def measure_bundles(
     steps: Steps, bundles: Sequence[Bundle], *, calls: Sequence[str] = (), processes: int = 9, batches: int = 80,
-    rounds: int = 12,
+    rounds: int = 12, more: Sequence[Call] = (),
 ) -> list[Result]:  # fmt: skip
-    """Run bundles, each in several processes (pages lie elsewhere in each), which alternate."""
+    """Run bundles, each in several processes (pages lie elsewhere in each), which alternate. more: calls besides."""
     options = ["-b", str(batches), "-r", str(rounds), *(["-c", ",".join(calls)] if calls else [])]
     runs: list[list[Run]] = [[] for _ in bundles]
     with scratch_folder() as folder:
+        if more:
+            (folder / "more").write_text(plan_of_calls(more))
+            options += ["-m", str(folder / "more")]
         places = []
         for number, bundle in enumerate(bundles):
             place = folder / str(number)
@@ -141,6 +149,13 @@ def replay(
         export(steps, bundle, request.export)
         size = sum(path.stat().st_size for path in request.export.iterdir())
         print(f"{request.export}: {size / 1e6:.1f} MB")
+        return 0
+    if request.pieces:
+        name = (request.calls or _FEW)[0]
+        pieces = pieces_of(bundle, name)
+        more = [piece.call for piece in pieces]
+        (result,) = measure_bundles(steps, [bundle], calls=[name], processes=request.processes, rounds=0, more=more)
+        print_costs(costs_of(pieces, result, name), result, name, console)
         return 0
     bundles = [bundle, *([other] if other else [])]
     result, *then = measure_bundles(steps, bundles, calls=request.calls, processes=request.processes)

@@ -170,4 +170,5 @@ def _bundle(
         kernel=f"{snapshot.release} {snapshot.version}", arch=snapshot.arch, processor=snapshot.cpu, per_cpu=per_cpu,
         landing=landing, maps={moved(virtual): order[physical] for virtual, (physical, _) in snapshot.pages.items()},
         pages=b"".join(bytes(memory.contents[physical]) for physical in order), verws=verws, calls=calls,
+        symbols={moved(at): name for name, at in snapshot.symbols.items() if at > PAGE},
     )  # fmt: skip

@@ -123,7 +123,7 @@ def _verdicts(runs: Iterable[Run]) -> tuple[Verdict, ...]:
 
 def _noise(runs: Sequence[Run]) -> dict[str, float]:
     """For each way of calling: nine of ten differences of one process are not farther from their median over all
-    processes, nor is stock from stock when it is timed twice."""
+    processes, nor is stock from stock when it is timed twice; at least two steps of the counter."""
     noise: dict[str, float] = {}
     for way in {key.way for run in runs for key in run.cycles}:
         apart = [abs(each[1]) for run in runs for key, each in run.twin.items() if key.way == way]
@@ -131,5 +131,6 @@ def _noise(runs: Sequence[Run]) -> dict[str, float]:
             found = [run.less[key][1] for run in runs if key in run.less]
             apart += [abs(each - median(found)) for each in found]
         apart.sort()
-        noise[way] = apart[int(0.9 * (len(apart) - 1))] if apart else 0.0
+        step = max(run.step for run in runs)
+        noise[way] = max(apart[int(0.9 * (len(apart) - 1))] if apart else 0.0, 2 * step)
     return noise

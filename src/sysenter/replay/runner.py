@@ -62,6 +62,7 @@ class Run:
 
     cycles: the lower quartile of its batches. less: (quartile, median, quartile) of path - stock, batch by batch.
     twin: likewise of stock - stock. core: cycles of the core for one of the counter's.
+    step: the least difference between two batches but none.
     """
 
     processor: str = ""
@@ -72,6 +73,7 @@ class Run:
     mixture: dict[Mixed, float] = field(default_factory=dict)
     tsc_mhz: float = 0.0
     core: float = 0.0
+    step: float = 0.0
 
 
 def check_processor() -> None:
@@ -114,7 +116,7 @@ def run(steps: Steps, runner: Path, folder: Path, options: Sequence[str] = ()) -
 def parse(text: str) -> Run:
     """What the runner said (its lines: native/replay/measure.c and step.c)."""
     result = Run()
-    processor, verdicts, mhz, core = "", [], 0.0, 0.0
+    processor, verdicts, mhz, core, step = "", [], 0.0, 0.0, 0.0
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         words = rest.split()
@@ -133,5 +135,5 @@ def parse(text: str) -> Run:
         elif kind == "mixture":
             result.mixture[Mixed(words[0], words[1], int(words[2]), words[3] == "1", words[4])] = float(words[5])
         elif kind == "clock":
-            mhz, core = float(words[0]), float(words[1])
-    return Run(processor, tuple(verdicts), result.cycles, result.less, result.twin, result.mixture, mhz, core)
+            mhz, core, step = (float(word) for word in words)
+    return Run(processor, tuple(verdicts), result.cycles, result.less, result.twin, result.mixture, mhz, core, step)

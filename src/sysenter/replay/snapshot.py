@@ -41,7 +41,9 @@ _OPTIONS = ("-O1", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-stat
             f"-Wl,-Ttext-segment={PROGRAM_AT:#x}")  # fmt: skip
 _PROGRAM = range(PROGRAM_AT, PROGRAM_AT + 0x10000000)
 _SYMBOLS = ("_stext", "_etext", "_end", "__per_cpu_start", "__per_cpu_end", "entry_SYSCALL_64", "entry_SYSENTER_32",
-            "do_syscall_64", "x64_sys_call", "ia32_sys_call", "sysenter_entry")  # fmt: skip
+            "do_syscall_64", "x64_sys_call", "ia32_sys_call", "sysenter_entry",
+            "syscall_enter_from_user_mode", "syscall_exit_to_user_mode", "exit_to_user_mode_prepare",
+            "fpregs_assert_state_consistent", "prandom_u32_state")  # fmt: skip
 _LOAD = """
 if ! insmod /sysenter.ko {options} 2>/tmp/error; then
 	cat /tmp/error; dmesg | grep sysenter: | tail -n 3; exit 3
@@ -49,7 +51,7 @@ fi
 grep -E ' ({symbols})([[:space:]]|$)' /proc/kallsyms | sed 's/^\\([0-9a-f]*\\) . \\([^[:space:]]*\\).*/{{"symbol": "\\2", "at": "\\1"}}/'
 """  # noqa: E501
 _SECONDS = 180  # for the guest's whole life, times patience()
-_VERSION = "2"  # of what a snapshot holds; part of its name in the cache
+_VERSION = "3"  # of what a snapshot holds; part of its name in the cache
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,8 @@ static void read_line(char *line, char digest[65])
 	    sscanf(line, "pages %64s", digest) == 1 || sscanf(line, "landing %lx", &replay.landing) == 1 ||
 	    sscanf(line, "per_cpu %lx", &replay.per_cpu) == 1)
 		return;
+	if (!strncmp(line, "symbol ", 7))
+		return;
 	if (!strncmp(line, "arch ", 5)) {
 		if (strcmp(line + 5, sizeof(long) == 8 ? "amd64" : "i386"))
 			die("the bundle is of another architecture than this runner (take the runner beside it)");

@@ -9,7 +9,8 @@
  * DEPTH functions, which shows a path that leaves the return predictor wrong.
  *
  * Lines of output, in cycles of the time-stamp counter, the caller's own taken off:
- *	clock MHZ CORE				the counter, and cycles of the core for one of it
+ *	clock MHZ CORE STEP			the counter, cycles of the core for one of it, and by how much at
+ *						a time it goes up, for one of a batch's calls
  *	cycles CALL PATH VERW WAY QUARTER LEAST MEDIAN
  *	difference CALL PATH VERW WAY Q1 MEDIAN Q3	the path less stock
  *	twin CALL VERW WAY Q1 MEDIAN Q3		stock less stock again: the noise
@@ -128,6 +129,22 @@ static double counter_mhz(void)
 		passed = seconds() - from;
 	while (passed < 0.02);
 	return (double)(now() - start) / passed / 1e6;
+}
+
+/* The counter may go up by many at a time. */
+static double counter_step(void)
+{
+	uint64_t least = ~0ull;
+
+	for (int i = 0; i < 2000; i++) {
+		uint64_t start = __rdtsc(), end;
+
+		while ((end = __rdtsc()) == start)
+			;
+		if (end - start < least)
+			least = end - start;
+	}
+	return (double)least;
 }
 
 /* The paths of a call, stock first. */
@@ -332,6 +349,5 @@ void measure(int batches, int size, int rounds)
 		}
 		mixture(verw, SERIAL, LENGTH, 1, rounds);
 	}
-	/* the less of two readings: the clock may have changed in between */
-	printf("clock %.1f %.3f\n", counter_mhz(), (core + core_cycles()) / 2);
+	printf("clock %.1f %.3f %.3f\n", counter_mhz(), (core + core_cycles()) / 2, counter_step() / size);
 }
