@@ -90,6 +90,7 @@ def _export(options: argparse.Namespace, steps: Steps) -> int:
     else:
         check_writable(options.output)
         options.output.write_text(single_file())
+        options.output.chmod(0o755)  # a shell runs it
     return 0
 
 

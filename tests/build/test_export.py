@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from conftest import RunCli
 from sysenter.build.export import single_file
 from sysenter.build.native import NATIVE
 
@@ -26,6 +28,40 @@ def test_a_compiler_makes_the_preload_library_of_it(single: Path) -> None:
     symbols = subprocess.run(["nm", "-D", library], capture_output=True, text=True, check=True).stdout
     assert " T read\n" in symbols
     assert " T write\n" in symbols
+
+
+def test_it_is_written_as_a_file_that_can_be_run(cli: RunCli, tmp_path: Path) -> None:
+    assert cli("export", "-o", str(tmp_path / "sysenter.c")).returncode == 0
+    assert os.access(tmp_path / "sysenter.c", os.X_OK)
+
+
+def gain(tmp_path: Path, calls: int, rounds: str = "3") -> subprocess.CompletedProcess[str]:
+    """gain.c with a command that has the module count `calls` calls more when it runs with the library."""
+    subprocess.run(
+        ["gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "gain", NATIVE / "legacy/gain.c"], check=True
+    )
+    report, command = tmp_path / "report", tmp_path / "command"
+    report.write_text("way tss\ncalls cpu0 10\ncalls cpu1 20\n")
+    command.write_text(
+        f'#!/bin/sh\n[ -z "$LD_PRELOAD" ] || '
+        f"sed -i \"s/cpu1.*/cpu1 $(($(sed -n 's/calls cpu1 //p' {report}) + {calls}))/\" {report}\n"
+    )
+    command.chmod(0o755)
+    return subprocess.run(
+        [tmp_path / "gain", report, "/nonexistent/libsysenter.so", rounds, command],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_the_comparison_believes_the_modules_count(tmp_path: Path) -> None:
+    fast = gain(tmp_path, 7, rounds="101")
+    assert fast.returncode == 0
+    assert "median of 101 pairs:" in fast.stdout
+    static = gain(tmp_path, 0)
+    assert static.returncode == 3
+    assert "made no call by the fast entry" in static.stdout
+    assert "times as fast" not in static.stdout
+    assert gain(tmp_path, 7, rounds="none").returncode == 2
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox ash"])

@@ -64,6 +64,10 @@ class Machine:
         """Files of ours, those in the folder for temporary ones too."""
         return {p.name for name in ("modules", "local", "tmp") for p in (self.root / name).rglob("*") if p.is_file()}
 
+    def folders(self) -> set[Path]:
+        """What stands where it installs, empty or not."""
+        return {p for name in ("modules", "local", "tmp") for p in (self.root / name).rglob("*")}
+
     def loaded(self) -> bool:
         return "sysenter" in (self.root / "proc/modules").read_text()
 
@@ -105,6 +109,7 @@ def _refused(machine: Machine, done: subprocess.CompletedProcess[str], why: str)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("sysenter: ")]
     assert why in line
     assert machine.installed() == set()
+    assert machine.folders() == set()
     assert not machine.loaded()
 
 
@@ -139,8 +144,40 @@ def test_what_is_missing_is_named(machine: Machine) -> None:
     _refused(machine, machine.run(TMPDIR="/nonexistent"), "set TMPDIR")
     (machine.root / "proc/cpuinfo").write_text("flags\t\t: fpu tsc msr cmov\n")
     _refused(machine, machine.run(), "no SYSENTER")
+    (machine.root / "proc/cpuinfo").unlink()
+    done = machine.run()
+    _refused(machine, done, "cpuinfo is not there: is /proc mounted?")
+    assert "grep" not in done.stderr
     (machine.root / "proc/ksyms").unlink()
     _refused(machine, machine.run(), "ksyms is not there")
+
+
+def test_help_tells_what_it_is(machine: Machine) -> None:
+    for word in ("help", "-h", "--help"):
+        done = machine.run(word)
+        assert done.returncode == 0
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith("sysenter.c: a faster way into the kernel for Linux 2.2 and 2.4")
+        for part in ("What it is.", "Requirements.", "SMP.", "Limits.", "Warranty.", "Q.", "A.", "The idea"):
+            assert any(line.startswith(part) for line in lines), part
+        assert "The script half" not in done.stdout
+
+
+def test_remove_leaves_another_kernels_module_alone(machine: Machine) -> None:
+    assert machine.run().returncode == 0
+    (machine.root / "bin/uname").write_text("#!/bin/sh\necho 6.1.0-50-686\n")
+    done = machine.run("remove")
+    assert done.returncode != 0
+    assert "this is Linux 6.1.0-50-686: the file is for 2.2 and 2.4" in done.stderr
+    assert machine.installed() == {"sysenter.o", "libsysenter.so"}
+    assert machine.loaded()
+
+
+def test_a_dd_that_makes_no_fast_call_is_told_and_is_no_failure(machine: Machine) -> None:
+    done = machine.run(GAIN="3")
+    assert done.returncode == 0
+    assert "this dd does not use it" in done.stderr
+    assert machine.loaded()
 
 
 def test_a_map_of_another_kernel_is_refused(machine: Machine) -> None:
@@ -154,6 +191,8 @@ def test_a_map_is_held_against_versioned_names_too(machine: Machine) -> None:
         machine.ksyms(lambda name, suffix=suffix: name + suffix)  # type: ignore[misc]
         assert machine.run().returncode == 0
         assert machine.run("remove").returncode == 0
+    for name in ("modules", "local"):
+        shutil.rmtree(machine.root / name)  # remove takes no folders away
     path = machine.root / "System.map"
     path.write_text(path.read_text().replace("c0110000", "c0110010"))
     _refused(machine, machine.run(), "set SYSTEM_MAP")

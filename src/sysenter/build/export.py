@@ -18,14 +18,6 @@ _FILES = ("build.sh", "legacy.h", "module.h", "taskgate.h", "offsets.c", "entry.
           "cpus.c", "gates.c", "way_tss.c", "way_cruel.c", "way_gentle.c", "taskgate.c", "copy.c", "unload.c", "proc.c",
           "preload.c", "gain.c")  # fmt: skip
 _DEFAULT = "preload.c"
-_HEAD = """\
-#if 0
-# sysenter.c: a faster system-call entry for Linux 2.2 and 2.4.
-#
-#   sh sysenter.c          builds, loads and shows it on the running kernel
-#   sh sysenter.c remove   undoes that
-#
-"""
 
 
 def _section(name: str, text: str) -> str:
@@ -40,6 +32,8 @@ def _section(name: str, text: str) -> str:
 
 def single_file() -> str:
     """The text of sysenter.c."""
-    script = (_FOLDER / "install.sh").read_text()
+    # the script opens with what the file is; of the two licence lines the first is enough
+    licence, head = (_FOLDER / "head.sh").read_text().split("\n", 1)
+    script = (_FOLDER / "install.sh").read_text().removeprefix(f"{licence}\n")
     sections = "".join(_section(name, (_FOLDER / name).read_text()) for name in _FILES)
-    return f"{_HEAD}{script}exit 0\n#endif\n{sections}"
+    return f"#if 0\n{licence}\n{head}\n{script}exit 0\n#endif\n{sections}"
