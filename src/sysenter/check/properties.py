@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What must hold, each with its reason and where that reason is written down.
 
-The checks stand where the model can make them (machine.py, and the file of each
-kernel); they name a property by its key here.
+The checks stand where the model can make them (kernels/base.py, and the file of
+each kernel); they name a property by its key here.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ does otherwise than a machine that runs a kernel is written here from the SDM:
 - RDTSC, STAC, CLAC, VERW, and branches (their targets may be the kernel's).
 
 Every memory operand is given to `Watch.access` before the instruction runs: that
-is where paging, segments' rights and the properties come in. cases.toml holds
-what this model says of each against a real machine.
+is where paging, segments' rights and the properties come in. The tests hold
+what this model says of each against a machine (tests/processor_cases.py).
 """
 
 from __future__ import annotations

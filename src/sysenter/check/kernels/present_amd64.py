@@ -728,7 +728,7 @@ class PresentAmd64(Present):
 
     def nmi(self, task: Task, cpu: Cpu) -> None:
         """On its own stack. HAZARD: asm_exc_nmi takes rsp on that stack for an NMI within an NMI,
-        unless DF is clear: with the user's rsp it has to be (entry_64.S, first_nmi)."""
+        unless DF is clear: with the user's rsp it has to be (arch/x86/entry/entry_64.S, first_nmi)."""
         low, high = self.stack_bounds(task, cpu)
         rsp = cpu.registers[ESP]
         if rsp == self.call_of(task).stack and not low <= rsp <= high and cpu.flags & DF:
