@@ -32,12 +32,19 @@ class Program:
     options: tuple[str, ...] = ()
 
 
+# HAZARD: a function of the C library that the compiler puts in by itself (memset, strlen, a stack protector's) would
+# be one that the library needs and not every process has.
+_PRELOAD = (
+    "-shared", "-fPIC", "-nostdlib", "-fno-builtin", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector",
+    f"-Wl,--version-script={NATIVE / 'user/preload.map'}",
+)  # fmt: skip
+
 # What the product runs in a guest; tests bring more.
 PROGRAMS = (
     Program("calls", NATIVE / "guest/calls.c", ("-static", "-no-pie")),
     Program("channels", NATIVE / "guest/channels.c", ("-static",)),
     Program("msr", NATIVE / "guest/msr.c", ("-static",)),
-    Program("libsysenter.so", NATIVE / "user/preload_{arch}.c", ("-shared", "-fPIC", "-nostdlib")),
+    Program("libsysenter.so", NATIVE / "user/preload_{arch}.c", _PRELOAD),
 )
 
 

@@ -25,8 +25,8 @@ __all__ = ["Root", "debian_root", "disk_image", "run_in_root"]
 
 # Raise when what is made of the same packages changes.
 _LAYOUT = "1"
-# usr-is-merged: else apt takes usrmerge, and with it all of perl.
-_ALWAYS = ("?essential", "usr-is-merged")
+# usr-is-merged (since bookworm): else apt takes usrmerge, and with it all of perl.
+_ALWAYS = ("?essential", "?exact-name(usr-is-merged)")
 _MERGED = ("bin", "lib", "sbin")
 _MERGED_AMD64 = (*_MERGED, "lib64")
 

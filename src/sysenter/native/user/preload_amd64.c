@@ -9,25 +9,28 @@
  * An amd64 program's libc has SYSCALL instructions in it and no word to redirect
  * them by, so this library takes the place of libc's functions: those that are a
  * system call and nothing else, and that a program calls often. What libc calls
- * inside itself, as stdio does with its buffers, goes libc's way.
+ * inside itself, as stdio does with its buffers, goes libc's way. Where another
+ * preload library behind this one has a function (fakeroot's getuid, libeatmydata's
+ * fsync), that is called, as it would be without this library.
  *
- * Where the path is not to be had (no /dev/sysenter, a kernel without the module)
- * it changes nothing. Links with no library, so that it runs with whatever C
- * library the program has; what it needs of that it takes at run time.
+ * Where the path is not to be had (no /dev/sysenter, a kernel without the module, an
+ * emulator that cannot make such a call: trial.h) it changes nothing. Links with no
+ * library, and needs none of a C library's functions, so it runs with whatever C
+ * library the program has: glibc of any age, musl (next.h).
  */
+#define _GNU_SOURCE	/* dl_iterate_phdr */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <asm/unistd.h>
 #include "fast_call_amd64.h"
+#include "next.h"
+#include "trial.h"
 
-extern char *getenv(const char *name);
-extern void *mmap(void *, size_t, int, int, int, long);
-extern int open(const char *, int, ...);
-extern int close(int);
-extern void *dlsym(void *, const char *);
+extern char *getenv(const char *name) __attribute__((weak));
 /* glibc 2.32: no other thread, so nobody who could cancel this one */
 extern char __libc_single_threaded __attribute__((weak));
+extern const char *gnu_get_libc_version(void) __attribute__((weak));
 
 static enum { STOCK, FAST, INT80 } path;
 
@@ -84,7 +87,8 @@ static long int80_call(long nr, long a, char *buffer, size_t length)
 /* Out of line, as all that is rare: what is common then needs no stack. */
 static __attribute__((noinline, cold)) long fail(long result)
 {
-	errno = -result;
+	if (__errno_location)
+		errno = -result;
 	return -1;
 }
 
@@ -93,173 +97,284 @@ static inline __attribute__((always_inline)) long answer(long result)
 	return (unsigned long)result > -4096UL ? fail(result) : result;
 }
 
-/* libc's own function, for a program with threads: see CANCELLATION_POINTS. */
-typedef long (*libc_function)(long, ...);
-
-/* Not 0: the path is the fast one and there is no other thread. */
-static const char never, *alone = &never;
-
-/* A function that is its system call. All arguments and results fit registers. */
-#define PLAIN(name, number)								\
-long name(long a, long b, long c, long d, long e, long f)				\
-{											\
-	return answer(path == FAST ? fast_call(number, a, b, c, d, e, f)		\
-				   : stock_call(number, a, b, c, d, e, f));		\
-}
-
 /*
  * POSIX lets a thread be cancelled in these, and libc's own do what that takes.
  * Ours do not, so they serve programs of one thread, which only itself can cancel:
  * see pthread_cancel().
- * With each: what its system call has as 4th, 5th and 6th argument. HAZARD: send()
- * is sendto() with a fifth and a sixth, which no caller of send() has set.
  */
-#define CANCELLATION_POINTS(X)				\
+#define CANCELLATION_POINTS(X)	\
+	X(read, __NR_read)	\
+	X(write, __NR_write)	\
+	X(readv, __NR_readv)	\
+	X(writev, __NR_writev)	\
+	X(recvmsg, __NR_recvmsg) \
+	X(sendmsg, __NR_sendmsg) \
+	X(poll, __NR_poll)	\
+	X(fsync, __NR_fsync)	\
+	X(fdatasync, __NR_fdatasync)
+
+/*
+ * The same with more than three arguments. With each: what its system call has as 4th,
+ * 5th and 6th. HAZARD: send() is sendto() with a fifth and a sixth, which no caller of
+ * send() has set.
+ */
+#define LONG_CANCELLATION_POINTS(X)			\
 	X(pread, __NR_pread64, d, 0, 0)			\
 	X(pread64, __NR_pread64, d, 0, 0)		\
 	X(pwrite, __NR_pwrite64, d, 0, 0)		\
 	X(pwrite64, __NR_pwrite64, d, 0, 0)		\
-	X(readv, __NR_readv, 0, 0, 0)			\
-	X(writev, __NR_writev, 0, 0, 0)			\
 	X(recv, __NR_recvfrom, d, 0, 0)			\
 	X(recvfrom, __NR_recvfrom, d, e, f)		\
-	X(recvmsg, __NR_recvmsg, 0, 0, 0)		\
 	X(send, __NR_sendto, d, 0, 0)			\
-	X(sendto, __NR_sendto, d, e, f)			\
-	X(sendmsg, __NR_sendmsg, 0, 0, 0)		\
-	X(poll, __NR_poll, 0, 0, 0)			\
-	X(fsync, __NR_fsync, 0, 0, 0)			\
-	X(fdatasync, __NR_fdatasync, 0, 0, 0)
+	X(sendto, __NR_sendto, d, e, f)
+
+/* Functions that are their system call. All arguments and results fit registers. */
+#define PLAIN(X)			\
+	X(lseek, __NR_lseek)		\
+	X(lseek64, __NR_lseek)		\
+	X(dup, __NR_dup)		\
+	X(dup2, __NR_dup2)		\
+	X(pipe, __NR_pipe)		\
+	X(access, __NR_access)		\
+	X(readlink, __NR_readlink)	\
+	X(ftruncate, __NR_ftruncate)	\
+	X(ftruncate64, __NR_ftruncate)	\
+	X(flock, __NR_flock)		\
+	X(madvise, __NR_madvise)	\
+	X(sched_yield, __NR_sched_yield) \
+	X(getpid, __NR_getpid)		\
+	X(getppid, __NR_getppid)	\
+	X(getuid, __NR_getuid)		\
+	X(geteuid, __NR_geteuid)	\
+	X(getgid, __NR_getgid)		\
+	X(getegid, __NR_getegid)	\
+	X(getpgid, __NR_getpgid)	\
+	X(getsid, __NR_getsid)		\
+	X(getrusage, __NR_getrusage)	\
+	X(umask, __NR_umask)
+
+enum {
+#define INDEX(name, ...) AT_##name,
+	CANCELLATION_POINTS(INDEX)
+	LONG_CANCELLATION_POINTS(INDEX)
+	FIRST_PLAIN, BEFORE_PLAIN = FIRST_PLAIN - 1, /* the next is the first again */
+	PLAIN(INDEX)
+	AFTER_PLAIN, PTHREAD_CANCEL = AFTER_PLAIN, PTHREAD_CREATE, THRD_CREATE,
+	FUNCTIONS
+#undef INDEX
+};
 
 /*
- * libc's are looked up by the constructor and not at the first call: that may come in a
- * signal handler, or in the child of a fork, where dlsym() could wait for ever.
- * Before the constructor (another library's came first) it is the system call.
+ * Looked up by the constructor and not at the first call: that may come in a signal
+ * handler, or in the child of a fork, where the dynamic loader's lock could be held
+ * for ever. Only a call before the constructor (another library's came first) looks
+ * them up itself.
  */
-#define DEFINE(name, number, fourth, fifth, sixth)					\
-static libc_function libc_##name;							\
+static struct next next[FUNCTIONS] = {
+#define NAME(which, ...) [AT_##which] = { .name = #which },
+	CANCELLATION_POINTS(NAME)
+	LONG_CANCELLATION_POINTS(NAME)
+	PLAIN(NAME)
+	[PTHREAD_CANCEL] = { .name = "pthread_cancel" },
+	[PTHREAD_CREATE] = { .name = "pthread_create" },
+	[THRD_CREATE] = { .name = "thrd_create" },
+#undef NAME
+};
+
+typedef long (*function)(long, long, long, long, long, long);
+
+/* Each function's way. `fast`: points to what is not 0 if its calls go the fast way. */
+static const char never = 0, always = 1;
+static const char *fast[AFTER_PLAIN] = { [0 ... AFTER_PLAIN - 1] = &never };
+/* Else the function that it would be without this library, or NULL: see undecided(). */
+static function direct[AFTER_PLAIN];
+
+/*
+ * Where no __libc_single_threaded tells. musl: whether pthread_create() was called,
+ * see there. glibc before 2.32: what its own read() asked, multiple_threads in the
+ * thread's header (tcbhead_t, part of its ABI); `by_header` says that it holds.
+ */
+static char alone = 1, by_header, is_set_up;
+static void set_up(void);
+
+static __attribute__((noinline)) long undecided(int at, long nr, long a, long b, long c, long d, long e, long f)
+{
+	int multiple_threads;
+
+	if (!is_set_up)	{ /* before the constructor: another library's came first */
+		set_up();
+		if (*fast[at])
+			return answer(fast_call(nr, a, b, c, d, e, f));
+		if (direct[at])
+			return direct[at](a, b, c, d, e, f);
+	}
+	if (by_header && at < FIRST_PLAIN && next[at].libcs) {
+		asm volatile("movl %%fs:0x18, %0" : "=r"(multiple_threads));
+		if (!multiple_threads)
+			return answer(fast_call(nr, a, b, c, d, e, f));
+		direct[at] = (function)next[at].address; /* it stays so */
+	}
+	if (path == INT80 && at <= AT_write && (unsigned long)c <= BOUNCE && next[at].libcs)
+		return answer(int80_call(nr, a, (char *)b, c));
+	if (next[at].address)
+		return ((function)next[at].address)(a, b, c, d, e, f);
+	return answer(stock_call(nr, a, b, c, d, e, f));
+}
+
+#define DEFINE(name, number)						\
+long name(long a, long b, long c, long d, long e, long f)		\
+{									\
+	if (*fast[AT_##name])						\
+		return answer(fast_call3(number, a, b, c));		\
+	if (direct[AT_##name])						\
+		return direct[AT_##name](a, b, c, d, e, f);		\
+	return undecided(AT_##name, number, a, b, c, 0, 0, 0);		\
+}
+#define DEFINE_LONG(name, number, fourth, fifth, sixth)					\
 long name(long a, long b, long c, long d, long e, long f)				\
 {											\
-	if (*alone)									\
+	if (*fast[AT_##name])								\
 		return answer(fast_call(number, a, b, c, fourth, fifth, sixth));	\
-	return libc_##name ? libc_##name(a, b, c, d, e, f)				\
-			   : answer(stock_call(number, a, b, c, fourth, fifth, sixth));	\
+	if (direct[AT_##name])								\
+		return direct[AT_##name](a, b, c, d, e, f);				\
+	return undecided(AT_##name, number, a, b, c, fourth, fifth, sixth);		\
 }
 CANCELLATION_POINTS(DEFINE)
+LONG_CANCELLATION_POINTS(DEFINE_LONG)
+PLAIN(DEFINE)
 #undef DEFINE
+#undef DEFINE_LONG
 
-static libc_function libc_read, libc_write;
-static int (*libc_pthread_cancel)(unsigned long thread);
-
-static __attribute__((noinline)) long slow_read(long fd, char *buffer, size_t length)
+/* Looks again: before glibc 2.34 libpthread may have been loaded since. */
+static function next_now(int at)
 {
-	if (path == INT80 && length <= BOUNCE)
-		return answer(int80_call(__NR_read, fd, buffer, length));
-	return libc_read ? libc_read(fd, buffer, length)
-			 : answer(stock_call(__NR_read, fd, (long)buffer, length, 0, 0, 0));
-}
-
-static __attribute__((noinline)) long slow_write(long fd, char *buffer, size_t length)
-{
-	if (path == INT80 && length <= BOUNCE)
-		return answer(int80_call(__NR_write, fd, buffer, length));
-	return libc_write ? libc_write(fd, buffer, length)
-			  : answer(stock_call(__NR_write, fd, (long)buffer, length, 0, 0, 0));
-}
-
-long read(long fd, char *buffer, size_t length)
-{
-	if (*alone)
-		return answer(fast_call3(__NR_read, fd, (long)buffer, length));
-	return slow_read(fd, buffer, length);
-}
-
-long write(long fd, char *buffer, size_t length)
-{
-	if (*alone)
-		return answer(fast_call3(__NR_write, fd, (long)buffer, length));
-	return slow_write(fd, buffer, length);
-}
-
-static void find_libc(void)
-{
-#define FIND(name, ...) libc_##name = (libc_function)dlsym((void *)-1L /* RTLD_NEXT */, #name);
-	CANCELLATION_POINTS(FIND)
-	FIND(read)
-	FIND(write)
-#undef FIND
-	libc_pthread_cancel = (int (*)(unsigned long))dlsym((void *)-1L, "pthread_cancel");
+	if (!next[at].address)
+		find_next(&next[at], 1);
+	return (function)next[at].address;
 }
 
 /* Whoever may be cancelled, itself too, goes libc's way from now on. */
 int pthread_cancel(unsigned long thread)
 {
-	alone = &never;
+	for (int at = 0; at < FIRST_PLAIN; at++) {
+		direct[at] = (function)next[at].address;
+		fast[at] = &never;
+	}
+	by_header = 0;
 	if (path == INT80)
 		path = STOCK;
-	return libc_pthread_cancel ? libc_pthread_cancel(thread) : ENOSYS;
+	return next_now(PTHREAD_CANCEL) ? next_now(PTHREAD_CANCEL)(thread, 0, 0, 0, 0, 0) : ENOSYS;
 }
 
-PLAIN(lseek, __NR_lseek)
-PLAIN(lseek64, __NR_lseek)
-PLAIN(dup, __NR_dup)
-PLAIN(dup2, __NR_dup2)
-PLAIN(pipe, __NR_pipe)
-PLAIN(access, __NR_access)
-PLAIN(readlink, __NR_readlink)
-PLAIN(ftruncate, __NR_ftruncate)
-PLAIN(ftruncate64, __NR_ftruncate)
-PLAIN(flock, __NR_flock)
-PLAIN(madvise, __NR_madvise)
-PLAIN(sched_yield, __NR_sched_yield)
-PLAIN(getpid, __NR_getpid)
-PLAIN(getppid, __NR_getppid)
-PLAIN(getuid, __NR_getuid)
-PLAIN(geteuid, __NR_geteuid)
-PLAIN(getgid, __NR_getgid)
-PLAIN(getegid, __NR_getegid)
-PLAIN(getpgid, __NR_getpgid)
-PLAIN(getsid, __NR_getsid)
-PLAIN(getrusage, __NR_getrusage)
-PLAIN(umask, __NR_umask)
-
-static int is(const char *value, const char *word)
+/*
+ * For musl, which has nothing that says whether there are threads. These two have a
+ * version of their own (preload.map): glibc's programs ask for GLIBC_... and do not
+ * get them, so a program without libpthread does not take them for it; musl's loader
+ * does not look at versions.
+ */
+int pthread_create(long thread, long attributes, long start, long argument)
 {
-	while (*value && *value == *word)
-		value++, word++;
-	return !*value && !*word;
+	alone = 0;
+	return next_now(PTHREAD_CREATE) ? next_now(PTHREAD_CREATE)(thread, attributes, start, argument, 0, 0) : EAGAIN;
+}
+
+int thrd_create(long thread, long start, long argument)
+{
+	alone = 0;
+	return next_now(THRD_CREATE) ? next_now(THRD_CREATE)(thread, start, argument, 0, 0, 0) : 2 /* thrd_error */;
+}
+
+asm(".pushsection .text\n"
+    "	.hidden trial_restorer\n"
+    "	.type trial_restorer, @function\n"
+    "trial_restorer:\n"
+    "	movl $15, %eax\n"	/* rt_sigreturn */
+    "	syscall\n"
+    "	.popsection");
+
+static long trial_call(long nr, long a, long b, long c, long d)
+{
+	return stock_call(nr, a, b, c, d, 0, 0);
+}
+
+static void trial_skip(struct sigcontext *registers)
+{
+	const unsigned char *at = (const unsigned char *)registers->rip;
+
+	if (at[0] == 0x0f && at[1] == 0x34) {	/* SYSENTER, with a SYSCALL behind it: FAST_CALL_AMD64 */
+		registers->rip += 4;
+		registers->rax = -ENOSYS;
+	}
+}
+
+static long fast_close(long fd)
+{
+	return fast_call(__NR_close, fd, 0, 0, 0, 0, 0);
 }
 
 /*
  * The stub page. Only its being there counts: the module offers it, and the
  * mapping holds the module for as long as it lasts.
  */
-static int map_stub(void)
+static int fast_calls_work(void)
 {
-	int saved = errno, fd = open("/dev/sysenter", 02000000 /* O_RDONLY | O_CLOEXEC */);
-	int mapped = 0;
+	long fd, page;
 
-	if (fd >= 0) {
-		mapped = (intptr_t)mmap(NULL, 4096, 1 | 4 /* PROT_READ | PROT_EXEC */,
-					1 /* MAP_SHARED */, fd, 0) != -1;
-		close(fd);
+	if (under_valgrind())
+		return 0;
+	fd = stock_call(__NR_open, (long)"/dev/sysenter", 02000000 /* O_RDONLY | O_CLOEXEC */, 0, 0, 0, 0);
+	if (fd < 0)
+		return 0;
+	page = stock_call(__NR_mmap, 0, 4096, 1 | 4 /* PROT_READ | PROT_EXEC */, 1 /* MAP_SHARED */, fd, 0);
+	if ((unsigned long)page > -4096UL) {
+		stock_call(__NR_close, fd, 0, 0, 0, 0, 0);
+		return 0;
 	}
-	errno = saved;
-	return mapped;
+	if (trial(fast_close, fd))
+		return 1;
+	stock_call(__NR_munmap, page, 4096, 0, 0, 0, 0);
+	stock_call(__NR_close, fd, 0, 0, 0, 0, 0);
+	return 0;
 }
 
-__attribute__((constructor)) static void choose_path(void)
+static void choose_path(void)
 {
-	const char *which = getenv("SYSENTER_PATH");
+	const char *which = getenv ? getenv("SYSENTER_PATH") : NULL;
 
-	find_libc();
-	if (!which || is(which, "fast")) {
-		path = map_stub() ? FAST : STOCK;
-		if (path == FAST && &__libc_single_threaded)
-			alone = &__libc_single_threaded;
-	} else if (is(which, "int80")) {
+	if (!which || same_string(which, "fast")) {
+		path = fast_calls_work() ? FAST : STOCK;
+	} else if (same_string(which, "int80")) {
 		/* PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT */
-		bounce = mmap(NULL, BOUNCE, 1 | 2, 2 | 0x20 | 0x40, -1, 0);
-		path = (intptr_t)bounce == -1 ? STOCK : INT80;
+		long page = stock_call(__NR_mmap, 0, BOUNCE, 1 | 2, 2 | 0x20 | 0x40, -1, 0);
+
+		bounce = (char *)page;
+		path = (unsigned long)page > -4096UL ? STOCK : INT80;
 	}
+}
+
+static void set_up(void)
+{
+	const char *one_thread = &alone;
+
+	is_set_up = 1;
+	find_next(next, FUNCTIONS);
+	choose_path();
+	if (path == FAST && &__libc_single_threaded)
+		one_thread = &__libc_single_threaded;
+	else if (path == FAST && gnu_get_libc_version)
+		by_header = 1;
+	for (int at = 0; at < AFTER_PLAIN; at++) {
+		int decided = !(at < FIRST_PLAIN && by_header) && !(at <= AT_write && path == INT80);
+
+		if (decided || !next[at].libcs)
+			direct[at] = (function)next[at].address;
+		if (decided && next[at].libcs && path == FAST)
+			fast[at] = at < FIRST_PLAIN ? one_thread : &always;
+	}
+}
+
+__attribute__((constructor)) static void constructor(void)
+{
+	if (!is_set_up)
+		set_up();
 }

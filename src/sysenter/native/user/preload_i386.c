@@ -7,26 +7,25 @@
  *							at %gs:0x10, threads and children too
  *	SYSENTER_PATH=fast|int80|stock			which path; fast if not said
  *
- * Where the path is not to be had (no /dev/sysenter, no room, a kernel without
- * the module) it changes nothing. Links with no library, so that it runs with
- * whatever C library the program has; what it needs of that it takes at run time.
+ * Where another preload library behind this one has read or write, that is called, as it
+ * would be without this library. Where the path is not to be had (no /dev/sysenter, no
+ * room, a kernel without the module, an emulator that cannot make such a call: trial.h)
+ * it changes nothing. Links with no library, and needs none of a C library's functions,
+ * so it runs with whatever C library the program has: glibc of any age, musl (next.h).
  */
+#define _GNU_SOURCE	/* dl_iterate_phdr */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 #include <asm/unistd.h>
 #include "abi.h"
+#include "next.h"
+#include "trial.h"
 
-extern ssize_t __read(int fd, void *buffer, size_t count);
-extern ssize_t __write(int fd, const void *buffer, size_t count);
-extern char *getenv(const char *name);
-extern void *mmap(void *, size_t, int, int, int, off_t);
-extern int open(const char *, int, ...);
-extern int close(int);
-extern void *dlsym(void *, const char *) __attribute__((weak));
+extern char *getenv(const char *name) __attribute__((weak));
 /* glibc 2.32: no other thread, so nobody who could cancel this one but itself */
 extern char __libc_single_threaded __attribute__((weak));
+extern const char *gnu_get_libc_version(void) __attribute__((weak));
 
 /* Reads its number and arguments from registers as int $0x80 does. */
 typedef void (*entry_path)(void);
@@ -34,7 +33,7 @@ typedef void (*entry_path)(void);
 static entry_path path;		/* for numbers that carry `mark` */
 static long mark;
 
-static long call3(long number, long a, long b, long c)
+static long path_call(long number, long a, long b, long c)
 {
 	long result;
 
@@ -42,39 +41,122 @@ static long call3(long number, long a, long b, long c)
 		     : "=a"(result)
 		     : "0"(number | mark), "b"(a), "c"(b), "d"(c), [path] "m"(path)
 		     : "memory", "cc");
+	return result;
+}
+
+static long int80_call(long number, long a, long b, long c, long d)
+{
+	long result;
+
+	asm volatile("int $0x80"
+		     : "=a"(result)
+		     : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d)
+		     : "memory", "cc");
+	return result;
+}
+
+static long answer(long result)
+{
 	if ((unsigned long)result > -4096UL) {
-		errno = -result;
+		if (__errno_location)
+			errno = -result;
 		return -1;
 	}
 	return result;
 }
 
+enum { READ, WRITE, PTHREAD_CANCEL, PTHREAD_CREATE, THRD_CREATE, FUNCTIONS };
+
+/* Looked up by the constructor, or by a call before it (another library's came first). */
+static struct next next[FUNCTIONS] = {
+	[READ] = { .name = "read" },
+	[WRITE] = { .name = "write" },
+	[PTHREAD_CANCEL] = { .name = "pthread_cancel" },
+	[PTHREAD_CREATE] = { .name = "pthread_create" },
+	[THRD_CREATE] = { .name = "thrd_create" },
+};
+
 /*
- * libc's own read and write are cancellation points; these are not, so they
- * serve programs of one thread only. SYSENTER_CALLS=all has no such limit.
+ * libc's own read and write are cancellation points; these are not, so they serve
+ * programs of one thread. SYSENTER_CALLS=all has no such limit. `fast`: points to what is
+ * not 0 if calls go by the path.
+ *
+ * Where no __libc_single_threaded tells. musl: whether pthread_create() was called, see
+ * there. glibc before 2.32: what its own read() asked, multiple_threads in the thread's
+ * header (tcbhead_t, part of its ABI); `by_header` says that it holds.
  */
-static int ours(void)
+static const char never;
+static const char *fast[] = { [READ] = &never, [WRITE] = &never };
+static char alone = 1, by_header, is_set_up;
+static void set_up(void);
+
+typedef long (*function)(long, long, long, long);
+
+static __attribute__((noinline)) long undecided(int at, long number, long a, long b, long c)
 {
-	return path && &__libc_single_threaded && __libc_single_threaded;
+	int multiple_threads;
+
+	if (!is_set_up) {
+		set_up();
+		if (*fast[at])
+			return answer(path_call(number, a, b, c));
+	}
+	if (by_header && path && next[at].libcs) {
+		asm volatile("movl %%gs:0xc, %0" : "=r"(multiple_threads));
+		if (!multiple_threads)
+			return answer(path_call(number, a, b, c));
+	}
+	if (next[at].address)
+		return ((function)next[at].address)(a, b, c, 0);
+	return answer(int80_call(number, a, b, c, 0));
 }
 
-ssize_t read(int fd, void *buffer, size_t count)
+long read(int fd, void *buffer, size_t count)
 {
-	return ours() ? call3(__NR_read, fd, (long)buffer, count) : __read(fd, buffer, count);
+	if (*fast[READ])
+		return answer(path_call(__NR_read, fd, (long)buffer, count));
+	return undecided(READ, __NR_read, fd, (long)buffer, count);
 }
 
-ssize_t write(int fd, const void *buffer, size_t count)
+long write(int fd, const void *buffer, size_t count)
 {
-	return ours() ? call3(__NR_write, fd, (long)buffer, count) : __write(fd, buffer, count);
+	if (*fast[WRITE])
+		return answer(path_call(__NR_write, fd, (long)buffer, count));
+	return undecided(WRITE, __NR_write, fd, (long)buffer, count);
+}
+
+/* Looks again: before glibc 2.34 libpthread may have been loaded since. */
+static function next_now(int at)
+{
+	if (!next[at].address)
+		find_next(&next[at], 1);
+	return (function)next[at].address;
 }
 
 /* Whoever may be cancelled, itself too, has libc's own from now on. */
-static int (*libc_pthread_cancel)(unsigned long thread);
-
 int pthread_cancel(unsigned long thread)
 {
 	path = NULL;
-	return libc_pthread_cancel ? libc_pthread_cancel(thread) : ENOSYS;
+	fast[READ] = fast[WRITE] = &never;
+	return next_now(PTHREAD_CANCEL) ? next_now(PTHREAD_CANCEL)(thread, 0, 0, 0) : ENOSYS;
+}
+
+/*
+ * For musl, which has nothing that says whether there are threads. These two have a
+ * version of their own (preload.map): glibc's programs ask for GLIBC_... and do not get
+ * them, so a program without libpthread does not take them for it; musl's loader does
+ * not look at versions.
+ */
+int pthread_create(long thread, long attributes, long start, long argument)
+{
+	alone = 0;
+	return next_now(PTHREAD_CREATE) ? next_now(PTHREAD_CREATE)(thread, attributes, start, argument) : EAGAIN;
+}
+
+int thrd_create(long thread, long start, long argument)
+{
+	alone = 0;
+	return next_now(THRD_CREATE) ? next_now(THRD_CREATE)(thread, start, argument, 0) : 2 /* thrd_error */;
 }
 
 extern void int80_path(void) __attribute__((visibility("hidden")));
@@ -86,50 +168,97 @@ asm(".pushsection .text\n"
     "	int $0x80\n"
     "	ret\n"
     "	.cfi_endproc\n"
+    "	.hidden trial_restorer\n"
+    "	.type trial_restorer, @function\n"
+    "trial_restorer:\n"
+    "	movl $173, %eax\n"	/* rt_sigreturn */
+    "	int $0x80\n"
     "	.popsection");
 
-static int is(const char *value, const char *word)
+static long trial_call(long nr, long a, long b, long c, long d)
 {
-	while (*value && *value == *word)
-		value++, word++;
-	return !*value && !*word;
+	return int80_call(nr, a, b, c, d);
+}
+
+/* What the stub has pushed by then (stub_i386.S, stub_syscall_i386.S): return from it. */
+static void trial_skip(struct sigcontext *registers)
+{
+	const unsigned char *at = (const unsigned char *)registers->eip;
+	const unsigned int *stack = (const unsigned int *)registers->esp;
+
+	if (at[0] == 0x0f && (at[1] == 0x34 || at[1] == 0x05)) {
+		registers->ebp = stack[0];
+		registers->edx = stack[1];
+		registers->ecx = stack[2];
+		registers->eip = stack[3];
+		registers->esp += 16;
+		registers->eax = -ENOSYS;
+	}
+}
+
+static long fast_close(long fd)
+{
+	return path_call(__NR_close, fd, 0, 0);
 }
 
 /* The stub page, or NULL. The mapping holds the module for as long as it lasts. */
-static char *map_stub(void)
+static char *working_stub(void)
 {
-	int saved = errno, fd = open("/dev/sysenter", 02000000 /* O_RDONLY | O_CLOEXEC */);
-	char *page = NULL;
+	/* The mmap that takes its arguments in memory. PROT_READ | PROT_EXEC, MAP_SHARED. */
+	struct { unsigned long address, length, protection, flags, fd, offset; } mapping = { 0, 4096, 1 | 4, 1, 0, 0 };
+	long fd, page;
 
-	if (fd >= 0) {
-		page = mmap(NULL, 4096, 1 | 4 /* PROT_READ | PROT_EXEC */, 1 /* MAP_SHARED */, fd, 0);
-		if ((intptr_t)page == -1)
-			page = NULL;
-		close(fd);
-	}
-	errno = saved;
-	return page;
-}
-
-__attribute__((constructor)) static void choose_path(void)
-{
-	const char *which = getenv("SYSENTER_PATH"), *calls = getenv("SYSENTER_CALLS");
-	entry_path unmarked = NULL;
-
-	if (dlsym)
-		libc_pthread_cancel = (int (*)(unsigned long))dlsym((void *)-1L /* RTLD_NEXT */, "pthread_cancel");
-	if (!which || is(which, "fast")) {
-		char *page = map_stub();
-
-		if (!page)
-			return;
-		unmarked = (entry_path)(page + SYSENTER_STUB_CALL);
+	if (under_valgrind())
+		return NULL;
+	fd = int80_call(__NR_open, (long)"/dev/sysenter", 02000000 /* O_RDONLY | O_CLOEXEC */, 0, 0);
+	if (fd < 0)
+		return NULL;
+	mapping.fd = fd;
+	page = int80_call(__NR_mmap, (long)&mapping, 0, 0, 0);
+	if ((unsigned long)page <= -4096UL) {
 		path = (entry_path)(page + SYSENTER_STUB_MARKED);
 		mark = SYSENTER_MARK_I386;
-	} else if (is(which, "int80")) {
+		if (trial(fast_close, fd))
+			return (char *)page;
+		path = NULL;
+		mark = 0;
+		int80_call(__NR_munmap, page, 4096, 0, 0);
+	}
+	int80_call(__NR_close, fd, 0, 0, 0);
+	return NULL;
+}
+
+static void set_up(void)
+{
+	const char *which = getenv ? getenv("SYSENTER_PATH") : NULL;
+	const char *calls = getenv ? getenv("SYSENTER_CALLS") : NULL;
+	const char *one_thread = &alone;
+	entry_path unmarked = NULL;
+
+	is_set_up = 1;
+	find_next(next, FUNCTIONS);
+	if (!which || same_string(which, "fast")) {
+		char *page = working_stub();
+
+		if (page)
+			unmarked = (entry_path)(page + SYSENTER_STUB_CALL);
+	} else if (same_string(which, "int80")) {
 		unmarked = path = int80_path;
 	}
-	/* AT_SYSINFO's place in the thread's header: libc calls through it */
-	if (unmarked && calls && is(calls, "all"))
+	if (&__libc_single_threaded)
+		one_thread = &__libc_single_threaded;
+	else if (gnu_get_libc_version)
+		by_header = 1;
+	for (int at = READ; at <= WRITE; at++)
+		if (path && next[at].libcs && !by_header)
+			fast[at] = one_thread;
+	/* AT_SYSINFO's place in the thread's header: libc, musl's too, calls through it */
+	if (unmarked && calls && same_string(calls, "all"))
 		asm volatile("movl %0, %%gs:0x10" : : "r"(unmarked) : "memory");
+}
+
+__attribute__((constructor)) static void constructor(void)
+{
+	if (!is_set_up)
+		set_up();
 }

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a program expects of its C library, with or without libsysenter.so before
+ * it: compiled for glibc, for an older one, and for musl.
+ *
+ *	preloaded calls		answers and errno of reads, writes and plain calls
+ *	preloaded cancel	a thread that waits in read() can be cancelled
+ *	preloaded namespace F	the library F in a namespace without a C library, and in one with
+ *
+ * Prints "ok", or what is wrong; an alarm ends it where it hangs.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXPECT(condition) do { \
+	if (!(condition)) { printf("line %d: not %s (errno %d)\n", __LINE__, #condition, errno); exit(1); } \
+} while (0)
+
+static void calls(void)
+{
+	char byte = 'x';
+	int zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY), ends[2];
+
+	EXPECT(zero >= 0 && null >= 0);
+	for (int i = 0; i < 3000; i++) {
+		EXPECT(read(zero, &byte, 1) == 1 && byte == 0);
+		EXPECT(write(null, "y", 1) == 1);
+	}
+	errno = 0;
+	EXPECT(read(-1, &byte, 1) == -1 && errno == EBADF);
+	errno = 0;
+	EXPECT(write(zero, &byte, 1) == -1 && errno == EBADF);
+	EXPECT(getpid() == syscall(SYS_getpid) && getppid() == syscall(SYS_getppid));
+	EXPECT(pipe(ends) == 0 && write(ends[1], "pipe", 4) == 4);
+	EXPECT(lseek(ends[0], 0, SEEK_SET) == -1 && errno == ESPIPE);
+	char text[8] = "";
+	EXPECT(read(ends[0], text, sizeof text) == 4 && !strcmp(text, "pipe"));
+	int copy = dup(zero);
+	EXPECT(copy >= 0 && read(copy, text, 8) == 8 && text[0] == 0);
+	EXPECT(umask(027) >= 0 && umask(022) == 027);
+}
+
+static int ends[2];
+
+static void *wait_in_read(void *unused)
+{
+	char byte;
+
+	(void)unused;
+	read(ends[0], &byte, 1);
+	return NULL;
+}
+
+static void *count_reads(void *descriptor)
+{
+	char byte;
+	long count = 0;
+
+	while (count < 500 && read(*(int *)descriptor, &byte, 1) == 1)
+		count++;
+	errno = 0;
+	EXPECT(read(-1, &byte, 1) == -1 && errno == EBADF);
+	return (void *)count;
+}
+
+static void cancel(void)
+{
+	pthread_t thread, others[3];
+	void *result;
+	int zero = open("/dev/zero", O_RDONLY);
+
+	calls();
+	EXPECT(pipe(ends) == 0);
+	EXPECT(!pthread_create(&thread, NULL, wait_in_read, NULL));
+	usleep(100000);
+	EXPECT(!pthread_cancel(thread));
+	EXPECT(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
+	for (int i = 0; i < 3; i++)
+		EXPECT(!pthread_create(&others[i], NULL, count_reads, &zero));
+	for (int i = 0; i < 3; i++)
+		EXPECT(!pthread_join(others[i], &result) && result == (void *)500L);
+	calls();
+}
+
+#ifdef __GLIBC__
+static void namespaces(const char *library)
+{
+	typedef long (*reader)(int, void *, size_t);
+	void *alone = dlmopen(LM_ID_NEWLM, library, RTLD_NOW), *libc = dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW), *with;
+	int zero = open("/dev/zero", O_RDONLY);
+	Lmid_t name;
+	char byte = 'x';
+
+	if (!alone || !libc) {
+		puts(dlerror());
+		exit(1);
+	}
+	EXPECT(!dlinfo(libc, RTLD_DI_LMID, &name));
+	with = dlmopen(name, library, RTLD_NOW);
+	EXPECT(with);
+	EXPECT(((reader)dlsym(alone, "read"))(zero, &byte, 1) == 1 && byte == 0);
+	EXPECT(((reader)dlsym(alone, "read"))(-1, &byte, 1) == -1);
+	byte = 'x';
+	EXPECT(((reader)dlsym(with, "read"))(zero, &byte, 1) == 1 && byte == 0);
+}
+#endif
+
+int main(int argc, char **argv)
+{
+	alarm(20);
+	if (argc > 1 && !strcmp(argv[1], "calls"))
+		calls();
+	else if (argc > 1 && !strcmp(argv[1], "cancel"))
+		cancel();
+#ifdef __GLIBC__
+	else if (argc > 2 && !strcmp(argv[1], "namespace"))
+		namespaces(argv[2]);
+#endif
+	else
+		return 2;
+	puts("ok");
+	return 0;
+}
