@@ -46,8 +46,9 @@ def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_
     # is busy with something else blurs the pairs, so this only sees real losses.
     assert said["speedup"]["dd_fast_over_stock"] > 1.15
     assert said["speedup"]["dd_fast_over_int80"] > 1.25
+    assert {runs["path"] for runs in said["dd"]} == {"int80", "stock", "fast"}
     for runs in said["dd"]:
-        assert len(runs["seconds"]) == 15
+        assert len(runs["seconds"]) == len(runs["fast_calls"]) == 15
         assert all((calls >= 2 * runs["count"]) == (runs["path"] == "fast") for calls in runs["fast_calls"])
     assert said["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
     assert said["kernel_log"] == []

@@ -32,6 +32,7 @@ from sysenter.steps import Steps
 from sysenter.target.target import Target
 from sysenter.verify.mitigations import MACHINES, mitigations
 from sysenter.verify.selftests import selftests
+from sysenter.verify.suites import SUITES
 
 __all__ = ["main"]
 
@@ -106,7 +107,7 @@ def _exec(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _selftests(options: argparse.Namespace, steps: Steps) -> int:
-    results, log = selftests(steps, _guest_with_shell(options, steps), offline=options.offline)
+    results, log = selftests(steps, _guest_with_shell(options, steps), SUITES[options.suite], offline=options.offline)
     print_selftests(results, stdout())
     differ = [result.name for result in results if result.differs]
     if differ or log:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sysenter import __version__
 from sysenter.kernels.catalogue import DEFAULT
+from sysenter.verify.suites import SUITES
 
 __all__ = ["parser"]
 
@@ -78,7 +79,10 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", [kernel, lab], "a prompt in the guest, module and library at hand")
-    command("selftests", [kernel, lab], "run the kernel's own entry tests on every path")
+    tests = command("selftests", [kernel, lab], "run other people's tests on every path: the kernel's, CPython's, ...")
+    tests.add_argument("--suite", choices=tuple(SUITES), default="x86",
+                       help="; ".join(f"{suite.name}: {suite.about}" for suite in SUITES.values())
+                       + " (default: %(default)s)")  # fmt: skip
     command("mitigations", [kernel, lab],
             "what the kernel's entry and ours do against the processor's faults, as executed")  # fmt: skip
     execute = command("exec", [kernel, lab], "run one command in the guest, the module loaded")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel's own entry tests give with the module, on the fast path and after it what they gave before."""
+"""Other people's tests give with the module, on the fast path and after it what they gave before."""
 
 from __future__ import annotations
 
@@ -8,21 +8,71 @@ import pytest
 from guests import guest_for
 from sysenter.kernels.provide import provide
 from sysenter.steps import Steps
-from sysenter.verify.selftests import selftests
+from sysenter.verify.selftests import SelftestResult, new_trouble, selftests
+from sysenter.verify.suites import SUITES
 
 
-@pytest.mark.timeout(600)
+def _said(result: SelftestResult, phase: str) -> int:
+    """How many of its cases a program said to have gone well."""
+    return int(result.outcomes.get(phase, "0 0/0").split()[1].split("/")[0])
+
+
+def _of(suite: str, kernel: str, least: int, *, long: bool) -> object:
+    """least: so many cases must go well on the stock kernel, or the suite says nothing."""
+    return pytest.param(suite, kernel, least, id=f"{suite}-{kernel}", marks=[pytest.mark.long] if long else [])
+
+
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
-    "kernel",
+    ("suite", "kernel", "least"),
     [
-        "bookworm-686",
-        pytest.param("bookworm-amd64", marks=pytest.mark.long),
-        pytest.param("trixie-backports-amd64", marks=pytest.mark.long),
+        _of("x86", "bookworm-686", 20, long=False),
+        _of("x86", "bookworm-amd64", 20, long=True),
+        _of("x86", "trixie-backports-amd64", 20, long=True),
+        _of("ptrace", "bookworm-686", 3, long=True),
+        _of("ptrace", "bookworm-amd64", 3, long=False),
+        _of("user-dispatch", "bookworm-686", 4, long=True),
+        _of("user-dispatch", "bookworm-amd64", 4, long=True),
+        _of("clone3", "bookworm-686", 10, long=True),
+        _of("clone3", "bookworm-amd64", 10, long=True),
+        _of("rseq", "bookworm-686", 0, long=True),
+        _of("rseq", "bookworm-amd64", 0, long=True),
+        _of("seccomp", "bookworm-686", 60, long=True),
+        _of("seccomp", "bookworm-amd64", 60, long=True),
+        _of("stress-ng", "bookworm-686", 20, long=True),
+        _of("stress-ng", "bookworm-amd64", 20, long=True),
+        _of("python", "bookworm-686", 500, long=True),
+        _of("python", "bookworm-amd64", 500, long=True),
     ],
 )
-def test_they_say_the_same(steps: Steps, kernel: str) -> None:
+def test_they_say_the_same(steps: Steps, suite: str, kernel: str, least: int) -> None:
     target = provide(steps, kernel, offline=False)
-    results, log = selftests(steps, guest_for(steps, target, "tcg"), offline=False)
-    assert len(results) >= 15, [result.name for result in results]
+    results, log = selftests(steps, guest_for(steps, target, "tcg"), SUITES[suite], offline=False)
+    assert len(results) >= (15 if suite == "x86" else len(SUITES[suite].programs) or len(SUITES[suite].commands))
+    assert sum(_said(result, "before") for result in results) >= least, results
+    assert [r.name for r in results if r.outcomes["before"].startswith("0 ")], results
     assert not [(result.name, result.outcomes) for result in results if result.differs]
     assert not log
+
+
+def test_what_the_stock_kernel_says_as_well_is_no_trouble() -> None:
+    oops = "[    {at}.5] Oops: 0000 [#{n}] PREEMPT SMP"
+    mark = "[    1.0] sysenter selftests, phase: "
+    console = "\n".join(
+        [mark + "before", oops.format(at=2, n=1), mark + "loaded", oops.format(at=3, n=2), "[    4.0] BUG: another",
+         mark + "after"]
+    )  # fmt: skip
+    bad = [line for line in console.splitlines() if "Oops" in line or "BUG" in line]
+    assert new_trouble(console, bad) == ["[    4.0] BUG: another"]
+    assert new_trouble(console.replace("before", "loaded"), bad) == bad
+
+
+def test_an_outcome_that_changes_is_seen() -> None:
+    same = {"before": "0 3/0", "before, dynamic": "0 3/0", "loaded": "0 3/0", "fast": "0 3/0", "after": "0 3/0"}
+    assert not SelftestResult("same", same).differs
+    assert SelftestResult("fast", {**same, "fast": "0 2/1"}).differs == ("fast",)
+    assert SelftestResult("lost", {p: o for p, o in same.items() if p != "after"}).differs == ("after",)
+    static = {p: o for p, o in same.items() if p not in ("fast", "before, dynamic")}
+    assert not SelftestResult("static only", static).differs
+    package = {p: o for p, o in same.items() if p != "before, dynamic"}
+    assert SelftestResult("of a package", {**package, "fast": "1 3/0"}).differs == ("fast",)

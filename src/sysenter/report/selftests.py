@@ -15,8 +15,10 @@ __all__ = ["print_selftests"]
 
 def print_selftests(results: Iterable[SelftestResult], console: Console) -> None:
     """Print each program's outcome in each phase."""
-    table = Table("program", *PHASES, "as stock")
+    results = list(results)
+    phases = [phase for phase in PHASES if any(phase in result.outcomes for result in results)]
+    table = Table("program", *phases, "as stock")
     for result in results:
-        cells = [result.outcomes.get(phase, "-") for phase in PHASES]
+        cells = [result.outcomes.get(phase, "-") for phase in phases]
         table.add_row(result.name, *cells, "no" if result.differs else "yes")
     console.print(table)
