@@ -18,9 +18,21 @@ def instruction(tmp_path: Path, text: str, bits: int, address: int, **symbols: i
     source.write_text(f".text\n.globl _start\n_start: {text}\n")
     mode = ["-m64", "-Wl,-m,elf_x86_64"] if bits == 64 else ["-m32", "-Wl,-m,elf_i386"]
     subprocess.run(
-        ["gcc", *mode, "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", f"-Wl,-Ttext={address:#x}",
-         *(f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()),
-         "-o", linked, source], check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "gcc",
+            *mode,
+            "-nostdlib",
+            "-static",
+            "-no-pie",
+            "-Wl,--build-id=none",
+            f"-Wl,-Ttext={address:#x}",
+            *(f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()),
+            "-o",
+            linked,
+            source,
+        ],
+        check=True,
+        capture_output=True,
+    )
     subprocess.run(["objcopy", "-O", "binary", "-j", ".text", linked, binary], check=True)
     return Decoder(bits).decode(binary.read_bytes(), address)

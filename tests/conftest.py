@@ -121,9 +121,16 @@ def in_guest(steps: Steps, guest: Guest, module: Module) -> Callable[..., Output
     """Run a task in the default guest, the module at /sysenter.ko; its log must stay clean."""
 
     def run(
-        task: str, *, files: dict[str, bytes] | None = None, cpus: int = 1, timeout: float = 120, load: bool = True,
-        append: str = "", memory: int = 256, cpu: str | None = None,
-    ) -> Output:  # fmt: skip
+        task: str,
+        *,
+        files: dict[str, bytes] | None = None,
+        cpus: int = 1,
+        timeout: float = 120,
+        load: bool = True,
+        append: str = "",
+        memory: int = 256,
+        cpu: str | None = None,
+    ) -> Output:
         prologue = "insmod /sysenter.ko || exit 99\n" if load else ""
         everything = {"sysenter.ko": module.module.read_bytes(), **(files or {})}
         machine = guest.machine(cpu=cpu, cpus=cpus, append=append, memory=memory)
@@ -142,9 +149,13 @@ def cli() -> RunCli:
         *arguments: str, timeout: float = 120, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "sysenter", *arguments], capture_output=True, text=True, timeout=timeout,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **(env or {})}, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "sysenter", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **(env or {})},
+            stdin=subprocess.DEVNULL,
+        )
 
     return run
 

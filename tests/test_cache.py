@@ -104,8 +104,9 @@ def test_a_lock_that_is_held_is_waited_for_with_a_word(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", hold], env=env, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         holder.stdout.readline()
-        waited = subprocess.run([sys.executable, "-c", hold.replace("2.5", "0")], env=env, capture_output=True,
-                                text=True, timeout=60)  # fmt: skip
+        waited = subprocess.run(
+            [sys.executable, "-c", hold.replace("2.5", "0")], env=env, capture_output=True, text=True, timeout=60
+        )
     assert waited.returncode == 0
     assert f"waiting for another run (process {holder.pid})" in waited.stderr
     assert "a-thing" in waited.stderr
@@ -168,19 +169,46 @@ def test_what_is_left_over_is_swept_and_what_is_in_use_is_not(tmp_path: Path, mo
         subprocess.run([sys.executable, "-c", again], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True)
         assert used.exists()
     assert {p.name for p in tmp_path.iterdir()} == {
-        "sysenter-other", "other", "sysenter-scratch-young", "sysenter-scratch-link",
-    }  # fmt: skip
+        "sysenter-other",
+        "other",
+        "sysenter-scratch-young",
+        "sysenter-scratch-link",
+    }
 
 
 # What would change what a tool makes, and what a user may well have set.
 _STRANGE = {
-    "CROSS_COMPILE": "nothing-", "LLVM": "1", "KBUILD_OUTPUT": "/nowhere", "KBUILD_EXTMOD": "/nowhere", "ARCH": "arm",
-    "MAKEFLAGS": "-n", "MAKELEVEL": "3", "GNUMAKEFLAGS": "-n", "CC": "false", "CFLAGS": "-m16", "CPATH": "/nowhere",
-    "C_INCLUDE_PATH": "/nowhere", "LIBRARY_PATH": "/nowhere", "GCC_EXEC_PREFIX": "/nowhere/", "COMPILER_PATH": "/x",
-    "LD_LIBRARY_PATH": "/nowhere", "LD_PRELOAD": "/nowhere.so", "QEMU_AUDIO_DRV": "x", "G_MESSAGES_DEBUG": "all",
-    "LC_ALL": "xx_XX", "LANGUAGE": "de", "POSIXLY_CORRECT": "1", "GREP_OPTIONS": "-v", "BASH_ENV": "/nowhere",
-    "ENV": "/nowhere", "KCFLAGS": "-Dsysenter=1", "V": "2", "W": "1", "PYTHONHOME_": "x", "DESTDIR": "/nowhere",
-}  # fmt: skip
+    "CROSS_COMPILE": "nothing-",
+    "LLVM": "1",
+    "KBUILD_OUTPUT": "/nowhere",
+    "KBUILD_EXTMOD": "/nowhere",
+    "ARCH": "arm",
+    "MAKEFLAGS": "-n",
+    "MAKELEVEL": "3",
+    "GNUMAKEFLAGS": "-n",
+    "CC": "false",
+    "CFLAGS": "-m16",
+    "CPATH": "/nowhere",
+    "C_INCLUDE_PATH": "/nowhere",
+    "LIBRARY_PATH": "/nowhere",
+    "GCC_EXEC_PREFIX": "/nowhere/",
+    "COMPILER_PATH": "/x",
+    "LD_LIBRARY_PATH": "/nowhere",
+    "LD_PRELOAD": "/nowhere.so",
+    "QEMU_AUDIO_DRV": "x",
+    "G_MESSAGES_DEBUG": "all",
+    "LC_ALL": "xx_XX",
+    "LANGUAGE": "de",
+    "POSIXLY_CORRECT": "1",
+    "GREP_OPTIONS": "-v",
+    "BASH_ENV": "/nowhere",
+    "ENV": "/nowhere",
+    "KCFLAGS": "-Dsysenter=1",
+    "V": "2",
+    "W": "1",
+    "PYTHONHOME_": "x",
+    "DESTDIR": "/nowhere",
+}
 
 
 def test_programs_get_what_is_listed_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,8 +18,25 @@ import pytest
 
 from conftest import ROOT, interruptible
 
-_TOOLS = ("sh", "dirname", "uname", "python3", "gcc", "make", "dpkg-deb", "setpriv", "cat", "id", "env", "grep", "tail",
-          "rm", "mktemp", "readlink", "flock")  # fmt: skip
+_TOOLS = (
+    "sh",
+    "dirname",
+    "uname",
+    "python3",
+    "gcc",
+    "make",
+    "dpkg-deb",
+    "setpriv",
+    "cat",
+    "id",
+    "env",
+    "grep",
+    "tail",
+    "rm",
+    "mktemp",
+    "readlink",
+    "flock",
+)
 
 
 class Box:
@@ -76,8 +93,16 @@ def test_arguments_arrive_as_they_were_given(box: Box) -> None:
     said = done.stdout.splitlines()
     assert said[said.index("sysenter.environment") :][2:4] == ["no", "-c"], done.stderr
     assert said[said.index("sysenter") + 1 :] == [
-        "exec", "a b", "", "*", "--", "--no-install", "test", "--help", "x\ty",
-    ]  # fmt: skip
+        "exec",
+        "a b",
+        "",
+        "*",
+        "--",
+        "--no-install",
+        "test",
+        "--help",
+        "x\ty",
+    ]
 
 
 def test_offline_is_for_the_launcher_and_the_command(box: Box) -> None:
@@ -100,9 +125,13 @@ def test_it_is_found_through_links_from_another_folder_and_by_path(box: Box, tmp
         (tmp_path / name).symlink_to(to)
     for program in ("./one", "two", "./two", str(tmp_path / "two"), "sysenter", "sh two"):
         done = subprocess.run(
-            ["sh", "-c", f"PATH=$PATH:.; {program} build"], cwd=tmp_path, env=box.environment(), capture_output=True,
-            text=True, timeout=60,
-        )  # fmt: skip
+            ["sh", "-c", f"PATH=$PATH:.; {program} build"],
+            cwd=tmp_path,
+            env=box.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert str(ROOT / "src") in done.stdout.splitlines(), (program, done)
 
 
@@ -120,8 +149,16 @@ def test_only_asking_installs_nothing(box: Box, tmp_path: Path) -> None:
     complete(box)
     (box.bin / "qemu-system-i386").unlink()
     box.stub("apt-get", f"echo called >>{tmp_path}/apt")
-    for arguments in (("--help",), ("--version",), ("run", "--help"), ("run", "-h"), ("kernels",), ("export",),
-                      ("doctor",), ()):  # fmt: skip
+    for arguments in (
+        ("--help",),
+        ("--version",),
+        ("run", "--help"),
+        ("run", "-h"),
+        ("kernels",),
+        ("export",),
+        ("doctor",),
+        (),
+    ):
         done = box.run(*arguments)
         assert done.returncode == 0, done.stderr
     assert not (tmp_path / "apt").exists()
@@ -143,10 +180,15 @@ def test_two_first_runs_at_once_install_once(box: Box, tmp_path: Path) -> None:
         printf '#!/bin/sh\\n' >{box.bin}/make; {shutil.which("chmod")} 755 {box.bin}/make""",
     )
     runs = [
-        subprocess.Popen([ROOT / "sysenter", "build"], env=box.environment(), stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [ROOT / "sysenter", "build"],
+            env=box.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     said = [run.communicate(timeout=60) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     assert (tmp_path / "apt").read_text().count("install -y") == 2  # the failure, and one more
@@ -155,14 +197,30 @@ def test_two_first_runs_at_once_install_once(box: Box, tmp_path: Path) -> None:
 
 def _environment(tmp_path: Path, requirements: str, **more: str) -> subprocess.Popen[str]:
     (tmp_path / "requirements.txt").write_text(requirements)
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
-           "TMPDIR": str(tmp_path / "tmp"), **more}  # fmt: skip
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        **more,
+    }
     (tmp_path / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "sysenter.environment", str(tmp_path / "requirements.txt"), "yes", "-c",
-         "import sys; print(sys.prefix)"],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "sysenter.environment",
+            str(tmp_path / "requirements.txt"),
+            "yes",
+            "-c",
+            "import sys; print(sys.prefix)",
+        ],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
+    )
 
 
 def test_two_first_runs_at_once_share_one_environment(tmp_path: Path) -> None:

@@ -62,13 +62,21 @@ _STEPS = {
 def _run(tmp_path: Path, body: str, *, stdout: int = subprocess.PIPE, ignore: str = "") -> subprocess.Popen[str]:
     code = _HEAD + f"    {body.strip()}\n    return 0\nsys.exit(conclude(steps, command))\n"
     (tmp_path / "tmp").mkdir(exist_ok=True)
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path / "tmp"),
-           "XDG_CACHE_HOME": str(tmp_path)}  # fmt: skip
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
     argv = [*(["env", f"--ignore-signal={ignore}"] if ignore else []), sys.executable, "-c", code, str(tmp_path)]
     return subprocess.Popen(
-        argv, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True,
+        argv,
+        env=env,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=None if ignore else interruptible,
-    )  # fmt: skip
+    )
 
 
 def _left(folder: Path) -> list[str]:
@@ -149,9 +157,12 @@ def test_an_output_that_is_closed_or_full(tmp_path: Path, shell: str, status: in
     code = _HEAD + f"    {body}\nsys.exit(conclude(steps, command))\n"
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "" if buffered else "1"}
     done = subprocess.run(
-        ["sh", "-c", f'"$@" {shell}', "sh", sys.executable, "-c", code, str(tmp_path)], env=env, capture_output=True,
-        text=True, timeout=60,
-    )  # fmt: skip
+        ["sh", "-c", f'"$@" {shell}', "sh", sys.executable, "-c", code, str(tmp_path)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "result").read_text() == "hi\n"

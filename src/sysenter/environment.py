@@ -40,16 +40,32 @@ def python_for(steps: Steps, requirements: Path, *, install: bool) -> Path:
         if not _whole(folder):  # another run has made it meanwhile
             with steps.step(f"set up Python packages in {folder}"), fill(folder) as new:
                 run_command(
-                    steps, [sys.executable, "-m", "venv", new], what="make a virtual environment", timeout=300,
+                    steps,
+                    [sys.executable, "-m", "venv", new],
+                    what="make a virtual environment",
+                    timeout=300,
                     hint="is Debian's python3-venv installed? `./sysenter doctor` tells",
-                )  # fmt: skip
+                )
                 run_command(
                     steps,
-                    [new / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--quiet",
-                     "--require-hashes", "--only-binary", ":all:", "-r", requirements],
-                    what="fetch the Python packages", timeout=1800, network=True,
+                    [
+                        new / "bin/python",
+                        "-m",
+                        "pip",
+                        "install",
+                        "--disable-pip-version-check",
+                        "--quiet",
+                        "--require-hashes",
+                        "--only-binary",
+                        ":all:",
+                        "-r",
+                        requirements,
+                    ],
+                    what="fetch the Python packages",
+                    timeout=1800,
+                    network=True,
                     hint="is there a network, and room on the disk? The lines above are pip's",
-                )  # fmt: skip
+                )
                 (new / "ready").touch()
     return python
 

@@ -49,8 +49,10 @@ def gain(tmp_path: Path, calls: int, rounds: str = "3") -> subprocess.CompletedP
     command.chmod(0o755)
     return subprocess.run(
         [tmp_path / "gain", report, "/nonexistent/libsysenter.so", rounds, command],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_the_comparison_believes_the_modules_count(tmp_path: Path) -> None:
@@ -79,9 +81,11 @@ def test_a_shell_runs_it_and_names_the_wrong_kernel(single: Path, shell: str) ->
 def test_its_sources_are_the_ones_in_the_repository(single: Path, tmp_path: Path) -> None:
     # build fails for want of headers, after it has unpacked
     subprocess.run(
-        ["sh", single, "build", tmp_path / "out"], capture_output=True, timeout=20,
+        ["sh", single, "build", tmp_path / "out"],
+        capture_output=True,
+        timeout=20,
         env={"PATH": "/usr/bin:/bin", "HEADERS": "/nonexistent", "SYSTEM_MAP": "/nonexistent"},
-    )  # fmt: skip
+    )
     unpacked = sorted((tmp_path / "out/sources").iterdir())
     assert len(unpacked) == 20
     for path in unpacked:

@@ -20,24 +20,28 @@ from sysenter.build.export import single_file
 
 _RELEASE = "2.4.22"
 _MAP = {
-    "system_call": "c0107000", "ret_from_sys_call": "c0107038", "sys_call_table": "c0300000",
-    "sock_register": "c0200000", "printk": "c0110000", "schedule": "c0111000",
-}  # fmt: skip
+    "system_call": "c0107000",
+    "ret_from_sys_call": "c0107038",
+    "sys_call_table": "c0300000",
+    "sock_register": "c0200000",
+    "printk": "c0110000",
+    "schedule": "c0111000",
+}
 _STUBS = {
     "uname": f"echo {_RELEASE}",
     "id": 'echo "${WHO:-0}"',
     # the last word of -o is made, and can be run: gain is one of them
     "cc": 'case "$*" in *"${FAILS:-nothing}"*) exit 1 ;; *-E*) cat "$HEADERS/answer"; exit ;; esac\n'
-          'while [ $# -gt 0 ]; do [ "$1" = -o ] && { printf "#!/bin/sh\\nexit ${GAIN:-0}\\n" >"$2"; chmod +x "$2"; }; '
-          "shift; done",
+    'while [ $# -gt 0 ]; do [ "$1" = -o ] && { printf "#!/bin/sh\\nexit ${GAIN:-0}\\n" >"$2"; chmod +x "$2"; }; '
+    "shift; done",
     "ld": 'while [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done',
     "dmesg": 'cat "$PROC/log"',
     # fails with a line in the kernel's log, or with none ("silently")
     "insmod": 'case $INSMOD_FAILS in "") ;; silently) exit 1 ;; *) echo "<3>sysenter: $INSMOD_FAILS" >>"$PROC/log"; '
-              'exit 1 ;; esac\necho "sysenter 4096 0" >>"$PROC/modules"\n'
-              'echo "way tss" >"$PROC/sysenter"',
+    'exit 1 ;; esac\necho "sysenter 4096 0" >>"$PROC/modules"\n'
+    'echo "way tss" >"$PROC/sysenter"',
     "rmmod": '[ "$RMMOD_FAILS" ] && exit 1\n: >"$PROC/modules"',
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -50,15 +54,24 @@ class Machine:
 
     def run(self, *arguments: str, umask: int = 0o022, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self.shell, self.root / "sysenter.c", *arguments], capture_output=True, text=True, timeout=60,
-            env=self.environment | changes, umask=umask,
-        )  # fmt: skip
+            [*self.shell, self.root / "sysenter.c", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self.environment | changes,
+            umask=umask,
+        )
 
     def run_from_standard_input(self) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.shell, input=(self.root / "sysenter.c").read_text(), capture_output=True, text=True, timeout=60,
-            env=self.environment, cwd=self.root,
-        )  # fmt: skip
+            self.shell,
+            input=(self.root / "sysenter.c").read_text(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self.environment,
+            cwd=self.root,
+        )
 
     def installed(self) -> set[str]:
         """Files of ours, those in the folder for temporary ones too."""
@@ -95,11 +108,21 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     (tmp_path / "headers/include/linux/autoconf.h").write_text("")
     (tmp_path / "headers/include/asm/unistd.h").write_text("")
     (tmp_path / "System.map").write_text("".join(f"{address} T {name}\n" for name, address in _MAP.items()))
-    made = Machine(tmp_path, shell, {
-        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PROC": f"{tmp_path}/proc", "TMPDIR": f"{tmp_path}/tmp",
-        "HEADERS": f"{tmp_path}/headers", "SYSTEM_MAP": f"{tmp_path}/System.map", "PREFIX": f"{tmp_path}/local",
-        "MODULES": f"{tmp_path}/modules", "CC": f"{tmp_path}/bin/cc", "LD": f"{tmp_path}/bin/ld",
-    })  # fmt: skip
+    made = Machine(
+        tmp_path,
+        shell,
+        {
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+            "PROC": f"{tmp_path}/proc",
+            "TMPDIR": f"{tmp_path}/tmp",
+            "HEADERS": f"{tmp_path}/headers",
+            "SYSTEM_MAP": f"{tmp_path}/System.map",
+            "PREFIX": f"{tmp_path}/local",
+            "MODULES": f"{tmp_path}/modules",
+            "CC": f"{tmp_path}/bin/cc",
+            "LD": f"{tmp_path}/bin/ld",
+        },
+    )
     made.ksyms()
     return made
 

@@ -92,9 +92,14 @@ def test_ctrl_c_ends_all_of_it_in_one_line() -> None:
         pytest.skip("one processor: no workers")
     argv = [sys.executable, "-m", "sysenter", "check", "legacy-tss", "--offline"]
     with subprocess.Popen(
-        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, preexec_fn=interruptible,
-    ) as command:  # fmt: skip
+        argv,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        preexec_fn=interruptible,
+    ) as command:
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
         deadline = time.monotonic() + 60
         while len(children.read_text().split()) < 2:

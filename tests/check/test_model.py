@@ -37,10 +37,22 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The guest program that runs the table."""
     path = tmp_path_factory.mktemp("processor") / "processor"
     subprocess.run(
-        ["gcc", "-m32", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie", "-o", path,
-         SOURCES / "processor.c"],
-        check=True, timeout=60,
-    )  # fmt: skip
+        [
+            "gcc",
+            "-m32",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-static",
+            "-no-pie",
+            "-o",
+            path,
+            SOURCES / "processor.c",
+        ],
+        check=True,
+        timeout=60,
+    )
     return path
 
 
@@ -118,9 +130,10 @@ def test_a_cell_filled_by_each_call_again_is_seen(steps: Steps) -> None:
     bench = subject(steps, "legacy-gentle", "", True).bench(seed=1)
     handler = HANDLERS["legacy-gentle"]
     wrong = next(
-        m for m in mutants(bench.entry, handler.section, handler.roots)
+        m
+        for m in mutants(bench.entry, handler.section, handler.roots)
         if m.plain == "or byte ptr [esp + 0x7fffffff], 0x10: removed"
-    )  # fmt: skip
+    )
     kernel = bench.with_object(wrong.object).kernel("")
     failure = run(kernel, Case((kernel.plain, kernel.plain)))
     assert failure is not None

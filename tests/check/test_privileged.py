@@ -18,10 +18,23 @@ from sysenter.target.arch import I386
 
 _SOURCES = [SOURCES / "privileged.S", SOURCES / "privileged.c"]
 _FREESTANDING = (
-    "-m32", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror", "-ffreestanding", "-fno-pic",
-    "-no-pie", "-nostdlib", "-static", "-mgeneral-regs-only", "-fno-stack-protector", "-fcf-protection=none",
-    "-fno-asynchronous-unwind-tables", "-Wl,-Ttext=0x100000,--build-id=none",
-)  # fmt: skip
+    "-m32",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Wno-missing-field-initializers",
+    "-Werror",
+    "-ffreestanding",
+    "-fno-pic",
+    "-no-pie",
+    "-nostdlib",
+    "-static",
+    "-mgeneral-regs-only",
+    "-fno-stack-protector",
+    "-fcf-protection=none",
+    "-fno-asynchronous-unwind-tables",
+    "-Wl,-Ttext=0x100000,--build-id=none",
+)
 
 
 # the second for AMD's SYSCALL, which qemu-system-i386 keeps off

@@ -39,9 +39,13 @@ def outcomes(steps: Steps, kernel: str, cpus: int, append: str, programs: list[s
     lines += [f"/lib/sysenter/{program}; /lib/sysenter/{program} -root" for program in programs]
     lines += ["rmmod sysenter && echo went"]
     output = guest.run(
-        steps, "\n".join(lines), {"sysenter.ko": build_module(steps, target).module.read_bytes()},
-        what="hostile callers", timeout=200, machine=guest.machine(append=append),
-    )  # fmt: skip
+        steps,
+        "\n".join(lines),
+        {"sysenter.ko": build_module(steps, target).module.read_bytes()},
+        what="hostile callers",
+        timeout=200,
+        machine=guest.machine(append=append),
+    )
     assert not output.bad_lines(), output.console
     assert "went" in output.text, output.text
     return list(output.records)

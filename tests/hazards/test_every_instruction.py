@@ -115,9 +115,14 @@ def test_nmi_and_machine_check_at_every_instruction(steps: Steps, kernel: str, a
     with monitor(tmp_path) as (options, send):
         beside = Beside(tmp_path / "gdb", send, target.arch.bits, TEXT[target.arch.name])
         output = guest.run(
-            steps, TASK, {"sysenter.ko": module.module.read_bytes()}, what="every instruction", timeout=200,
-            machine=guest.machine(append=append, extra=(*options, *gdb_options(tmp_path / "gdb"))), on_record=beside,
-        )  # fmt: skip
+            steps,
+            TASK,
+            {"sysenter.ko": module.module.read_bytes()},
+            what="every instruction",
+            timeout=200,
+            machine=guest.machine(append=append, extra=(*options, *gdb_options(tmp_path / "gdb"))),
+            on_record=beside,
+        )
         beside.join()
     assert not output.bad_lines(), output.console[-4000:]
     stopped = beside.stopped

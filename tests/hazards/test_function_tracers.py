@@ -46,7 +46,7 @@ call_everything
 rmmod sysenter && echo went
 """,
         timeout=250,
-    )  # fmt: skip
+    )
     three = ["right answers", "by fast calls"]
     assert [*output.text] == [
         "ours too",

@@ -80,9 +80,10 @@ def test_hibernation(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> No
     with disk.open("wb") as file:
         file.truncate(512 << 20)
     machine = guest.machine(
-        cpus=cpus, extra=("-drive", f"file={disk},format=raw,if=virtio"),
+        cpus=cpus,
+        extra=("-drive", f"file={disk},format=raw,if=virtio"),
         append="pti=on" if kernel.endswith("pae") else "",
-    )  # fmt: skip
+    )
     # from the image as it is: the Multiboot shim's memory map is not the firmware's
     machine = replace(machine, kernel=target.image)
     files = {"sysenter.ko": module.module.read_bytes(), **drivers(steps, kernel, tmp_path / "drivers")}

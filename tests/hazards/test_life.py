@@ -40,9 +40,19 @@ ENTRIES = {"auto": (None, ""), "syscall": ("Opteron_G1,+syscall", "entry=syscall
 
 
 def live(
-    steps: Steps, kernel: str, task: str, folder: Path, *, cpus: int = 4, nmi: float = 0, wake: float = 0,
-    memory: int = 256, timeout: float = 120, append: str = "", real_boot: bool = False,
-) -> Output:  # fmt: skip
+    steps: Steps,
+    kernel: str,
+    task: str,
+    folder: Path,
+    *,
+    cpus: int = 4,
+    nmi: float = 0,
+    wake: float = 0,
+    memory: int = 256,
+    timeout: float = 120,
+    append: str = "",
+    real_boot: bool = False,
+) -> Output:
     """Run a task with the module loaded.
 
     nmi, wake: seconds between NMIs, and wake-ups. real_boot: from the image as it is: a
@@ -62,12 +72,15 @@ def live(
         command = "nmi" if nmi else "system_wakeup"
         with again_and_again(nmi or wake or 3600, lambda: send(command) if ready.is_set() else None):
             output = guest.run(
-                steps, HOTPLUG + LOAD + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
+                steps,
+                HOTPLUG + LOAD + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
                 "insmod /sysenter.ko || exit 99\ntouch /tmp/go\necho '{\"ready\": true}'\n" + task,
-                {"sysenter.ko": module.module.read_bytes()}, what="the machine's life", timeout=timeout,
+                {"sysenter.ko": module.module.read_bytes()},
+                what="the machine's life",
+                timeout=timeout,
                 machine=machine,
                 on_record=lambda record: ready.set() if "ready" in record else None,
-            )  # fmt: skip
+            )
     assert not output.bad_lines(), output.console[-4000:]
     assert output.status == 0, output.text
     return output
@@ -76,7 +89,8 @@ def live(
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_processors_go_off_and_on_line(steps: Steps, kernel: str, tmp_path: Path) -> None:
     output = live(
-        steps, kernel,
+        steps,
+        kernel,
         """
 touch /tmp/turns
 load & load & load & hotplug &
@@ -89,7 +103,7 @@ rmmod sysenter && echo went
 /lib/sysenter/msr
 """,
         tmp_path,
-    )  # fmt: skip
+    )
     assert not [line for line in output.text if line.startswith("callers")], output.text
     turns = next(int(line.split()[1]) for line in output.text if line.startswith("turns"))
     assert turns >= 3
@@ -101,15 +115,18 @@ rmmod sysenter && echo went
     assert entries[0] != entries[4]
 
 
-@pytest.mark.parametrize(("kernel", "cpus"), [
-    ("bookworm-686", 4),
-    pytest.param("bookworm-686", 1, marks=pytest.mark.long),
-    pytest.param("bookworm-686-pae", 2, marks=pytest.mark.long),
-    pytest.param("bookworm-amd64", 2, marks=pytest.mark.long),
-    ("bookworm-backports-amd64", 2),
-    ("trixie-amd64", 2),
-    pytest.param("trixie-backports-amd64", 2, marks=pytest.mark.long),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "cpus"),
+    [
+        ("bookworm-686", 4),
+        pytest.param("bookworm-686", 1, marks=pytest.mark.long),
+        pytest.param("bookworm-686-pae", 2, marks=pytest.mark.long),
+        pytest.param("bookworm-amd64", 2, marks=pytest.mark.long),
+        ("bookworm-backports-amd64", 2),
+        ("trixie-amd64", 2),
+        pytest.param("trixie-backports-amd64", 2, marks=pytest.mark.long),
+    ],
+)
 def test_suspend_to_memory(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> None:
     """S3: the boot processor's registers are lost, the kernel writes its own values; ours must come back."""
     task = """
@@ -133,8 +150,11 @@ rmmod sysenter && echo went
             if attempt == 3 or not kernel.endswith("-amd64") or "ended before its task was done" not in str(lost):
                 raise
     assert [line for line in output.text if not line.startswith("suspended")] == [
-        "slept 1", "slept 2", "slept 3", "went",
-    ]  # fmt: skip
+        "slept 1",
+        "slept 2",
+        "slept 3",
+        "went",
+    ]
     entries = output.of("eip")
     assert len(entries) == 4 * cpus
     assert len(set(entries)) == 1, output.records
@@ -145,7 +165,8 @@ rmmod sysenter && echo went
 def test_nmi_storm(steps: Steps, kernel: str, tmp_path: Path) -> None:
     """NMIs find every instruction of the entry in time, on either stack."""
     output = live(
-        steps, kernel,
+        steps,
+        kernel,
         """
 load & load &
 end=$(($(date +%s) + 10))
@@ -155,8 +176,10 @@ done
 rm /tmp/go; wait
 grep NMI: /proc/interrupts
 """,
-        tmp_path, cpus=2, nmi=0.004,
-    )  # fmt: skip
+        tmp_path,
+        cpus=2,
+        nmi=0.004,
+    )
     interrupts = next(line for line in output.text if line.startswith(" NMI:") or line.strip().startswith("NMI:"))
     assert int(interrupts.split()[1]) > 300, interrupts
     assert cases_of(output).keys() == {"thousand_alarms", "many_processes"}
@@ -166,7 +189,8 @@ grep NMI: /proc/interrupts
 def test_loads_and_leaves_under_nmis_and_full_preemption(steps: Steps, tmp_path: Path) -> None:
     """Tasks lose the CPU, and NMIs come, anywhere in the entry while it goes away under them."""
     output = live(
-        steps, "bookworm-686",
+        steps,
+        "bookworm-686",
         """
 rmmod sysenter
 # not `callers`: it holds that a marked number is no call, which loading changes under it
@@ -190,8 +214,11 @@ rmmod sysenter 2>/dev/null; echo "left $left"
 ls -d /sys/module/sysenter /dev/sysenter
 exit 0
 """,
-        tmp_path, nmi=0.01, append="preempt=full", timeout=150,
-    )  # fmt: skip
+        tmp_path,
+        nmi=0.01,
+        append="preempt=full",
+        timeout=150,
+    )
     assert not [line for line in output.text if line.startswith("callers")], output.text
     left = next(int(line.split()[1]) for line in output.text if line.startswith("left"))
     assert left > 3, left
@@ -213,11 +240,14 @@ def test_panic_with_the_module_in(steps: Steps, kernel: str, entry: str) -> None
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     with pytest.raises(GuestLost, match="the kernel panicked") as lost:
         guest.run(
-            steps, LOAD + f"insmod /sysenter.ko {option} || exit 99\ntouch /tmp/go\nload & load & sleep 1\n"
+            steps,
+            LOAD + f"insmod /sysenter.ko {option} || exit 99\ntouch /tmp/go\nload & load & sleep 1\n"
             "echo c >/proc/sysrq-trigger",
-            {"sysenter.ko": module.module.read_bytes()}, what="a panic", timeout=120,
+            {"sysenter.ko": module.module.read_bytes()},
+            what="a panic",
+            timeout=120,
             machine=guest.machine(cpu=cpu, cpus=4),
-        )  # fmt: skip
+        )
     # the last lines are the panic's own trace, and the module has no part in it
     assert "sysrq triggered crash" in lost.value.detail, lost.value.detail
     assert "[sysenter]" not in lost.value.detail, lost.value.detail
@@ -244,9 +274,13 @@ kill -9 $pids; wait
 exit 0
 """
     output = guest.run(
-        steps, task, {"sysenter.ko": module.module.read_bytes()}, what="stacks", timeout=150,
+        steps,
+        task,
+        {"sysenter.ko": module.module.read_bytes()},
+        what="stacks",
+        timeout=150,
         machine=guest.machine(cpus=2, append="log_buf_len=4M"),
-    )  # fmt: skip
+    )
     bad = [line for line in output.bad_lines() if "Call Trace" not in line]
     assert not bad, output.console
     shown = next(int(line.split()[1]) for line in output.text if line.startswith("shown"))
@@ -287,7 +321,7 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
     files = {"sysenter.ko": module.module.read_bytes(), "image": target.image.read_bytes()}
     output = guest.run(
         steps, task, files, what="kexec", timeout=150, machine=guest.machine(cpu=cpu, cpus=2, memory=512)
-    )  # fmt: skip
+    )
     assert not output.bad_lines(), output.console
     assert "went" in output.text, output.text
     assert cases_of(output) == {"registers": 1}
@@ -296,7 +330,8 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
 def test_memory_pressure(steps: Steps, tmp_path: Path) -> None:
     """Little memory, pages taken and faulted in again while calls are inside; memory comes back."""
     output = live(
-        steps, "bookworm-686",
+        steps,
+        "bookworm-686",
         FREE_MEMORY
         + """
 free() { echo "{\\"free\\": $(free_memory)}"; }
@@ -319,8 +354,10 @@ rm /tmp/go; wait; rm -f /tmp/most
 free
 rmmod sysenter && echo went
 """,
-        tmp_path, cpus=2, memory=104,
-    )  # fmt: skip
+        tmp_path,
+        cpus=2,
+        memory=104,
+    )
     assert list(output.text) == ["went"]
     assert cases_of(output) == {"forks": 7, "many_processes": 1}
     assert max(output.of("little")) < 16 << 10, "there was memory enough"
@@ -328,14 +365,17 @@ rmmod sysenter && echo went
     assert before - after < 2048, f"{before - after} kB of memory did not come back"
 
 
-@pytest.mark.parametrize(("kernel", "cpus"), [
-    ("bookworm-686", 4),
-    pytest.param("bookworm-686-pae", 4, marks=pytest.mark.long),
-    ("bookworm-amd64", 8),
-    ("bookworm-backports-amd64", 4),
-    ("trixie-amd64", 4),
-    ("trixie-backports-amd64", 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "cpus"),
+    [
+        ("bookworm-686", 4),
+        pytest.param("bookworm-686-pae", 4, marks=pytest.mark.long),
+        ("bookworm-amd64", 8),
+        ("bookworm-backports-amd64", 4),
+        ("trixie-amd64", 4),
+        ("trixie-backports-amd64", 4),
+    ],
+)
 def test_storm(steps: Steps, kernel: str, cpus: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Random calls from many unprivileged processes, with signals, kills, hotplug and NMIs.
 
@@ -343,7 +383,8 @@ def test_storm(steps: Steps, kernel: str, cpus: int, tmp_path: Path, request: py
     """
     seconds = int(60 * float(request.config.getoption("--minutes")))
     output = live(
-        steps, kernel,
+        steps,
+        kernel,
         FREE_MEMORY
         + f"""
 free() {{ echo "{{\\"free\\": $(free_memory)}}"; }}
@@ -359,8 +400,12 @@ echo "turns $(wc -l </tmp/turns)"
 rmmod sysenter && echo went
 """,
         # 6.1 writes two lines into its log for each NMI, and a guest's log has a limit
-        tmp_path, nmi=max(0.05, seconds / 12000), timeout=seconds + 100, append="preempt=full", cpus=cpus,
-    )  # fmt: skip
+        tmp_path,
+        nmi=max(0.05, seconds / 12000),
+        timeout=seconds + 100,
+        append="preempt=full",
+        cpus=cpus,
+    )
     storm: dict[str, Any] = output.of("storm")[0]
     assert storm["wrong"] == 0, storm
     assert storm["right"] > 10 * seconds, storm

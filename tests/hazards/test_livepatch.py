@@ -58,11 +58,20 @@ rmmod patch && echo "patch went"
 rmmod sysenter && echo went
 """,
         files={"patch.ko": module_of("patch")},
-    )  # fmt: skip
+    )
     assert output.text == (
-        "asleep", "asleep", "asleep", "by fast calls",
-        "before stock own", "before fast own",
-        "on settled", "patched stock patched", "patched fast patched",
-        "off settled", "after stock own", "after fast own",
-        "patch went", "went",
-    ), output  # fmt: skip
+        "asleep",
+        "asleep",
+        "asleep",
+        "by fast calls",
+        "before stock own",
+        "before fast own",
+        "on settled",
+        "patched stock patched",
+        "patched fast patched",
+        "off settled",
+        "after stock own",
+        "after fast own",
+        "patch went",
+        "went",
+    ), output

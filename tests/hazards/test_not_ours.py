@@ -54,9 +54,7 @@ def test_rings_end_a_stock_6_1_when_a_cpu_comes_on_line(steps: Steps, tmp_path: 
     task = f"{HOTPLUG}\ntouch /tmp/go; hotplug & /rings 300; rm /tmp/go; wait"
     machine = guest.machine(cpus=4, append="preempt=full", extra=("-smp", "4,sockets=4"))
     with pytest.raises(GuestLost) as lost:
-        guest.run(
-            steps, task, compiled(steps, target, "rings", tmp_path), what="rings", timeout=330, machine=machine
-        )  # fmt: skip
+        guest.run(steps, task, compiled(steps, target, "rings", tmp_path), what="rings", timeout=330, machine=machine)
     assert "EIP: io_wq_for_each_worker" in lost.value.detail
     assert "Not tainted" in lost.value.detail
 

@@ -20,21 +20,78 @@ from sysenter.target.target import Target
 RunTask = Callable[..., Output]
 
 _PACKAGES = (
-    "strace", "libunwind8", "gdb-minimal", "libexpat1", "libgcc-s1", "libgmp10", "libipt2", "liblzma5",
-    "libreadline8", "libstdc++6", "libtinfo6", "libxxhash0", "libzstd1", "zlib1g",
-    "libselinux1", "libpcre2-8-0", "bash", "libacl1", "libattr1",
-)  # fmt: skip
+    "strace",
+    "libunwind8",
+    "gdb-minimal",
+    "libexpat1",
+    "libgcc-s1",
+    "libgmp10",
+    "libipt2",
+    "liblzma5",
+    "libreadline8",
+    "libstdc++6",
+    "libtinfo6",
+    "libxxhash0",
+    "libzstd1",
+    "zlib1g",
+    "libselinux1",
+    "libpcre2-8-0",
+    "bash",
+    "libacl1",
+    "libattr1",
+)
 _TRACERS = (
-    "linux-perf", "libbabeltrace1", "libcap2", "libcrypt1", "libdw1", "libelf1", "libglib2.0-0", "libnuma1",
-    "libopencsd1", "libperl5.36", "libpython3.11", "libslang2", "libunwind8", "libuuid1", "libpcre2-8-0",
-    "bpftrace", "libbpf1", "libbpfcc", "libclang-cpp14", "libclang1-14", "libllvm14", "libicu72", "libxml2", "libz3-4",
-    "libedit2", "libbsd0", "libmd0", "libffi8", "libbz2-1.0", "libstdc++6", "libgcc-s1", "liblzma5", "libtinfo6",
-    "libzstd1", "zlib1g", "libexpat1",
-)  # fmt: skip
+    "linux-perf",
+    "libbabeltrace1",
+    "libcap2",
+    "libcrypt1",
+    "libdw1",
+    "libelf1",
+    "libglib2.0-0",
+    "libnuma1",
+    "libopencsd1",
+    "libperl5.36",
+    "libpython3.11",
+    "libslang2",
+    "libunwind8",
+    "libuuid1",
+    "libpcre2-8-0",
+    "bpftrace",
+    "libbpf1",
+    "libbpfcc",
+    "libclang-cpp14",
+    "libclang1-14",
+    "libllvm14",
+    "libicu72",
+    "libxml2",
+    "libz3-4",
+    "libedit2",
+    "libbsd0",
+    "libmd0",
+    "libffi8",
+    "libbz2-1.0",
+    "libstdc++6",
+    "libgcc-s1",
+    "liblzma5",
+    "libtinfo6",
+    "libzstd1",
+    "zlib1g",
+    "libexpat1",
+)
 _DEBUGINFOD = (
-    "begin", "end", "find_debuginfo", "find_source", "find_executable", "find_section", "set_progressfn",
-    "set_user_data", "get_user_data", "get_url", "set_verbose_fd", "add_http_header",
-)  # fmt: skip
+    "begin",
+    "end",
+    "find_debuginfo",
+    "find_source",
+    "find_executable",
+    "find_section",
+    "set_progressfn",
+    "set_user_data",
+    "get_user_data",
+    "get_url",
+    "set_verbose_fd",
+    "add_http_header",
+)
 # The kernels that a debugger and strace are run on; all with bookworm's packages.
 _MACHINES = pytest.mark.parametrize(
     ("target", "cpu"),
@@ -124,8 +181,10 @@ grep -c -E ' (read|write|pipe|pipe2|clone|wait4|waitpid)$' /tmp/summary | sed 's
 # a call that a tracer answers: -1 is nobody's parent
 strace -f -o /tmp/injected -e inject=getppid:error=ENOENT:when=2+ env {_FAST} /lib/sysenter/callers | head -n 1
 """,
-        files=tools, timeout=150, cpu=cpu,
-    )  # fmt: skip
+        files=tools,
+        timeout=150,
+        cpu=cpu,
+    )
     text = output.text
     assert "stock 101" in text or "stock 100" in text, "\n".join(text)
     assert (
@@ -184,8 +243,10 @@ sleep 0.5
 gdb -q -batch -p $pid -ex 'bt' -ex 'print $eax' -ex 'detach' 2>&1 | grep -E '^#|^.1'
 echo passed >/tmp/fifo; kill $held; wait $pid; echo "cat $? $(cat /tmp/copy)"
 """,
-        files=tools, timeout=150, cpu=cpu,
-    )  # fmt: skip
+        files=tools,
+        timeout=150,
+        cpu=cpu,
+    )
     text = "\n".join(output.text)
     assert "caught" in text, text
     assert f"call to syscall {first}" in text, text
@@ -222,8 +283,10 @@ before=$(cat /sys/module/sysenter/parameters/calls)
 echo "calls $(($(cat /sys/module/sysenter/parameters/calls) - before)) lines $(wc -l </tmp/fast)"
 diff /tmp/stock /tmp/fast && echo same
 """,
-        files=tools, timeout=120, cpus=cpus,
-    )  # fmt: skip
+        files=tools,
+        timeout=120,
+        cpus=cpus,
+    )
     assert "same" in output.text, output.text
     numbers = next(line for line in output.text if line.startswith("calls")).split()
     assert int(numbers[1]) > 3000, output.text

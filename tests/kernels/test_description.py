@@ -13,8 +13,12 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.description import read_description
 
 GOOD = {
-    "release": '"2.4.22"', "arch": '"i386"', "image": '"bzImage"', "system-map": '"System.map"', "headers": '"linux"',
-}  # fmt: skip
+    "release": '"2.4.22"',
+    "arch": '"i386"',
+    "image": '"bzImage"',
+    "system-map": '"System.map"',
+    "headers": '"linux"',
+}
 
 
 @pytest.fixture

@@ -17,9 +17,13 @@ SMP = "Opteron_G1,-sep,+syscall"
 
 def told(steps: Steps, guest: Guest, module: Module, cpu: str, task: str, cpus: int = 1) -> Output:
     output = guest.run(
-        steps, task, {"sysenter.ko": module.module.read_bytes()}, what="AMD", timeout=120,
+        steps,
+        task,
+        {"sysenter.ko": module.module.read_bytes()},
+        what="AMD",
+        timeout=120,
         machine=guest.machine(cpu=cpu, cpus=cpus),
-    )  # fmt: skip
+    )
     assert not output.bad_lines(), output.console[-4000:]
     return output
 

@@ -33,9 +33,15 @@ class Lab:
     module: Module
 
     def __call__(
-        self, task: str, *, append: str = "", cpu: str | None = None, cpus: int = 1, icount: bool = False,
+        self,
+        task: str,
+        *,
+        append: str = "",
+        cpu: str | None = None,
+        cpus: int = 1,
+        icount: bool = False,
         timeout: float = 120,
-    ) -> Output:  # fmt: skip
+    ) -> Output:
         machine = self.guest.machine(append=append, cpu=cpu, cpus=cpus, icount=icount)
         files = {"sysenter.ko": self.module.module.read_bytes()}
         output = self.guest.run(self.steps, task, files, what="a test", timeout=timeout, machine=machine)
@@ -84,8 +90,10 @@ LD_PRELOAD= rmmod sysenter
 /lib/sysenter/callers; echo "unloaded: $?"
 """)
     assert [line for line in output.text if line in ("fast: 0", "counted", "unloaded: 0")] == [
-        "fast: 0", "counted", "unloaded: 0",
-    ], output.text  # fmt: skip
+        "fast: 0",
+        "counted",
+        "unloaded: 0",
+    ], output.text
 
 
 @pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
@@ -125,8 +133,10 @@ while [ $left -lt 6 ] && [ $try -lt 400 ]; do
 done
 echo "left $left"
 """,
-        cpus=2, append="pti=on", timeout=280,
-    )  # fmt: skip
+        cpus=2,
+        append="pti=on",
+        timeout=280,
+    )
     assert "left 6" in output.text, output.text
     assert "lost" not in output.text
 

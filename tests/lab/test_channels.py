@@ -35,8 +35,10 @@ def said(channels: Path, script: str, **more: bytes) -> tuple[bytes, bytes, int]
 def test_they_come_apart(channels: Path) -> None:
     assert said(channels, "printf abc; exit 7") == (b"abc", b"", 7)
     assert said(channels, """echo '{"status": 9}'; echo '{"exit": 3}' >&2; exit 1""") == (
-        b'{"status": 9}\n', b'{"exit": 3}\n', 1,
-    )  # fmt: skip
+        b'{"status": 9}\n',
+        b'{"exit": 3}\n',
+        1,
+    )
     assert said(channels, "exit 0") == (b"", b"", 0)
     assert said(channels, "exec >&- 2>&-; exit 255") == (b"", b"", 255)
     assert said(channels, "kill -9 $$") == (b"", b"", 137)

@@ -52,9 +52,12 @@ def _ways(target: Target) -> list[tuple[str | None, str | None]]:
 def test_every_hostile_caller_gets_what_int80_would_give_it(legacy: LegacyGuest, steps: Steps) -> None:
     for way, cpu in _ways(legacy.target):
         out = legacy.run(
-            steps, [load_command(way), "hostile all", "unload sysenter"], what=f"hostile callers, {way} {cpu}",
-            timeout=90, machine=legacy.machine(cpu=cpu),
-        )  # fmt: skip
+            steps,
+            [load_command(way), "hostile all", "unload sysenter"],
+            what=f"hostile callers, {way} {cpu}",
+            timeout=90,
+            machine=legacy.machine(cpu=cpu),
+        )
         wrong = [(r["case"], r["status"], r["signal"]) for r in out.events("hostile") if not r["ok"]]
         assert not wrong
         assert len(out.events("hostile")) > 30
@@ -66,9 +69,7 @@ def test_every_hostile_caller_gets_what_int80_would_give_it(legacy: LegacyGuest,
 def test_busy_processes_see_no_wrong_result(legacy: LegacyGuest, steps: Steps) -> None:
     for way, cpu in _ways(legacy.target):
         plan = [load_command(way), f"storm {_SECONDS}", "unload sysenter"]
-        out = legacy.run(
-            steps, plan, what=f"storm, {way} {cpu}", timeout=_LIMIT, machine=legacy.machine(cpu=cpu)
-        )  # fmt: skip
+        out = legacy.run(steps, plan, what=f"storm, {way} {cpu}", timeout=_LIMIT, machine=legacy.machine(cpu=cpu))
         assert [out.result(step) for step in (1, 2, 3)] == [0, 0, 0], out.events("storm")
         assert_no_worker_was_wrong(out)
         assert not out.bad_lines()
@@ -78,9 +79,7 @@ def test_unload_puts_back_the_very_bytes(legacy: LegacyGuest, steps: Steps) -> N
     look = still_there(legacy)
     for way, cpu in _ways(legacy.target):
         plan = [*look, load_command(way), *look[:-1], "unload sysenter", *look] * 3
-        out = legacy.run(
-            steps, plan, what=f"load and unload, {way} {cpu}", timeout=60, machine=legacy.machine(cpu=cpu)
-        )  # fmt: skip
+        out = legacy.run(steps, plan, what=f"load and unload, {way} {cpu}", timeout=60, machine=legacy.machine(cpu=cpu))
         assert len({r["idt"] for r in out.events("off")}) == 1
         peeks = [r["bytes"] for r in out.events("peek")]
         n = len(look) - 1
@@ -124,8 +123,10 @@ def test_a_module_for_another_kernel_is_refused(legacy: LegacyGuest, steps: Step
     assert legacy.target.system_map is not None
     other = tmp_path / "System.map"
     lines = legacy.target.system_map.read_text().splitlines()
-    shift = [f"{int(a, 16) + 16:08x} {rest}" if rest.endswith(" sock_register") else f"{a} {rest}"
-             for a, rest in (line.split(maxsplit=1) for line in lines)]  # fmt: skip
+    shift = [
+        f"{int(a, 16) + 16:08x} {rest}" if rest.endswith(" sock_register") else f"{a} {rest}"
+        for a, rest in (line.split(maxsplit=1) for line in lines)
+    ]
     other.write_text("\n".join(shift) + "\n")
     module = build_legacy_module(steps, replace(legacy.target, system_map=other))
     out = replace(legacy, module=module).run(
@@ -177,8 +178,12 @@ def test_a_plan_of_any_length_is_carried_out_whole(legacy: LegacyGuest, steps: S
 
 
 def test_what_does_not_fit_is_refused_and_not_cut(legacy: LegacyGuest, steps: Steps) -> None:
-    plan = ["run /init " + "x " * 16, f"try load /sysenter.o sysenter way={'x' * 300}", "dd int80 65537 1",
-            "dd int80 65536 1"]  # fmt: skip
+    plan = [
+        "run /init " + "x " * 16,
+        f"try load /sysenter.o sysenter way={'x' * 300}",
+        "dd int80 65537 1",
+        "dd int80 65536 1",
+    ]
     out = legacy.run(steps, plan, what="too much", timeout=60)
     assert [out.result(step) for step in (1, 2, 3, 4)] == [-7, -7, -22, 0]
 
@@ -251,8 +256,11 @@ def test_the_single_file_builds_what_the_lab_loads(
     single = tmp_path / "sysenter.c"
     assert cli("export", "-o", str(single)).returncode == 0
     environment = {
-        **os.environ, "HEADERS": str(legacy.target.headers), "SYSTEM_MAP": str(legacy.target.system_map),
-        "CC": legacy.target.cc or "gcc -m32", "LD": "ld -m elf_i386",
-    }  # fmt: skip
+        **os.environ,
+        "HEADERS": str(legacy.target.headers),
+        "SYSTEM_MAP": str(legacy.target.system_map),
+        "CC": legacy.target.cc or "gcc -m32",
+        "LD": "ld -m elf_i386",
+    }
     subprocess.run([*words, single, "build", tmp_path / "out"], check=True, env=environment, timeout=120)
     assert (tmp_path / "out/sysenter.o").read_bytes() == legacy.module.module.read_bytes()

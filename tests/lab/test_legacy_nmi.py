@@ -76,13 +76,23 @@ def test_an_nmi_on_the_entry_stack_is_taken_on_the_tasks_own(legacy: LegacyGuest
     # Before each instruction of entry.S that searches for the stack, and before the first ones that have it.
     searching, found = ((0, 4, 8, 0x10, 0x16), (0x1A, 0x21, 0x27)) if old else ((0, 4), (8,))
     injector = _Injector(tmp_path, (*searching, *found))
-    plan = [load_command("gentle" if old else None), "cat /proc/sysenter", "dd fast 1 3000000", "cat /proc/sysenter",
-            "hostile all", "unload sysenter"]  # fmt: skip
+    plan = [
+        load_command("gentle" if old else None),
+        "cat /proc/sysenter",
+        "dd fast 1 3000000",
+        "cat /proc/sysenter",
+        "hostile all",
+        "unload sysenter",
+    ]
     with injector.options() as options:
         out = legacy.run(
-            steps, plan, what="NMI at the entry", timeout=120, machine=legacy.machine(cpus=1, extra=options),
+            steps,
+            plan,
+            what="NMI at the entry",
+            timeout=120,
+            machine=legacy.machine(cpus=1, extra=options),
             on_line=injector.on_line,
-        )  # fmt: skip
+        )
     assert injector.hits == injector.wanted
     assert [out.result(step) for step in range(1, 7)] == [0] * 6
     taken = [r["text"] for r in out.events("line") if r["text"].startswith("nmi ")]
@@ -94,13 +104,23 @@ def test_an_nmi_in_syscalls_window_writes_nowhere(legacy: LegacyGuest, steps: St
     if legacy.target.release.startswith("2.2."):
         pytest.skip("2.2 has no entry by SYSCALL")
     injector = _Injector(tmp_path, (0, 7), at_exit=True)
-    plan = [load_command(None), "cat /proc/sysenter", "window calls 100000", "cat /proc/sysenter", "hostile all",
-            "unload sysenter"]  # fmt: skip
+    plan = [
+        load_command(None),
+        "cat /proc/sysenter",
+        "window calls 100000",
+        "cat /proc/sysenter",
+        "hostile all",
+        "unload sysenter",
+    ]
     with injector.options() as options:
         out = legacy.run(
-            steps, plan, what="NMI in the window", timeout=120,
-            machine=legacy.machine(cpu=K6_STYLE, cpus=1, extra=options), on_line=injector.on_line,
-        )  # fmt: skip
+            steps,
+            plan,
+            what="NMI in the window",
+            timeout=120,
+            machine=legacy.machine(cpu=K6_STYLE, cpus=1, extra=options),
+            on_line=injector.on_line,
+        )
     assert injector.hits == injector.wanted
     assert [(r["calls"], r["changed"], r["wrong"]) for r in out.events("window")] == [(100_000, 0, 0)]
     assert [out.result(step) for step in range(1, 7)] == [0] * 6
@@ -141,8 +161,15 @@ def test_nmis_leave_the_kernel_its_own_fpu(legacy: LegacyGuest, steps: Steps, tm
     if legacy.target.release.startswith("2.2."):
         pytest.skip("2.2 has no entry by SYSCALL")
     cc = legacy.target.cc or f"{compiler()} -m32"
-    argv = [*cc.split(), "-D__KERNEL__", "-DMODULE", "-O2", "-fomit-frame-pointer", "-fno-strict-aliasing",
-            f"-I{legacy.target.headers}/include"]  # fmt: skip
+    argv = [
+        *cc.split(),
+        "-D__KERNEL__",
+        "-DMODULE",
+        "-O2",
+        "-fomit-frame-pointer",
+        "-fno-strict-aliasing",
+        f"-I{legacy.target.headers}/include",
+    ]
     run_command(
         steps,
         [*argv, "-S", "-o", tmp_path / "fpu.raw", ROOT / "tests/native/fpu/fpu.c"],
@@ -167,9 +194,14 @@ def test_nmis_leave_the_kernel_its_own_fpu(legacy: LegacyGuest, steps: Steps, tm
         machine = legacy.machine(cpu=K6_STYLE, cpus=1, extra=options)
         machine = replace(machine, append=machine.append + " quiet nmi_watchdog=1")
         out = legacy.run(
-            steps, plan, what="NMIs while the kernel uses the FPU", timeout=120, machine=machine, on_line=on_line,
+            steps,
+            plan,
+            what="NMIs while the kernel uses the FPU",
+            timeout=120,
+            machine=machine,
+            on_line=on_line,
             files={"fpu.o": (tmp_path / "fpu.o").read_bytes()},
-        )  # fmt: skip
+        )
     assert [out.result(step) for step in range(1, 7)] == [0] * 6
     before, after = (int(r["text"].split()[1]) for r in out.events("line") if r["text"].startswith("NMI:"))
     assert after - before > 20

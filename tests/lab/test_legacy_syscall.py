@@ -131,9 +131,13 @@ def test_ld_preload_follows(legacy_2_4: LegacyGuest, steps: Steps) -> None:
     for entry in ("syscall", "sysenter", "syscall"):
         plan += [load_command(f"entry={entry}"), dd, look, "unload sysenter"]
     out = legacy_2_4.run(
-        steps, plan, what="LD_PRELOAD", timeout=60, machine=legacy_2_4.machine(cpu=BOTH),
+        steps,
+        plan,
+        what="LD_PRELOAD",
+        timeout=60,
+        machine=legacy_2_4.machine(cpu=BOTH),
         files=legacy_preload(steps, legacy_2_4.target, offline=False),
-    )  # fmt: skip
+    )
     assert [out.result(step) for step in range(1, len(plan) + 1)] == [0] * len(plan)
     texts = [r["text"] for r in out.events("line")]
     assert [text for text in texts if text.startswith("way ")] == ["way syscall", "way tss", "way syscall"]

@@ -23,9 +23,13 @@ _REFUSED = "insmod /sysenter.ko && echo loaded; dmesg | grep 'sysenter: '; ls /d
 
 def refusal(steps: Steps, guest: Guest, module: Module, append: str = "") -> str:
     output = guest.run(
-        steps, _REFUSED, {"sysenter.ko": module.module.read_bytes()}, what="a refusal", timeout=120,
+        steps,
+        _REFUSED,
+        {"sysenter.ko": module.module.read_bytes()},
+        what="a refusal",
+        timeout=120,
         machine=guest.machine(append=append),
-    )  # fmt: skip
+    )
     text = "\n".join(output.text)
     assert "loaded" not in text
     assert "No such file" in text, "a refused module left its device behind"
@@ -64,11 +68,14 @@ def test_the_686_module_is_refused_by_686_pae_and_the_other_way(
 def test_getppid_takes_at_most_180_instructions_with_isolated_page_tables(steps: Steps, pae_target: Target) -> None:
     guest, module = guest_for(steps, replace(pae_target, append=""), "tcg"), build_present_module(steps, pae_target)
     output = guest.run(
-        steps, "insmod /sysenter.ko || exit 99\n/lib/sysenter/calls; rmmod sysenter && echo went\n"
+        steps,
+        "insmod /sysenter.ko || exit 99\n/lib/sysenter/calls; rmmod sysenter && echo went\n"
         "grep -c '^bugs.*cpu_meltdown' /proc/cpuinfo; dmesg | grep -o 'page tables isolation: enabled'",
-        {"sysenter.ko": module.module.read_bytes()}, what="counting instructions", timeout=120,
+        {"sysenter.ko": module.module.read_bytes()},
+        what="counting instructions",
+        timeout=120,
         machine=guest.machine(icount=True),
-    )  # fmt: skip
+    )
     assert not output.bad_lines(), output.console
     assert output.text == ("went", "1", "page tables isolation: enabled"), output.text
     counts = {r["path"]: r["tsc"] - r["empty"] for r in output.records if r["call"] == "getppid"}
@@ -125,8 +132,9 @@ while [ $left -lt 12 ] && [ $try -lt 600 ]; do
 done
 echo "left $left"
 """,
-        cpus=cpus, timeout=200,
-    )  # fmt: skip
+        cpus=cpus,
+        timeout=200,
+    )
     assert "left 12" in output.text, output.text
     assert "lost" not in output.text
 
@@ -156,8 +164,10 @@ SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers
 echo "stock, unloaded: $?"
 """)
     assert [line for line in output.text if line.endswith(": 0")] == [
-        "stock, loaded: 0", "int80, loaded: 0", "stock, unloaded: 0",
-    ]  # fmt: skip
+        "stock, loaded: 0",
+        "int80, loaded: 0",
+        "stock, unloaded: 0",
+    ]
 
 
 def test_a_task_asleep_inside_is_waited_for_and_loses_nothing(in_guest: RunTask) -> None:

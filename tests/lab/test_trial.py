@@ -40,9 +40,13 @@ insmod /pretend.ko || exit 98
 dmesg | grep -m 1 'sysenter: refused'; /lib/sysenter/msr | cmp - /tmp/before && echo "registers as before"
 """
     output = guest.run(
-        steps, "insmod /lib/sysenter/msr.ko\n" + task, files, what="a trial", timeout=60,
+        steps,
+        "insmod /lib/sysenter/msr.ko\n" + task,
+        files,
+        what="a trial",
+        timeout=60,
         machine=guest.machine(cpu=cpu, append=append),
-    )  # fmt: skip
+    )
     assert not output.bad_lines(), output.console
     assert "loaded" not in output.text
     assert why in output.text[0], output.text

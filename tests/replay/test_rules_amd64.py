@@ -57,8 +57,21 @@ def test_a_users_address_stays(address: int) -> None:
     assert Space.moved(address) == address
 
 
-@pytest.mark.parametrize("text", ["swapgs", "cli", "sti", "stac", "clac", "mov %cr3, %rax", "mov %rsp, %cr3", "wrmsr",
-                                  "mov %rax, %dr7", "invlpg (%rax)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "swapgs",
+        "cli",
+        "sti",
+        "stac",
+        "clac",
+        "mov %cr3, %rax",
+        "mov %rsp, %cr3",
+        "wrmsr",
+        "mov %rax, %dr7",
+        "invlpg (%rax)",
+    ],
+)
 def test_a_privileged_instruction_becomes_a_nop_of_its_length(tmp_path: Path, text: str) -> None:
     old = instruction(tmp_path, text, 64, TEXT)
     new = without_privilege(old)
@@ -138,8 +151,9 @@ def test_an_address_as_immediate_is_moved(tmp_path: Path, text: str, now: str) -
     assert shown(new) == now
 
 
-@pytest.mark.parametrize("text", ["cmpq $-4095, %rax", "movl $1, %eax", "jmp . + 0x1000", "call . - 0x1000",
-                                  "movabsq $0x7ffffffff000, %rax"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["cmpq $-4095, %rax", "movl $1, %eax", "jmp . + 0x1000", "call . - 0x1000", "movabsq $0x7ffffffff000, %rax"]
+)
 def test_other_immediates_and_relative_jumps_stay(tmp_path: Path, text: str) -> None:
     old = instruction(tmp_path, text, 64, TEXT)
     assert absolute_immediate(old, SPACE) is None
@@ -162,9 +176,14 @@ def test_the_interrupt_flag_is_not_asked_for(tmp_path: Path) -> None:
 
 def test_addresses_in_memory_are_moved_and_nothing_else() -> None:
     words = {
-        TEXT: MOVED, MODULE + 16: 0x40201010, GS: GS & 0x7FFFFFFFFFFF, 0xFFFFC90000001000: 0x490000001000,
-        0x20001000: 0x20001000, 0xFFFFFFFFFFFFFFDA: 0xFFFFFFFFFFFFFFDA, 0xFFFFFFFFC0999000: 0xFFFFFFFFC0999000,
-    }  # fmt: skip
+        TEXT: MOVED,
+        MODULE + 16: 0x40201010,
+        GS: GS & 0x7FFFFFFFFFFF,
+        0xFFFFC90000001000: 0x490000001000,
+        0x20001000: 0x20001000,
+        0xFFFFFFFFFFFFFFDA: 0xFFFFFFFFFFFFFFDA,
+        0xFFFFFFFFC0999000: 0xFFFFFFFFC0999000,
+    }
     page = struct.pack(f"<{len(words)}Q", *words).ljust(4096, b"\0")
     assert move_data(page, SPACE) == struct.pack(f"<{len(words)}Q", *words.values()).ljust(4096, b"\0")
 

@@ -58,11 +58,15 @@ def _lz4_legacy(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     "compress",
     [
-        gzip.compress, bz2.compress, lzma.compress, zstandard.compress, _lz4_legacy,
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+        zstandard.compress,
+        _lz4_legacy,
         lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
     ],
     ids=["gzip", "bzip2", "xz", "zstd", "lz4", "lzma"],
-)  # fmt: skip
+)
 def test_each_compression_that_a_kernel_may_have(target: Target, compress: Callable[[bytes], bytes]) -> None:
     """As arch/x86/boot/compressed makes it: the stream, then the kernel's length."""
     image = target.image.read_bytes()

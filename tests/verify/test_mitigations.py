@@ -84,11 +84,13 @@ rmmod sysenter && echo "went"
         ("bookworm-amd64", "Skylake-Client", "retbleed=unret", ["untrains returns on each entry"]),
         (
             # 362: ENTRY_IBPB, which TCG's processors do not let the kernel choose
-            "trixie-backports-amd64", "Skylake-Client", "setcpuid=362 retbleed=stuff spectre_v2=retpoline",
+            "trixie-backports-amd64",
+            "Skylake-Client",
+            "setcpuid=362 retbleed=stuff spectre_v2=retpoline",
             ["has a branch predictor barrier on each entry", "tracks the depth of calls"],
         ),
     ],
-)  # fmt: skip
+)
 def test_unsafe_loads_without_a_mitigation_and_says_so(
     steps: Steps, kernel: str, cpu: str, append: str, words: list[str]
 ) -> None:
@@ -96,9 +98,13 @@ def test_unsafe_loads_without_a_mitigation_and_says_so(
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     output = guest.run(
-        steps, _UNSAFE, {"sysenter.ko": module.module.read_bytes()}, what="unsafe=1", timeout=120,
+        steps,
+        _UNSAFE,
+        {"sysenter.ko": module.module.read_bytes()},
+        what="unsafe=1",
+        timeout=120,
         machine=guest.machine(cpu=cpu, append=append),
-    )  # fmt: skip
+    )
     text = output.text
     # once each: busybox's insmod tries a refused module a second time
     said = list(dict.fromkeys(line.split("] ")[1] for line in text if "sysenter: " in line))
@@ -122,10 +128,13 @@ def test_unsafe_does_not_load_what_cannot_work(steps: Steps, kernel: str, cpu: s
     target = replace(provide(steps, kernel, offline=False), append="")
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     output = guest.run(
-        steps, "insmod /sysenter.ko unsafe=1 && echo loaded; dmesg | grep 'sysenter: refused: '",
-        {"sysenter.ko": module.module.read_bytes()}, what="unsafe=1", timeout=120,
+        steps,
+        "insmod /sysenter.ko unsafe=1 && echo loaded; dmesg | grep 'sysenter: refused: '",
+        {"sysenter.ko": module.module.read_bytes()},
+        what="unsafe=1",
+        timeout=120,
         machine=guest.machine(cpu=cpu, append=append, cpus=2),
-    )  # fmt: skip
+    )
     assert "loaded" not in output.text
     assert word in "\n".join(output.text), output.text
 

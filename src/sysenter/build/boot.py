@@ -117,8 +117,19 @@ def _multiboot(steps: Steps, image: BzImage, shim: Path, scratch: Path) -> bytes
     elf = ELFFile(io.BytesIO(image.kernel))
     (scratch / "boot_params.bin").write_bytes(_boot_params(image))
     entry = f"-DKERNEL_ENTRY={elf['e_entry']:#x}"
-    argv = [compiler(), "-m32", "-nostdlib", "-static", "-Wl,--build-id=none", f"-Wl,-Ttext={_SHIM_AT:#x}",
-            "-Wa,-I,.", entry, "-o", "shim.elf", str(shim)]  # fmt: skip
+    argv = [
+        compiler(),
+        "-m32",
+        "-nostdlib",
+        "-static",
+        "-Wl,--build-id=none",
+        f"-Wl,-Ttext={_SHIM_AT:#x}",
+        "-Wa,-I,.",
+        entry,
+        "-o",
+        "shim.elf",
+        str(shim),
+    ]
     run_command(steps, argv, what="assemble the boot shim", timeout=60, cwd=scratch)
     shim_elf = ELFFile(io.BytesIO((scratch / "shim.elf").read_bytes()))
     at_shim = [part for part in shim_elf.iter_segments() if part["p_vaddr"] == _SHIM_AT]

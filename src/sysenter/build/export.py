@@ -14,9 +14,28 @@ from sysenter.build.native import NATIVE
 __all__ = ["single_file"]
 
 _FOLDER = NATIVE / "legacy"
-_FILES = ("build.sh", "legacy.h", "module.h", "taskgate.h", "offsets.c", "entry.S", "syscall.S", "main.c", "guard.c",
-          "cpus.c", "gates.c", "way_tss.c", "way_cruel.c", "way_gentle.c", "taskgate.c", "copy.c", "unload.c", "proc.c",
-          "preload.c", "gain.c")  # fmt: skip
+_FILES = (
+    "build.sh",
+    "legacy.h",
+    "module.h",
+    "taskgate.h",
+    "offsets.c",
+    "entry.S",
+    "syscall.S",
+    "main.c",
+    "guard.c",
+    "cpus.c",
+    "gates.c",
+    "way_tss.c",
+    "way_cruel.c",
+    "way_gentle.c",
+    "taskgate.c",
+    "copy.c",
+    "unload.c",
+    "proc.c",
+    "preload.c",
+    "gain.c",
+)
 _DEFAULT = "preload.c"
 
 

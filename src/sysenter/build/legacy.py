@@ -25,15 +25,33 @@ __all__ = ["build_legacy_module", "legacy_image", "legacy_image_of", "legacy_ini
 # No libc of today runs on 2.2 as it is: freestanding, static, and nothing that a
 # Pentium III does not have.
 _GUEST_OPTIONS = (
-    "-m32", "-march=i586", "-mno-sse", "-mno-mmx", "-ffreestanding", "-nostdlib", "-static", "-fno-pie", "-no-pie",
-    "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer", "-fcf-protection=none",
-    "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Werror",
+    "-m32",
+    "-march=i586",
+    "-mno-sse",
+    "-mno-mmx",
+    "-ffreestanding",
+    "-nostdlib",
+    "-static",
+    "-fno-pie",
+    "-no-pie",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fomit-frame-pointer",
+    "-fcf-protection=none",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",
+    "-Wno-missing-field-initializers",
+    "-Werror",
     "-Wl,--build-id=none",
-)  # fmt: skip
+)
 _IMAGE_KIB = 2048
 _LEGACY_INITS: dict[str, tuple[str, ...]] = {
-    "init": (), "init-syscall": ("-DBY_SYSCALL",), "init-int80": ("-DBY_INT80",),
-}  # fmt: skip
+    "init": (),
+    "init-syscall": ("-DBY_SYSCALL",),
+    "init-int80": ("-DBY_INT80",),
+}
 _MUSL = "i386-linux-musl"  # Debian's name for musl's folders
 _MUSL_LOADER = "lib/ld-musl-i386.so.1"
 
@@ -52,19 +70,28 @@ def build_legacy_module(steps: Steps, target: Target) -> Module:
             f"{cc.split()[0]} is no C compiler: it does not tell its version", hint="name one by `cc` in kernel.toml"
         )
     key = digest(
-        [cc, compiler_version(cc.split()[0]), target.system_map.read_bytes(), str(target.headers),
-         (target.headers / "include/linux/autoconf.h").read_bytes(), sources_digest("legacy")]
-    )  # fmt: skip
+        [
+            cc,
+            compiler_version(cc.split()[0]),
+            target.system_map.read_bytes(),
+            str(target.headers),
+            (target.headers / "include/linux/autoconf.h").read_bytes(),
+            sources_digest("legacy"),
+        ]
+    )
     folder = cache_folder() / "modules" / f"{target.release}-{key}"
     with lock(f"module-{target.release}"):
         if not (folder / "sysenter.o").exists():
             with steps.step(f"build the module for {target.release}"), fill(folder) as new:
                 sources = NATIVE / "legacy"
                 run_command(
-                    steps, ["sh", sources / "build.sh", sources, target.headers, target.system_map, new],
-                    what=f"build the module for {target.release}", timeout=120,
-                    env={"CC": cc, "LD": "ld -m elf_i386"}, hint="the lines above are the build's own",
-                )  # fmt: skip
+                    steps,
+                    ["sh", sources / "build.sh", sources, target.headers, target.system_map, new],
+                    what=f"build the module for {target.release}",
+                    timeout=120,
+                    env={"CC": cc, "LD": "ld -m elf_i386"},
+                    hint="the lines above are the build's own",
+                )
     return Module(folder / "sysenter.o", folder / "entry.o", folder / "offsets.h")
 
 
@@ -106,10 +133,12 @@ def legacy_init(steps: Steps) -> Path:
                 sources = sorted((NATIVE / "guest/legacy").glob("*.c"))
                 for name, options in _LEGACY_INITS.items():
                     run_command(
-                        steps, [compiler(), *_GUEST_OPTIONS, *options, "-o", new / name, *sources],
-                        what="compile guest/legacy", timeout=120,
+                        steps,
+                        [compiler(), *_GUEST_OPTIONS, *options, "-o", new / name, *sources],
+                        what="compile guest/legacy",
+                        timeout=120,
                         hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
-                    )  # fmt: skip
+                    )
     return folder / "init"
 
 
@@ -128,8 +157,14 @@ def legacy_preload(steps: Steps, target: Target, *, offline: bool) -> dict[str, 
     apt = Apt(steps, "bookworm", "i386", offline=offline)
     packages = apt.fetch(["musl", "musl-dev"])
     cc = compiler()
-    key = digest([compiler_version(cc), sources_digest("guest/legacy", "legacy"),
-                  Path(__file__).read_bytes(), *(p.version for p in packages)])  # fmt: skip
+    key = digest(
+        [
+            compiler_version(cc),
+            sources_digest("guest/legacy", "legacy"),
+            Path(__file__).read_bytes(),
+            *(p.version for p in packages),
+        ]
+    )
     folder = cache_folder() / "programs" / f"legacy-musl-{key}"
     with lock("programs"):
         if not folder.exists():
@@ -142,36 +177,68 @@ def legacy_preload(steps: Steps, target: Target, *, offline: bool) -> dict[str, 
                 ).strip()
                 library = root / "usr/lib" / _MUSL
                 common: list[str | Path] = [
-                    "-m32", "-march=i586", "-fcf-protection=none", "-fno-stack-protector", "-O2", "-nostdlib",
-                ]  # fmt: skip
+                    "-m32",
+                    "-march=i586",
+                    "-fcf-protection=none",
+                    "-fno-stack-protector",
+                    "-O2",
+                    "-nostdlib",
+                ]
                 dd: list[str | Path] = [
-                    "-fno-pie", "-no-pie", "-U_FORTIFY_SOURCE", "-nostdinc", "-isystem", root / "usr/include" / _MUSL,
-                    "-isystem", built_in, f"-Wl,--dynamic-linker=/{_MUSL_LOADER}", "-o", new / "dd", library / "crt1.o",
-                    library / "crti.o", NATIVE / "guest/legacy/musl/dd.c", "-L", root / "lib" / _MUSL, "-lc",
+                    "-fno-pie",
+                    "-no-pie",
+                    "-U_FORTIFY_SOURCE",
+                    "-nostdinc",
+                    "-isystem",
+                    root / "usr/include" / _MUSL,
+                    "-isystem",
+                    built_in,
+                    f"-Wl,--dynamic-linker=/{_MUSL_LOADER}",
+                    "-o",
+                    new / "dd",
+                    library / "crt1.o",
+                    library / "crti.o",
+                    NATIVE / "guest/legacy/musl/dd.c",
+                    "-L",
+                    root / "lib" / _MUSL,
+                    "-lc",
                     library / "crtn.o",
-                ]  # fmt: skip
+                ]
                 preload: list[str | Path] = [
-                    "-shared", "-fPIC", "-o", new / "libsysenter.so", NATIVE / "legacy/preload.c",
-                ]  # fmt: skip
+                    "-shared",
+                    "-fPIC",
+                    "-o",
+                    new / "libsysenter.so",
+                    NATIVE / "legacy/preload.c",
+                ]
                 before: list[str | Path] = [
-                    *_GUEST_OPTIONS, "-Wl,-Ttext-segment=0x50000000", "-o", new / "before",
+                    *_GUEST_OPTIONS,
+                    "-Wl,-Ttext-segment=0x50000000",
+                    "-o",
+                    new / "before",
                     NATIVE / "guest/legacy/musl/before.c",
-                ]  # fmt: skip
+                ]
                 for name, options in (
-                    ("dd", [*common, *dd]), ("libsysenter.so", [*common, *preload]), ("before", before),
-                ):  # fmt: skip
+                    ("dd", [*common, *dd]),
+                    ("libsysenter.so", [*common, *preload]),
+                    ("before", before),
+                ):
                     run_command(
-                        steps, [cc, *options], what=f"compile {name} against musl", timeout=60,
+                        steps,
+                        [cc, *options],
+                        what=f"compile {name} against musl",
+                        timeout=60,
                         hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
-                    )  # fmt: skip
+                    )
     musl = (folder / "musl/lib" / _MUSL / "libc.so").read_bytes()
     loader = {_MUSL_LOADER: musl}
     if not _has_mmap2(target):
         loader = {_MUSL_LOADER: (folder / "before").read_bytes(), "lib/libc.so": musl}
     return {
-        **loader, "bin/dd": (folder / "dd").read_bytes(),
+        **loader,
+        "bin/dd": (folder / "dd").read_bytes(),
         "lib/libsysenter.so": (folder / "libsysenter.so").read_bytes(),
-    }  # fmt: skip
+    }
 
 
 def _mke2fs() -> str:
@@ -206,8 +273,27 @@ def legacy_image(steps: Steps, files: Mapping[str, bytes], work: Path) -> bytes:
 def legacy_image_of(steps: Steps, root: Path, image: Path, *, kib: int = _IMAGE_KIB) -> bytes:
     """A folder as an ext2 ramdisk of `kib` KiB as 2.2 reads it: revision 0."""
     run_command(
-        steps, [_mke2fs(), "-q", "-F", "-t", "ext2", "-r", "0", "-O", "none", "-b", "1024", "-N", str(kib // 4),
-                "-d", root, image, str(kib)],
-        what="make the guest's ramdisk", timeout=60,
-    )  # fmt: skip
+        steps,
+        [
+            _mke2fs(),
+            "-q",
+            "-F",
+            "-t",
+            "ext2",
+            "-r",
+            "0",
+            "-O",
+            "none",
+            "-b",
+            "1024",
+            "-N",
+            str(kib // 4),
+            "-d",
+            root,
+            image,
+            str(kib),
+        ],
+        what="make the guest's ramdisk",
+        timeout=60,
+    )
     return image.read_bytes()

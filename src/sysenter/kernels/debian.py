@@ -77,12 +77,18 @@ class Apt:
     def _argv(self, tool: str, *arguments: str) -> list[str]:
         f = self._folder
         options = {
-            "Dir::State::Lists": f / "lists", "Dir::State::status": f / "status", "Dir::Cache": f / "cache",
-            "Dir::Etc::SourceList": f / "sources.list", "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::State::Lists": f / "lists",
+            "Dir::State::status": f / "status",
+            "Dir::Cache": f / "cache",
+            "Dir::Etc::SourceList": f / "sources.list",
+            "Dir::Etc::SourceParts": "/dev/null",
             "Dir::Etc::PreferencesParts": "/dev/null",
-            "APT::Architecture": self._architecture, "APT::Architectures": self._architecture,
-            "APT::Sandbox::User": "", "Acquire::Languages": "none", "Acquire::Retries": "3",
-        }  # fmt: skip
+            "APT::Architecture": self._architecture,
+            "APT::Architectures": self._architecture,
+            "APT::Sandbox::User": "",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+        }
         return [tool, *(a for k, v in options.items() for a in ("-o", f"{k}={v}")), *arguments]
 
     def _need_network(self, what: str) -> None:
@@ -106,10 +112,13 @@ class Apt:
         with self._alone(), self._steps.step(f"Debian {self.suite} {self._architecture}: package lists"):
             write_whole(self._folder / "sources.list", source)
             run_command(
-                self._steps, self._argv("apt-get", "update", "--error-on=any"),
-                what=f"fetch the package lists of Debian {self.suite}", timeout=300, network=True,
+                self._steps,
+                self._argv("apt-get", "update", "--error-on=any"),
+                what=f"fetch the package lists of Debian {self.suite}",
+                timeout=300,
+                network=True,
                 hint="is there a network? With what is cached, --offline works",
-            )  # fmt: skip
+            )
         self._updated = True
 
     def field(self, package: str, field: str) -> str:
@@ -118,9 +127,13 @@ class Apt:
         argv = self._argv("apt-cache", "show", "--no-all-versions", package)
         with self._alone():
             text = run_command(
-                self._steps, argv, what=f"look up {package} in Debian {self.suite}", timeout=60, network=True,
+                self._steps,
+                argv,
+                what=f"look up {package} in Debian {self.suite}",
+                timeout=60,
+                network=True,
                 hint="the archive no longer has it; a newer sysenter may know its new name",
-            )  # fmt: skip
+            )
         match = re.search(rf"^{field}: (.*)$", text, re.M)
         return match[1] if match else ""
 
@@ -133,9 +146,13 @@ class Apt:
         argv = self._argv("apt-get", "install", "--simulate", "--no-install-recommends", *names)
         with self._alone():
             text = run_command(
-                self._steps, argv, what=f"look up what {', '.join(names)} need", timeout=60, network=True,
+                self._steps,
+                argv,
+                what=f"look up what {', '.join(names)} need",
+                timeout=60,
+                network=True,
                 hint="the archive no longer has them; a newer sysenter may know their new names",
-            )  # fmt: skip
+            )
         found = sorted(set(re.findall(r"^Inst (\S+)", text, re.M)))
         write_whole(kept, " ".join(found))
         return found
@@ -175,8 +192,12 @@ class Apt:
             return
         self._packages.mkdir(parents=True, exist_ok=True)
         argv = self._argv("apt-get", "download", "--print-uris", *names)
-        uris = [_URI.search(line) for line in run_command(
-            self._steps, argv, what=f"look up {', '.join(names)}", timeout=60, network=True).splitlines()]  # fmt: skip
+        uris = [
+            _URI.search(line)
+            for line in run_command(
+                self._steps, argv, what=f"look up {', '.join(names)}", timeout=60, network=True
+            ).splitlines()
+        ]
         files = {m["file"]: m for m in uris if m}
         for file in files:  # apt resumes or trusts what it finds: begin anew
             (self._packages / file).unlink(missing_ok=True)
@@ -188,9 +209,14 @@ class Apt:
             _watching(lambda: show(self._done(list(files)))),
         ):
             run_command(
-                self._steps, self._argv("apt-get", "download", *names), cwd=self._packages,
-                what=what, timeout=1800, network=True, hint="is there a network, and room on the disk?",
-            )  # fmt: skip
+                self._steps,
+                self._argv("apt-get", "download", *names),
+                cwd=self._packages,
+                what=what,
+                timeout=1800,
+                network=True,
+                hint="is there a network, and room on the disk?",
+            )
         for file, match in files.items():
             name, version = file.split("_")[0], unquote(file.split("_")[1])
             path = self._packages / file

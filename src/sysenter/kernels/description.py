@@ -41,10 +41,17 @@ class Description:
 
 
 _KEYS: dict[str, tuple[type, bool]] = {  # key: (type, whether it must be there)
-    "release": (str, True), "arch": (str, True), "image": (str, True), "system-map": (str, True),
-    "headers": (str, True), "cc": (str, False), "smp": (bool, False), "qemu-args": (list, False),
-    "append": (str, False), "cpu": (str, False),
-}  # fmt: skip
+    "release": (str, True),
+    "arch": (str, True),
+    "image": (str, True),
+    "system-map": (str, True),
+    "headers": (str, True),
+    "cc": (str, False),
+    "smp": (bool, False),
+    "qemu-args": (list, False),
+    "append": (str, False),
+    "cpu": (str, False),
+}
 _NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
 
 
@@ -76,8 +83,10 @@ def read_description(path: Path) -> Description:
         raise bad(f"key 'arch' must be 'i386' or 'amd64', not {values['arch']!r}")
     folder = path.resolve().parent
     for key, is_kind, kind_name in (
-        ("image", Path.is_file, "file"), ("system-map", Path.is_file, "file"), ("headers", Path.is_dir, "folder"),
-    ):  # fmt: skip
+        ("image", Path.is_file, "file"),
+        ("system-map", Path.is_file, "file"),
+        ("headers", Path.is_dir, "folder"),
+    ):
         if not is_kind(folder / values[key]):
             raise bad(f"key {key!r}: no such {kind_name}: {folder / values[key]}")
     cc = values.get("cc")
@@ -87,9 +96,15 @@ def read_description(path: Path) -> Description:
             raise bad(f"key 'cc': no such file: {cc}")
     smp = values.get("smp", False)
     return Description(
-        path=path.resolve(), release=values["release"], arch=arch, image=folder / values["image"],
-        system_map=folder / values["system-map"], headers=folder / values["headers"], cc=cc, smp=smp,
+        path=path.resolve(),
+        release=values["release"],
+        arch=arch,
+        image=folder / values["image"],
+        system_map=folder / values["system-map"],
+        headers=folder / values["headers"],
+        cc=cc,
+        smp=smp,
         qemu_args=tuple(values.get("qemu-args", ("-smp", "2,sockets=2") if smp else ())),
         append=values.get("append", ""),
         cpu=values.get("cpu", arch.cpu),
-    )  # fmt: skip
+    )

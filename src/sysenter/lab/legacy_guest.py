@@ -22,8 +22,19 @@ __all__ = ["LegacyGuest", "LegacyOutput", "legacy_guest_for"]
 
 _APPEND = "console=ttyS0 root=/dev/ram0 rw init=/init panic=1"
 # What a 2.2 or 2.4 kernel says when something has gone wrong in it.
-_BAD = ("Oops", "kernel BUG", "Unable to handle", "general protection", "Kernel panic", "Aiee", "kernel stack overflow",
-        "double fault", "invalid operand", "stuck on TLB", "Uhhuh")  # fmt: skip
+_BAD = (
+    "Oops",
+    "kernel BUG",
+    "Unable to handle",
+    "general protection",
+    "Kernel panic",
+    "Aiee",
+    "kernel stack overflow",
+    "double fault",
+    "invalid operand",
+    "stuck on TLB",
+    "Uhhuh",
+)
 
 
 @dataclass(frozen=True)
@@ -67,9 +78,15 @@ class LegacyGuest(Guest):
     """What QEMU is given for its bzImage."""
 
     def machine(
-        self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None,
-        append: str = "", extra: Sequence[str] = (), memory: int | None = None,
-    ) -> Machine:  # fmt: skip
+        self,
+        *,
+        icount: bool = False,
+        cpus: int | None = None,
+        cpu: str | None = None,
+        append: str = "",
+        extra: Sequence[str] = (),
+        memory: int | None = None,
+    ) -> Machine:
         """As Guest.machine(). Counting takes one processor: with more, -icount runs them by turns and
         the kernel's waits for one another take for ever."""
         target = self.target
@@ -83,17 +100,30 @@ class LegacyGuest(Guest):
             # These kernels know no threads or cores of one package.
             options += ("-smp", f"{cpus},sockets={cpus}")
         return Machine(
-            qemu=target.arch.qemu_for(model), cpu=model, kernel=self.image,
+            qemu=target.arch.qemu_for(model),
+            cpu=model,
+            kernel=self.image,
             append=" ".join(filter(None, (_APPEND, target.append, append))),
-            accelerator="tcg", icount=icount, memory=memory or 128, cpus=cpus, extra=(*options, *extra),
-        )  # fmt: skip
+            accelerator="tcg",
+            icount=icount,
+            memory=memory or 128,
+            cpus=cpus,
+            extra=(*options, *extra),
+        )
 
     def run(
-        self, steps: Steps, task: str | Sequence[str], files: Mapping[str, bytes] | None = None, *, what: str,
-        timeout: float, machine: Machine | None = None,
+        self,
+        steps: Steps,
+        task: str | Sequence[str],
+        files: Mapping[str, bytes] | None = None,
+        *,
+        what: str,
+        timeout: float,
+        machine: Machine | None = None,
         on_record: Callable[[dict[str, Any]], bool | None] | None = None,
-        stop: threading.Event | None = None, on_line: Callable[[str], None] | None = None,
-    ) -> LegacyOutput:  # fmt: skip
+        stop: threading.Event | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> LegacyOutput:
         """As Guest.run(). task: the plan, or its lines. on_line: called with each line as it comes."""
 
         def came(line: str) -> None:
@@ -106,8 +136,10 @@ class LegacyGuest(Guest):
         plan = task if isinstance(task, str) else "\n".join(task) + "\n"
         content = {
             **{name: self.init.with_name(name).read_bytes() for name in ("init", "init-syscall", "init-int80")},
-            "sysenter.o": self.module.module.read_bytes(), "plan": plan.encode(), **(files or {}),
-        }  # fmt: skip
+            "sysenter.o": self.module.module.read_bytes(),
+            "plan": plan.encode(),
+            **(files or {}),
+        }
         with scratch_folder() as work:
             ramdisk = legacy_image(steps, content, work)
         result = run_machine(

@@ -250,10 +250,12 @@ def _run_once(
             _handed_over(console_path, b"") as (console_name, console_handle),
             errors_path.open("wb") as errors,
             running(
-                _with_parent(qemu_argv(machine, initrd_name, f"file:{console_name}", "stdio")), what="start QEMU",
-                stderr=errors, pass_fds=(initrd_handle, console_handle),
+                _with_parent(qemu_argv(machine, initrd_name, f"file:{console_name}", "stdio")),
+                what="start QEMU",
+                stderr=errors,
+                pass_fds=(initrd_handle, console_handle),
             ) as process,
-        ):  # fmt: skip
+        ):
             lines, why = _read_lines(process, start, timeout, console_path, on_line, stop)
         if stopping.is_set():  # a signal has ended QEMU
             raise Interrupted(15)

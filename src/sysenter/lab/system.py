@@ -98,33 +98,56 @@ class System:
         return self.guest.machine(memory=memory, extra=(*disk, *extra), **changes)
 
     def run(
-        self, steps: Steps, task: str, files: Mapping[str, bytes], *, what: str, timeout: float,
-        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], bool | None] | None = None,
+        self,
+        steps: Steps,
+        task: str,
+        files: Mapping[str, bytes],
+        *,
+        what: str,
+        timeout: float,
+        machine: Machine | None = None,
+        on_record: Callable[[dict[str, Any]], bool | None] | None = None,
         stop: threading.Event | None = None,
-    ) -> Output:  # fmt: skip
+    ) -> Output:
         """As Guest.run; the task has `debian`, a shell function that runs a command in the system.
 
         Files are the guest's; those named lab/... are /lab/... in the system as well.
         """
         output = self.guest.run(
-            steps, _PROLOGUE + task, {**self._driver_files(), **files}, what=what, timeout=timeout,
-            machine=machine or self.machine(), on_record=on_record, stop=stop,
-        )  # fmt: skip
+            steps,
+            _PROLOGUE + task,
+            {**self._driver_files(), **files},
+            what=what,
+            timeout=timeout,
+            machine=machine or self.machine(),
+            on_record=on_record,
+            stop=stop,
+        )
         return _with_disk(output)
 
     def boot(
-        self, steps: Steps, task: str, files: Mapping[str, bytes], *, what: str, timeout: float,
+        self,
+        steps: Steps,
+        task: str,
+        files: Mapping[str, bytes],
+        *,
+        what: str,
+        timeout: float,
         machine: Machine | None = None,
-    ) -> Output:  # fmt: skip
+    ) -> Output:
         """As run, but the system itself boots (its systemd; the root must be configured) and then runs
         the task.
 
         Files: sysenter.ko is /sysenter.ko in the system, those named lab/... are in its /lab.
         """
         output = self.guest.run(
-            steps, task, {**self._driver_files(), "first": _FIRST.encode(), **files}, what=what, timeout=timeout,
+            steps,
+            task,
+            {**self._driver_files(), "first": _FIRST.encode(), **files},
+            what=what,
+            timeout=timeout,
             machine=machine or self.machine(),
-        )  # fmt: skip
+        )
         return _with_disk(output)
 
     def _driver_files(self) -> dict[str, bytes]:
@@ -135,9 +158,10 @@ def _with_disk(output: Output) -> Output:
     why = next((line for line in output.text if line.startswith(_NO_DISK)), "")
     if why:
         raise SysenterError(
-            f"the guest cannot use its disk: {why.removeprefix(_NO_DISK + ': ')}", hint="give another kernel",
+            f"the guest cannot use its disk: {why.removeprefix(_NO_DISK + ': ')}",
+            hint="give another kernel",
             detail="\n".join(output.console.splitlines()[-8:]),
-        )  # fmt: skip
+        )
     return output
 
 

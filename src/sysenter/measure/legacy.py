@@ -35,8 +35,11 @@ def still_there(guest: LegacyGuest) -> list[str]:
     the GDT that nobody uses, and, in the last line, that SYSENTER and SYSCALL let nobody in."""
     assert guest.target.system_map is not None
     symbols = parse_system_map(guest.target.system_map.read_text(errors="replace"), str(guest.target.system_map))
-    places = [(symbols.get("__switch_to", 0), 16), (symbols.get("idt_table", -8) + 8, 16),
-              (symbols.get("gdt_table", 0), 64)]  # fmt: skip
+    places = [
+        (symbols.get("__switch_to", 0), 16),
+        (symbols.get("idt_table", -8) + 8, 16),
+        (symbols.get("gdt_table", 0), 64),
+    ]
     return [f"peek 0x{address:x} {size}" for address, size in places if address] + ["off"]
 
 
@@ -48,10 +51,16 @@ def _check(output: LegacyOutput, plan: list[str], what: str) -> LegacyOutput:
             continue
         if line.startswith("load"):
             reason = output.refusal() or next((r["error"] for r in output.events("load")), f"error {-result}")
-            raise SysenterError(f"the module was not accepted: {reason}", hint="the kernel's log is above",
-                                detail="\n".join(output.console.splitlines()[-3:]))  # fmt: skip
-        raise SysenterError(f"{what}: `{line}` gave {result} in the guest", hint="the kernel's log is above",
-                            detail="\n".join(output.console.splitlines()[-5:]))  # fmt: skip
+            raise SysenterError(
+                f"the module was not accepted: {reason}",
+                hint="the kernel's log is above",
+                detail="\n".join(output.console.splitlines()[-3:]),
+            )
+        raise SysenterError(
+            f"{what}: `{line}` gave {result} in the guest",
+            hint="the kernel's log is above",
+            detail="\n".join(output.console.splitlines()[-5:]),
+        )
     return output
 
 
@@ -171,8 +180,12 @@ def measure_legacy(
     if preload:
         dd = f"/bin/dd if=/dev/zero of=/dev/null bs={block} count={count}"
         timing += [f"run {dd}", look, f"run LD_PRELOAD=/lib/libsysenter.so {dd}", look] * rounds
-    timing += [*[f"pingpong int80 {_PINGPONG}", f"pingpong fast {_PINGPONG}"] * 3, "unload sysenter", *restored,
-               "count int80"]  # fmt: skip
+    timing += [
+        *[f"pingpong int80 {_PINGPONG}", f"pingpong fast {_PINGPONG}"] * 3,
+        "unload sysenter",
+        *restored,
+        "count int80",
+    ]
     counting = ["count int80", load_command(way or None), "count both", "unload sysenter"]
 
     if count > _COUNT_MAX:
@@ -183,10 +196,13 @@ def measure_legacy(
     def job(plan: list[str], what: str, *, icount: bool) -> Callable[[], LegacyOutput]:
         def run() -> LegacyOutput:
             output = guest.run(
-                steps, plan, what=what, timeout=_COUNTING_TIMEOUT if icount else timing_timeout,
+                steps,
+                plan,
+                what=what,
+                timeout=_COUNTING_TIMEOUT if icount else timing_timeout,
                 machine=guest.machine(icount=icount),
                 files={} if icount else preload,
-            )  # fmt: skip
+            )
             return _check(output, plan, what)
 
         return run
@@ -208,27 +224,46 @@ def measure_legacy(
     half = len(peeks) // 2
     offs = timed.events("off")
     return Measurement(
-        release=target.release, arch=target.arch.name, cpu=target.cpu, accelerator=guest.accelerator, cpus=target.cpus,
-        sock_register=target.guard.sock_register, accepted=True, calls=_costs(counted, counting, timed, timing),
-        dd=without_jumps(tuple(
-            DdRuns(
-                path, block, count,
-                tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
-                tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
+        release=target.release,
+        arch=target.arch.name,
+        cpu=target.cpu,
+        accelerator=guest.accelerator,
+        cpus=target.cpus,
+        sock_register=target.guard.sock_register,
+        accepted=True,
+        calls=_costs(counted, counting, timed, timing),
+        dd=without_jumps(
+            tuple(
+                DdRuns(
+                    path,
+                    block,
+                    count,
+                    tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
+                    tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
+                )
+                for index, path in enumerate(PATHS)
             )
-            for index, path in enumerate(PATHS)
-        )),
-        fast_table=int(_proc_value(timed, "table")), overhead=_overhead(counted, counting),
+        ),
+        fast_table=int(_proc_value(timed, "table")),
+        overhead=_overhead(counted, counting),
         registers_restored=bool(peeks) and peeks[:half] == peeks[half:] and offs[0] == offs[1],
         stock_after_unload=bool(_calls(timed, timing, "count int80")),
         log=tuple(timed.bad_lines() + counted.bad_lines()),
-        way=_proc_value(timed, "way"), switches=_switches(timed),
-        preload=without_jumps(tuple(
-            DdRuns(
-                path, block, count, tuple(programs[index::2]),
-                tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
+        way=_proc_value(timed, "way"),
+        switches=_switches(timed),
+        preload=without_jumps(
+            tuple(
+                DdRuns(
+                    path,
+                    block,
+                    count,
+                    tuple(programs[index::2]),
+                    tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
+                )
+                for index, path in enumerate(("int80", "fast"))
             )
-            for index, path in enumerate(("int80", "fast"))
-        )) if preload else (),
+        )
+        if preload
+        else (),
         no_preload=no_preload,
-    )  # fmt: skip
+    )

@@ -110,14 +110,17 @@ def plan_of_calls(calls: Sequence[Call]) -> str:
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Write `plan` and `pages` into a folder that exists."""
     lines = [
-        f"kernel {bundle.kernel}", f"arch {bundle.arch}", f"processor {bundle.processor}",
-        f"pages {hashlib.sha256(bundle.pages).hexdigest()}", f"per_cpu {bundle.per_cpu:x}",
+        f"kernel {bundle.kernel}",
+        f"arch {bundle.arch}",
+        f"processor {bundle.processor}",
+        f"pages {hashlib.sha256(bundle.pages).hexdigest()}",
+        f"per_cpu {bundle.per_cpu:x}",
         *([f"landing {bundle.landing:x}"] if bundle.landing else []),
         *(f"map {at:x} {number}" for at, number in sorted(bundle.maps.items())),
         *(f"verw {at:x} {length}" for at, length in bundle.verws),
         *(f"symbol {at:x} {name}" for at, name in bundle.symbols.items()),
         *(line for call in bundle.calls for line in _call_lines(call)),
-    ]  # fmt: skip
+    ]
     (folder / "pages").write_bytes(bundle.pages)
     (folder / "plan").write_text(plan_text(lines))
 
@@ -175,7 +178,14 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
         else:
             single[word] = rest
     return Bundle(
-        kernel=single["kernel"], arch=single["arch"], processor=single["processor"], per_cpu=int(single["per_cpu"], 16),
-        landing=int(single.get("landing", "0"), 16), maps=maps, pages=pages, verws=tuple(verws), calls=tuple(calls),
+        kernel=single["kernel"],
+        arch=single["arch"],
+        processor=single["processor"],
+        per_cpu=int(single["per_cpu"], 16),
+        landing=int(single.get("landing", "0"), 16),
+        maps=maps,
+        pages=pages,
+        verws=tuple(verws),
+        calls=tuple(calls),
         symbols=symbols,
-    ), single["pages"]  # fmt: skip
+    ), single["pages"]

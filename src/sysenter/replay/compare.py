@@ -91,8 +91,10 @@ def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SysenterError(f"{name} is no JSON of a replay ({error})", hint="give what replay --json wrote") from error
     if processor != now.processor:
-        raise SysenterError(f"{name} was measured on {processor}, this is {now.processor}",
-                            hint="export a bundle and give --against its folder")  # fmt: skip
+        raise SysenterError(
+            f"{name} was measured on {processor}, this is {now.processor}",
+            hint="export a bundle and give --against its folder",
+        )
     return _changes(_less_stock(now.samples), _less_stock(samples), noise, paired=False)
 
 
@@ -104,8 +106,13 @@ def print_changes(changes: Sequence[Change], name: str, console: Console) -> Non
     for each in changes:
         if each.significant:
             change = each.change
-            table.add_row(each.key.call, each.key.path, "yes" if each.key.verw else "no", each.key.way,
-                          f"{change.middle:+.1f} ({change.low:+.1f} to {change.high:+.1f})")  # fmt: skip
+            table.add_row(
+                each.key.call,
+                each.key.path,
+                "yes" if each.key.verw else "no",
+                each.key.way,
+                f"{change.middle:+.1f} ({change.low:+.1f} to {change.high:+.1f})",
+            )
     if table.row_count:
         console.print(table)
     groups = dict.fromkeys((each.key.path, each.key.verw, each.key.way) for each in changes)
@@ -113,10 +120,12 @@ def print_changes(changes: Sequence[Change], name: str, console: Console) -> Non
         own = [e for e in changes if (e.key.path, e.key.verw, e.key.way) == (path, verw, way)]
         low, middle, high = quartiles([e.change.middle for e in own])
         slower, faster = sum(e.slower for e in own), sum(e.significant and not e.slower for e in own)
-        console.print(Text(
-            f"{path}, {way}{', VERW' if verw else ''}: {middle:+.1f} ({low:+.1f} to {high:+.1f}) "
-            f"over {len(own)} calls, {slower} slower, {faster} faster"
-        ))  # fmt: skip
+        console.print(
+            Text(
+                f"{path}, {way}{', VERW' if verw else ''}: {middle:+.1f} ({low:+.1f} to {high:+.1f}) "
+                f"over {len(own)} calls, {slower} slower, {faster} faster"
+            )
+        )
 
 
 def become_slower(changes: Sequence[Change]) -> list[Change]:

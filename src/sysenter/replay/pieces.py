@@ -163,10 +163,13 @@ def _both(walk: Walk) -> Iterable[tuple[str, Patches]]:
     if clock:
         yield "RDTSC (for the stack offset)", walk.nops(clock)
     segments = [
-        n for n, step in enumerate(walk.steps)
-        if step.mnemonic in ("mov", "pop") and step.operands and step.operands[0].type == CS_OP_REG
+        n
+        for n, step in enumerate(walk.steps)
+        if step.mnemonic in ("mov", "pop")
+        and step.operands
+        and step.operands[0].type == CS_OP_REG
         and step.operands[0].reg in (x86.X86_REG_DS, x86.X86_REG_ES)
-    ]  # fmt: skip
+    ]
     if segments:
         yield "ds and es loaded", walk.nops(segments)
 
@@ -191,10 +194,16 @@ def _stock_amd64(walk: Walk) -> Iterable[tuple[str, Patches]]:
     # since 6.7 do_syscall_64() itself looks whether SYSRET may be used
     looks = walk.find(
         everywhere,
-        lambda s: s.mnemonic == "mov" and s.operands[0].type == CS_OP_REG and s.operands[1].type == CS_OP_MEM
-        and s.operands[1].mem.disp == _PT_RIP and s.operands[1].mem.base not in (0, x86.X86_REG_RIP)
-        and dispatch is not None and abs(s.address - walk.steps[dispatch[0]].address) < _FUNCTION,
-    )  # fmt: skip
+        lambda s: (
+            s.mnemonic == "mov"
+            and s.operands[0].type == CS_OP_REG
+            and s.operands[1].type == CS_OP_MEM
+            and s.operands[1].mem.disp == _PT_RIP
+            and s.operands[1].mem.base not in (0, x86.X86_REG_RIP)
+            and dispatch is not None
+            and abs(s.address - walk.steps[dispatch[0]].address) < _FUNCTION
+        ),
+    )
     if looks is not None and looks < walk.back and dispatch:
         stored = walk.find(range(dispatch[1], looks), lambda s: s.op_str.endswith("+ 0x50], rax"))
         if leave is None and stored is not None:
@@ -232,10 +241,16 @@ def _fast_amd64(walk: Walk) -> Iterable[tuple[str, Patches]]:
     draw = walk.find(walk.entry(), lambda s: s.mnemonic == "imul")
     if draw is not None:
         near = range(max(draw - 1, 0), min(draw + 4, walk.into))
-        yield "stack offset drawn", walk.nops(
-            n for n in near if n == draw or (_names(steps[n], "r10", "r10d") and steps[n].mnemonic != "lea")
-            or (_per_cpu(steps[n]) and _names(steps[n], "rdx"))
-        )  # fmt: skip
+        yield (
+            "stack offset drawn",
+            walk.nops(
+                n
+                for n in near
+                if n == draw
+                or (_names(steps[n], "r10", "r10d") and steps[n].mnemonic != "lea")
+                or (_per_cpu(steps[n]) and _names(steps[n], "rdx"))
+            ),
+        )
     work = walk.find(walk.exit(), lambda s: s.mnemonic == "and" and s.op_str.startswith("edi, "))
     if work is not None:
         end = walk.find(range(work, len(steps)), lambda s: s.mnemonic == "jne")

@@ -48,9 +48,11 @@ def space_of(snapshot: Snapshot) -> rules_amd64.Space:
     """An amd64 snapshot's address space."""
     image = range(snapshot.symbols["_stext"], snapshot.symbols["_end"])
     return rules_amd64.Space(
-        image, frozenset(page for page in snapshot.pages if page in _MODULES_AMD64), snapshot.per_cpu,
+        image,
+        frozenset(page for page in snapshot.pages if page in _MODULES_AMD64),
+        snapshot.per_cpu,
         per_cpu_in_image=snapshot.symbols.get("__per_cpu_start", 0) in image,
-    )  # fmt: skip
+    )
 
 
 def relocated(snapshot: Snapshot) -> Bundle:
@@ -78,13 +80,19 @@ def _amd64(snapshot: Snapshot, decoder: Decoder, memory: _Memory) -> Bundle:
     )
     calls = []
     for (name, path), trace in snapshot.traces.items():
-        calls.append(Call(
-            name, path, entry=space.moved(trace.steps[0]), stack=space.moved(trace.stack) if trace.stack >> 63 else 0,
-            result=trace.result, registers=trace.arguments,
-            patches=_patches(trace, memory, decoder, lambda i: rules_amd64.rewrite(i, space), space.moved),
-            trace=tuple(space.moved(step) for step in trace.steps),
-            **_code(trace, decoder, lambda i: rules_amd64.rewrite(i, space)),
-        ))  # fmt: skip
+        calls.append(
+            Call(
+                name,
+                path,
+                entry=space.moved(trace.steps[0]),
+                stack=space.moved(trace.stack) if trace.stack >> 63 else 0,
+                result=trace.result,
+                registers=trace.arguments,
+                patches=_patches(trace, memory, decoder, lambda i: rules_amd64.rewrite(i, space), space.moved),
+                trace=tuple(space.moved(step) for step in trace.steps),
+                **_code(trace, decoder, lambda i: rules_amd64.rewrite(i, space)),
+            )
+        )
     return _bundle(snapshot, memory, space.moved, space.moved_per_cpu, 0, verws, tuple(calls))
 
 
@@ -109,10 +117,19 @@ def _i386(snapshot: Snapshot, decoder: Decoder, memory: _Memory) -> Bundle:
 
     verws = _rewrite_executed(snapshot, decoder, memory, rewrite, stays)
     calls = tuple(
-        Call(name, path, trace.steps[0], trace.stack, trace.result, trace.arguments,
-             _patches(trace, memory, decoder, rewrite, stays), trace.steps, **_code(trace, decoder, rewrite))
+        Call(
+            name,
+            path,
+            trace.steps[0],
+            trace.stack,
+            trace.result,
+            trace.arguments,
+            _patches(trace, memory, decoder, rewrite, stays),
+            trace.steps,
+            **_code(trace, decoder, rewrite),
+        )
         for (name, path), trace in snapshot.traces.items()
-    )  # fmt: skip
+    )
     return _bundle(snapshot, memory, stays, snapshot.per_cpu, landings.pop(), verws, calls)
 
 
@@ -162,13 +179,24 @@ def _code(trace: Trace, decoder: Decoder, rewrite: Callable[[Any], bytes]) -> di
 
 
 def _bundle(
-    snapshot: Snapshot, memory: _Memory, moved: Callable[[int], int], per_cpu: int, landing: int,
-    verws: tuple[tuple[int, int], ...], calls: tuple[Call, ...],
-) -> Bundle:  # fmt: skip
+    snapshot: Snapshot,
+    memory: _Memory,
+    moved: Callable[[int], int],
+    per_cpu: int,
+    landing: int,
+    verws: tuple[tuple[int, int], ...],
+    calls: tuple[Call, ...],
+) -> Bundle:
     order: Mapping[int, int] = {physical: number for number, physical in enumerate(sorted(memory.contents))}
     return Bundle(
-        kernel=f"{snapshot.release} {snapshot.version}", arch=snapshot.arch, processor=snapshot.cpu, per_cpu=per_cpu,
-        landing=landing, maps={moved(virtual): order[physical] for virtual, (physical, _) in snapshot.pages.items()},
-        pages=b"".join(bytes(memory.contents[physical]) for physical in order), verws=verws, calls=calls,
+        kernel=f"{snapshot.release} {snapshot.version}",
+        arch=snapshot.arch,
+        processor=snapshot.cpu,
+        per_cpu=per_cpu,
+        landing=landing,
+        maps={moved(virtual): order[physical] for virtual, (physical, _) in snapshot.pages.items()},
+        pages=b"".join(bytes(memory.contents[physical]) for physical in order),
+        verws=verws,
+        calls=calls,
         symbols={moved(at): name for name, at in snapshot.symbols.items() if at > PAGE},
-    )  # fmt: skip
+    )

@@ -11,9 +11,16 @@ __all__ = ["NOPS", "Unreplayable", "nop", "without_privilege"]
 
 # Intel's multi-byte NOPs (SDM Vol. 2, NOP, table 4-12), by length.
 NOPS = {
-    1: "90", 2: "6690", 3: "0f1f00", 4: "0f1f4000", 5: "0f1f440000", 6: "660f1f440000", 7: "0f1f8000000000",
-    8: "0f1f840000000000", 9: "660f1f840000000000",
-}  # fmt: skip
+    1: "90",
+    2: "6690",
+    3: "0f1f00",
+    4: "0f1f4000",
+    5: "0f1f440000",
+    6: "660f1f440000",
+    7: "0f1f8000000000",
+    8: "0f1f840000000000",
+    9: "660f1f840000000000",
+}
 # The mode switch and what goes with it. They change nothing that a path's other
 # instructions read: IF, AC, GS base and CR3 stay as they are in a replay.
 _PRIVILEGED = frozenset({"swapgs", "cli", "sti", "wrmsr", "rdmsr", "stac", "clac", "invlpg", "invpcid"})

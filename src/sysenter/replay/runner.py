@@ -91,10 +91,12 @@ def build_runner(steps: Steps, arch: str) -> Path:
             with steps.step(f"compile the runner ({arch})"), fill(folder) as new:
                 sources = [NATIVE / "replay" / source.format(arch=arch) for source in _SOURCES]
                 run_command(
-                    steps, [compiler(), *_ARCH_OPTIONS[arch], *_OPTIONS, "-o", new / "replay", *sources],
-                    what="compile the runner", timeout=120,
+                    steps,
+                    [compiler(), *_ARCH_OPTIONS[arch], *_OPTIONS, "-o", new / "replay", *sources],
+                    what="compile the runner",
+                    timeout=120,
                     hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
-                )  # fmt: skip
+                )
     return folder / "replay"
 
 

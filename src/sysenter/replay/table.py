@@ -32,18 +32,30 @@ def _number(value: float | None) -> str:
 def _calls_table(result: Result, verw: bool) -> Table:
     title = f"TSC cycles of one call, the caller's own taken off{', VERW executed' if verw else ''}"
     table = Table(title=title, title_justify="left")
-    for name in ("call", "path", "instructions", *_WAYS, "core's, overlap", "core's, serial", "stock - path, overlap",
-                 "stock - path, serial"):  # fmt: skip
+    for name in (
+        "call",
+        "path",
+        "instructions",
+        *_WAYS,
+        "core's, overlap",
+        "core's, serial",
+        "stock - path, overlap",
+        "stock - path, serial",
+    ):
         table.add_column(name, justify="left" if name in ("call", "path") else "right")
     for call in dict.fromkeys(verdict.call for verdict in result.verdicts):
         own = [verdict for verdict in result.verdicts if verdict.call == call]
         for v in own:
             cycles = [result.cycles(Key(call, v.path, verw, way)) for way in _WAYS]
             table.add_row(
-                call, v.path, str(v.guest) if v.verified else f"{v.guest}, here {v.replayed}",
-                *map(_number, cycles), *(_number(None if c is None else c * result.core) for c in cycles[:2]),
-                *(_saved(result, Key(call, v.path, verw, way)) for way in _WAYS[:2]), end_section=v is own[-1],
-            )  # fmt: skip
+                call,
+                v.path,
+                str(v.guest) if v.verified else f"{v.guest}, here {v.replayed}",
+                *map(_number, cycles),
+                *(_number(None if c is None else c * result.core) for c in cycles[:2]),
+                *(_saved(result, Key(call, v.path, verw, way)) for way in _WAYS[:2]),
+                end_section=v is own[-1],
+            )
     return table
 
 
@@ -75,11 +87,13 @@ def _mixture_table(result: Result) -> Table:
 
 def print_result(result: Result, console: Console) -> None:
     """The tables of a replay."""
-    console.print(Text(
-        f"{result.kernel}, its paths as chosen for {result.cpu}, on {result.processor}: 1 cycle of the TSC "
-        f"({result.tsc_mhz:.0f} MHz) is {result.core:.2f} of the core; {result.processes[0]} of {result.processes[1]} "
-        "processes undisturbed"
-    ))  # fmt: skip
+    console.print(
+        Text(
+            f"{result.kernel}, its paths as chosen for {result.cpu}, on {result.processor}: 1 cycle of the TSC "
+            f"({result.tsc_mhz:.0f} MHz) is {result.core:.2f} of the core; "
+            f"{result.processes[0]} of {result.processes[1]} processes undisturbed"
+        )
+    )
     for verw in _verws(result) or [False]:
         console.print(_calls_table(result, verw))
     if result.mixture:
@@ -90,10 +104,13 @@ def print_result(result: Result, console: Console) -> None:
         "calls; serial: LFENCE at both mode switches; nested: below 8 functions, whose returns a path may spoil",
         f"noise (nine of ten differences in one process are nearer to their median): {noise} TSC cycles",
         LEFT_OUT,
-        *(["32-bit code runs in compatibility mode here: a segment register's load costs what it does there"]
-          if result.arch == "i386" else []),
+        *(
+            ["32-bit code runs in compatibility mode here: a segment register's load costs what it does there"]
+            if result.arch == "i386"
+            else []
+        ),
         *(f"not verified, so not timed: {v.call} by {v.path}: {v.why}" for v in result.unverified),
-    ):  # fmt: skip
+    ):
         console.print(Text(line))
 
 
@@ -114,9 +131,13 @@ def to_json(result: Result) -> dict[str, Any]:
     for v in result.verdicts:
         for verw in _verws(result) or [False]:
             entry: dict[str, Any] = {
-                "call": v.call, "path": v.path, "instructions": v.guest, "verified": v.verified, "verw": verw,
+                "call": v.call,
+                "path": v.path,
+                "instructions": v.guest,
+                "verified": v.verified,
+                "verw": verw,
                 "cycles": _cycles_json(result, v.call, v.path, verw),
-            }  # fmt: skip
+            }
             if not v.verified:
                 entry["why"] = v.why
             entry["samples"] = {
@@ -139,8 +160,13 @@ def to_json(result: Result) -> dict[str, Any]:
     for which, cycles in result.mixture.items():
         mixture.setdefault((which.path, which.order, which.kib, which.verw), {})[which.way] = round(cycles, 2)
     return {
-        "schema": 1, "processor": result.processor, "tsc_mhz": result.tsc_mhz, "core_cycles": round(result.core, 3),
-        "kernel": result.kernel, "arch": result.arch, "cpu": result.cpu,
+        "schema": 1,
+        "processor": result.processor,
+        "tsc_mhz": result.tsc_mhz,
+        "core_cycles": round(result.core, 3),
+        "kernel": result.kernel,
+        "arch": result.arch,
+        "cpu": result.cpu,
         "processes": {"undisturbed": result.processes[0], "all": result.processes[1]},
         "noise": {way: round(value, 2) for way, value in result.noise.items()},
         "calls": calls,
@@ -149,4 +175,4 @@ def to_json(result: Result) -> dict[str, Any]:
             for (path, order, kib, verw), cycles in mixture.items()
         ],
         "left_out": LEFT_OUT,
-    }  # fmt: skip
+    }

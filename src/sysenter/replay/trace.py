@@ -17,10 +17,27 @@ __all__ = ["ARGUMENTS", "PAGE", "Trace", "Tracer"]
 PAGE = 4096
 # Of a `g` packet (QEMU, gdb-xml/i386-*bit.xml): registers, then flags and segments of 4 bytes each, then bases.
 _NAMES = {
-    64: ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-         "rip"),
+    64: (
+        "rax",
+        "rbx",
+        "rcx",
+        "rdx",
+        "rsi",
+        "rdi",
+        "rbp",
+        "rsp",
+        "r8",
+        "r9",
+        "r10",
+        "r11",
+        "r12",
+        "r13",
+        "r14",
+        "r15",
+        "rip",
+    ),
     32: ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip"),
-}  # fmt: skip
+}
 _SMALL = ("eflags", "cs", "ss", "ds", "es", "fs", "gs")
 _BASES = ("fs_base", "gs_base", "k_gs_base")
 # Where a call's number and arguments are, in the order in which a bundle has them.
