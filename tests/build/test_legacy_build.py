@@ -16,6 +16,7 @@ from sysenter.errors import SysenterError
 from sysenter.kernels import provide as providing
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy_guest import LegacyOutput, legacy_guest_for
+from sysenter.lab.present_guest import present_guest_for
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 from sysenter.target.arch import I386
@@ -63,8 +64,9 @@ def test_what_is_no_compiler_is_told(target: Target, steps: Steps, cc: str) -> N
 
 
 def test_an_unknown_processor_is_told(target: Target, steps: Steps) -> None:
-    with pytest.raises(SysenterError, match=r"knows no processor 'pentuim3' \(near it: pentium3"):
-        legacy_guest_for(steps, replace(target, cpu="pentuim3"))
+    for make in (lambda other: legacy_guest_for(steps, other), lambda other: present_guest_for(steps, other, "tcg")):
+        with pytest.raises(SysenterError, match=r"knows no processor 'pentuim3' \(near it: pentium3"):
+            make(replace(target, cpu="pentuim3"))
 
 
 def test_an_old_kernel_of_another_architecture_is_told(

@@ -21,7 +21,7 @@ from sysenter.kernels.drivers import linked
 from sysenter.lab.guest import Guest, Output, record_of
 from sysenter.lab.loading import check_loaded
 from sysenter.lab.prompt import EXEC_TASK, SHELL_TASK, command_line
-from sysenter.lab.qemu import GuestLost, Machine, run_interactive, run_machine
+from sysenter.lab.qemu import GuestLost, Machine, check_processor, run_interactive, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -156,8 +156,10 @@ def _slim(userland: Path, root: Path) -> Path:
 def present_guest_for(steps: Steps, target: Target, accelerator: str, programs: Sequence[Program] = ()) -> PresentGuest:
     """Make everything that booting `target` takes, its module among it.
 
-    accelerator: "tcg" or "kvm". programs: beside the product's own.
+    accelerator: "tcg" or "kvm". programs: beside the product's own. Raises SysenterError if QEMU
+    lacks its processor's model.
     """
+    check_processor(target.arch.qemu_for(target.cpu), target.cpu)
     return PresentGuest(
         target, build_present_module(steps, target), accelerator, _base_image(steps, target, programs),
         boot_image(steps, target),
