@@ -29,15 +29,18 @@ _USER_CS, _USER_DS = 0x73, 0x7B
 
 @dataclass(frozen=True)
 class ProcessorCase:
-    """before, after: eax, ecx, edx, then EFLAGS; mask: which of its bits count.
-    vector: of the exception, -1 for none."""
+    """One instruction on a processor: the state before and after it."""
 
     name: str
     code: bytes
     before: tuple[int, int, int, int]
+    """eax, ecx, edx, then EFLAGS."""
     vector: int
+    """The exception's, -1 for none."""
     after: tuple[int, int, int, int]
+    """eax, ecx, edx, then EFLAGS."""
     mask: int
+    """Which bits of EFLAGS count."""
 
 
 def processor_cases() -> tuple[ProcessorCase, ...]:

@@ -46,11 +46,12 @@ _STUBS = {
 
 @dataclass
 class Machine:
-    """A folder that stands for an old machine. environment: of the script."""
+    """A folder that stands for an old machine."""
 
     root: Path
     shell: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    """The script's."""
 
     def run(self, *arguments: str, umask: int = 0o022, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -60,15 +60,14 @@ _PROTOTYPE = re.compile(r"asmlinkage\s+long\s+sys_(\w+)\s*\(([^;]*?)\)\s*;")
 
 @dataclass(frozen=True)
 class FastCall:
-    """One row of the fast table.
-
-    nr: system-call number. arguments: 0 to 6, counted in registers.
-    symbol: the kernel's function, which takes a struct pt_regs.
-    """
+    """One row of the fast table."""
 
     nr: int
+    """The system call's number."""
     arguments: int
+    """How many, 0 to 6, counted in registers."""
     symbol: str
+    """The kernel's function, which takes a struct pt_regs."""
 
 
 def _words(parameter: str, bits: int) -> int:

@@ -20,16 +20,15 @@ NATIVE = Path(__file__).resolve().parent.parent / "native"
 
 @dataclass(frozen=True)
 class Program:
-    """A program for a guest of the present kernels.
-
-    name: its file in the guest's /lib/sysenter. source: its C file; "{arch}" in it
-    stands for the architecture, and where there is no such file the architecture has
-    no such program. options: more of the compiler's.
-    """
+    """A program for a guest of the present kernels."""
 
     name: str
+    """Its file in the guest's /lib/sysenter."""
     source: Path
+    """Its C file; "{arch}" in it stands for the architecture, and where there is no such file the architecture
+    has no such program."""
     options: tuple[str, ...] = ()
+    """More of the compiler's."""
 
 
 # HAZARD: a function of the C library that the compiler puts in by itself (memset, strlen, a stack protector's) would

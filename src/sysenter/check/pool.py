@@ -32,13 +32,16 @@ _OF_LISTED = 4  # those that are known to survive go through one job in so many:
 
 @dataclass(frozen=True)
 class Caught:
-    """What became of a mutant: the property that caught it and the part of the
-    check that did, or two empty strings. key, plain: Mutant's."""
+    """What became of a mutant."""
 
     key: str
+    """As Mutant.key."""
     plain: str
+    """As Mutant.plain."""
     by: str
+    """The property that caught it; "" if none did."""
     part: str
+    """The part of the check that did; "" if none did."""
 
 
 # what a worker keeps between jobs, or inherits when it is forked

@@ -14,12 +14,15 @@ __all__ = ["PROPERTIES", "Broken", "Property"]
 
 @dataclass(frozen=True)
 class Property:
-    """says: in a person's words. reason: what breaks without it. source: where to read it."""
+    """What must hold of every entry."""
 
     key: str
     says: str
+    """In a person's words."""
     reason: str
+    """What breaks without it."""
     source: str
+    """Where to read it."""
 
 
 _ALL = (

@@ -33,17 +33,16 @@ _MERGED_AMD64 = (*_MERGED, "lib64")
 
 @dataclass(frozen=True)
 class Root:
-    """A Debian system in the cache.
-
-    folder: its files, which nobody may change (copy it: `cp -a`). packages: name -> version.
-    configured: dpkg has installed them; else they are only unpacked.
-    """
+    """A Debian system in the cache."""
 
     folder: Path
+    """Its files, which nobody may change (copy it: `cp -a`)."""
     suite: str
     architecture: str
     packages: Mapping[str, str]
+    """Name -> version."""
     configured: bool
+    """Whether dpkg has installed them; else they are only unpacked."""
 
     def image(self, steps: Steps, *, free: int = 256) -> Path:
         """An ext4 image of it, made once. free: MiB of room in it."""

@@ -83,14 +83,12 @@ exec switch_root /debian /sbin/init
 
 @dataclass(frozen=True)
 class System:
-    """A guest and the image of the system that is its disk; a run changes neither.
-
-    drivers: name -> the kernel's drivers for the disk, in order.
-    """
+    """A guest and the image of the system that is its disk; a run changes neither."""
 
     guest: Guest
     image: Path
     drivers: Mapping[str, bytes]
+    """Name -> the kernel's drivers for the disk, in order."""
 
     def machine(self, *, memory: int = 1024, extra: Sequence[str] = (), **changes: Any) -> Machine:
         """The guest's machine with the disk; keyword arguments as Guest.machine takes them."""

@@ -39,11 +39,7 @@ _FIRST = "sysenter-replay 1"
 
 @dataclass(frozen=True)
 class Call:
-    """A call by one path, as the runner makes it.
-
-    patches: (address, bytes) while it runs. trace: what the guest executed, None where that is not known. code: SHA-256
-    of those instructions' bytes, one after the other, as they are in a replay; lengths: of each, a hex digit.
-    """
+    """A call by one path, as the runner makes it."""
 
     name: str
     path: str
@@ -52,26 +48,30 @@ class Call:
     result: int
     registers: tuple[int, ...]
     patches: tuple[tuple[int, bytes], ...] = ()
+    """(address, bytes): what is written into the text while it runs."""
     trace: tuple[int, ...] | None = None
+    """What the guest executed, None where that is not known."""
     lengths: str = ""
+    """The length of each instruction of the trace, a hex digit each."""
     code: str = ""
+    """SHA-256 of the trace's instructions' bytes, one after the other, as they are in a replay."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A kernel's paths, at addresses that a process can have.
-
-    maps: address -> number of its page in `pages`. verws: (address, length) of each VERW. landing: 0 on amd64.
-    """
+    """A kernel's paths, at addresses that a process can have."""
 
     kernel: str
     arch: str
     processor: str
     per_cpu: int
     landing: int
+    """The landing pad's address, 0 on amd64."""
     maps: dict[int, int]
+    """Address -> number of its page in `pages`."""
     pages: bytes = field(repr=False)
     verws: tuple[tuple[int, int], ...]
+    """(address, length) of each VERW."""
     calls: tuple[Call, ...]
     symbols: dict[int, str] = field(default_factory=dict)
 

@@ -28,14 +28,12 @@ _WAYS = ("overlap", "serial", "nested")
 
 @dataclass(frozen=True)
 class Change:
-    """now - then of one figure, in TSC cycles.
-
-    significant: above the noise of both, and with both quartiles on one side of zero.
-    """
+    """now - then of one figure, in TSC cycles."""
 
     key: Key
     change: Difference
     significant: bool
+    """Whether it is above the noise of both, and with both quartiles on one side of zero."""
 
     @property
     def slower(self) -> bool:

@@ -34,11 +34,12 @@ _REL8 = range(-128, 128)
 
 @dataclass(frozen=True)
 class Piece:
-    """A path without a piece of it. call: as the runner makes it, with the path's name and a number."""
+    """A path without a piece of it."""
 
     path: str
     what: str
     call: Call
+    """The call as the runner makes it, with the path's name and a number."""
 
 
 class Walk:
@@ -277,16 +278,15 @@ def pieces_of(bundle: Bundle, name: str) -> list[Piece]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a path costs with a piece, less what it costs without: TSC cycles by way of calling, and instructions.
-
-    costs: empty if the call does not give its result without it. above_noise: the ways in which it is a difference.
-    """
+    """What a path costs with a piece, less what it costs without: TSC cycles by way of calling, and instructions."""
 
     path: str
     what: str
     instructions: int
     costs: dict[str, Difference]
+    """Empty if the call does not give its result without it."""
     above_noise: frozenset[str]
+    """The ways in which it is a difference."""
 
 
 _WAYS = ("overlap", "serial", "nested")

@@ -39,18 +39,17 @@ _FLAG_IF = 0x200
 
 @dataclass(frozen=True)
 class Space:
-    """A kernel's address space.
-
-    image: from _stext to _end. modules: the pages of modules that are used (a module's parts
-    are not in one piece since 6.4). per_cpu: the kernel's GS base.
-    per_cpu_in_image: since 6.15 a per-CPU variable's name is an address in the image
-    (commit 9d7de2aa8b41), and GS base its distance from there.
-    """
+    """A kernel's address space."""
 
     image: range
+    """From _stext to _end."""
     modules: frozenset[int]
+    """The pages of modules that are used (a module's parts are not in one piece since 6.4)."""
     per_cpu: int
+    """The kernel's GS base."""
     per_cpu_in_image: bool
+    """Whether a per-CPU variable's name is an address in the image, and GS base its distance from there, as since
+    6.15 (commit 9d7de2aa8b41)."""
 
     def named(self, value: int) -> bool:
         """Whether a value is an address in the image or in a module."""

@@ -47,33 +47,35 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Mixed:
-    """What a figure of a mixture is of. order: repeats or random. kib: of other code and data between calls."""
+    """What a figure of a mixture is of."""
 
     path: str
     order: str
+    """Of the calls: repeats or random."""
     kib: int
+    """How much other code and data comes between calls."""
     verw: bool
     way: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process. Cycles are of the time-stamp counter, for one call.
-
-    cycles: the lower quartile of its batches. less: (quartile, median, quartile) of path - stock, batch by batch.
-    twin: likewise of stock - stock. core: cycles of the core for one of the counter's.
-    step: the least difference between two batches but none.
-    """
+    """One process. Cycles are of the time-stamp counter, for one call."""
 
     processor: str = ""
     verdicts: tuple[Verdict, ...] = ()
     cycles: dict[Key, float] = field(default_factory=dict)
+    """The lower quartile of its batches."""
     less: dict[Key, tuple[float, float, float]] = field(default_factory=dict)
+    """(quartile, median, quartile) of path - stock, batch by batch."""
     twin: dict[Key, tuple[float, float, float]] = field(default_factory=dict)
+    """Likewise of stock - stock."""
     mixture: dict[Mixed, float] = field(default_factory=dict)
     tsc_mhz: float = 0.0
     core: float = 0.0
+    """Cycles of the core for one of the counter's."""
     step: float = 0.0
+    """The least difference between two batches but none."""
 
 
 def check_processor() -> None:

@@ -51,20 +51,20 @@ _MOST = 20_000  # instructions
 
 @dataclass(frozen=True)
 class Trace:
-    """A call by one path.
-
-    steps: the addresses executed in kernel mode, in order. code: the bytes there, as
-    they were then. arguments: the registers of ARGUMENTS before the call. stack: the
-    stack pointer at the first step. result: what the call gave. back: where it
-    returned to.
-    """
+    """A call by one path."""
 
     steps: tuple[int, ...]
+    """The addresses executed in kernel mode, in order."""
     code: Mapping[int, bytes]
+    """The bytes there, as they were then."""
     arguments: tuple[int, ...]
+    """The registers of ARGUMENTS before the call."""
     stack: int
+    """The stack pointer at the first step."""
     result: int
+    """What the call gave."""
     back: int
+    """Where it returned to."""
 
 
 class Tracer:

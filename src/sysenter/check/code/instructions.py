@@ -77,34 +77,36 @@ _MODELLED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One memory operand: segment:[base + index * scale + displacement].
-
-    base, index: register number or -1. size: bytes. depth: bytes by which ESP
-    has moved before the address is worked out (POP m computes it afterwards).
-    """
+    """One memory operand: segment:[base + index * scale + displacement]."""
 
     segment: str
     base: int
+    """Register number or -1."""
     index: int
+    """Register number or -1."""
     scale: int
     displacement: int
     size: int
+    """In bytes."""
     read: bool
     write: bool
     depth: int = 0
+    """Bytes by which ESP has moved before the address is worked out (POP m computes it afterwards)."""
     implicit: bool = False  # a push or a pop
     bits: int = -1  # BT and its kin: the register that counts bits from the address on
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """address and size in bytes; kind: "" for Unicorn, else which model runs it."""
+    """One instruction of the text."""
 
     address: int
     size: int
+    """In bytes."""
     text: str
     mnemonic: str
     kind: str
+    """Which model runs it; "" for Unicorn."""
     accesses: tuple[Access, ...]
     target: int = 0  # of a direct branch
     condition: int = -1  # number of a jcc's condition

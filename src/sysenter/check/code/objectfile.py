@@ -63,29 +63,32 @@ class Alternative:
 
 @dataclass(frozen=True)
 class PatchSite:
-    """Bytes at `at` of the text that the module fills with the address of the kernel's
-    `symbol` (native/present/kernel.c). record: where that is written down; size: of a record."""
+    """Bytes at `at` of the text that the module fills with the address of the kernel's `symbol`.
+
+    By native/present/kernel.c.
+    """
 
     at: int
     symbol: str
     relative: bool
     record: int
+    """Where that is written down."""
     size: int
+    """Of a record, in bytes."""
 
 
 @dataclass(frozen=True)
 class EntryObject:
-    """An object file with entry code in it.
-
-    bits: 32 or 64. symbols: name -> (section, offset). lines: offset in the code section ->
-    (file, line), where the assembler left debug information.
-    """
+    """An object file with entry code in it."""
 
     path: Path
     sections: Mapping[str, Section]
     symbols: Mapping[str, tuple[str, int]]
+    """Name -> (section, offset)."""
     bits: int = 32
+    """32 or 64."""
     lines: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    """Offset in the code section -> (file, line), where the assembler left debug information."""
 
     @classmethod
     def load(cls, path: Path) -> EntryObject:

@@ -32,16 +32,14 @@ class Area(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Bytes start <= address < end of one owner.
-
-    cpu or task: its number, or -1. offset: of `start` in the arena.
-    """
+    """Bytes start <= address < end of one owner: a CPU or a task, by its number, or -1."""
 
     name: str
     area: Area
     start: int
     end: int
     offset: int
+    """Where `start` is in the arena."""
     cpu: int = -1
     task: int = -1
 

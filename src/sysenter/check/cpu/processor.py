@@ -53,14 +53,11 @@ class Fault(Exception):
 
 @dataclass(slots=True)
 class Cpu:
-    """One processor. registers: ModRM order; msr: SYSENTER_CS, _ESP, _EIP.
-
-    cr3 without its bit 63; flushed: the last write to it flushed what it loaded.
-    Only with 64 bits: kernel_gs: MSR KERNEL_GS_BASE; spec_ctrl: MSR SPEC_CTRL.
-    """
+    """One processor."""
 
     number: int
     registers: list[int] = field(default_factory=lambda: [0] * 8)
+    """In the order of ModRM."""
     eip: int = 0
     flags: int = FIXED | IF
     segments: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("es", "cs", "ss", "ds", "fs", "gs"), 0))
@@ -68,14 +65,19 @@ class Cpu:
     cpl: int = 3
     shadow: bool = False  # STI has just run: no interrupt before the next instruction
     msr: tuple[int, int, int] = (0, 0, 0)
+    """SYSENTER_CS, _ESP, _EIP."""
     task: int = -1
     tr: int = 0  # task register
     shielded: bool = False  # the last instruction ran in that shadow
     verw: bool = False  # buffers overwritten and no kernel data read since
     kernel_gs: int = 0
+    """MSR KERNEL_GS_BASE, with 64 bits only."""
     cr3: int = 0
+    """Without its bit 63."""
     flushed: bool = False
+    """Whether the last write to CR3 flushed what it loaded."""
     spec_ctrl: int = 0
+    """MSR SPEC_CTRL, with 64 bits only."""
 
     def leave(self) -> None:
         """Gone to user mode: nothing of the call is left in it."""

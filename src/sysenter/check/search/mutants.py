@@ -25,14 +25,17 @@ __all__ = ["Mutant", "mutants"]
 
 @dataclass(frozen=True)
 class Mutant:
-    """key: stable words, `instruction: change`, with as much of where it stands (after which
-    instruction, behind which symbol) as tells it from others; plain: without that. object: the
-    handler with it. places: in the text; whoever comes to none of them does not notice."""
+    """A wrong version of a handler."""
 
     key: str
+    """Stable words, `instruction: change`, with as much of where it stands (after which instruction, behind
+    which symbol) as tells it from others."""
     plain: str
+    """`instruction: change` alone."""
     object: EntryObject
+    """The handler with it."""
     places: tuple[int, ...]
+    """Where the text is another; whoever comes to none of them does not notice."""
 
 
 # opcodes whose ModRM.reg is a part of the opcode (SDM Vol. 2D, A.4)
