@@ -34,15 +34,15 @@ KERNELS = (
 )
 
 
-BUNDLES: dict[str, Bundle] = {}
+BUNDLES: dict[tuple[str, ...], Bundle] = {}
 
 
-def made(steps: Steps, kernel: str) -> Bundle:
-    """A kernel's bundle; its snapshot is in the cache after the first time."""
-    if kernel not in BUNDLES:
+def made(steps: Steps, kernel: str, *options: str) -> Bundle:
+    """A kernel's bundle, with these options of the module's; its snapshot is in the cache after the first time."""
+    if (kernel, *options) not in BUNDLES:
         target = provide(steps, kernel, offline=False)
-        BUNDLES[kernel] = bundle_of(steps, guest_with_shell_for(steps, target, "tcg"), ())
-    return BUNDLES[kernel]
+        BUNDLES[kernel, *options] = bundle_of(steps, guest_with_shell_for(steps, target, "tcg"), options)
+    return BUNDLES[kernel, *options]
 
 
 @pytest.fixture
@@ -102,6 +102,20 @@ def test_another_result_is_found(bundle: Bundle, verify: Callable[[Bundle], Run]
         assert "result" in verdict.why
 
 
+def test_an_unmarked_call_has_a_path_of_its_own(steps: Steps, verify: Callable[[Bundle], Run]) -> None:
+    """With scope=both: what the module changed in the kernel's entry is put back for stock's replay."""
+    bundle = made(steps, "bookworm-amd64", "scope=both")
+    run = verify(bundle)
+    assert [v for v in run.verdicts if not v.verified] == []
+    count = {(v.call, v.path): v.replayed for v in run.verdicts}
+    for call in CALLS:
+        assert count[call, "fast"] < count[call, "all"] < count[call, "stock"]
+    plain = {(c.name, c.path): c.trace for c in made(steps, "bookworm-amd64").calls}
+    stock = next(c for c in bundle.calls if (c.name, c.path) == ("getppid", "stock"))
+    assert stock.patches
+    assert stock.trace == plain["getppid", "stock"]
+
+
 @pytest.mark.parametrize("bundle", KERNELS, indirect=True)
 def test_without_a_piece_a_call_still_gives_its_result(
     steps: Steps, bundle: Bundle, verify: Callable[[Bundle], Run]
@@ -125,7 +139,7 @@ def test_without_a_piece_a_call_still_gives_its_result(
 
 
 def test_a_snapshot_is_taken_once(steps: Steps, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(BUNDLES, "bookworm-amd64")
+    monkeypatch.delitem(BUNDLES, ("bookworm-amd64",))
     monkeypatch.setattr("sysenter.replay.snapshot._take", None)  # no guest is booted
     assert made(steps, "bookworm-amd64") == bundle
 

@@ -13,6 +13,7 @@ from sysenter.replay.runner import Key, Mixed, Run, Verdict
 __all__ = ["Difference", "Result", "quartiles", "summarise"]
 
 _QUIET = 1.04  # of the least: a process in which stock took more was disturbed
+_ORDER = {"stock": 0, "fast": 2}
 _LEAST = 3  # processes to keep whatever they say
 
 
@@ -104,7 +105,7 @@ def summarise(bundle: Bundle, runs: Sequence[Run], undisturbed: Sequence[int] | 
         processes=(len(kept), len(runs)), verdicts=verdicts, samples=samples, savings=savings,
         mixture={
             which: median(run.mixture[which] for run in kept if which in run.mixture)
-            for which in sorted(mixed, key=lambda m: (m.verw, m.kib, m.order == "random", m.path == "fast", m.way))
+            for which in sorted(mixed, key=lambda m: (m.verw, m.kib, m.order == "random", _ORDER.get(m.path, 1), m.way))
         },
         noise=_noise(kept),
     )  # fmt: skip

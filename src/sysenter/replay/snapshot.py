@@ -181,11 +181,12 @@ def _traces(
     booted.wait("loaded")
     stub.interrupt()
     tracer.forget_code()
-    first = calls[0]
-    if _shortened(undisturbed(f"site_stock_{first}"), traces[first, "stock"]):
+    marked = {"marked": True} in booted.said
+    unmarked = "site_stock_" if marked else "site_before_"
+    if _shortened(undisturbed(unmarked + calls[0]), traces[calls[0], "stock"]):
         for call in calls:
-            traces[call, "all"] = undisturbed(f"site_stock_{call}")
-    for call in calls:
+            traces[call, "all"] = undisturbed(unmarked + call)
+    for call in calls if marked else ():
         traces[call, "fast"] = undisturbed(f"site_fast_{call}")
         if traces[call, "fast"].result != traces[call, "stock"].result:
             raise SysenterError(
@@ -220,7 +221,8 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
             try:
                 tracer = Tracer(stub, guest.target.arch.bits)
                 traces = _traces(tracer, stub, sites, booted, calls)
-                stub.run_to(sites[f"site_stock_{calls[0]}"], 30)
+                last = "stock" if {"marked": True} in booted.said else "before"
+                stub.run_to(sites[f"site_{last}_{calls[0]}"], 30)
                 with stub.physical_memory():
                     physical = {p: stub.read(p, PAGE) for p in sorted(set(tracer.pages.values()))}
             finally:

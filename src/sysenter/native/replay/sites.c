@@ -3,10 +3,10 @@
  * The guest's side of a replay: makes each call of interest for ever, each at an
  * address that has a name, so that a debugger can stop there.
  *
- *	sites COMMAND	makes the stock calls until `go` is written (by the debugger),
- *			then runs COMMAND by the shell, which loads the module, then makes
- *			them again, and the fast ones: site_before_NAME, site_stock_NAME,
- *			site_fast_NAME
+ *	sites COMMAND	makes the stock calls (site_before_NAME) until `go` is written by
+ *			the debugger, then runs COMMAND by the shell, which loads the
+ *			module, then makes them again, and the fast ones (site_stock_NAME,
+ *			site_fast_NAME); if it takes no marked calls, site_before_NAME
  *
  * Each is made REPEAT times in a row: the debugger single-steps a call that comes
  * right after another of its kind.
@@ -108,7 +108,7 @@ static __attribute__((noinline)) void both(void)
 
 int main(int argc, char **argv)
 {
-	int device;
+	int device, marked;
 
 	zero = open("/dev/zero", O_RDONLY);
 	null = open("/dev/null", O_WRONLY);
@@ -124,10 +124,12 @@ int main(int argc, char **argv)
 	if (argc != 2 || system(argv[1]))
 		return 3;
 	device = open("/dev/sysenter", O_RDONLY | O_CLOEXEC);
-	if (device < 0 || mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0) == MAP_FAILED)
-		return 4;
-	printf("{\"ready\": \"loaded\"}\n");
+	marked = device >= 0 && mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0) != MAP_FAILED;
+	printf("{\"marked\": %s}\n{\"ready\": \"loaded\"}\n", marked ? "true" : "false");
 	fflush(stdout);
 	for (;;)
-		both();
+		if (marked)
+			both();
+		else
+			before();
 }
