@@ -4,35 +4,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sysenter.build import build_module
-from sysenter.build.export import single_file
-from sysenter.doctor import examine
 from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
-from sysenter.kernels.provide import provide
-from sysenter.lab import guest_for, guest_with_shell_for
-from sysenter.lab.present_guest import PresentGuest
-from sysenter.measure import measure
 from sysenter.options import parser
-from sysenter.replay import NO_LEGACY
-from sysenter.report.doctor import print_findings
-from sysenter.report.json import to_json
-from sysenter.report.kernels import print_kernels
-from sysenter.report.mitigations import print_mitigations
-from sysenter.report.output import check_writable, stdout
-from sysenter.report.run import print_measurement
-from sysenter.report.selftests import print_selftests
+from sysenter.report.output import check_writable, tables, write_json
 from sysenter.steps import Steps
-from sysenter.target.target import Target
-from sysenter.verify.mitigations import MACHINES, mitigations
-from sysenter.verify.selftests import selftests
-from sysenter.verify.suites import SUITES
+
+if TYPE_CHECKING:
+    from sysenter.lab.present_guest import PresentGuest
+    from sysenter.target.target import Target
+
+# Rooms are imported by the commands that call them: --help, kernels, export and doctor run
+# without a Python package, and Unicorn and capstone load for what needs them.
 
 __all__ = ["main"]
 
@@ -44,20 +34,27 @@ def _on_machine(target: Target, options: argparse.Namespace) -> Target:
 
 
 def _target(options: argparse.Namespace, steps: Steps) -> Target:
+    from sysenter.kernels.provide import provide
+
     return _on_machine(provide(steps, options.kernel, offline=options.offline), options)
 
 
 def _guest_with_shell(options: argparse.Namespace, steps: Steps) -> PresentGuest:
+    from sysenter.lab import guest_with_shell_for
+
     return guest_with_shell_for(steps, _target(options, steps), options.accelerator)
 
 
 def _run(options: argparse.Namespace, steps: Steps) -> int:
-    from sysenter.replay.command import replayed_calls  # capstone loads for what needs it
+    from sysenter.lab import guest_for
+    from sysenter.measure import measure
+    from sysenter.replay.command import replayed_calls
+    from sysenter.report.json import to_json
+    from sysenter.report.run import print_measurement
 
-    target = _target(options, steps)
     if options.json:
         check_writable(options.json)
-    guest = guest_for(steps, target, options.accelerator)
+    guest = guest_for(steps, _target(options, steps), options.accelerator)
     if options.dry_run:
         print("\n".join(guest.command_lines()))
         return 0
@@ -66,9 +63,11 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         offline=options.offline,
     )  # fmt: skip
     replay = replayed_calls(steps, guest, options.module_option)
-    print_measurement(measurement, stdout(), replay)
-    if options.json:
-        options.json.write_text(json.dumps(to_json(measurement, replay), indent=1) + "\n")
+    try:
+        if options.json:
+            write_json(options.json, to_json(measurement, replay))
+    finally:  # what was measured is shown in any case
+        print_measurement(measurement, tables(options.json), replay)
     if not measurement.left_as_found:
         raise SysenterError("the kernel was not left as it was", hint="the table and its last line say how",
                             detail="\n".join(measurement.log))  # fmt: skip
@@ -76,17 +75,24 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _kernels(options: argparse.Namespace, steps: Steps) -> int:
-    print_kernels(stdout())
+    from sysenter.report.kernels import print_kernels
+
+    print_kernels(sys.stdout)
     return 0
 
 
 def _build(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.build import build_module
+    from sysenter.kernels.provide import provide
+
     print(build_module(steps, provide(steps, options.kernel, offline=options.offline)).module)
     return 0
 
 
 def _export(options: argparse.Namespace, steps: Steps) -> int:
-    if options.output is None:
+    from sysenter.build.export import single_file
+
+    if options.output in (None, Path("-")):
         sys.stdout.write(single_file())
     else:
         check_writable(options.output)
@@ -107,8 +113,12 @@ def _exec(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _selftests(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.report.selftests import print_selftests
+    from sysenter.verify.selftests import selftests
+    from sysenter.verify.suites import SUITES
+
     results, log = selftests(steps, _guest_with_shell(options, steps), SUITES[options.suite], offline=options.offline)
-    print_selftests(results, stdout())
+    print_selftests(results, tables())
     differ = [result.name for result in results if result.differs]
     if differ or log:
         raise SysenterError(
@@ -119,11 +129,14 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.report.mitigations import print_mitigations
+    from sysenter.verify.mitigations import MACHINES, mitigations
+
     guest = _guest_with_shell(options, steps)
     chosen = options.cpu or options.append
     machines = [(guest.target.cpu, options.append)] if chosen else MACHINES[guest.target.arch]
     found = [mitigations(steps, guest, cpu, append) for cpu, append in machines]
-    print_mitigations(found, stdout(220))
+    print_mitigations(found, tables(width=220))
     if differ := [f"{applied.cpu} {applied.append}".strip() for applied in found if applied.missing]:
         raise SysenterError(f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",
                             hint="this is a bug: report it")  # fmt: skip
@@ -131,13 +144,16 @@ def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _doctor(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.doctor import examine
+    from sysenter.report.doctor import print_findings
+
     findings = examine()
-    print_findings(findings, stdout())
+    print_findings(findings, sys.stdout)
     return 0 if all(finding.ok for finding in findings) else 1
 
 
 def _check(options: argparse.Namespace, steps: Steps) -> int:
-    from sysenter.check.command import check, check_mutants, write_json  # Unicorn loads for this command only
+    from sysenter.check.command import check, check_mutants, to_json
     from sysenter.check.handlers import HANDLERS, Subject, handler_named
     from sysenter.check.subjects import subject
     from sysenter.report.check import print_check, print_mutants
@@ -153,30 +169,33 @@ def _check(options: argparse.Namespace, steps: Steps) -> int:
         for name in names
     ]  # fmt: skip
     started = time.monotonic()
-    reports = check(stdout(), subjects, options.seed)
-    print_check(reports, stdout(), seconds=time.monotonic() - started, seed=options.seed)
+    shown = tables(options.json)
+    reports = check(shown, subjects, options.seed)
+    print_check(reports, shown, seconds=time.monotonic() - started, seed=options.seed)
     mutated = []
     for sound in (s for s in subjects if options.mutants is not None and not HANDLERS[s.handler].must_fail):
-        mutated.append(check_mutants(stdout(), sound, options.mutants or None, options.seed))
-        print_mutants(mutated[-1], stdout(), seed=options.seed)
+        mutated.append(check_mutants(shown, sound, options.mutants or None, options.seed))
+        print_mutants(mutated[-1], shown, seed=options.seed)
     if options.json:
-        write_json(options.json, reports, mutated, options.seed)
+        write_json(options.json, to_json(reports, mutated, options.seed))
     return 0 if all(r.ok for r in reports) and all(m.ok for m in mutated) else 1
 
 
 def _replay(options: argparse.Namespace, steps: Steps) -> int:
-    from sysenter.replay.command import Request, replay  # capstone loads for this command only
+    from sysenter.lab import guest_with_shell_for
+    from sysenter.replay import NO_LEGACY
+    from sysenter.replay.command import Request, replay
 
-    for path in filter(None, (options.json,)):
-        check_writable(path)
+    if options.json:
+        check_writable(options.json)
     request = Request(
         calls=tuple(options.calls.split(",")) if options.calls else (), json=options.json, against=options.against,
         export=options.export, processes=options.processes, pieces=options.pieces,
     )  # fmt: skip
     if options.source:
-        return replay(steps, stdout(), request, source=options.source)
+        return replay(steps, tables(options.json), request, source=options.source)
     guest = guest_with_shell_for(steps, _target(options, steps), "tcg", refusal=f"has no replay: {NO_LEGACY}")
-    return replay(steps, stdout(160), request, kernel=(guest, options.module_option))
+    return replay(steps, tables(options.json, 160), request, kernel=(guest, options.module_option))
 
 
 def _completion(options: argparse.Namespace, steps: Steps) -> int:
@@ -213,6 +232,11 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status. Errors are one line and a hint."""
     ready_streams()
-    options = parser().parse_args(arguments)
-    steps = Steps(debug=options.debug)
-    return conclude(steps, lambda: int(_COMMANDS[options.name](options, steps)))
+    steps = Steps()
+
+    def command() -> int:
+        options = parser().parse_args(arguments)
+        steps.debug = getattr(options, "debug", False)
+        return _COMMANDS[options.name](options, steps)
+
+    return conclude(steps, command)

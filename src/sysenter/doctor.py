@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sysenter.cache import cache_folder
-from sysenter.processes import output_of
+from sysenter.errors import SysenterError
+from sysenter.processes import environment, output_of
+from sysenter.scratch import temporary_folder
 
 __all__ = ["Finding", "examine"]
 
@@ -36,7 +40,7 @@ def _version(tool: str) -> str:
 
 def examine() -> tuple[Finding, ...]:
     """Look at tools, 32-bit compiling, /dev/kvm and room on the disk."""
-    findings = []
+    findings = [_python()]
     for tool, package in _TOOLS:
         there = shutil.which(tool) is not None
         hint = f"apt-get install {package}, or run without --no-install"
@@ -50,7 +54,34 @@ def examine() -> tuple[Finding, ...]:
     kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
     findings.append(Finding("/dev/kvm", "can be opened; `run` probes whether it boots a guest" if kvm
                             else "not usable: guests are emulated (TCG), which is enough", True))  # fmt: skip
-    free = shutil.disk_usage(cache_folder()).free
-    findings.append(Finding(f"room in {cache_folder()}", f"{free / 1e9:.1f} GB free", free > _ROOM,
-                            f"{_ROOM >> 30} GiB are enough for all targets"))  # fmt: skip
+    findings += [_cache(), _temporary()]
+    findings.append(Finding("passed on to programs", ", ".join(environment(network=True)), True))
     return tuple(findings)
+
+
+def _python() -> Finding:
+    """What makes the environment with our Python packages: the launcher's own python has it, or has not."""
+    version = ".".join(str(n) for n in sys.version_info[:3])
+    missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    return Finding(
+        "python3", f"{version}, without {' and '.join(missing)}" if missing else version, not missing,
+        "apt-get install python3-venv, or run without --no-install",
+    )  # fmt: skip
+
+
+def _cache() -> Finding:
+    try:
+        folder = cache_folder()
+        free = shutil.disk_usage(folder).free
+    except SysenterError as error:
+        return Finding("cache folder", error.message, False, error.hint)
+    return Finding(
+        f"room in {folder}", f"{free / 1e9:.1f} GB free", free > _ROOM, f"{_ROOM >> 30} GiB are enough for all targets"
+    )
+
+
+def _temporary() -> Finding:
+    try:
+        return Finding("temporary folder", str(temporary_folder()), True)
+    except SysenterError as error:
+        return Finding("temporary folder", error.message, False, error.hint)

@@ -53,6 +53,12 @@ def conclude(steps: Steps, command: Callable[[], int]) -> int:
         status = command()
         sys.stdout.flush()
         return status
+    except SystemExit as end:  # argparse has said what there is to say
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _give_up_stdout()
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BrokenPipeError:
         _give_up_stdout()  # nobody wants the rest (`| head -1`): no error
         return 128 + signal.SIGPIPE

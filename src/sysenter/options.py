@@ -12,17 +12,29 @@ from sysenter.verify.suites import SUITES
 
 __all__ = ["parser"]
 
+_MOST = 1_000_000_000
+
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {_MOST}")
     return value
+
+
+def _any_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; its `name` is the command's."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)  # before a command or after
     common.add_argument("--debug", action="store_true", help="show the commands run, and a traceback on an error")
     common.add_argument("--no-install", action="store_true", help="install nothing: list what is missing and stop")
     kernel = argparse.ArgumentParser(add_help=False)
@@ -35,15 +47,17 @@ def parser() -> argparse.ArgumentParser:
     lab.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
     lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
 
-    whole = argparse.ArgumentParser(prog="sysenter", description="A faster way into the Linux kernel.")
-    whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    whole = argparse.ArgumentParser(
+        prog="sysenter", description="A faster way into the Linux kernel.", parents=[common]
+    )
+    whole.add_argument("--version", action="version", version=f"sysenter {__version__}")
     commands = whole.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     def command(name: str, parents: list[argparse.ArgumentParser], help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[common, *parents], help=help, description=help)
 
     run = command("run", [kernel, lab], "boot a real kernel, load the module, run dd over each entry path")
-    run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE (- is standard output)")
     run.add_argument(
         "--rounds", type=_positive, default=15, help="times that each path's dd runs (default: %(default)s)"
     )
@@ -58,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
     replay.add_argument("--calls", metavar="LIST", help="only these, as getppid,read")
     replay.add_argument("--processes", type=_positive, default=9, help="how many measure (default: %(default)s)")
-    replay.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    replay.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures to FILE (- is standard output)"
+    )
     replay.add_argument("--against", type=Path, metavar="FILE|DIR",
                         help="what has become slower since --json wrote FILE, or than the bundle in DIR")  # fmt: skip
     replay.add_argument("--export", type=Path, metavar="DIR", help="write a bundle, for any x86-64 Linux, and stop")
@@ -74,8 +90,10 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("handlers", nargs="*", metavar="HANDLER", help="all, if none is named")
     check.add_argument("--mutants", nargs="?", type=_positive, const=0, metavar="N",
                        help="also see that wrong versions are caught: N of each handler's, or all")  # fmt: skip
-    check.add_argument("--seed", type=int, default=1, help="of the random callers and of the choice of mutants")
-    check.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
+    check.add_argument("--seed", type=_any_number, default=1, help="of the random callers and of the choice of mutants")
+    check.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write what was found to FILE (-: standard output)"
+    )
     check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", [kernel, lab], "a prompt in the guest, module and library at hand")

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from sysenter.build.legacy import build_legacy_module
-from sysenter.build.module import Module
-from sysenter.build.present import build_present_module
+from typing import TYPE_CHECKING
+
 from sysenter.steps import Steps
 from sysenter.target.generation import Generation
-from sysenter.target.target import Target
+
+if TYPE_CHECKING:
+    from sysenter.build.module import Module
+    from sysenter.target.target import Target
 
 __all__ = ["build_module"]
 
@@ -18,6 +20,10 @@ def build_module(steps: Steps, target: Target) -> Module:
 
     Raises SysenterError with the compiler's last lines if it does not build.
     """
+    # Here, so that `export` needs no Python packages.
+    from sysenter.build.legacy import build_legacy_module
+    from sysenter.build.present import build_present_module
+
     match target.generation:
         case Generation.PRESENT:
             return build_present_module(steps, target)

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +17,7 @@ from sysenter.check.search.explore import Tally
 from sysenter.check.search.mutants import mutants
 from sysenter.check.search.survivors import harmless
 
-__all__ = ["MutantReport", "Report", "check", "check_mutants", "write_json"]
+__all__ = ["MutantReport", "Report", "check", "check_mutants", "to_json"]
 
 REQUIRED = 0.95  # of a handler's mutants
 
@@ -143,12 +141,11 @@ def check_mutants(console: Console, subject: Subject, count: int | None, seed: i
     return MutantReport(subject.handler, len(chosen), caught, {key: reasons[key] or "" for key in survivors}, total)
 
 
-def write_json(path: Path, reports: Sequence[Report], mutated: Sequence[MutantReport], seed: int) -> None:
+def to_json(reports: Sequence[Report], mutated: Sequence[MutantReport], seed: int) -> dict[str, Any]:
     """Schema 1, see docs/checker.md."""
-    result = {
+    return {
         "schema": 1,
         "seed": seed,
         "handlers": [r.as_json() for r in reports],
         "mutants": [m.as_json() for m in mutated],
     }
-    path.write_text(json.dumps(result, indent=1) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sysenter.cache import cache_folder, digest, file_sha256, fill, lock, write_whole
 from sysenter.errors import SysenterError
+from sysenter.kernels.cached import kernel_folder
 from sysenter.kernels.catalogue import CATALOGUE, DebianKernel
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.kernels.description import Description, read_description
@@ -19,7 +20,7 @@ from sysenter.target.arch import I386
 from sysenter.target.generation import Generation
 from sysenter.target.target import Guard, Target, guard_of
 
-__all__ = ["cached_release", "provide", "unpacked_kernel"]
+__all__ = ["provide", "unpacked_kernel"]
 
 # Raise when what is unpacked changes: folders of another layout are made anew.
 _LAYOUT = "2"
@@ -45,20 +46,8 @@ def provide(steps: Steps, kernel: str, *, offline: bool) -> Target:
     raise SysenterError(f"unknown kernel {kernel!r}", hint=f"one of {names}, or the path of a kernel.toml")
 
 
-def cached_release(entry: DebianKernel) -> str:
-    """The release of a catalogue kernel in the cache, "" if it is not there."""
-    try:
-        return str(json.loads((_folder(entry) / "kernel.json").read_text())["release"])
-    except (OSError, ValueError, KeyError):
-        return ""
-
-
-def _folder(entry: DebianKernel) -> Path:
-    return cache_folder() / "kernels" / entry.name
-
-
 def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Target:
-    folder = _folder(entry)
+    folder = kernel_folder(entry)
     record = unpacked_kernel(folder)
     if record is None:
         _unpack_kernel(steps, entry, folder, offline=offline)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import json
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Guest(abc.ABC):
     def command_lines(self) -> tuple[str, ...]:
         """QEMU's command lines of a run, for showing: of the guest that times, of the one that counts."""
         machines = (self.machine(), self.machine(icount=True))
-        return tuple(" ".join(qemu_argv(machine, Path("INITRD"), "file:CONSOLE", "stdio")) for machine in machines)
+        return tuple(shlex.join(qemu_argv(machine, Path("INITRD"), "file:CONSOLE", "stdio")) for machine in machines)
 
 
 def record_of(line: str) -> dict[str, Any] | None:

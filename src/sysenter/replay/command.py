@@ -23,6 +23,7 @@ from sysenter.replay.result import Result, quiet, summarise
 from sysenter.replay.runner import Run, build_runner, check_processor, run
 from sysenter.replay.snapshot import CALLS, Snapshot, take
 from sysenter.replay.table import print_result, to_json
+from sysenter.report.output import write_json
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
@@ -159,9 +160,11 @@ def replay(
         return 0
     bundles = [bundle, *([other] if other else [])]
     result, *then = measure_bundles(steps, bundles, calls=request.calls, processes=request.processes)
-    print_result(result, console)
-    if request.json:
-        request.json.write_text(json.dumps(to_json(result), indent=1) + "\n")
+    try:
+        if request.json:
+            write_json(request.json, to_json(result))
+    finally:  # what was measured is shown in any case
+        print_result(result, console)
     bad = bool(result.unverified)
     if request.against:
         changes = against_result(result, then[0]) if then else against_saved(result, saved, str(request.against))

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from rich.console import Console
+from typing import TextIO
 
 from sysenter.doctor import Finding
 
 __all__ = ["print_findings"]
 
 
-def print_findings(findings: Iterable[Finding], console: Console) -> None:
+def print_findings(findings: Iterable[Finding], out: TextIO) -> None:
     """Print a line for each finding, and what to do about those that will not do."""
     for finding in findings:
-        lines = [f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}"]
+        print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}", file=out)
         if not finding.ok:
-            lines.append(f"      {finding.hint}")
-        for line in lines:
-            console.print(line, markup=False, soft_wrap=True)
+            print(f"      {finding.hint}", file=out)

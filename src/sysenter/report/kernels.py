@@ -3,24 +3,27 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from typing import TextIO
 
+from sysenter.kernels.cached import cached_release
 from sysenter.kernels.catalogue import CATALOGUE, DEFAULT
-from sysenter.kernels.provide import cached_release
 
 __all__ = ["print_kernels"]
 
 
-def print_kernels(console: Console) -> None:
-    """Print the catalogue, and which of it is in the cache."""
-    table = Table("name", "Debian", "package", "processor", "in the cache")
+def print_kernels(out: TextIO) -> None:
+    """Print the catalogue, and which of it is in the cache: without a package, for who has none yet."""
+    rows = [("name", "Debian", "package", "processor", "in the cache")]
     for entry in CATALOGUE:
-        table.add_row(
-            entry.name + (" (default)" if entry.name == DEFAULT else ""),
-            f"{entry.suite} {entry.arch}",
-            f"linux-image-{entry.flavour}",
-            entry.cpu,
-            cached_release(entry) or "-",
+        rows.append(
+            (
+                entry.name + (" (default)" if entry.name == DEFAULT else ""),
+                f"{entry.suite} {entry.arch}",
+                f"linux-image-{entry.flavour}",
+                entry.cpu,
+                cached_release(entry) or "-",
+            )
         )
-    console.print(table)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)

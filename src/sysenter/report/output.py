@@ -3,23 +3,80 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
-
-from rich.console import Console
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from sysenter.errors import SysenterError
 
-__all__ = ["check_writable", "stdout"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["check_writable", "tables", "write_json"]
+
+_STDOUT = Path("-")
 
 
-def stdout(width: int = 120) -> Console:
-    """Standard output for results; into a file or a pipe they are not squeezed to 80 columns."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
+class _Patient:
+    """A stream that goes on when its reader has gone (`| head -1`): the work's other results are still wanted."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        try:
+            return len(text) if self._gone else self._stream.write(text)
+        except BrokenPipeError:
+            self._gone = True
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            if not self._gone:
+                self._stream.flush()
+        except BrokenPipeError:
+            self._gone = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def tables(json_to: Path | None = None, width: int = 120) -> Console:
+    """For tables: standard output, or standard error where JSON goes to standard output.
+
+    Into a file or a pipe they are not squeezed to 80 columns.
+    """
+    from rich.console import Console
+
+    stream = sys.stderr if json_to == _STDOUT else sys.stdout
+    return Console(file=cast("IO[str]", _Patient(stream)), highlight=False, width=None if stream.isatty() else width)
 
 
 def check_writable(path: Path) -> None:
     """Raise SysenterError if a result cannot be written there: before the work, not after it."""
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise SysenterError(f"cannot write {path}", hint="give --json a file in a folder that you can write to")
+    if path == _STDOUT:
+        return
+    hint = "give a file in a folder that you can write to"
+    if path.is_dir():
+        raise SysenterError(f"cannot write {path}: it is a folder", hint="give a file in it")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise SysenterError(f"cannot write {path}: there is no folder {parent}", hint=hint)
+    if not os.access(path if path.exists() else parent, os.W_OK):
+        raise SysenterError(f"cannot write {path}", hint=hint)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a result; "-" is standard output. Raises SysenterError."""
+    text = json.dumps(value, indent=1) + "\n"
+    if path == _STDOUT:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise SysenterError(f"cannot write {path}: {error.strerror}", hint="give another file") from error

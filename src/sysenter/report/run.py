@@ -104,7 +104,8 @@ def print_measurement(m: Measurement, console: Console, replay: Result | str) ->
     parts: list[RenderableType] = [
         Text(f"\nLinux {m.release} ({m.arch}) on {m.cpu}, {m.cpus} CPU, {how}"),
         Text(
-            f"guard: release {m.release}, sock_register 0x{m.sock_register:x}: accepted; "
+            f"guard: release {m.release}, sock_register 0x{m.sock_register:x}: "
+            f"{'accepted' if m.accepted else 'NOT ACCEPTED'}; "
             f"{m.fast_table} calls are fast\n"
         ),
         _dd_table(m),
