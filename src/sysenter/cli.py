@@ -45,6 +45,11 @@ def _guest_with_shell(options: argparse.Namespace, steps: Steps) -> PresentGuest
     return guest_with_shell_for(steps, _target(options, steps), options.accelerator)
 
 
+def _scope(scope: str) -> list[str]:
+    """The module's option for a scope, if that is not its default."""
+    return [f"scope={scope}"] if scope not in ("", "marked") else []
+
+
 def _run(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.lab import guest_for
     from sysenter.measure import measure
@@ -60,9 +65,9 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         return 0
     measurement = measure(
         steps, guest, rounds=options.rounds, count=options.count, options=options.module_option,
-        offline=options.offline,
+        offline=options.offline, scope=options.scope,
     )  # fmt: skip
-    replay = replayed_calls(steps, guest, options.module_option)
+    replay = replayed_calls(steps, guest, [*options.module_option, *_scope(measurement.scope)])
     try:
         if options.json:
             write_json(options.json, to_json(measurement, replay))
@@ -104,12 +109,14 @@ def _export(options: argparse.Namespace, steps: Steps) -> int:
 def _shell(options: argparse.Namespace, steps: Steps) -> int:
     if not sys.stdin.isatty():
         raise SysenterError("shell needs a terminal", hint="`./sysenter exec -- COMMAND` runs one command without")
-    return _guest_with_shell(options, steps).shell(steps)
+    return _guest_with_shell(options, steps).shell(steps, _scope(options.scope))
 
 
 def _exec(options: argparse.Namespace, steps: Steps) -> int:
     out, err = sys.stdout.buffer, sys.stderr.buffer
-    return _guest_with_shell(options, steps).execute(steps, options.command, out, err, timeout=options.timeout)
+    return _guest_with_shell(options, steps).execute(
+        steps, options.command, out, err, timeout=options.timeout, options=_scope(options.scope)
+    )
 
 
 def _selftests(options: argparse.Namespace, steps: Steps) -> int:
@@ -117,7 +124,10 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.verify.selftests import selftests
     from sysenter.verify.suites import SUITES
 
-    results, log = selftests(steps, _guest_with_shell(options, steps), SUITES[options.suite], offline=options.offline)
+    suite = SUITES[options.suite]
+    results, log = selftests(
+        steps, _guest_with_shell(options, steps), suite, offline=options.offline, scope=options.scope or "marked"
+    )
     print_selftests(results, tables())
     differ = [result.name for result in results if result.differs]
     if differ or log:
@@ -135,7 +145,7 @@ def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
     guest = _guest_with_shell(options, steps)
     chosen = options.cpu or options.append
     machines = [(guest.target.cpu, options.append)] if chosen else MACHINES[guest.target.arch]
-    found = [mitigations(steps, guest, cpu, append) for cpu, append in machines]
+    found = [mitigations(steps, guest, cpu, append, scope=options.scope or "marked") for cpu, append in machines]
     print_mitigations(found, tables(width=220))
     if differ := [f"{applied.cpu} {applied.append}".strip() for applied in found if applied.missing]:
         raise SysenterError(f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",
@@ -195,7 +205,8 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
     if options.source:
         return replay(steps, tables(options.json), request, source=options.source)
     guest = guest_with_shell_for(steps, _target(options, steps), "tcg", refusal=f"has no replay: {NO_LEGACY}")
-    return replay(steps, tables(options.json, 160), request, kernel=(guest, options.module_option))
+    module_options = [*options.module_option, *_scope(options.scope)]
+    return replay(steps, tables(options.json, 160), request, kernel=(guest, module_options))
 
 
 def _completion(options: argparse.Namespace, steps: Steps) -> int:

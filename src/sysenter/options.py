@@ -47,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     lab.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
     lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
 
+    scope = argparse.ArgumentParser(add_help=False)
+    scope.add_argument("--scope", choices=("marked", "all", "both"), default="",
+                       help="whose calls take the fast path: those of programs that ask for it (marked), every "
+                            "program's (all), both; default: what can work for run, marked for others")  # fmt: skip
+
     whole = argparse.ArgumentParser(
         prog="sysenter", description="A faster way into the Linux kernel.", parents=[common]
     )
@@ -56,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, parents: list[argparse.ArgumentParser], help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[common, *parents], help=help, description=help)
 
-    run = command("run", [kernel, lab], "boot a real kernel, load the module, run dd over each entry path")
+    run = command("run", [kernel, lab, scope], "boot a real kernel, load the module, run dd over each entry path")
     run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE (- is standard output)")
     run.add_argument(
         "--rounds", type=_positive, default=15, help="times that each path's dd runs (default: %(default)s)"
@@ -66,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--module-option", action="append", default=[], metavar="OPTION",
                      help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
-    replay = command("replay", [kernel], "a kernel's call paths on this machine's processor, in real cycles")
+    replay = command("replay", [kernel, scope], "a kernel's call paths on this machine's processor, in real cycles")
     replay.add_argument("--cpu", metavar="MODEL", help="the guest's processor model, which decides the kernel's paths")
     replay.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line")
     replay.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
@@ -96,14 +101,15 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
-    command("shell", [kernel, lab], "a prompt in the guest, module and library at hand")
-    tests = command("selftests", [kernel, lab], "run other people's tests on every path: the kernel's, CPython's, ...")
+    command("shell", [kernel, lab, scope], "a prompt in the guest, module and library at hand")
+    tests = command("selftests", [kernel, lab, scope],
+                    "run other people's tests on every path: the kernel's, CPython's, ...")  # fmt: skip
     tests.add_argument("--suite", choices=tuple(SUITES), default="x86",
                        help="; ".join(f"{suite.name}: {suite.about}" for suite in SUITES.values())
                        + " (default: %(default)s)")  # fmt: skip
-    command("mitigations", [kernel, lab],
+    command("mitigations", [kernel, lab, scope],
             "what the kernel's entry and ours do against the processor's faults, as executed")  # fmt: skip
-    execute = command("exec", [kernel, lab], "run one command in the guest, the module loaded")
+    execute = command("exec", [kernel, lab, scope], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
     completion = command("completion", [], "print the completion of this command line for a shell")

@@ -84,8 +84,9 @@ class PresentGuest(Guest):
         )  # fmt: skip
         return Output.of_result(result, TROUBLE)
 
-    def execute(self, steps: Steps, command: Sequence[str], out: BinaryIO, err: BinaryIO, *, timeout: float) -> int:
-        """Load the module and run a command; returns its status.
+    def execute(self, steps: Steps, command: Sequence[str], out: BinaryIO, err: BinaryIO, *, timeout: float,
+                options: Sequence[str] = ()) -> int:  # fmt: skip
+        """Load the module with its options and run a command; returns its status.
 
         out, err: what it writes goes there byte by byte, as it comes. Raises SysenterError if the module
         is refused, GuestLost as run() does.
@@ -100,7 +101,8 @@ class PresentGuest(Guest):
             return False
 
         task = {"command": command_line(command).encode(errors="surrogateescape")}
-        output = self.run(steps, EXEC_TASK, task, what="exec", timeout=timeout, on_record=on_record)
+        set_options = f"options='{' '.join(options)}'\n"
+        output = self.run(steps, set_options + EXEC_TASK, task, what="exec", timeout=timeout, on_record=on_record)
         check_loaded(output)
         status: list[int] = output.of("status")
         if not status:
@@ -109,9 +111,10 @@ class PresentGuest(Guest):
                             detail="\n".join(output.text[-3:]))  # fmt: skip
         return status[0]
 
-    def shell(self, steps: Steps) -> int:
-        """Boot it with its console on this terminal; returns QEMU's status."""
-        return run_interactive(steps, self.machine(), self._initrd({"task": SHELL_TASK.encode(), "interactive": b""}))
+    def shell(self, steps: Steps, options: Sequence[str] = ()) -> int:
+        """Boot it with its console on this terminal; returns QEMU's status. options: the module's, for its greeting."""
+        task = f"options='{' '.join(options)}'\n{SHELL_TASK}"
+        return run_interactive(steps, self.machine(), self._initrd({"task": task.encode(), "interactive": b""}))
 
     def _initrd(self, files: Mapping[str, bytes]) -> bytes:
         """The image with the module and more files added."""

@@ -14,7 +14,7 @@ __all__ = ["EXEC_TASK", "SHELL_TASK", "command_line"]
 SHELL_TASK = (NATIVE / "guest/tasks/shell.sh").read_text()
 
 
-# Loads the module and runs /command; channels.c says what comes out.
+# Loads the module with $options and runs /command; channels.c says what comes out.
 EXEC_TASK = f"{LOAD}load_module\n/lib/sysenter/channels sh /command\n"
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["PATHS", "CallCost", "DdRuns", "Measurement", "SwitchCost", "paired_ratio"]
+__all__ = ["ALL", "PATHS", "CallCost", "DdRuns", "Measurement", "SwitchCost", "paired_ratio"]
 
 PATHS = ("int80", "stock", "fast")
+ALL = "all"  # an unmodified program's calls while the module's scope is all
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
 class Measurement:
     """All of a run. registers_restored: the SYSENTER registers held after unload
     what they held before load. overhead: guest instructions that a stock call costs
-    more while the module is loaded. log: suspicious lines of the kernel's log. way: how the
+    more while the module is loaded, None if its scope was all alone. log: suspicious
+    lines of the kernel's log. way: how the
     module finds the kernel stack, where it has a choice (2.2, 2.4). switches: what
     context switches cost, where they were measured. preload: a dd linked at run time,
     without and with LD_PRELOAD (2.2, 2.4, where `dd` is static); no_preload: why
@@ -90,7 +92,7 @@ class Measurement:
     calls: tuple[CallCost, ...]
     dd: tuple[DdRuns, ...]
     fast_table: int
-    overhead: int
+    overhead: int | None
     registers_restored: bool
     stock_after_unload: bool
     log: tuple[str, ...]
@@ -108,15 +110,31 @@ class Measurement:
         """Whether the kernel was after the unload what it was before the load."""
         return self.registers_restored and self.stock_after_unload and not self.log
 
-    @property
-    def fast_over_stock(self) -> float:
-        """How many times as fast dd is on the fast path as on the kernel's own."""
-        return paired_ratio(self.seconds("stock"), self.seconds("fast"))
+    def over(self, slower: str, faster: str) -> float | None:
+        """How many times as fast dd is by one path as by another; None if one of them was not run."""
+        ran = {d.path for d in self.dd if d.seconds}
+        return paired_ratio(self.seconds(slower), self.seconds(faster)) if {slower, faster} <= ran else None
 
     @property
-    def fast_over_int80(self) -> float:
+    def fast_over_stock(self) -> float | None:
+        """How many times as fast dd is on the fast path as on the kernel's own."""
+        return self.over("stock", "fast")
+
+    @property
+    def fast_over_int80(self) -> float | None:
         """How many times as fast dd is on the fast path as by int $0x80."""
-        return paired_ratio(self.seconds("int80"), self.seconds("fast"))
+        return self.over("int80", "fast")
+
+    @property
+    def all_over_stock(self) -> float | None:
+        """How many times as fast the unmodified dd is with scope=all. The rounds of both were not side by side."""
+        return self.over("stock", ALL)
+
+    @property
+    def scope(self) -> str:
+        """Whose calls the module took: marked, all or both."""
+        ran = {d.path for d in self.dd if d.seconds}
+        return "both" if {"fast", ALL} <= ran else ALL if ALL in ran else "marked"
 
     @property
     def preload_over_int80(self) -> float:

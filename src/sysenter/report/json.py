@@ -22,6 +22,10 @@ def _dd(d: DdRuns) -> dict[str, Any]:
     }
 
 
+def _rounded(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio, 3)
+
+
 def _preload(m: Measurement) -> dict[str, Any]:
     if m.preload:
         return {"preload": {"dd": [_dd(d) for d in m.preload], "fast_over_int80": round(m.preload_over_int80, 3)}}
@@ -55,10 +59,16 @@ def to_json(m: Measurement, replay: Result | str) -> dict[str, Any]:
         ],
         "dd": [_dd(d) for d in m.dd],
         "speedup": {
-            "dd_fast_over_stock": round(m.fast_over_stock, 3),
-            "dd_fast_over_int80": round(m.fast_over_int80, 3),
+            "dd_fast_over_stock": _rounded(m.fast_over_stock),
+            "dd_fast_over_int80": _rounded(m.fast_over_int80),
+            **({} if m.all_over_stock is None else {"dd_all_over_stock": _rounded(m.all_over_stock)}),
         },
-        "module": {"fast_table": m.fast_table, "toll_on_stock": m.overhead, **({"way": m.way} if m.way else {})},
+        "module": {
+            **({} if m.scope == "marked" else {"scope": m.scope}),
+            "fast_table": m.fast_table,
+            "toll_on_stock": m.overhead,
+            **({"way": m.way} if m.way else {}),
+        },
         **(
             {"context_switches": [{"path": s.path, "loaded": s.loaded, "ns": round(s.ns)} for s in m.switches]}
             if m.switches

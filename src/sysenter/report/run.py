@@ -63,9 +63,26 @@ def _call_table(m: Measurement, replay: Result | str) -> Table:
             *((str(c.cycles),) if cycles else ()),
             f"{c.ns:.0f}",
             *((cell(replay, c.call, c.path),) if isinstance(replay, Result) else ()),
-            end_section=c.path == PATHS[-1],
+            end_section=c.path == m.calls[-1].path,
         )
     return table
+
+
+def _ratio_lines(m: Measurement) -> list[Text]:
+    emulated = ", emulated" if m.accelerator == "tcg" else ""
+    lines = []
+    if m.fast_over_stock is not None and m.fast_over_int80 is not None:
+        lines.append(
+            Text(
+                f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, "
+                f"{m.fast_over_int80:.2f} times int80's{emulated}"
+            )
+        )
+    if m.all_over_stock is not None:
+        lines.append(
+            Text(f"dd, unmodified, while the scope is all: {m.all_over_stock:.2f} times stock's speed{emulated}")
+        )
+    return lines
 
 
 def _switch_lines(m: Measurement) -> list[Text]:
@@ -112,13 +129,14 @@ def print_measurement(m: Measurement, console: Console, replay: Result | str) ->
         Text(""),
         _call_table(m, replay),
         _replay_line(replay),
-        Text(
-            f"\ndd on the fast path: {m.fast_over_stock:.2f} times stock's speed, "
-            f"{m.fast_over_int80:.2f} times int80's{', emulated' if m.accelerator == 'tcg' else ''}"
-        ),
+        *_ratio_lines(m),
         *_preload_lines(m),
         *_switch_lines(m),
-        Text(f"while the module is loaded, a stock call takes {m.overhead} instructions more"),
+        *(
+            [Text(f"while the module is loaded, a stock call takes {m.overhead} instructions more")]
+            if m.overhead is not None
+            else []
+        ),
         Text(
             f"after unload: SYSENTER registers as before: {yes[m.registers_restored]}; "
             f"stock calls work: {yes[m.stock_after_unload]}; kernel log clean: {yes[not m.log]}"

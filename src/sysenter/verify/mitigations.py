@@ -54,8 +54,12 @@ _TASK = """
 cd /sys/devices/system/cpu/vulnerabilities
 for file in *; do echo "{\\"fault\\": \\"$file\\", \\"kernel\\": \\"$(sed 's/"//g' $file)\\"}"; done
 symbol() { echo "{\\"$1\\": \\"$(grep -m 1 " $1\\$" /proc/kallsyms | cut -d' ' -f1)\\"}"; }
-insmod /sysenter.ko || { dmesg | grep -m 1 'sysenter: refused'; exit 0; }
+insmod /sysenter.ko $options || { dmesg | grep -m 1 'sysenter: refused'; exit 0; }
 symbol __entry_text_start; symbol __entry_text_end; symbol clear_bhb_loop
+for name in entry_untrain_ret zen_untrain_ret retbleed_untrain_ret srso_untrain_ret srso_alias_untrain_ret; do
+	grep -q " $name\\$" /proc/kallsyms &&
+		echo "{\\"untrain\\": \\"$(grep -m 1 " $name\\$" /proc/kallsyms | cut -d' ' -f1)\\"}"
+done
 cd /sys/module/sysenter/sections
 for name in .text.sysenter .kprobes.text; do [ -e $name ] && echo "{\\"section\\": \\"$(cat $name)\\"}"; done
 [ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko && /lib/sysenter/msr
@@ -118,12 +122,15 @@ def read_trace(log: str) -> list[Instruction]:
     return [Instruction(int(match[1], 16), match[2].strip()) for match in found if match]
 
 
-def seen(instructions: Iterable[Instruction], clear_bhb_loop: int) -> frozenset[str]:
+def seen(
+    instructions: Iterable[Instruction], clear_bhb_loop: int, untrain: frozenset[int] = frozenset()
+) -> frozenset[str]:
     """The mitigations among executed instructions.
 
     A write to CR3 is page-table isolation, one to an MSR at an entry is IBRS, VERW
-    clears the buffers (MDS and kin), a call of clear_bhb_loop the branch history.
-    "indirect branches" is none: it says that there were some beside returns.
+    clears the buffers (MDS and kin), a call of clear_bhb_loop the branch history, one of `untrain` trained
+    returns (retbleed, SRSO), a division the divider. "indirect branches" is none: it says that there were some beside
+    returns.
     """
     marks = set()
     for instruction in instructions:
@@ -136,6 +143,10 @@ def seen(instructions: Iterable[Instruction], clear_bhb_loop: int) -> frozenset[
             marks.add("VERW")
         elif operation.startswith("call") and clear_bhb_loop and operands.strip() == hex(clear_bhb_loop):
             marks.add("BHB clearing")
+        elif operation.startswith("call") and operands.strip() in {hex(at) for at in untrain}:
+            marks.add("untrained returns")
+        elif operation.startswith("div"):
+            marks.add("divider cleared")
         if operation.startswith(("call", "jmp")) and "*" in operands:
             marks.add("indirect branches")
     return frozenset(marks)
@@ -148,16 +159,20 @@ def _text_size(entry: Path) -> int:
         return max(s.data_size for s in sections if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR)
 
 
-def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applied:
-    """Boot the guest on a processor model and see; append: more of the kernel's command line, "" for its own choice."""
+def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: str = "marked") -> Applied:
+    """Boot the guest on a processor model and see.
+
+    append: more of the kernel's command line, "" for its own choice. scope: the module's; with all, the fast entry is
+    the kernel's own with the stand-in for do_syscall_64() in it.
+    """
     with steps.step(f"{guest.target.release} on {cpu} {append}"):
         try:
-            return _seen_in(steps, guest, cpu, append)
+            return _seen_in(steps, guest, cpu, append, scope)
         except GuestLost as error:
             return Applied(cpu, append, lost=error.message)
 
 
-def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applied:
+def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: str) -> Applied:
     target = replace(guest.target, append="")  # nothing but the kernel's own choice
     guest = replace(guest, target=target)
     with scratch_folder() as folder:
@@ -165,7 +180,7 @@ def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applie
         ranges = ",".join(f"{a:#x}..{b:#x}" for a, b in (target.arch.module_text, target.arch.kernel_text))
         extra = ("-d", "in_asm", "-dfilter", ranges, "-D", str(log))
         output = guest.run(
-            steps, _TASK, what=f"mitigations on {cpu}", timeout=120,
+            steps, f"options=scope={scope}\n{_TASK}", what=f"mitigations on {cpu}", timeout=120,
             machine=guest.machine(cpu=cpu, append=append, extra=extra),
         )  # fmt: skip
         trace = read_trace(log.read_text(errors="replace"))
@@ -190,7 +205,12 @@ def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str) -> Applie
     copy = next((r["copy"] for r in output.records if "copy" in r and int(r["at"], 16) == chosen), "")
     if not copy and not ours <= chosen < ours + _text_size(guest.module.entry):
         copy = "sysenter_gate"
-    return Applied(
-        cpu, append, kernel, seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb),
-        seen([*between(ours, ours + _text_size(guest.module.entry)), *between(gate, gate + 4096)], bhb), copy,
-    )  # fmt: skip
+    untrain = frozenset(int(at, 16) for at in output.of("untrain"))
+    stock = seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb, untrain)
+    text = between(ours, ours + _text_size(guest.module.entry))
+    if scope == "all":
+        if not text:
+            return Applied(cpu, append, kernel, refused="the stand-in was not executed")
+        fast = stock | seen(text, bhb, untrain)
+        return Applied(cpu, append, kernel, stock, fast, "sysenter_all in the kernel's entry")
+    return Applied(cpu, append, kernel, stock, seen([*text, *between(gate, gate + 4096)], bhb, untrain), copy)

@@ -67,13 +67,16 @@ class SelftestResult:
         return tuple(p for p in _AGAINST if (p != "fast" or p in self.outcomes) and self.outcomes.get(p) != base[p])
 
 
-def _task(suite: Suite, builds: Mapping[str, Mapping[str, str]]) -> str:
-    """builds: build -> row's name -> command line. Programs of packages have one build, the dynamic one."""
+def _task(suite: Suite, builds: Mapping[str, Mapping[str, str]], scope: str) -> str:
+    """builds: build -> row's name -> command line. Programs of packages have one build, the dynamic one.
+
+    scope: the module's. If that is all, no program is moved to the fast path: all are on it while it is loaded.
+    """
     inside = "debian " if suite.packages else ""
-    lines = [LOAD, _UNLOAD, "echo 0 >/proc/sys/vm/mmap_min_addr; mkdir /tmp/slow"]  # vm86 lives at address 0
+    lines = [f"options=scope={scope}", LOAD, _UNLOAD, "echo 0 >/proc/sys/vm/mmap_min_addr; mkdir /tmp/slow"]  # vm86 lives at address 0
     loaded = False
     for phase, (build, load, environment) in PHASES.items():
-        if suite.packages and phase == "before, dynamic":
+        if (suite.packages and phase == "before, dynamic") or (scope == "all" and phase == "fast"):
             continue
         if load != loaded:
             lines.append("load_module" if load else "unload_module")
@@ -91,7 +94,7 @@ def _task(suite: Suite, builds: Mapping[str, Mapping[str, str]]) -> str:
                 f'echo "{{\\"program\\": \\"{row}\\", \\"phase\\": \\"{phase}\\", '
                 '\\"outcome\\": \\"$status $good/$bad\\"}"',
             ]
-        if phase == "fast":
+        if phase == ("loaded" if scope == "all" else "fast"):
             lines.append(f'echo "{{\\"fast_calls\\": $(cat {_CALLS})}}"')
     return "\n".join([*lines, "exit 0", ""])
 
@@ -119,9 +122,11 @@ def new_trouble(console: str, bad: list[str]) -> list[str]:
 
 
 def selftests(
-    steps: Steps, guest: PresentGuest, suite: Suite, *, offline: bool
+    steps: Steps, guest: PresentGuest, suite: Suite, *, offline: bool, scope: str = "marked"
 ) -> tuple[tuple[SelftestResult, ...], list[str]]:
     """Run a suite; returns a result for each program, and the lines of the kernel's log that tell of a fault.
+
+    scope: the module's, marked, all or both.
 
     Raises SysenterError if the guest is lost or the module is not accepted.
     """
@@ -142,7 +147,7 @@ def selftests(
     with steps.step(f"run {suite.about} in {guest.target.release}, {4 if suite.packages else len(PHASES)} times"):
         output = where.run(
             steps,
-            _task(suite, builds),
+            _task(suite, builds, scope),
             files,
             what=suite.about,
             timeout=120 + len(PHASES) * count * suite.seconds,

@@ -328,6 +328,8 @@ class PresentAll(PresentAmd64):
         self.in_kernel(task, cpu, where)
         self._whole(task, where, **{"RAX": call.result, **dict(task.changed)})
         sysret = cpu.registers[EAX] & 0xFF
+        if sysret > 1:
+            raise Broken("hand-over", f"al = {sysret} at {where}, no C bool")
         if bool(sysret) != self._restorable(task):
             raise Broken(
                 "canonical" if sysret else "fast", f"al = {sysret} at {where}, {'not ' * bool(sysret)}for SYSRET"

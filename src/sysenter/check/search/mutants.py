@@ -293,6 +293,7 @@ def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozens
     data = entry.sections[name].data
     fixups = dict(entry.exceptions())
     behind = {a.at: a.at + a.length for a in entry.alternatives()}
+    patched = _patched_jumps(entry, name)
     empty = {site.at for site in entry.patch_sites()}  # a target that is written at load
     todo, found = [entry.symbols[root][1] for root in roots], set[int]()
     while todo:
@@ -305,11 +306,25 @@ def _reachable(entry: EntryObject, name: str, roots: tuple[str, ...]) -> frozens
             todo.append(fixups[at])
         if at in behind:
             todo.append(behind[at])
+        todo += patched.get(at, ())
         if ins.kind in ("jmp", "jcc", "call") and ins.target and at + 1 not in empty:
             todo.append(ins.target)
         if ins.kind not in ("jmp", "ret", "iretd", "sysexit", "sysret", "sysretq", "ud2", "int3"):
             todo.append(at + ins.size)
     return frozenset(found)
+
+
+def _patched_jumps(entry: EntryObject, name: str) -> dict[int, list[int]]:
+    """Place of an alternative -> where the jumps in its replacement go."""
+    section = entry.sections.get(_REPLACEMENTS)
+    jumps: dict[int, list[int]] = {}
+    for alternative in entry.alternatives() if section else ():
+        for r in section.relocations if section else ():
+            inside = 0 <= r.offset - alternative.replacement < alternative.replacement_length
+            if section and inside and r.relative and r.symbol == name:
+                distance = int.from_bytes(section.data[r.offset : r.offset + 4], "little", signed=True)
+                jumps.setdefault(alternative.at, []).append(distance + 4)
+    return jumps
 
 
 def _told_apart(found: Sequence[_Found]) -> Iterator[Mutant]:
@@ -336,7 +351,7 @@ def _in_text(entry: EntryObject, name: str, reachable: frozenset[int] | None = N
             yield _Found(words, what, changed, places)
 
 
-def _in_replacements(entry: EntryObject, section: str) -> Iterator[_Found]:
+def _in_replacements(entry: EntryObject, section: str, reachable: frozenset[int] | None) -> Iterator[_Found]:
     """What alternatives patch in, named by what stands before the place."""
     text, around = _Text(entry, _REPLACEMENTS), _Text(entry, section)
     for ins in text.walk():
@@ -345,6 +360,7 @@ def _in_replacements(entry: EntryObject, section: str) -> Iterator[_Found]:
             a.at + ins.address - a.replacement
             for a in entry.alternatives()
             if a.replacement <= ins.address < a.replacement + a.replacement_length
+            and (reachable is None or a.at in reachable)
         )
         if not places:  # this handler has no such site
             continue
@@ -428,7 +444,7 @@ def mutants(entry: EntryObject, section: str, roots: tuple[str, ...] = ()) -> It
     text = _Text(entry, section, reachable)
     found = list(_in_text(entry, section, reachable))
     if _REPLACEMENTS in entry.sections:
-        found += _in_replacements(entry, section)
+        found += _in_replacements(entry, section, reachable)
     for more in (_fix_ups(text), _patch_sites(text), _memory_constants(text)):
         found += more
     yield from _told_apart(found)

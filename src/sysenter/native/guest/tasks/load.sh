@@ -10,12 +10,23 @@ under() { # key
 }
 
 # Load the module with $options, or end the task with what the kernel had to say.
-load_module() {
+load_module() { # more options
 	# shellcheck disable=SC2086 # several options are several words
-	if ! insmod /sysenter.ko ${options-} 2>/tmp/error; then
+	if ! insmod /sysenter.ko ${options-} "$@" 2>/tmp/error; then
 		cat /tmp/error
 		dmesg | grep sysenter: | tail -n 3
 		exit 3
 	fi
 	echo "{\"loaded\": true, \"fast_table\": $(cat $parameters/fast_table)}"
+}
+
+# $scopes: marked, all or both words, those that can work here if it is empty. In 64-bit mode only
+# Intel's processors have SYSENTER, by which marked calls come.
+choose_scopes() {
+	if [ -z "${scopes-}" ]; then
+		scopes=marked
+		[ "$(uname -m)" = x86_64 ] && scopes="marked all"
+		[ "$(uname -m)" = x86_64 ] && ! grep -q GenuineIntel /proc/cpuinfo && scopes=all
+	fi
+	echo "{\"scopes\": \"$scopes\"}"
 }
