@@ -73,7 +73,8 @@ def _task(suite: Suite, builds: Mapping[str, Mapping[str, str]], scope: str) -> 
     scope: the module's. If that is all, no program is moved to the fast path: all are on it while it is loaded.
     """
     inside = "debian " if suite.packages else ""
-    lines = [f"options=scope={scope}", LOAD, _UNLOAD, "echo 0 >/proc/sys/vm/mmap_min_addr; mkdir /tmp/slow"]  # vm86 lives at address 0
+    lines = [f"options=scope={scope}", LOAD, _UNLOAD]
+    lines += ["echo 0 >/proc/sys/vm/mmap_min_addr; mkdir /tmp/slow"]  # vm86 lives at address 0
     loaded = False
     for phase, (build, load, environment) in PHASES.items():
         if (suite.packages and phase == "before, dynamic") or (scope == "all" and phase == "fast"):
