@@ -30,9 +30,7 @@ def measure(
     """
     match guest:
         case PresentGuest():
-            return measure_present(
-                steps, guest, rounds=rounds, count=count, block=block, options=options, scope=scope
-            )
+            return measure_present(steps, guest, rounds=rounds, count=count, block=block, options=options, scope=scope)
         case LegacyGuest():
             if scope not in ("", "marked"):
                 raise SysenterError(f"{guest.target.release} has no --scope {scope}", hint="present kernels have it")

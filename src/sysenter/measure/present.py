@@ -74,7 +74,13 @@ def _overhead(counted: Output) -> int | None:
 
 
 def measure_present(
-    steps: Steps, guest: PresentGuest, *, rounds: int, count: int, block: int, options: Sequence[str],
+    steps: Steps,
+    guest: PresentGuest,
+    *,
+    rounds: int,
+    count: int,
+    block: int,
+    options: Sequence[str],
     scope: str = "",
 ) -> Measurement:
     """Measure with kernel modules, a shell and Debian's dd; as sysenter.measure.measure()."""
@@ -122,7 +128,8 @@ def _measurement(guest: PresentGuest, counted: Output, timed: Output, count: int
         if runs.fast_calls and min(runs.fast_calls) < least:
             raise SysenterError(
                 f"dd made {2 * count} calls, but the module counted {min(runs.fast_calls)} fast ones",
-                hint="the preload library did not find /dev/sysenter in the guest" if runs.path == "fast"
+                hint="the preload library did not find /dev/sysenter in the guest"
+                if runs.path == "fast"
                 else "its tasks are watched: by audit, ptrace or seccomp",
             )
     return Measurement(

@@ -4,13 +4,13 @@
 /lib/sysenter/calls | under counted
 choose_scopes
 case " $scopes " in *" marked "*)
-	load_module scope=marked
+	scope=marked; load_module
 	/lib/sysenter/calls | under loaded_counted
 	rmmod sysenter || exit 4
 	;;
 esac
 case " $scopes " in *" all "*)
-	load_module scope=all
+	scope=all; load_module
 	/lib/sysenter/calls | under all_counted
 	;;
 esac

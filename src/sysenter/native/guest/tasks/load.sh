@@ -9,10 +9,10 @@ under() { # key
 	sed "s/^/{\"$1\": /; s/\$/}/"
 }
 
-# Load the module with $options, or end the task with what the kernel had to say.
-load_module() { # more options
+# Load the module with $options and for $scope, or end the task with what the kernel had to say.
+load_module() {
 	# shellcheck disable=SC2086 # several options are several words
-	if ! insmod /sysenter.ko ${options-} "$@" 2>/tmp/error; then
+	if ! insmod /sysenter.ko ${options-} ${scope:+scope=$scope} 2>/tmp/error; then
 		cat /tmp/error
 		dmesg | grep sysenter: | tail -n 3
 		exit 3

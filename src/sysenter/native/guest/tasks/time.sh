@@ -6,7 +6,7 @@ choose_scopes
 run_dd() { # path round
 	export LC_ALL=C SYSENTER_PATH="$1"
 	preload=$library
-	case $1 in stock | all) preload= SYSENTER_PATH=stock ;; esac
+	case $1 in stock | all) preload="" SYSENTER_PATH=stock ;; esac
 	before=$(cat $parameters/calls 2>/dev/null)
 	said=$(LD_PRELOAD=$preload /gnu/bin/dd if=/dev/zero of=/dev/null bs="$block" count="$count" 2>&1)
 	after=$(cat $parameters/calls 2>/dev/null)
@@ -35,7 +35,7 @@ unload() {
 # shellcheck disable=SC2086 # several paths are several words
 case " $scopes " in
 *" marked "*)
-	load_module scope=marked
+	scope=marked; load_module
 	/lib/sysenter/calls | under timed
 	run_rounds $paths
 	unload
@@ -46,7 +46,7 @@ case " $scopes " in
 	;;
 esac
 case " $scopes " in *" all "*)
-	load_module scope=all
+	scope=all; load_module
 	/lib/sysenter/calls | under timed_all
 	run_rounds all
 	unload
