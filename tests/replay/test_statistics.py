@@ -94,6 +94,16 @@ def test_what_has_become_slower_is_found() -> None:
             assert [change.key.path for change in become_slower(changes)] == (["fast"] if expected else [])
 
 
+def test_what_changes_in_stock_too_is_the_machines() -> None:
+    then = [process(stock=70), process(stock=70), process(stock=70)]
+    now = [slowed(process(stock=80), 5.0) for _ in then]
+    results = summarise(BUNDLE, now), summarise(BUNDLE, then)
+    assert become_slower(against_result(*results)) == []
+    other = replace(BUNDLE, kernel="6.12 #1")
+    changes = against_result(summarise(other, now), results[1])
+    assert {change.key.path for change in become_slower(changes)} == {"stock", "fast"}
+
+
 def test_what_was_measured_elsewhere_is_refused() -> None:
     result = summarise(BUNDLE, [process(), process(), process()])
     with pytest.raises(SysenterError, match="was measured on Another"):

@@ -31,8 +31,14 @@ __all__ = ["Request", "bundle_of", "measure_bundles", "replay", "replayed_calls"
 
 _FEW = ("getppid", "read", "write")  # those that `run` measures
 _README = """A kernel's system-call paths, to be replayed on any x86-64 Linux: {kernel}
-./replay .                  each call single-stepped and held against the guest's, then timed (TSC cycles)
-./sysenter replay --from .  the same, as tables, where the project is
+    ./replay .                  each call single-stepped and held against the guest's, then timed
+    ./sysenter replay --from .  the same in several processes, as tables, where the project is
+What ./replay says, in cycles of the time-stamp counter, the caller's own taken off:
+    verified CALL PATH 1|0 GUEST HERE WHY-NOT       instructions; what is not the guest's is not timed
+    cycles CALL PATH VERW WAY QUARTER LEAST MEDIAN  VERW 1: executed, 0: a NOP; WAY: overlap, serial, nested
+    difference CALL PATH VERW WAY QUARTER MEDIAN QUARTER    the path less stock; twin: stock less stock
+    mixture PATH ORDER KIB VERW WAY CYCLES          all calls mixed
+    clock MHZ CORE STEP                             cycles of the core for one of the counter
 """
 
 

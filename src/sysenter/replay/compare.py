@@ -3,13 +3,14 @@
 
 Against a bundle, the processes of both alternate, and differences are taken process by
 process. Against a saved file that cannot be: there each path is held against stock in its own
-run, which takes off what the machine's state does to both.
+run, which takes off what the machine's state does to both. Where both are of one kernel, its
+stock path is the same code, and what changes there is the machine's: nothing less is a change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -42,24 +43,36 @@ class Change:
 
 
 def _changes(
-    now: Mapping[Key, Sequence[float]], then: Mapping[Key, Sequence[float]], noise: Mapping[str, float], paired: bool
-) -> list[Change]:
-    changes = []
+    now: Mapping[Key, Sequence[float]], then: Mapping[Key, Sequence[float]], noise: Mapping[str, float], *,
+    paired: bool, same_kernel: bool,
+) -> list[Change]:  # fmt: skip
+    """paired: the n-th figures of both were taken right after one another."""
+    changes: list[Change] = []
+    limit = dict(noise)
     for key in [key for key in now if key in then]:
         if paired and len(now[key]) == len(then[key]):
             change = Difference(*quartiles([a - b for a, b in zip(now[key], then[key], strict=True)]))
         else:
             a, b = quartiles(now[key]), quartiles(then[key])
             change = Difference(a[0] - b[2], a[1] - b[1], a[2] - b[0])
-        clear = change.low > 0 or change.high < 0
-        changes.append(Change(key, change, clear and abs(change.middle) > noise.get(key.way, 0.0)))
-    return changes
+        if same_kernel and key.path == "stock":
+            limit[key.way] = max(limit.get(key.way, 0.0), abs(change.middle))
+        changes.append(Change(key, change, change.low > 0 or change.high < 0))
+    return [
+        replace(
+            each,
+            significant=each.significant
+            and not (same_kernel and each.key.path == "stock")
+            and abs(each.change.middle) > limit.get(each.key.way, 0.0),
+        )
+        for each in changes
+    ]
 
 
 def against_result(now: Result, then: Result) -> list[Change]:
     """Two results whose processes alternated."""
     noise = {way: max(now.noise[way], then.noise.get(way, 0.0)) for way in now.noise}
-    return _changes(now.samples, then.samples, noise, paired=True)
+    return _changes(now.samples, then.samples, noise, paired=True, same_kernel=now.kernel == then.kernel)
 
 
 def _less_stock(samples: Mapping[Key, Sequence[float]]) -> dict[Key, tuple[float, ...]]:
@@ -85,7 +98,7 @@ def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
             for way, values in entry["samples"].items()
         }
         noise = {way: max(now.noise[way], float(saved["noise"].get(way, 0.0))) for way in now.noise}
-        processor = saved["processor"]
+        processor, kernel = saved["processor"], saved["kernel"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SysenterError(f"{name} is no JSON of a replay ({error})", hint="give what replay --json wrote") from error
     if processor != now.processor:
@@ -93,7 +106,9 @@ def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
             f"{name} was measured on {processor}, this is {now.processor}",
             hint="export a bundle and give --against its folder",
         )
-    return _changes(_less_stock(now.samples), _less_stock(samples), noise, paired=False)
+    return _changes(
+        _less_stock(now.samples), _less_stock(samples), noise, paired=False, same_kernel=now.kernel == kernel
+    )
 
 
 def print_changes(changes: Sequence[Change], name: str, console: Console) -> None:

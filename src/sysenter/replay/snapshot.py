@@ -167,11 +167,12 @@ def _traces(
 
     def undisturbed(site: str) -> Trace:
         """A call that comes right after another of its kind, both single-stepped: no interrupt in between."""
-        while True:
+        for _ in range(20):
             stub.run_to(sites[site], 30)
             tracer.call()
             if tracer.step_to(sites[site]):
                 return tracer.call()
+        raise SysenterError(f"{site} is not called twice in a row", hint="this is a bug: report it")
 
     for call in calls:
         stub.run_to(sites[f"site_before_{call}"], 30)
