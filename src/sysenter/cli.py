@@ -195,18 +195,28 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.lab import guest_with_shell_for
     from sysenter.replay import NO_LEGACY
     from sysenter.replay.command import Request, replay
+    from sysenter.report.replay import print_replay, to_json
 
     if options.json:
         check_writable(options.json)
     request = Request(
-        calls=tuple(options.calls.split(",")) if options.calls else (), json=options.json, against=options.against,
-        export=options.export, processes=options.processes, pieces=options.pieces,
-    )  # fmt: skip
+        calls=tuple(options.calls.split(",")) if options.calls else (),
+        against=options.against,
+        export=options.export,
+        processes=options.processes,
+        pieces=options.pieces,
+    )
     if options.source:
-        return replay(steps, tables(options.json), request, source=options.source)
-    guest = guest_with_shell_for(steps, _target(options, steps), "tcg", refusal=f"has no replay: {NO_LEGACY}")
-    module_options = [*options.module_option, *_scope(options.scope)]
-    return replay(steps, tables(options.json, 160), request, kernel=(guest, module_options))
+        outcome = replay(steps, request, source=options.source)
+    else:
+        guest = guest_with_shell_for(steps, _target(options, steps), "tcg", refusal=f"has no replay: {NO_LEGACY}")
+        outcome = replay(steps, request, kernel=(guest, [*options.module_option, *_scope(options.scope)]))
+    try:
+        if options.json and outcome.result and outcome.costs is None:
+            write_json(options.json, to_json(outcome.result))
+    finally:  # what was measured is shown in any case
+        print_replay(outcome, tables(options.json, 160))
+    return 0 if outcome.ok else 1
 
 
 def _completion(options: argparse.Namespace, steps: Steps) -> int:

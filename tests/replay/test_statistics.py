@@ -12,7 +12,7 @@ from sysenter.replay.bundle import Bundle
 from sysenter.replay.compare import against_result, against_saved, become_slower
 from sysenter.replay.result import quartiles, quiet, summarise
 from sysenter.replay.runner import Key, Run, parse
-from sysenter.replay.table import to_json
+from sysenter.report.replay import to_json
 
 BUNDLE = Bundle("6.1 #1", "amd64", "a model", 0, 0, {}, b"", (), ())
 SAID = """\

@@ -9,25 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.replay import NO_LEGACY
 from sysenter.replay.bundle import Bundle, Call, plan_of_calls, read_bundle, write_bundle
-from sysenter.replay.compare import against_result, against_saved, become_slower, print_changes
-from sysenter.replay.pieces import costs_of, pieces_of, print_costs
+from sysenter.replay.compare import Change, against_result, against_saved, become_slower
+from sysenter.replay.pieces import Cost, costs_of, pieces_of
 from sysenter.replay.relocate import relocated
 from sysenter.replay.result import Result, quiet, summarise
 from sysenter.replay.runner import Run, build_runner, check_processor, run
 from sysenter.replay.snapshot import CALLS, Snapshot, take
-from sysenter.replay.table import print_result, to_json
-from sysenter.report.output import write_json
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
-__all__ = ["Request", "bundle_of", "measure_bundles", "replay", "replayed_calls"]
+__all__ = ["Outcome", "Request", "bundle_of", "measure_bundles", "replay", "replayed_calls"]
 
 _FEW = ("getppid", "read", "write")  # those that `run` measures
 _README = """A kernel's system-call paths, to be replayed on any x86-64 Linux: {kernel}
@@ -44,17 +40,52 @@ What ./replay says, in cycles of the time-stamp counter, the caller's own taken 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user wants of a replay.
-
-    calls: all if empty. export: a folder for the bundle, and no measuring. pieces: what those of the first call cost.
-    """
+    """What a user wants of a replay."""
 
     calls: tuple[str, ...] = ()
-    json: Path | None = None
+    """Which; all if empty."""
     against: Path | None = None
+    """An earlier replay's JSON, or the folder of a bundle, to compare with."""
     export: Path | None = None
+    """A folder for the bundle, and no measuring."""
     processes: int = 9
+    """How many measure."""
     pieces: bool = False
+    """What the pieces of the first call's paths cost, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    result: Result | None = None
+    """The cycles, unless the bundle was exported."""
+    then: Result | None = None
+    """The cycles of the bundle that it is compared with."""
+    saved: object = None
+    """The JSON that it is compared with, if that is no bundle."""
+    against: str = ""
+    """The name of either; "" for no comparison."""
+    costs: Sequence[Cost] | None = None
+    """What the pieces of `call` cost, if that was asked."""
+    call: str = ""
+    exported: Path | None = None
+    """The folder with the bundle."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether each call was the guest's, and none has become slower."""
+        if self.costs is not None or self.result is None:
+            return True
+        return not self.result.unverified and not become_slower(self.changes())
+
+    def changes(self) -> list[Change]:
+        """What is other than it was. Raises SysenterError if the two cannot be compared."""
+        if self.result is None or not self.against:
+            return []
+        if self.then:
+            return against_result(self.result, self.then)
+        return against_saved(self.result, self.saved, self.against)
 
 
 def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str]) -> Bundle:
@@ -133,13 +164,13 @@ def replayed_calls(steps: Steps, guest: Guest, options: Sequence[str]) -> Result
 
 
 def replay(
-    steps: Steps, console: Console, request: Request, *, kernel: tuple[PresentGuest, Sequence[str]] | None = None,
+    steps: Steps,
+    request: Request,
+    *,
+    kernel: tuple[PresentGuest, Sequence[str]] | None = None,
     source: Path | None = None,
-) -> int:  # fmt: skip
-    """Do what `./sysenter replay` does, for a guest with its module's options, or for the bundle in `source`.
-
-    Returns the exit status: 1 if a call was not the guest's, or has become slower.
-    """
+) -> Outcome:
+    """Do what `./sysenter replay` does, for a guest with its module's options, or for the bundle in `source`."""
     if not request.export:
         check_processor()
     if kernel:
@@ -154,26 +185,13 @@ def replay(
     _check_calls(request.calls, list(dict.fromkeys(call.name for call in bundle.calls)))
     if request.export:
         export(steps, bundle, request.export)
-        size = sum(path.stat().st_size for path in request.export.iterdir())
-        print(f"{request.export}: {size / 1e6:.1f} MB")
-        return 0
+        return Outcome(exported=request.export)
     if request.pieces:
         name = (request.calls or _FEW)[0]
         pieces = pieces_of(bundle, name)
         more = [piece.call for piece in pieces]
         (result,) = measure_bundles(steps, [bundle], calls=[name], processes=request.processes, rounds=0, more=more)
-        print_costs(costs_of(pieces, result, name), result, name, console)
-        return 0
+        return Outcome(result, costs=costs_of(pieces, result, name), call=name)
     bundles = [bundle, *([other] if other else [])]
     result, *then = measure_bundles(steps, bundles, calls=request.calls, processes=request.processes)
-    try:
-        if request.json:
-            write_json(request.json, to_json(result))
-    finally:  # what was measured is shown in any case
-        print_result(result, console)
-    bad = bool(result.unverified)
-    if request.against:
-        changes = against_result(result, then[0]) if then else against_saved(result, saved, str(request.against))
-        print_changes(changes, str(request.against), console)
-        bad = bad or bool(become_slower(changes))
-    return 1 if bad else 0
+    return Outcome(result, then=then[0] if then else None, saved=saved, against=str(request.against or ""))

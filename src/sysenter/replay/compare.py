@@ -14,15 +14,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from sysenter.errors import SysenterError
 from sysenter.replay.result import Difference, Result, quartiles
 from sysenter.replay.runner import Key
 
-__all__ = ["Change", "against_result", "against_saved", "become_slower", "print_changes"]
+__all__ = ["Change", "against_result", "against_saved", "become_slower"]
 
 _WAYS = ("overlap", "serial", "nested")
 
@@ -109,36 +105,6 @@ def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
     return _changes(
         _less_stock(now.samples), _less_stock(samples), noise, paired=False, same_kernel=now.kernel == kernel
     )
-
-
-def print_changes(changes: Sequence[Change], name: str, console: Console) -> None:
-    """What is other than it was, and a line for each path over all calls."""
-    table = Table(title=f"against {name}: now - then, TSC cycles: median (quartiles)", title_justify="left")
-    for column in ("call", "path", "VERW", "way", "change"):
-        table.add_column(column)
-    for each in changes:
-        if each.significant:
-            change = each.change
-            table.add_row(
-                each.key.call,
-                each.key.path,
-                "yes" if each.key.verw else "no",
-                each.key.way,
-                f"{change.middle:+.1f} ({change.low:+.1f} to {change.high:+.1f})",
-            )
-    if table.row_count:
-        console.print(table)
-    groups = dict.fromkeys((each.key.path, each.key.verw, each.key.way) for each in changes)
-    for path, verw, way in groups:
-        own = [e for e in changes if (e.key.path, e.key.verw, e.key.way) == (path, verw, way)]
-        low, middle, high = quartiles([e.change.middle for e in own])
-        slower, faster = sum(e.slower for e in own), sum(e.significant and not e.slower for e in own)
-        console.print(
-            Text(
-                f"{path}, {way}{', VERW' if verw else ''}: {middle:+.1f} ({low:+.1f} to {high:+.1f}) "
-                f"over {len(own)} calls, {slower} slower, {faster} faster"
-            )
-        )
 
 
 def become_slower(changes: Sequence[Change]) -> list[Change]:

@@ -14,9 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from capstone import CS_OP_IMM, CS_OP_MEM, CS_OP_REG, x86
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from sysenter.replay.bundle import Bundle, Call
 from sysenter.replay.operands import Decoder
@@ -24,7 +21,7 @@ from sysenter.replay.result import Difference, Result, quartiles
 from sysenter.replay.rules import nop
 from sysenter.replay.runner import Key
 
-__all__ = ["Cost", "Piece", "Walk", "costs_of", "pieces_of", "print_costs"]
+__all__ = ["Cost", "Piece", "Walk", "costs_of", "pieces_of"]
 
 _ENTRY_TEXT = 0x2000  # bytes around an entry's first instruction that its own code is in
 _FUNCTION = 0x400  # bytes around a step that are of the same function
@@ -316,31 +313,3 @@ def costs_of(pieces: Sequence[Piece], result: Result, name: str) -> list[Cost]:
             own = piece.call.path
             costs.append(_cost(result, name, path, piece.what, lambda way, own=own: Key(name, own, False, way), fewer))  # type: ignore[misc]
     return costs
-
-
-def print_costs(costs: Sequence[Cost], result: Result, name: str, console: Console) -> None:
-    """A table: what each piece costs."""
-    table = Table(
-        title=f"{name}: what a path costs more with a piece than without it, TSC cycles", title_justify="left"
-    )
-    for column in ("path", "piece", "instructions", *_WAYS):
-        table.add_column(column, justify="left" if column in ("path", "piece") else "right")
-    for cost in costs:
-        cells = []
-        for way in _WAYS:
-            found = cost.costs.get(way)
-            if found is None:
-                cells.append("another result")
-            elif way not in cost.above_noise:
-                cells.append("within the noise")
-            else:
-                cells.append(f"{found.middle:+.1f} ({found.low:+.1f} to {found.high:+.1f})")
-        table.add_row(cost.path, cost.what, str(cost.instructions) if cost.costs else "-", *cells)
-    console.print(table)
-    noise = ", ".join(f"{way} {result.noise[way]:.1f}" for way in _WAYS)
-    for line in (
-        f"{result.kernel} on {result.processor}; noise: {noise} TSC cycles",
-        "a piece is taken out by NOPs in its place, which count as instructions, by a jump over it, or by another "
-        "call; pieces overlap one another in time, so their costs do not add up to the path's",
-    ):
-        console.print(Text(line))

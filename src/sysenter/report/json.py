@@ -7,7 +7,7 @@ from typing import Any
 
 from sysenter.measure.measurement import DdRuns, Measurement
 from sysenter.replay.result import Result
-from sysenter.replay.table import to_json as replay_to_json
+from sysenter.report.replay import to_json as replay_to_json
 
 __all__ = ["to_json"]
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sysenter.measure.measurement import PATHS, Measurement
 from sysenter.replay.result import Result
-from sysenter.replay.table import cell
+from sysenter.report.replay import cell
 
 __all__ = ["print_measurement"]
 

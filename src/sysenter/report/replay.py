@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A replay for people: tables, and its JSON for scripts."""
+"""What `replay` prints: its tables; and its JSON for scripts."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sysenter.replay.result import Result
+from sysenter.replay.result import Result, quartiles
 from sysenter.replay.runner import Key, Mixed
 
-__all__ = ["LEFT_OUT", "cell", "print_result", "to_json"]
+if TYPE_CHECKING:  # capstone is not loaded for a table
+    from sysenter.replay.command import Outcome
+    from sysenter.replay.compare import Change
+    from sysenter.replay.pieces import Cost
+
+__all__ = ["LEFT_OUT", "cell", "print_replay", "to_json"]
 
 _WAYS = ("overlap", "serial", "nested")
 LEFT_OUT = (
@@ -85,7 +91,7 @@ def _mixture_table(result: Result) -> Table:
     return table
 
 
-def print_result(result: Result, console: Console) -> None:
+def _print_result(result: Result, console: Console) -> None:
     """The tables of a replay."""
     console.print(
         Text(
@@ -176,3 +182,74 @@ def to_json(result: Result) -> dict[str, Any]:
         ],
         "left_out": LEFT_OUT,
     }
+
+
+def _print_changes(changes: Sequence[Change], name: str, console: Console) -> None:
+    """What is other than it was, and a line for each path over all calls."""
+    table = Table(title=f"against {name}: now - then, TSC cycles: median (quartiles)", title_justify="left")
+    for column in ("call", "path", "VERW", "way", "change"):
+        table.add_column(column)
+    for each in changes:
+        if each.significant:
+            change = each.change
+            table.add_row(
+                each.key.call,
+                each.key.path,
+                "yes" if each.key.verw else "no",
+                each.key.way,
+                f"{change.middle:+.1f} ({change.low:+.1f} to {change.high:+.1f})",
+            )
+    if table.row_count:
+        console.print(table)
+    groups = dict.fromkeys((each.key.path, each.key.verw, each.key.way) for each in changes)
+    for path, verw, way in groups:
+        own = [e for e in changes if (e.key.path, e.key.verw, e.key.way) == (path, verw, way)]
+        low, middle, high = quartiles([e.change.middle for e in own])
+        slower, faster = sum(e.slower for e in own), sum(e.significant and not e.slower for e in own)
+        console.print(
+            Text(
+                f"{path}, {way}{', VERW' if verw else ''}: {middle:+.1f} ({low:+.1f} to {high:+.1f}) "
+                f"over {len(own)} calls, {slower} slower, {faster} faster"
+            )
+        )
+
+
+def _print_costs(costs: Sequence[Cost], result: Result, name: str, console: Console) -> None:
+    """A table: what each piece costs."""
+    table = Table(
+        title=f"{name}: what a path costs more with a piece than without it, TSC cycles", title_justify="left"
+    )
+    for column in ("path", "piece", "instructions", *_WAYS):
+        table.add_column(column, justify="left" if column in ("path", "piece") else "right")
+    for cost in costs:
+        cells = []
+        for way in _WAYS:
+            found = cost.costs.get(way)
+            if found is None:
+                cells.append("another result")
+            elif way not in cost.above_noise:
+                cells.append("within the noise")
+            else:
+                cells.append(f"{found.middle:+.1f} ({found.low:+.1f} to {found.high:+.1f})")
+        table.add_row(cost.path, cost.what, str(cost.instructions) if cost.costs else "-", *cells)
+    console.print(table)
+    noise = ", ".join(f"{way} {result.noise[way]:.1f}" for way in _WAYS)
+    for line in (
+        f"{result.kernel} on {result.processor}; noise: {noise} TSC cycles",
+        "a piece is taken out by NOPs in its place, which count as instructions, by a jump over it, or by another "
+        "call; pieces overlap one another in time, so their costs do not add up to the path's",
+    ):
+        console.print(Text(line))
+
+
+def print_replay(outcome: Outcome, console: Console) -> None:
+    """Print what came of a replay."""
+    if outcome.exported:
+        size = sum(path.stat().st_size for path in outcome.exported.iterdir())
+        console.print(f"{outcome.exported}: {size / 1e6:.1f} MB", markup=False, soft_wrap=True)
+    elif outcome.result and outcome.costs is not None:
+        _print_costs(outcome.costs, outcome.result, outcome.call, console)
+    elif outcome.result:
+        _print_result(outcome.result, console)
+        if outcome.against:
+            _print_changes(outcome.changes(), outcome.against, console)
