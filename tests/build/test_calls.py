@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysenter.build.calls import OUTSIDE, fast_calls
-from sysenter.build.present import common_headers
+from sysenter.build.generated import common_headers
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.steps import Steps

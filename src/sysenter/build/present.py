@@ -8,39 +8,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from sysenter.build.calls import calls_header, fast_calls
+from sysenter.build.generated import generated_headers
 from sysenter.build.module import Module
 from sysenter.build.native import NATIVE, compiler_version, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
-from sysenter.errors import SysenterError
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Guard, Target
 
-__all__ = ["build_present_module", "common_headers", "kbuild", "with_changes"]
-
-
-def _target_header(guard: Guard) -> str:
-    return (
-        "/* Written by sysenter.build.present from the kernel image: the guard's values. */\n"
-        f'#define TARGET_RELEASE\t\t"{guard.release}"\n'
-        f'#define TARGET_VERSION\t\t"{guard.version}"\n'
-        f"#define TARGET_SOCK_REGISTER\t0x{guard.sock_register:x}UL\n"
-        f"#define TARGET_STEXT\t\t0x{guard.stext:x}UL\n"
-        f'#define TARGET_BUILD_ID\t\t"{guard.build_id}"\n'
-    )
-
-
-def common_headers(headers: Path) -> Path:
-    """The tree with include/linux: the headers themselves, or Debian's -common."""
-    if (headers / "include/linux/syscalls.h").exists():
-        return headers
-    for makefile in (headers / "Makefile",):
-        words = makefile.read_text().split() if makefile.exists() else []
-        for word in words:
-            tree = Path(word).parent
-            if word.endswith("/Makefile") and (tree / "include/linux/syscalls.h").exists():
-                return tree
-    raise SysenterError(f"{headers}: no include/linux/syscalls.h", hint="headers must be the kernel's configured tree")
+__all__ = ["build_present_module", "kbuild", "with_changes"]
 
 
 def _compiler(target: Target) -> str:
@@ -78,13 +53,9 @@ def build_present_module(
     Raises SysenterError with the compiler's last lines if it does not build.
     """
     guard = guard or target.guard
-    generated = target.headers / "arch/x86/include/generated/asm" / target.arch.call_table
-    if not generated.exists():
-        raise SysenterError(f"{generated} is missing", hint="headers must be the kernel's configured and built tree")
-    calls = calls_header(fast_calls(generated, common_headers(target.headers), target.arch))
-    header = _target_header(guard)
+    headers = generated_headers(guard, target.headers, target.arch)
     cc = _compiler(target)
-    parts = [str(target.headers), header, calls, sources_digest("present", "user"), cc, compiler_version(cc), options]
+    parts = [str(target.headers), str(headers), sources_digest("present", "user"), cc, compiler_version(cc), options]
     key = digest(parts)
     folder = cache_folder() / "modules" / f"{target.release}-{key}"
     with lock(f"module-{target.release}"):
@@ -92,8 +63,8 @@ def build_present_module(
             with steps.step(f"build the module for {guard.release}{what}"), fill(folder) as new:
                 for source in (NATIVE / "present", NATIVE / "user"):
                     shutil.copytree(source, new, dirs_exist_ok=True)
-                (new / "calls.h").write_text(calls)
-                (new / "target.h").write_text(header)
+                for name, text in headers.items():
+                    (new / name).write_text(text)
                 output = kbuild(steps, target, new, options=options)
                 # objtool's among them: it only warns of what a kernel then trips over
                 (new / "build.log").write_text(output)

@@ -12,6 +12,7 @@ import lzma
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lz4.block
@@ -19,7 +20,7 @@ import zstandard
 
 from sysenter.errors import SysenterError
 
-__all__ = ["BzImage", "read_bzimage"]
+__all__ = ["BzImage", "banner", "read_bzimage"]
 
 _HDRS = b"HdrS"
 _XZ, _GZIP, _ZSTD = b"\xfd7zXZ\0", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
@@ -91,6 +92,22 @@ def _decompress_lz4(payload: bytes) -> bytes:
     return data
 
 
+def _version(setup: bytes) -> str:
+    """kernel_version of the setup header: a pointer at 0x20e, less 0x200."""
+    (at,) = struct.unpack_from("<H", setup, 0x20E)
+    return setup[0x200 + at : 0x200 + at + 256].split(b"\0")[0].decode("ascii", "replace")
+
+
+def banner(path: Path) -> str:
+    """What `uname -r` and `uname -v` will say of an image, in one line; "" if it is none. Unpacks nothing."""
+    try:
+        with path.open("rb") as file:
+            setup = file.read(0x8000)
+    except OSError:
+        return ""
+    return _version(setup) if len(setup) > 0x210 and setup[0x202:0x206] == _HDRS else ""
+
+
 def read_bzimage(data: bytes, name: str) -> BzImage:
     """Take a bzImage apart.
 
@@ -105,8 +122,7 @@ def read_bzimage(data: bytes, name: str) -> BzImage:
         raise bad("not a Linux/x86 boot image (no HdrS at 0x202)")
     (protocol,) = struct.unpack_from("<H", data, 0x206)
     setup_size = ((data[0x1F1] or 4) + 1) * 512
-    (version_at,) = struct.unpack_from("<H", data, 0x20E)
-    version = data[0x200 + version_at : 0x200 + version_at + 256].split(b"\0")[0].decode("ascii", "replace")
+    version = _version(data[:0x8000])
     body = data[setup_size:]
     if protocol >= 0x208:
         offset, length = struct.unpack_from("<II", data, 0x248)

@@ -10,11 +10,18 @@
 #include "sysenter.h"
 #include <linux/elf.h>
 #include <linux/fs.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/socket.h>
 #include <linux/net.h>
 #include <linux/utsname.h>
 #include "target.h"
+#if __has_include("version.h")	/* where DKMS builds it */
+#include "version.h"
+MODULE_VERSION(SYSENTER_VERSION);
+#endif
+/* For /etc/kernel/postinst.d/00-sysenter and `sysenter status`: is it of this image? */
+MODULE_INFO(target, TARGET_RELEASE " " TARGET_VERSION);
 
 #define NOTE_GNU_BUILD_ID	3	/* elf.h of the GNU tools; the kernel has no name for it */
 

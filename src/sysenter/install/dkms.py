@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""DKMS: the distribution's own way to build a module for each kernel, now and at each update."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from sysenter.errors import SysenterError
+from sysenter.install.machine import InstalledKernel, modinfo
+from sysenter.steps import Steps, run_command
+
+__all__ = ["NAME", "add", "build", "versions", "withdraw"]
+
+NAME = "sysenter"
+_BUILD_LIMIT = 900  # seconds; an old machine takes minutes
+
+
+def versions() -> tuple[str, ...]:
+    """The versions of the module that DKMS knows, by its own folder."""
+    folder = Path("/var/lib/dkms") / NAME
+    return tuple(sorted(p.name for p in folder.iterdir() if (p / "source").is_symlink())) if folder.exists() else ()
+
+
+def add(steps: Steps, version: str) -> None:
+    """Make /usr/src/sysenter-VERSION known to it."""
+    if version not in versions():
+        run_command(steps, ["dkms", "add", f"{NAME}/{version}"], what="tell DKMS of the sources", timeout=60)
+
+
+def build(steps: Steps, version: str, kernel: InstalledKernel) -> str:
+    """Build and install for a kernel; returns why it has no module, "" if it has one. Raises SysenterError."""
+    run_command(
+        steps, ["dkms", "install", "--force", f"{NAME}/{version}", "-k", kernel.release],
+        what=f"build the module for {kernel.release}", timeout=_BUILD_LIMIT,
+        hint=f"/var/lib/dkms/{NAME}/{version}/build/make.log has the build's own words",
+    )  # fmt: skip
+    if not modinfo(kernel.release, "target"):
+        raise SysenterError(
+            f"DKMS says that it built for {kernel.release}, and there is no module",
+            hint=f"look at `dkms status {NAME}` and at the room on the disk",
+        )
+    return modinfo(kernel.release, "refused")
+
+
+def withdraw(steps: Steps, version: str) -> None:
+    """Take a version's modules, builds and DKMS's memory of it away; its sources stay."""
+    argv = ["dkms", "remove", f"{NAME}/{version}", "--all"]
+    steps.command(argv)
+    said = ""
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, errors="replace", timeout=300, stdin=subprocess.DEVNULL
+        )
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+    except FileNotFoundError:
+        return  # DKMS was removed before us, and its hooks took the modules
+    except subprocess.TimeoutExpired:
+        said = "it was not done after 300 s"
+    if version in versions():
+        raise SysenterError(f"DKMS still has {NAME}/{version}", hint=f"run `{' '.join(argv)}`", detail=said)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Install: packages, sources under DKMS, the preload library, the unit for boot; then, if wished, a trial.
+
+Nothing is loaded by installing. What fails half-way is undone; what a kill leaves
+half-way, `uninstall` undoes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sysenter.build.native import NATIVE
+from sysenter.errors import SysenterError
+from sysenter.install import dkms
+from sysenter.install.files import STATE, Manifest, put, read_manifest
+from sysenter.install.machine import (
+    InstalledKernel,
+    check_system,
+    installed_kernels,
+    missing_packages,
+    read_word,
+    secure_boot,
+    signatures_enforced,
+    triplet,
+)
+from sysenter.install.tree import FROM_DEBIAN, dkms_tree, tree_version
+from sysenter.install.uninstall import remove_all
+from sysenter.steps import Steps, run_command
+
+__all__ = ["Plan", "install", "plan_for", "try_now"]
+
+UNITS = ("sysenter.service", "sysenter-settled.service", "sysenter-settled.timer")
+_LIBRARY = Path("/usr/lib/sysenter")
+_PROGRAMS = ("trial",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an install would do here."""
+
+    version: str
+    """DKMS's version of the module."""
+    kernels: tuple[InstalledKernel, ...]
+    """The kernels that it is built for now."""
+    packages: tuple[str, ...]
+    """Debian's packages that are missing."""
+    files: dict[Path, int]
+    """Every file that is written, and its mode."""
+    commands: tuple[tuple[str, ...], ...]
+    """Every command that changes the system, in order."""
+
+
+def _static_files(version: str, scope: str | None) -> dict[Path, tuple[bytes, int]]:
+    native = NATIVE / "install"
+    files = {
+        Path(f"/usr/src/{dkms.NAME}-{version}") / name: (content, 0o755 if name == "build.sh" else 0o644)
+        for name, content in dkms_tree(version).items()
+    }
+    files[_LIBRARY / "at-boot"] = ((native / "at-boot").read_bytes(), 0o755)
+    files[Path("/usr/bin/sysenter-run")] = ((native / "sysenter-run").read_bytes(), 0o755)
+    files[Path("/etc/kernel/postinst.d/00-sysenter")] = ((native / "kernel-hook").read_bytes(), 0o755)
+    for unit in UNITS:
+        files[Path("/etc/systemd/system") / unit] = ((native / unit).read_bytes(), 0o644)
+    if scope:
+        files[Path("/etc/modprobe.d/sysenter.conf")] = (f"options sysenter scope={scope}\n".encode(), 0o644)
+    return files
+
+
+def _compiled_paths() -> dict[Path, int]:
+    paths = {_LIBRARY / name: 0o755 for name in _PROGRAMS}
+    return {**paths, Path(f"/usr/lib/{triplet()}/sysenter/libsysenter.so"): 0o644}
+
+
+def _compiled_files(steps: Steps) -> dict[Path, tuple[bytes, int]]:
+    """The programs of this machine's word size, compiled here."""
+    arch = "amd64" if triplet().startswith("x86_64") else "i386"
+    includes: list[str | Path] = ["-I", NATIVE / "present", "-I", NATIVE / "user"]
+    argv: list[str | Path] = ["gcc", "-m64" if arch == "amd64" else "-m32", "-O2", "-Wall", *includes]
+    made: dict[Path, tuple[bytes, int]] = {}
+    with tempfile.TemporaryDirectory(prefix="sysenter-install-") as name:
+        folder = Path(name)
+        for program in _PROGRAMS:
+            source = NATIVE / "install" / f"{program}.c"
+            run_command(steps, [*argv, "-o", folder / program, source], what=f"compile {source.name}", timeout=60)
+        library: list[str | Path] = [
+            "-shared",
+            "-fPIC",
+            "-nostdlib",
+            "-o",
+            folder / "libsysenter.so",
+            NATIVE / f"user/preload_{arch}.c",
+        ]
+        run_command(steps, [*argv, *library], what="compile the preload library", timeout=60)
+        for path, mode in _compiled_paths().items():
+            made[path] = ((folder / path.name).read_bytes(), mode)
+    return made
+
+
+def plan_for(project: str, *, all_kernels: bool, at_boot: bool, scope: str | None) -> Plan:
+    """What installing here takes; changes nothing. project: the project's version."""
+    version = tree_version(project)
+    running = os.uname().release
+    known = installed_kernels()
+    kernels = tuple(k for k in known if all_kernels or k.release == running)
+    if not kernels and not all_kernels:
+        kernels = (InstalledKernel(running, None, None),)
+    headers = tuple(f"linux-headers-{k.release}" for k in kernels if k.headers is None)
+    packages = (*missing_packages(FROM_DEBIAN), *headers)
+    commands: list[tuple[str, ...]] = []
+    if packages:
+        commands.append(("apt-get", "install", "-y", "--no-install-recommends", *packages))
+    commands.append(("dkms", "add", f"{dkms.NAME}/{version}"))
+    commands += [("dkms", "install", "--force", f"{dkms.NAME}/{version}", "-k", k.release) for k in kernels]
+    if at_boot:
+        commands.append(("systemctl", "enable", "sysenter.service", "sysenter-settled.timer"))
+    files = {path: mode for path, (_, mode) in _static_files(version, scope).items()} | _compiled_paths()
+    return Plan(version, kernels, packages, files, tuple(commands))
+
+
+def _fetch_packages(steps: Steps, packages: Sequence[str]) -> None:
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    with steps.step(f"install Debian packages: {' '.join(packages)}"):
+        hint = "is there a network? A kernel that is not Debian's has no headers in Debian: install them by hand"
+        run_command(steps, ["apt-get", "update"], what="apt-get update", timeout=300, env=environment, hint=hint)
+        run_command(
+            steps, ["apt-get", "install", "-y", "--no-install-recommends", *packages],
+            what="install Debian packages", timeout=1800, env=environment, hint=hint,
+        )  # fmt: skip
+
+
+def _check_room() -> None:
+    for folder in ("/usr/src", "/usr/lib", "/var/lib", "/etc/kernel", "/lib/modules"):
+        status = os.statvfs(next(p for p in (Path(folder), *Path(folder).parents) if p.exists()))
+        if status.f_flag & os.ST_RDONLY:
+            raise SysenterError(f"{folder} is on a read-only file system", hint="remount it writable first")
+        if status.f_bavail * status.f_frsize < 64 << 20:
+            raise SysenterError(f"{folder} has less than 64 MiB free", hint="free some space first")
+
+
+def install(
+    steps: Steps, project: str, *, all_kernels: bool, at_boot: bool, scope: str | None, fetch: bool = True
+) -> dict[str, str]:
+    """Install; returns kernel release -> why it has no module ("" if it has one).
+
+    project: the project's version. fetch: whether missing packages may be installed.
+    Raises SysenterError, everything undone, if a step fails.
+    """
+    check_system()
+    plan = plan_for(project, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
+    before = read_manifest()
+    _check_room()
+    if plan.packages:
+        if not fetch:
+            raise SysenterError(
+                f"missing Debian packages: {' '.join(plan.packages)}",
+                hint=f"apt-get install --no-install-recommends {' '.join(plan.packages)}",
+            )
+        _fetch_packages(steps, plan.packages)
+        plan = plan_for(project, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    manifest = Manifest(plan.version, now, packages=list(plan.packages))
+    if before is not None:  # an upgrade, or once more: what the old one wrote goes, at the latest by uninstall
+        manifest.files, manifest.folders = list(before.files), list(before.folders)
+        manifest.packages += before.packages
+    refused = {}
+    try:
+        with steps.step("write the sources, the preload library and the units"):
+            put(manifest, {**_static_files(plan.version, scope), **_compiled_files(steps)})
+        dkms.add(steps, plan.version)
+        for kernel in plan.kernels:
+            with steps.step(f"build the module for {kernel.release}"):
+                refused[kernel.release] = dkms.build(steps, plan.version, kernel)
+        _forget_older(steps, manifest, plan)
+        if at_boot:
+            _at_boot(steps, manifest)
+    except BaseException:
+        with steps.step("undo what was installed"):
+            remove_all(steps, manifest, plan.version)
+        raise
+    return refused
+
+
+def _forget_older(steps: Steps, manifest: Manifest, plan: Plan) -> None:
+    for old in dkms.versions():
+        if old != plan.version:
+            with steps.step(f"take the older version {old} away"):
+                dkms.withdraw(steps, old)
+    ours = {str(path) for path in plan.files}
+    for name in [name for name in manifest.files if name not in ours]:
+        Path(name).unlink(missing_ok=True)
+        manifest.files.remove(name)
+    for name in sorted(manifest.folders, reverse=True):
+        path = Path(name)
+        if not any(Path(f).is_relative_to(path) for f in manifest.files):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+            if not path.exists():
+                manifest.folders.remove(name)
+    manifest.write()
+
+
+def _at_boot(steps: Steps, manifest: Manifest) -> None:
+    put(manifest, {STATE / "at-boot": (b"", 0o644)})
+    (STATE / "fuse").unlink(missing_ok=True)
+    run_command(
+        steps, ["systemctl", "enable", "sysenter.service", "sysenter-settled.timer"], what="enable the units",
+        timeout=60, hint="--at-boot needs systemd; without it, load the module from your own boot script",
+    )  # fmt: skip
+
+
+def try_now(steps: Steps) -> None:
+    """Load the module now, and hold its answers against stock's; unload it if anything differs."""
+    release = os.uname().release
+    if Path("/sys/module/sysenter").exists():
+        steps.say("         the module is loaded already: it is tried as it is")
+    else:
+        hint = "`dmesg | grep sysenter` says why"
+        if signatures_enforced():
+            hint = (
+                "this kernel loads signed modules only: mokutil --import /var/lib/dkms/mok.pub, reboot and confirm; "
+                "`./sysenter status` shows the signer"
+            )
+        with steps.step(f"load the module into {release}"):
+            run_command(steps, ["modprobe", "sysenter"], what="load the module", timeout=60, hint=hint)
+    try:
+        with steps.step("a few thousand calls by the fast path, held against stock"):
+            run_command(
+                steps, [_LIBRARY / "trial"], what="the trial", timeout=60,
+                hint="the module is unloaded again; this is a bug: report it with the lines above",
+            )  # fmt: skip
+    except SysenterError:
+        run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=60)
+        raise
+
+
+def boot_state() -> str:
+    """What Secure Boot and the kernel's own rule mean for loading, in a sentence; "" if nothing."""
+    if secure_boot():
+        return "Secure Boot is on: DKMS's key must be enrolled (mokutil --import /var/lib/dkms/mok.pub, then reboot)"
+    if signatures_enforced():
+        return "this kernel loads signed modules only"
+    return "" if read_word("/proc/sys/kernel/modules_disabled") != "1" else "this kernel loads no more modules"

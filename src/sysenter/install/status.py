@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is installed, for which kernels, and what is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sysenter.install.files import STATE, read_manifest
+from sysenter.install.machine import (
+    InstalledKernel,
+    installed_kernels,
+    modinfo,
+    read_word,
+    secure_boot,
+    signatures_enforced,
+)
+from sysenter.target.image import banner
+
+__all__ = ["KernelStatus", "Status", "status"]
+
+_PARAMETERS = Path("/sys/module/sysenter/parameters")
+
+
+@dataclass(frozen=True)
+class KernelStatus:
+    """The module for one installed kernel."""
+
+    release: str
+    """`uname -r` of it."""
+    running: bool
+    """Whether it is the one that runs."""
+    state: str
+    """built; stale: its image is another than the module was built for; refused: a placeholder; not built."""
+    reason: str
+    """Why, where it is not built."""
+    signer: str
+    """Who signed the module; "" if nobody."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it."""
+
+    version: str
+    """DKMS's version; "" if nothing is installed."""
+    when: str
+    """When it was installed, ISO 8601."""
+    kernels: tuple[KernelStatus, ...]
+    """Each kernel that can be booted here."""
+    loaded: bool
+    """Whether the module is in the running kernel."""
+    calls: int | None
+    """Fast calls since the load; None where it is not loaded."""
+    scope: str
+    """Whose calls take the fast path: the module's parameter; "" where it is not loaded."""
+    at_boot: bool
+    """Whether it is loaded at each boot."""
+    fuse: str
+    """The boot that did not come up well; "" if the fuse is whole."""
+    secure_boot: bool | None
+    """None: this machine has no Secure Boot."""
+    signed_only: bool
+    """Whether this kernel loads signed modules only."""
+    virtual_machines: str
+    """KVM's hold: "kvm_intel in use by N", "" if there is none."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is installed, and built for the running kernel."""
+        return bool(self.version) and any(k.running and k.state == "built" for k in self.kernels)
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts: keys may be added, none changes."""
+        return {"schema": 1, **asdict(self), "ok": self.ok}
+
+
+def _kernel(kernel: InstalledKernel) -> KernelStatus:
+    running = kernel.release == os.uname().release
+    target = modinfo(kernel.release, "target")
+    signer = modinfo(kernel.release, "signer")
+    state, reason = "built", ""
+    if not target:
+        state = "not built"
+        reason = "install --all-kernels builds it" if kernel.headers else "its headers are not installed"
+    elif target == "none":
+        state, reason = "refused", modinfo(kernel.release, "refused")
+    elif kernel.image is not None:
+        version = banner(kernel.image)
+        if target != f"{kernel.release} {version[version.find('#') :]}":
+            state, reason = "stale", f"built for {target}"
+    return KernelStatus(kernel.release, running, state, reason, signer)
+
+
+def _virtual_machines() -> str:
+    for line in read_word("/proc/modules").splitlines():
+        match = re.match(r"(kvm_intel|kvm_amd) \d+ (\d+)", line)
+        if match and match[2] != "0":
+            return f"{match[1]} in use by {match[2]}"
+    return ""
+
+
+def status() -> Status:
+    """Look at the machine; changes nothing and needs no root."""
+    manifest = read_manifest()
+    calls = read_word(f"{_PARAMETERS}/calls")
+    return Status(
+        version=manifest.version if manifest else "",
+        when=manifest.when if manifest else "",
+        kernels=tuple(_kernel(kernel) for kernel in installed_kernels()),
+        loaded=_PARAMETERS.exists(),
+        calls=int(calls) if calls.isdigit() else None,
+        scope=read_word(f"{_PARAMETERS}/scope") or ("marked" if _PARAMETERS.exists() else ""),
+        at_boot=(STATE / "at-boot").exists(),
+        fuse=read_word(str(STATE / "fuse")),
+        secure_boot=secure_boot(),
+        signed_only=signatures_enforced(),
+        virtual_machines=_virtual_machines(),
+    )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Uninstall: the module unloaded, DKMS's builds and our files gone. Idempotent."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from sysenter.errors import SysenterError
+from sysenter.install import dkms
+from sysenter.install.files import Manifest, read_manifest, take_away
+from sysenter.steps import Steps
+
+__all__ = ["holders", "remove_all", "uninstall", "unload"]
+
+_MODULE = Path("/sys/module/sysenter")
+
+
+def holders() -> list[str]:
+    """The processes that have the module's page mapped, and so hold it: "PID (NAME)"."""
+    found = []
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            if "/dev/sysenter" in maps.read_text(errors="replace"):
+                found.append(f"{maps.parent.name} ({(maps.parent / 'comm').read_text().strip()})")
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def unload(steps: Steps, wait: float) -> None:
+    """Unload the module if it is loaded, waiting `wait` seconds for whoever holds it. Raises SysenterError."""
+    deadline = time.monotonic() + wait
+    while _MODULE.exists():
+        steps.command(["rmmod", "sysenter"])
+        try:
+            done = subprocess.run(
+                ["rmmod", "sysenter"], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SysenterError(
+                "rmmod is not done after 30 s: the kernel waits for a call, a virtual machine or another module",
+                hint="`dmesg | grep sysenter` says for whom; end that, then uninstall again",
+            ) from error
+        if done.returncode == 0 or not _MODULE.exists():
+            return
+        if time.monotonic() >= deadline:
+            who = ", ".join(holders()[:5])
+            raise SysenterError(
+                f"the module is in use{f' by {who}' if who else ''}",
+                hint="end those programs, or wait for them with --wait SECONDS",
+            )
+        time.sleep(0.5)
+
+
+def remove_all(steps: Steps, manifest: Manifest, *versions: str) -> None:
+    """Take everything away that the manifest and DKMS know of. Raises SysenterError if something stays."""
+    units = [Path(name).name for name in manifest.files if name.startswith("/etc/systemd/system/")]
+    if units:
+        _quietly(steps, "systemctl", "disable", *units)
+    for version in {*dkms.versions(), *(v for v in versions if v in dkms.versions())}:
+        dkms.withdraw(steps, version)
+    left = take_away(manifest)
+    if units:
+        _quietly(steps, "systemctl", "daemon-reload")
+    if left:
+        raise SysenterError(
+            f"{len(left)} files could not be removed: {left[0]}", hint="mend that, then uninstall again",
+            detail="\n".join(left),
+        )  # fmt: skip
+
+
+def _quietly(steps: Steps, *argv: str) -> None:
+    """A command whose failure leaves nothing of ours behind: systemd may not be the one that runs."""
+    steps.command(argv)
+    try:
+        subprocess.run(argv, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+
+
+def uninstall(steps: Steps, *, wait: float) -> bool:
+    """All of it; returns False if nothing was installed. wait: seconds for whoever holds the module."""
+    manifest = read_manifest()
+    if manifest is None and not dkms.versions():
+        return False
+    with steps.step("unload the module"):
+        unload(steps, wait)
+    with steps.step("take modules, sources, library and units away"):
+        remove_all(steps, manifest or Manifest("", ""), *dkms.versions())
+    return True

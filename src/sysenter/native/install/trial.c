@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Whether the fast path gives this kernel's answers: a few thousand calls by it and by
+ * the stock path, in a child process that may die of it.
+ *
+ *	trial		0: all as stock. 1: something differs, and one line says what.
+ *			2: there is no fast path to try
+ *
+ * Compared: results, the registers that a call keeps, the stack pointer, and calls that
+ * a signal interrupts. Run after each load, before anything depends on the module.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "abi.h"
+#ifdef __x86_64__
+#include "fast_call_amd64.h"
+#endif
+
+#define ROUNDS	1000
+#define LIMIT	20	/* seconds: a child that stands still is a failure */
+
+static char *stub;
+
+/*
+ * A call with patterns in the registers that it has to keep. Returns its result;
+ * *kept is 0 if one of them, or the stack pointer, came back changed.
+ */
+#ifdef __x86_64__
+#define CALL(name, instructions, marked)						\
+static long name(long nr, long a, long b, long c, int *kept)				\
+{											\
+	unsigned long changed;								\
+	long result = nr + (marked);							\
+											\
+	asm volatile("movq $0x1111, %%rbx\n\tmovq $0x2222, %%r12\n\t"			\
+		     "movq $0x3333, %%r13\n\tmovq $0x4444, %%r14\n\t"			\
+		     "movq %%rsp, %%r15\n\t"						\
+		     instructions "\n\t"						\
+		     "xorq $0x1111, %%rbx\n\txorq $0x2222, %%r12\n\t"			\
+		     "xorq $0x3333, %%r13\n\txorq $0x4444, %%r14\n\t"			\
+		     "xorq %%rsp, %%r15\n\torq %%r12, %%rbx\n\torq %%r13, %%rbx\n\t"	\
+		     "orq %%r14, %%rbx\n\torq %%r15, %%rbx\n\tmovq %%rbx, %[changed]"	\
+		     : "+a"(result), "+D"(a), "+S"(b), "+d"(c), [changed] "=m"(changed)	\
+		     : : "memory", "cc", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12",	\
+			 "r13", "r14", "r15");						\
+	*kept = !changed;								\
+	return result;									\
+}
+CALL(stock_call, "syscall", 0)
+CALL(fast_call, FAST_CALL_AMD64, SYSENTER_MARK_AMD64)
+#else
+static long stock_call(long nr, long a, long b, long c, int *kept)
+{
+	long result = syscall(nr, a, b, c);
+
+	*kept = 1;
+	return result == -1 ? -errno : result;
+}
+
+static long fast_call(long nr, long a, long b, long c, int *kept)
+{
+	/* in: where to call; out: what came back changed */
+	unsigned long esi = (unsigned long)stub + SYSENTER_STUB_CALL;
+	long result = nr;
+
+	asm volatile("pushl %%ebp\n\tpushl %%esi\n\tmovl %%esp, %%edi\n\t"
+		     "movl $0x2222, %%esi\n\tmovl $0x3333, %%ebp\n\t"
+		     "call *(%%esp)\n\t"
+		     "xorl $0x2222, %%esi\n\txorl $0x3333, %%ebp\n\txorl %%esp, %%edi\n\t"
+		     "orl %%ebp, %%esi\n\torl %%edi, %%esi\n\tpopl %%ebp\n\tpopl %%ebp"
+		     : "+a"(result), "+S"(esi)
+		     : "b"(a), "c"(b), "d"(c)
+		     : "memory", "cc", "edi");
+	*kept = !esi;
+	return result;
+}
+#endif
+
+static int fail(const char *what)
+{
+	printf("sysenter: %s differs on the fast path\n", what);
+	fflush(stdout);
+	return 1;
+}
+
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+static int try_results(void)
+{
+	int zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY), kept, round;
+	char byte;
+	const struct {
+		const char *name;
+		long nr, a, b, c;
+	} calls[] = {
+		{ "getppid", SYS_getppid, 0, 0, 0 },
+		{ "getuid", SYS_getuid, 0, 0, 0 },
+		{ "read", SYS_read, zero, (long)&byte, 1 },
+		{ "write", SYS_write, null, (long)&byte, 1 },
+		{ "write to no file", SYS_write, -1, (long)&byte, 1 },
+		{ "read to no memory", SYS_read, zero, 1, 1 },
+		{ "dup of no file", SYS_dup, -1, 0, 0 },
+		{ "access", SYS_access, (long)"/", 0, 0 },
+		{ "a number that no call has", 511, 0, 0, 0 },
+	};
+
+	for (round = 0; round < ROUNDS; round++)
+		for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+			long stock, fast;
+
+			stock = stock_call(calls[i].nr, calls[i].a, calls[i].b, calls[i].c, &kept);
+			fast = fast_call(calls[i].nr, calls[i].a, calls[i].b, calls[i].c, &kept);
+			if (stock != fast)
+				return fail(calls[i].name);
+			if (!kept)
+				return fail("a register after a call");
+		}
+	return 0;
+}
+
+/* A call that a signal ends, and calls between which signals come. */
+static int try_signals(void)
+{
+	struct itimerval timer = { .it_value.tv_usec = 2000, .it_interval.tv_usec = 2000 };
+	struct sigaction action = { .sa_handler = on_alarm };
+	int kept, round, pair[2];
+	char byte;
+
+	sigaction(SIGALRM, &action, NULL);
+	if (pipe(pair) || setitimer(ITIMER_REAL, &timer, NULL))
+		return fail("setting up");
+	for (round = 0; round < 20; round++)
+		if (fast_call(SYS_read, pair[0], (long)&byte, 1, &kept) != -EINTR || !kept)
+			return fail("a call that a signal interrupts");
+	for (round = 0; round < 20 * ROUNDS; round++)
+		if (fast_call(SYS_getppid, 0, 0, 0, &kept) != getppid() || !kept)
+			return fail("a call between signals");
+	timer.it_value.tv_usec = timer.it_interval.tv_usec = 0;
+	setitimer(ITIMER_REAL, &timer, NULL);
+	return 0;
+}
+
+int main(void)
+{
+	int file = open("/dev/sysenter", O_RDONLY | O_CLOEXEC), status;
+	pid_t child;
+
+	stub = file < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+	if (stub == MAP_FAILED) {
+		fprintf(stderr, "sysenter: no fast path to try: /dev/sysenter: %s\n", strerror(errno));
+		return 2;
+	}
+	child = fork();
+	if (!child) {
+		/* not SIGALRM, which try_signals() takes */
+		struct itimerval limit = { .it_value.tv_sec = LIMIT };
+
+		setitimer(ITIMER_VIRTUAL, &limit, NULL);
+		_exit(try_results() || try_signals());
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child) {
+		perror("sysenter: trial");
+		return 1;
+	}
+	if (WIFSIGNALED(status)) {
+		printf("sysenter: a program on the fast path was ended by signal %d (%s)\n",
+		       WTERMSIG(status), strsignal(WTERMSIG(status)));
+		return 1;
+	}
+	return WEXITSTATUS(status) != 0;
+}
