@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import sysenter
 from sysenter.build.native import NATIVE
 from sysenter.cache import digest
 
-__all__ = ["FROM_DEBIAN", "dkms_tree", "tree_version"]
+__all__ = ["FROM_DEBIAN", "dkms_tree", "main", "tree_version"]
 
 # What build.sh and prepare.py need beside the kernel's headers.
 FROM_DEBIAN = ("dkms", "gcc", "libc6-dev", "make", "python3", "python3-pyelftools", "python3-zstandard", "python3-lz4")
@@ -47,6 +49,20 @@ def tree_version(release: str) -> str:
 def dkms_tree(version: str) -> dict[str, bytes]:
     """Name to content of each file of /usr/src/sysenter-VERSION."""
     files = _sources()
-    files["dkms.conf"] = files["dkms.conf"].replace(b"@VERSION@", version.encode())
+    files["dkms.conf"] = files["dkms.conf"].replace(b"#MODULE_VERSION#", version.encode())
     files["version.h"] = f'#define SYSENTER_VERSION "{version}"\n'.encode()
     return files
+
+
+def main(arguments: Sequence[str]) -> int:
+    """tree VERSION FOLDER: write it, as Debian's package does."""
+    version, folder = arguments
+    for name, content in dkms_tree(version).items():
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
