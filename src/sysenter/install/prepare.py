@@ -52,7 +52,7 @@ def placeholder(reason: str, *, version: str, bits: int) -> bytes:
     chapter 1) of four sections: .modinfo, an empty symbol table, and two tables of names.
     """
     wide = bits == 64
-    fields = {"name": "sysenter", "license": "GPL", "version": version, "target": "none", "refused": reason}
+    fields = {"name": "sysenter", "license": "GPL", "dkms_version": version, "target": "none", "refused": reason}
     fields["vermagic"] = f"none ({reason})"
     info = b"".join(f"{key}={value}".encode() + b"\0" for key, value in fields.items())
     names = b"\0.modinfo\0.symtab\0.strtab\0.shstrtab\0"

@@ -18,7 +18,7 @@
 #include "target.h"
 #if __has_include("version.h")	/* where DKMS builds it */
 #include "version.h"
-MODULE_VERSION(SYSENTER_VERSION);
+MODULE_INFO(dkms_version, SYSENTER_VERSION);
 #endif
 /* For /etc/kernel/postinst.d/00-sysenter and `sysenter status`: is it of this image? */
 MODULE_INFO(target, TARGET_RELEASE " " TARGET_VERSION);
