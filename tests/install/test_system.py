@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Install, kernel updates, uninstall: on a real Debian system, natively in a chroot, and booted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from sysenter.install.tree import FROM_DEBIAN
+from sysenter.kernels.root import debian_root, run_in_root
+from sysenter.steps import Steps
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="installing is tried in a chroot, which takes root"),
+    pytest.mark.xdist_group("install"),
+]
+
+ARCH = "amd64"
+PACKAGES = (*FROM_DEBIAN, "python3-rich", "kmod", "systemd-sysv", "linux-image-amd64", "linux-headers-amd64")
+
+InRoot = Callable[..., str]
+
+# Files that only time or the packages' own tools change.
+_NOT_OURS = r"-path /proc -o -path /sys -o -path /dev -o -path /src -o -path /tmp -o -path /run -o -path /root"
+LIST = rf"find / \( {_NOT_OURS} \) -prune -o -print | sort"
+
+
+@pytest.fixture(scope="module")
+def system(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of a Debian system with a kernel, its headers and this checkout in /src."""
+    root = debian_root(steps, "bookworm", ARCH, PACKAGES, offline=False, configured=True)
+    copy = tmp_path_factory.mktemp("system") / "root"
+    shutil.copytree(root.folder, copy, symlinks=True)
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    yield copy
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+@pytest.fixture
+def in_root(steps: Steps, system: Path) -> InRoot:
+    def run(script: str, timeout: float = 300) -> str:
+        prologue = 'sysenter() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src python3 -m sysenter "$@"; }\n'
+        return run_in_root(steps, system, f"{prologue}{script}", what="a test", timeout=timeout)
+
+    return run
+
+
+def release(system: Path) -> str:
+    return next((system / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+
+
+def test_install_says_what_it_would_do_and_does_nothing(in_root: InRoot) -> None:
+    said = in_root(
+        f"{LIST} >/tmp/a; sysenter install --all-kernels --at-boot --dry-run; {LIST} | diff /tmp/a - && echo same"
+    )
+    assert "dkms install --force sysenter/" in said
+    assert "/etc/kernel/postinst.d/00-sysenter" in said
+    assert said.endswith("same\n"), said
+
+
+def test_uninstall_leaves_nothing(in_root: InRoot, system: Path) -> None:
+    """But DKMS's own keys, which other modules may be signed with by now."""
+    said = in_root(f"""
+dkms generate_mok >/dev/null 2>&1
+{LIST} >/tmp/before
+sysenter install --all-kernels --at-boot 2>&1 || exit
+modinfo -k {release(system)} -F target sysenter
+ls /usr/lib/*/sysenter/libsysenter.so /usr/bin/sysenter-run
+sysenter uninstall && sysenter uninstall
+{LIST} | diff /tmp/before - && echo "nothing left"
+""")
+    assert f"\n{release(system)} #1 SMP" in said
+    assert "nothing left" in said, said
+
+
+def test_an_update_goes_on_whatever_is_missing(in_root: InRoot, system: Path) -> None:
+    """Headers before their image; the image; the same release anew; no compiler; sources that do not build."""
+    kernel = release(system)
+    said = in_root(
+        f"""
+state() {{ sysenter status --json - 2>/dev/null | python3 -c 'import json, sys
+for k in json.load(sys.stdin)["kernels"]: print(k["release"], k["state"], k["reason"][:40])'; }}
+hooks() {{
+	run-parts --arg={kernel} --arg=/boot/vmlinuz-{kernel} /etc/kernel/postinst.d >/tmp/hooks 2>&1
+	echo "$1: hooks $?"
+}}
+rm -f /etc/kernel/postinst.d/initramfs-tools
+mv /boot/vmlinuz-{kernel} /root/
+sysenter install --all-kernels >/dev/null 2>&1; echo "headers first: $?"; state
+mv /root/vmlinuz-{kernel} /boot/; hooks "image"; state
+cp /boot/vmlinuz-{kernel} /root/; sed -i 's/PREEMPT_DYNAMIC Debian/PREEMPT_DYNAMIC DEBIAN/' /boot/vmlinuz-{kernel}
+state; hooks "anew"; state
+mkdir /root/off; mv /usr/bin/*gcc* /root/off/
+dkms unbuild $(dkms status | cut -d, -f1) -k {kernel} >/dev/null; hooks "no compiler"; state
+mv /root/off/* /usr/bin/
+for file in /usr/src/sysenter-*/main.c; do cp $file /root/; echo '#error too new' >>$file; done
+dkms unbuild $(dkms status | cut -d, -f1) -k {kernel} >/dev/null; hooks "does not build"; state
+mv /root/main.c $file; cp /root/vmlinuz-{kernel} /boot/
+dkms unbuild $(dkms status | cut -d, -f1) -k {kernel} >/dev/null; hooks "again"; state
+sysenter uninstall >/dev/null 2>&1; dkms status
+""",
+        timeout=500,
+    )
+    lines = [re.sub(r"\s+", " ", line).strip() for line in said.splitlines()]
+    assert lines == [
+        "headers first: 0", f"{kernel} refused no image of {kernel} yet (it is built"[:len(kernel) + 49],
+        "image: hooks 0", f"{kernel} built",
+        lines[4], "anew: hooks 0", f"{kernel} built",
+        "no compiler: hooks 0", f"{kernel} refused no compiler: apt-get install gcc",
+        "does not build: hooks 0", lines[10],
+        "again: hooks 0", f"{kernel} built",
+    ], said  # fmt: skip
+    assert lines[4].startswith(f"{kernel} stale built for")
+    assert lines[10].startswith(f"{kernel} refused the kernel's build failed")
+
+
+@pytest.mark.parametrize(
+    ("what", "script", "words"),
+    [
+        ("another system", "echo ID=fedora >/etc/os-release; sysenter install", "install is for Debian"),
+        ("Debian 11", "printf 'ID=debian\\nVERSION_ID=11\\n' >/etc/os-release; sysenter install", "Debian 12"),
+        ("a container", "touch /.dockerenv; sysenter install", "the host's"),
+        ("no headers", "sysenter install --no-install", "linux-headers-"),
+        ("read-only", "mount -t tmpfs -o ro t /usr/src; sysenter install --all-kernels", "/usr/src is on a read-only"),
+        ("full", "mount -t tmpfs -o size=1m t /usr/src; sysenter install --all-kernels", "less than 64 MiB free"),
+        ("no root", "setpriv --reuid 1000 env PYTHONPATH=/src python3 -m sysenter install --all-kernels", "needs root"),
+    ],
+)  # fmt: skip
+def test_a_machine_that_cannot_have_it_is_told_in_one_line(in_root: InRoot, what: str, script: str, words: str) -> None:
+    said = in_root(f"""
+{LIST} >/tmp/before; cp /etc/os-release /tmp/os-release
+({script}) >/tmp/said 2>&1; echo "status $?"
+rm -f /etc/os-release /.dockerenv; cp /tmp/os-release /etc/os-release; umount /usr/src 2>/dev/null
+tail -n 1 /tmp/said; grep -c Traceback /tmp/said
+{LIST} | diff /tmp/before - && echo same
+""")
+    assert said.startswith("status 1\n"), said
+    assert words in said
+    assert said.endswith("\n0\nsame\n"), said
+
+
+@pytest.mark.parametrize("after", [0.3, 1.5, 4.0, 9.0])
+def test_an_interrupted_install_leaves_nothing(in_root: InRoot, after: float) -> None:
+    said = in_root(f"""
+{LIST} >/tmp/before
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src
+timeout -s INT {after} python3 -m sysenter install --all-kernels >/tmp/said 2>&1
+echo "status $?"
+{LIST} | diff /tmp/before - && echo same; cat /tmp/said
+""")
+    assert "\nsame\n" in said, said
+    assert "Traceback" not in said
