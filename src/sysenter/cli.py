@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sysenter import __version__
 from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
 from sysenter.options import parser
@@ -233,6 +234,41 @@ def _manual(options: argparse.Namespace, steps: Steps) -> int:
     return 0
 
 
+def _install(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.install.install import install, plan_for, try_now
+    from sysenter.report.installed import print_built, print_plan
+
+    wishes = {"all_kernels": options.all_kernels, "at_boot": options.at_boot, "scope": options.scope}
+    if options.dry_run:
+        print_plan(plan_for(__version__, **wishes), tables(None))
+        return 0
+    print_built(install(steps, __version__, **wishes, fetch=not options.no_install), tables(None))
+    if options.try_now:
+        try_now(steps)
+    return 0
+
+
+def _status(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.install.status import status
+    from sysenter.report.installed import print_status
+
+    if options.json:
+        check_writable(options.json)
+    found = status()
+    print_status(found, tables(options.json))
+    if options.json:
+        write_json(options.json, found.to_json())
+    return 0 if found.ok else 1
+
+
+def _uninstall(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.install.uninstall import uninstall
+
+    if not uninstall(steps, wait=options.wait):
+        steps.say("nothing was installed")
+    return 0
+
+
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "run": _run,
     "kernels": _kernels,
@@ -247,6 +283,9 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "replay": _replay,
     "completion": _completion,
     "manual": _manual,
+    "install": _install,
+    "status": _status,
+    "uninstall": _uninstall,
 }
 
 

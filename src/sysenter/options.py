@@ -115,4 +115,16 @@ def parser() -> argparse.ArgumentParser:
     completion = command("completion", [], "print the completion of this command line for a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval its output, or keep it where it looks")
     command("manual", [], "print the manual page: sysenter manual | man -l -")
+    install = command("install", [], "put the module on this machine, by DKMS; loads nothing by itself")
+    install.add_argument("--all-kernels", action="store_true", help="for each installed kernel, not the running one")
+    install.add_argument("--try", action="store_true", dest="try_now",
+                         help="load it now, and hold a few thousand calls against stock")  # fmt: skip
+    install.add_argument("--at-boot", action="store_true",
+                         help="load it at each boot, behind a fuse; sysenter.off keeps it out")  # fmt: skip
+    install.add_argument("--scope", choices=("marked", "all", "both"), help="whose calls take the fast path")
+    install.add_argument("--dry-run", action="store_true", help="show every file and command, change nothing")
+    status = command("status", [], "what is installed here, for which kernels, and what is loaded")
+    status.add_argument("--json", type=Path, metavar="FILE", help="for scripts, to FILE; - is standard output")
+    uninstall = command("uninstall", [], "take all of it away again")
+    uninstall.add_argument("--wait", type=_positive, default=0, metavar="SECONDS", help="for who holds the module")
     return whole
