@@ -7,22 +7,18 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
-from sysenter.install.tree import FROM_DEBIAN
-from sysenter.kernels.root import debian_root, run_in_root
+from installed import installed_root, run_in_copy
 from sysenter.steps import Steps
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="installing is tried in a chroot, which takes root"),
     pytest.mark.xdist_group("install"),
 ]
-
-ARCH = "amd64"
-PACKAGES = (*FROM_DEBIAN, "python3-rich", "kmod", "systemd-sysv", "linux-image-amd64", "linux-headers-amd64")
 
 InRoot = Callable[..., str]
 
@@ -33,22 +29,16 @@ LIST = rf"find / \( {_NOT_OURS} \) -prune -o -print | sort"
 
 @pytest.fixture(scope="module")
 def system(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of a Debian system with a kernel, its headers and this checkout in /src."""
-    root = debian_root(steps, "bookworm", ARCH, PACKAGES, offline=False, configured=True)
+    """A copy of such a system."""
     copy = tmp_path_factory.mktemp("system") / "root"
-    shutil.copytree(root.folder, copy, symlinks=True)
-    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(installed_root(steps).folder, copy, symlinks=True)
     yield copy
     shutil.rmtree(copy, ignore_errors=True)
 
 
 @pytest.fixture
 def in_root(steps: Steps, system: Path) -> InRoot:
-    def run(script: str, timeout: float = 300) -> str:
-        prologue = 'sysenter() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src python3 -m sysenter "$@"; }\n'
-        return run_in_root(steps, system, f"{prologue}{script}", what="a test", timeout=timeout)
-
-    return run
+    return partial(run_in_copy, steps, system)
 
 
 def release(system: Path) -> str:
