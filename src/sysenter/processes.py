@@ -26,8 +26,8 @@ from typing import IO
 from sysenter.errors import SysenterError
 
 __all__ = [
-    "NETWORK", "PASSED_ON", "Interrupted", "catch_signals", "environment", "output_of", "running", "stopping",
-    "undisturbed",
+    "NETWORK", "PASSED_ON", "Interrupted", "catch_signals", "cleaning_up", "environment", "output_of", "running",
+    "stopping", "undisturbed",
 ]  # fmt: skip
 
 # To every program; beside them LC_ALL=C, since what programs say is read, and TMPDIR.
@@ -114,6 +114,19 @@ def undisturbed() -> Iterator[None]:
         if _pending and not _held:
             number, _pending = _pending, 0
             _stop(number)
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """For what a signal leaves to be undone: programs can be started again, and a further signal waits."""
+    with undisturbed():
+        stopped = stopping.is_set()
+        stopping.clear()
+        try:
+            yield
+        finally:
+            if stopped:
+                stopping.set()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

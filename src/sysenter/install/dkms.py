@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from sysenter.errors import SysenterError
@@ -46,16 +45,10 @@ def build(steps: Steps, version: str, kernel: InstalledKernel) -> str:
 def withdraw(steps: Steps, version: str) -> None:
     """Take a version's modules, builds and DKMS's memory of it away; its sources stay."""
     argv = ["dkms", "remove", f"{NAME}/{version}", "--all"]
-    steps.command(argv)
     said = ""
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", timeout=300, stdin=subprocess.DEVNULL
-        )
-        said = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-    except FileNotFoundError:
-        return  # DKMS was removed before us, and its hooks took the modules
-    except subprocess.TimeoutExpired:
-        said = "it was not done after 300 s"
+        run_command(steps, argv, what=f"have DKMS forget {version}", timeout=300)
+    except SysenterError as error:  # without DKMS, whose own removal took the modules, nothing is left to forget
+        said = error.detail
     if version in versions():
         raise SysenterError(f"DKMS still has {NAME}/{version}", hint=f"run `{' '.join(argv)}`", detail=said)

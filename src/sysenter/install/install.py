@@ -30,6 +30,7 @@ from sysenter.install.machine import (
 )
 from sysenter.install.tree import FROM_DEBIAN, dkms_tree, tree_version
 from sysenter.install.uninstall import remove_all
+from sysenter.processes import cleaning_up
 from sysenter.steps import Steps, run_command
 
 __all__ = ["Plan", "install", "plan_for", "try_now"]
@@ -126,10 +127,12 @@ def _fetch_packages(steps: Steps, packages: Sequence[str]) -> None:
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     with steps.step(f"install Debian packages: {' '.join(packages)}"):
         hint = "is there a network? A kernel that is not Debian's has no headers in Debian: install them by hand"
-        run_command(steps, ["apt-get", "update"], what="apt-get update", timeout=300, env=environment, hint=hint)
+        run_command(
+            steps, ["apt-get", "update"], what="apt-get update", timeout=300, env=environment, network=True, hint=hint
+        )
         run_command(
             steps, ["apt-get", "install", "-y", "--no-install-recommends", *packages],
-            what="install Debian packages", timeout=1800, env=environment, hint=hint,
+            what="install Debian packages", timeout=1800, env=environment, network=True, hint=hint,
         )  # fmt: skip
 
 
@@ -179,7 +182,7 @@ def install(
         if at_boot:
             _at_boot(steps, manifest)
     except BaseException:
-        with steps.step("undo what was installed"):
+        with cleaning_up(), steps.step("undo what was installed"):
             remove_all(steps, manifest, plan.version)
         raise
     return refused

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sysenter.errors import SysenterError
 from sysenter.install.prepare import image_of
+from sysenter.processes import running
 
 __all__ = [
     "InstalledKernel",
@@ -43,12 +44,11 @@ class InstalledKernel:
 def _said(*argv: str) -> str:
     """What a command says; "" if it fails or is not there."""
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", timeout=_LIMIT, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        with running(argv, what=argv[0], stderr=subprocess.DEVNULL) as process:
+            said = process.communicate(timeout=_LIMIT)[0].decode(errors="replace").strip()
+            return said if process.returncode == 0 else ""
+    except (SysenterError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def read_word(path: str) -> str:

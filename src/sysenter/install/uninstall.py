@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
 from sysenter.install.files import Manifest, read_manifest, take_away
-from sysenter.steps import Steps
+from sysenter.install.machine import read_word
+from sysenter.steps import Steps, run_command
 
 __all__ = ["holders", "remove_all", "uninstall", "unload"]
 
@@ -33,19 +34,15 @@ def unload(steps: Steps, wait: float) -> None:
     """Unload the module if it is loaded, waiting `wait` seconds for whoever holds it. Raises SysenterError."""
     deadline = time.monotonic() + wait
     while _MODULE.exists():
-        steps.command(["rmmod", "sysenter"])
         try:
-            done = subprocess.run(
-                ["rmmod", "sysenter"], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SysenterError(
-                "rmmod is not done after 30 s: the kernel waits for a call, a virtual machine or another module",
-                hint="`dmesg | grep sysenter` says for whom; end that, then uninstall again",
-            ) from error
-        if done.returncode == 0 or not _MODULE.exists():
-            return
-        if time.monotonic() >= deadline:
+            run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=30)
+        except SysenterError as error:
+            if read_word(f"{_MODULE}/initstate") == "going":
+                raise SysenterError(
+                    "the module is on its way out, and waits for a call, a virtual machine or another module",
+                    hint="`dmesg | grep sysenter` says for whom; end that, then uninstall again",
+                ) from error
+        if _MODULE.exists() and time.monotonic() >= deadline:
             who = ", ".join(holders()[:5])
             raise SysenterError(
                 f"the module is in use{f' by {who}' if who else ''}",
@@ -73,11 +70,8 @@ def remove_all(steps: Steps, manifest: Manifest, *versions: str) -> None:
 
 def _quietly(steps: Steps, *argv: str) -> None:
     """A command whose failure leaves nothing of ours behind: systemd may not be the one that runs."""
-    steps.command(argv)
-    try:
-        subprocess.run(argv, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired):
-        return
+    with suppress(SysenterError):
+        run_command(steps, argv, what=f"{argv[0]} {argv[1]}", timeout=60)
 
 
 def uninstall(steps: Steps, *, wait: float) -> bool:
