@@ -176,7 +176,7 @@ rmmod nmis && rmmod sysenter && echo went
 
 @pytest.mark.parametrize("cpu", [BOTH])
 def test_hostile_callers_by_syscall_and_by_the_kernels_entry_give_the_same(run: Run, cpu: str) -> None:
-    programs = [f"/lib/sysenter/hazards_{name}" for name in ("calls", "watch", "signals", "arch")]
+    programs = [f"/lib/sysenter/hazards_{name}" for name in ("calls", "signals", "arch", "watch")]
     lines = [f"{program}; {program} -root" for program in programs]
     output = run(
         "\n".join(["mount -t tracefs tracefs /sys/kernel/tracing", *lines,

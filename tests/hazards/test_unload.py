@@ -25,8 +25,7 @@ _SHELL_SAYS = ("Killed", "Segmentation fault")  # of a job that ended so
 
 # The symbols of the entry; on amd64 those that the copy in use has.
 ENTRY = {
-    "i386": "sysenter_entry sysenter_call_body sysenter_body_returns sysenter_call_slow sysenter_call_args5 "
-    "sysenter_call_args6",
+    "i386": "sysenter_entry sysenter_past_trampoline sysenter_call_body sysenter_body_returns sysenter_dispatch",
     "amd64": "sysenter_entry sysenter_entry_no_ibt sysenter_entry_pti",
 }
 

@@ -65,7 +65,7 @@ def test_the_686_module_is_refused_by_686_pae_and_the_other_way(
         assert f"refused: built for release {guard.release}" in refusal(steps, here, let_in)
 
 
-def test_getppid_takes_at_most_180_instructions_with_isolated_page_tables(steps: Steps, pae_target: Target) -> None:
+def test_getppid_takes_at_most_205_instructions_with_isolated_page_tables(steps: Steps, pae_target: Target) -> None:
     guest, module = guest_for(steps, replace(pae_target, append=""), "tcg"), build_present_module(steps, pae_target)
     output = guest.run(
         steps,
@@ -79,7 +79,7 @@ def test_getppid_takes_at_most_180_instructions_with_isolated_page_tables(steps:
     assert not output.bad_lines(), output.console
     assert output.text == ("went", "1", "page tables isolation: enabled"), output.text
     counts = {r["path"]: r["tsc"] - r["empty"] for r in output.records if r["call"] == "getppid"}
-    assert counts["fast"] <= 180
+    assert counts["fast"] <= 205  # 30 more than once, and 25 cycles fewer (docs/design.md)
     assert counts["stock"] > 350, "the stock path is not what it is compared with"
 
 

@@ -23,6 +23,7 @@ from sysenter.check.kernels import legacy, legacy_syscall, present_pti, present_
 from sysenter.check.kernels.base import Kernel
 from sysenter.check.kernels.present_all import WAYS, PresentAll
 from sysenter.check.kernels.present_amd64 import VARIANTS, PresentAmd64
+from sysenter.check.kernels.present_i386 import VARIANTS as VARIANTS_I386
 from sysenter.check.kernels.present_i386 import PresentI386
 from sysenter.check.search.explore import Failure, Tally, interrupt_everywhere, mispredict, run
 from sysenter.check.search.interleave import interleave
@@ -227,9 +228,9 @@ HANDLERS: dict[str, Handler] = {
             callers_i386.with_interruptions,
             callers_i386.paired,
             callers_i386.events,
-            variants=("", "smap"),
+            variants=VARIANTS_I386,
             default_kernel="bookworm-686",
-            roots=("sysenter_entry", "sysenter_call_slow", "sysenter_call_args5", "sysenter_call_args6"),
+            roots=("sysenter_entry", "sysenter_dispatch"),
         ),
         Handler(
             "present-i386-pti",

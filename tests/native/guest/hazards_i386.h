@@ -19,8 +19,7 @@
 #define FLAG_NT		0x4000u
 #define FLAG_AC		0x40000u
 #define FLAG_ID		0x200000u
-/* CF PF AF ZF SF OF: undefined after a fast call */
-#define FLAGS_KEPT	(alone ? ~0u : ~0x8d5u)
+#define FLAGS_KEPT	(~0u)
 #define CALLER_ARCH	AUDIT_ARCH_I386
 #define KERNEL_ADDRESS	0xc0000000u
 #define MMAP_OFFSET(page)	(page)		/* mmap2 counts pages */

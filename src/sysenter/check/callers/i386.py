@@ -76,7 +76,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     """
     after = (
         _fast(2, registers=(0x11, 0x12, 0x13, 0x14, 0x15), segments=(0x7B, 0x7B, 0x33, 0)),
-        Call(number=20),
+        Call(number=23),
         _fast(6),
     )
 
@@ -133,7 +133,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield calls(_fast(number, sleeps=sleeps, pending=4))
     yield calls(_fast(3, vdso=0))
     yield Case((_fast(3, vdso=0x110000), _fast(3, vdso=0x110000)))
-    yield Case((_fast(3), Call(number=11), _fast(3, vdso=0), Call(number=11), _fast(3)))
+    yield Case((_fast(3), Call(number=15), _fast(3, vdso=0), Call(number=15), _fast(3)))
 
 
 def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sysenter.check.code.instructions import Instruction, decode
 from sysenter.check.code.objectfile import Alternative, EntryObject, Section
@@ -104,7 +104,8 @@ def lay_out(
     _patch_alternatives(entry, chosen, code)
     for name, address in places.items():
         data = code if name == section else bytearray(entry.sections[name].data)
-        _relocate(entry.sections[name], data, address, {**externals, **symbols, **places})
+        _relocate(_kept(entry.sections[name], chosen if name == section else []), data, address,
+                  {**externals, **symbols, **places})  # fmt: skip
         if name == section:
             _relocate_replacements(entry, chosen, data, address, {**externals, **symbols, **places})
             _write_patch_sites(entry, data, address, patch_sites)
@@ -122,6 +123,12 @@ def _patch_alternatives(entry: EntryObject, chosen: list[Alternative], code: byt
         replacement = entry.sections[".altinstr_replacement"].data
         new = replacement[alternative.replacement : alternative.replacement + alternative.replacement_length]
         code[alternative.at : alternative.at + alternative.length] = new.ljust(alternative.length, b"\x90")
+
+
+def _kept(section: Section, chosen: list[Alternative]) -> Section:
+    """Without the relocations of what alternatives have taken away."""
+    gone = [range(a.at, a.at + a.length) for a in chosen]
+    return replace(section, relocations=tuple(r for r in section.relocations if not any(r.offset in g for g in gone)))
 
 
 def _put(data: bytearray, at: int, size: int, value: int) -> None:

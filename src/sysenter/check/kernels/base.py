@@ -189,6 +189,7 @@ class Kernel(abc.ABC):
     plain = Call()  # a caller with nothing special about it
     enters, leaves = "SYSENTER", "SYSEXIT"  # the instructions, for the story
     poison_base = POISON
+    speculates = 30  # instructions of a mispredicted path
     wraps = False  # a user access may wrap below address 0
     # Events that change only what the kernel keeps of the task: they commute with
     # every instruction that looks at neither that, nor user memory, nor IF.
@@ -340,6 +341,10 @@ class Kernel(abc.ABC):
     def strays(self, cpu: Cpu, access: Access, linear: int) -> bool:
         """On a mispredicted path: is this where only the caller could send it?"""
         return linear >= self.task_size and self.memory.at(linear) is None
+
+    def runs_astray(self, cpu: Cpu) -> str:
+        """A mispredicted path has left the handler: if the kernel's code must not run so, why."""
+        return ""
 
     def _user_access(self, task: Task, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
         self.looked = True

@@ -8,17 +8,20 @@ stacks: arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK and asm_exc_nmi.
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access
+from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Access, Instruction
 from sysenter.check.code.objectfile import EntryObject
 from sysenter.check.code.program import Program, lay_out
 from sysenter.check.cpu.memory import PAGE, Area, Memory
-from sysenter.check.cpu.processor import CF, FIXED, ID, IF, ZF, Cpu, Processor
+from sysenter.check.cpu.processor import FIXED, IF, Cpu, Processor
 from sysenter.check.kernels.base import POISON, Task
 from sysenter.check.kernels.present import ARITHMETIC, NR, Present, Slots, arity
 from sysenter.check.properties import Broken
 
-__all__ = ["ENTRY_END", "KERNEL_CS", "KERNEL_DS", "MARK", "USER_CS", "USER_DS", "PresentI386"]
+__all__ = ["ENTRY_END", "KERNEL_CS", "KERNEL_DS", "MARK", "USER_CS", "USER_DS", "VARIANTS", "PresentI386"]
 
 MARK = 0x80000000  # native/present/abi.h, SYSENTER_MARK_I386
 
@@ -35,6 +38,7 @@ _PERCPU_BASE = (0x2E400000, 0x2E480000)
 _PERCPU_AT = {
     "current_task": 0xC1C00010,
     "sysenter_count": 0xC1C00080,
+    "sysenter_count_all": 0xC1C00090,
     "sysenter_kstack_offset": 0xC1C000C4,
     "cpu_tss_rw": 0xC1C00200,
 }
@@ -42,14 +46,25 @@ ENTRY_END = (0xFFC03000, 0xFFC43000)  # end of each CPU's entry stack
 _TASKS = (0xC2000000, 0xC2001000, 0xC2002000)
 _STACKS = (0xC3000000, 0xC3004000, 0xC3008000)
 _MM = 0xC2100000
-_CALLS, _BODIES, _LANDING = 0xF8A08000, 0xF8A09000, 0xF8A0A000
+_KINDS, _BODIES, _LANDING = 0xF8A08000, 0xF8A09000, 0xF8A0A000
+CALL_PLAIN, CALL_SIX, CALL_SLOW = 0, 1, 2  # native/present/frame.h
 LANDING_PAD = 0x589
 _FUNCTIONS = {
     "entry_SYSENTER_32": 0xC1001000,
     "do_SYSENTER_32": 0xC1002000,
     "syscall_exit_to_user_mode": 0xC1003000,
     "restore_all_switch_stack": 0xC1004000,
+    "call_of_do_SYSENTER_32": 0xC1001080,
+    "dispatch": 0xC1005000,
+    "__x86_indirect_thunk_ecx": 0xC1006000,
 }
+_TABLE = "scope=all, no ia32_sys_call"  # older kernels: the entry's own dispatch
+VARIANTS = ("", "smap", _TABLE)
+# What arch_i386.c, write_scope() has for LOOK_AT_SCOPE in entry_i386.S: cmp eax and jae, test eax and jnz.
+_SCOPES = {"all": (0x3D, NR, 0x83), "both": (0xA9, ~(MARK | NR - 1) & 0xFFFFFFFF, 0x85)}
+_ANOTHER = 0x10000  # what a call that was not marked counts here
+_FACTOR = 0x5851F42D  # entry_i386.S, sysenter_kstack_offset
+_LFENCE = b"\x0f\xae\xe8"
 _BODY_AT = 0xC1100000
 # User memory: page 0 (vm.mmap_min_addr may be 0); two stack pages that are there, one that must be read in, one that
 # another thread may unmap; and the last page below the kernel.
@@ -87,11 +102,14 @@ def _of_the_trampoline(entry: EntryObject) -> dict[str, int]:
 class PresentI386(Present):
     """The kernel of one Debian i386 release, with two CPUs and three tasks.
 
-    variant: "" for a processor with nothing to patch in, "smap" for one with SMAP and a
-    need to clear buffers.
+    variant: "" for a processor with nothing to patch in, "smap" for one with SMAP, LFENCE and a
+    need to clear buffers; or one with LFENCE, and a kernel with no ia32_sys_call(). Each has another
+    of the module's scopes. With scope=all the callers come without the mark where they have it, and
+    with it where they have it not.
     """
 
     task_size = TASK_SIZE
+    speculates = 60  # as far as the body
     name = "present-i386"
     tasks_at, stacks_at = _TASKS, _STACKS
     tops_at = tuple(start + THREAD_SIZE - _PADDING for start in _STACKS)
@@ -111,7 +129,7 @@ class PresentI386(Present):
         if rodata is not None and rodata.data:
             memory.add("read-only data", Area.CONSTANT, _RODATA, len(rodata.data))
         for name, at, size in (
-            ("sysenter_calls", _CALLS, 4 * NR),
+            ("sysenter_kinds", _KINDS, NR),
             ("sysenter_bodies", _BODIES, 4 * NR),
             ("sysenter_landing_pad", _LANDING, 4),
         ):
@@ -123,6 +141,17 @@ class PresentI386(Present):
         memory.seal()
         self._kernel_memory()
         patched = {a.feature for a in entry.alternatives()}
+        smap = variant == "smap"
+        self.scope = "both" if smap else "all" if variant else "marked"
+        replacements = entry.sections[".altinstr_replacement"].data if patched else b""
+        fences = {
+            a.feature
+            for a in entry.alternatives()
+            if replacements[a.replacement : a.replacement + a.replacement_length] == _LFENCE
+        }
+        functions = {**_FUNCTIONS, **_of_the_trampoline(entry)}
+        if not smap:
+            functions["dispatch"] = _TEXT + entry.symbols["sysenter_dispatch"][1]
         places = {".text.sysenter": _TEXT}
         if "read-only data" in memory.regions:
             places[".rodata"] = _RODATA
@@ -131,19 +160,26 @@ class PresentI386(Present):
             ".text.sysenter",
             memory,
             places,
-            {**_PERCPU_AT, "sysenter_calls": _CALLS, "sysenter_bodies": _BODIES, "sysenter_landing_pad": _LANDING},
-            frozenset(patched) if variant else frozenset(),
-            {**_FUNCTIONS, **_of_the_trampoline(entry)},
+            {
+                **_FUNCTIONS,
+                **_PERCPU_AT,
+                "sysenter_kinds": _KINDS,
+                "sysenter_bodies": _BODIES,
+                "sysenter_landing_pad": _LANDING,
+            },
+            frozenset(patched if smap else fences if variant else ()),
+            functions,
         )
         self.processor = Processor(memory, self)
-        self.processor.smap = bool(variant)
-        self.verw = bool(variant) and bool(patched & CLEAR_CPU_BUF)
+        self.processor.smap = smap
+        self.verw = smap and bool((patched - fences) & CLEAR_CPU_BUF)
         self.entry = self.program.symbols["sysenter_entry"]
         self.has_offset = any(
             r.symbol == "sysenter_kstack_offset" for r in text.relocations
         )  # CONFIG_RANDOMIZE_KSTACK_OFFSET
         self.functions = {address: name for name, address in _FUNCTIONS.items()}
         self._write_tables()
+        self._write_scope(entry)
         self.memory.write(_LANDING, LANDING_PAD)
 
     def _kernel_memory(self) -> None:
@@ -162,13 +198,22 @@ class PresentI386(Present):
         for cpu, end in enumerate(ENTRY_END):
             memory.add(f"CPU {cpu}'s entry stack", Area.ENTRY_STACK, end - PAGE, PAGE, cpu=cpu)
 
+    def _write_scope(self, entry: EntryObject) -> None:
+        sites = entry.sections[".rodata.sysenter_scope_sites"].data
+        for (offset,) in struct.iter_unpack("<I", sites):
+            at = _TEXT + offset
+            if self.scope == "marked" or self.memory.read(at, 1) == 0x90:  # a mutant has none there
+                continue
+            opcode, constant, jump = _SCOPES[self.scope]
+            for place, byte in enumerate(struct.pack("<BI", opcode, constant) + bytes((0x0F, jump))):
+                self.memory.write(at + place, byte, 1)
+
     def _write_tables(self) -> None:
         """As native/present/arch_i386.c fills them."""
-        slow, five, six = (self.program.symbols[f"sysenter_call_{n}"] for n in ("slow", "args5", "args6"))
         for number in range(NR):
             takes, body = arity(number), _BODY_AT + 16 * number
-            entry = slow if takes < 0 else body if takes <= 3 else five if takes <= 5 else six
-            self.memory.write(_CALLS + 4 * number, entry)
+            kind = CALL_SLOW if takes < 0 else CALL_SIX if takes == 6 else CALL_PLAIN
+            self.memory.write(_KINDS + number, kind, 1)
             self.memory.write(_BODIES + 4 * number, 0 if takes < 0 else body)
 
     # -- the first state -------------------------------------------------------------
@@ -180,10 +225,13 @@ class PresentI386(Present):
             if region.area not in (Area.TEXT, Area.CONSTANT, Area.USER):
                 self.clobber(region.start, region.end)
         self.cpus = [Cpu(number) for number in range(2)]
-        self.tasks = [Task(0, case.calls, 0), Task(1, case.others, 1), Task(2, (), -1)]
+        calls, others = (tuple(map(self._comes, calls)) for calls in (case.calls, case.others))
+        self.tasks = [Task(0, calls, 0), Task(1, others, 1), Task(2, (), -1)]
         for cpu in self.cpus:
             memory.write(self.percpu(cpu.number, "sysenter_count"), 100 * cpu.number)
+            memory.write(self.percpu(cpu.number, "sysenter_count_all"), 10 * cpu.number)
             memory.write(self.percpu(cpu.number, "sysenter_kstack_offset"), 0xDEADBEEF * (cpu.number + 1))
+            memory.write(self.percpu(cpu.number, "cpu_tss_rw") + self.offsets["TSS_SP0"], ENTRY_END[cpu.number])
             cpu.msr = (KERNEL_CS, ENTRY_END[cpu.number], self.entry)
             self.run_on(self.tasks[cpu.number], cpu)
         for number in range(3):
@@ -231,6 +279,13 @@ class PresentI386(Present):
         theirs = access.segment in ("ds", "es", "fs", "gs") and not self.segment_usable(cpu, access.segment)
         return (theirs and bool(cpu.bases[access.segment])) or super().strays(cpu, access, linear)
 
+    def runs_astray(self, cpu: Cpu) -> str:
+        """C code reads through them: a base of the caller's choice would be all it needs."""
+        if cpu.eip == _FUNCTIONS["entry_SYSENTER_32"]:
+            return ""
+        odd = next((n for n in ("ds", "es", "fs") if not self.segment_usable(cpu, n)), "")
+        return odd and f"the kernel's code runs with {odd} = {cpu.segments[odd]:#x}"
+
     def user_page(self, task: Task, cpu: Cpu, linear: int) -> str:
         page = linear & -PAGE
         if page in (0, USER_STACK, USER_STACK + PAGE, USER_TOP):
@@ -243,9 +298,12 @@ class PresentI386(Present):
 
     def timestamp(self, cpu: Cpu) -> int:
         self.clock = (self.clock * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
-        old = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
-        self.tasks[cpu.task].offset = (old >> 5 | old << 27) & 0xFFFFFFFF ^ self.clock & 0xFFFFFFFF
         return self.clock
+
+    def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
+        super().access(cpu, ins, access, linear)
+        if access.write and linear == self.percpu(cpu.number, "sysenter_kstack_offset"):
+            self.tasks[cpu.task].offset = self.memory.word(linear)  # what was drawn by the call before
 
     # -- a caller comes ------------------------------------------------------------------
 
@@ -302,11 +360,29 @@ class PresentI386(Present):
         self.processor.sysenter(cpu)
         self.say(task, cpu, self.enters)
 
+    def _comes(self, call: Call) -> Call:
+        if self.scope != "all" or call.number & ~(MARK | NR - 1):
+            return call
+        return replace(call, number=call.number ^ MARK)
+
+    def is_taken(self, call: Call) -> bool:
+        """Is this one of those whom the scope names, with a number that may be fast?"""
+        if self.scope == "both":
+            return not call.number & ~(MARK | NR - 1)
+        return MARK * (self.scope == "marked") <= call.number < MARK * (self.scope == "marked") + NR
+
+    def is_marked(self, call: Call) -> bool:
+        return bool(call.number & MARK)
+
+    def counted(self) -> int:
+        others = sum(self.memory.word(self.percpu(cpu, "sysenter_count_all")) for cpu in (0, 1))
+        return super().counted() + _ANOTHER * others & 0xFFFFFFFF
+
     def specified(self, call: Call) -> str:
         """Which way a call must go (native/present/entry_i386.S, native/present/abi.h)."""
-        if not MARK <= call.number < MARK + NR:
+        if not self.is_taken(call):
             return "stock"
-        if call.flags & self.offsets["ODD_FLAGS"]:
+        if call.flags & self.offsets["ODD_FLAGS"] or call.segments[0] != USER_DS or call.segments[1] != USER_DS:
             return "odd"
         if call.work or not call.vdso or arity(call.number & (NR - 1)) < 0:
             return "slow"
@@ -318,8 +394,13 @@ class PresentI386(Present):
         name = self.functions.get(cpu.eip)
         if name == "entry_SYSENTER_32":
             return self._stock(task, cpu)
-        if name == "do_SYSENTER_32":
+        if name == "call_of_do_SYSENTER_32":
             return self._slow(task, cpu)
+        if name == "dispatch":  # ia32_sys_call(): a call for each number
+            return self._body(task, cpu, cpu.registers[EDX])
+        if name == "__x86_indirect_thunk_ecx":
+            cpu.eip = cpu.registers[ECX]
+            return "to the body"
         if name == "syscall_exit_to_user_mode":
             return self._exit(task, cpu)
         if name is None and _BODY_AT <= cpu.eip < _BODY_AT + 16 * NR and cpu.eip % 16 == 0:
@@ -337,7 +418,10 @@ class PresentI386(Present):
             "EIP": call.vdso + LANDING_PAD & 0xFFFFFFFF,
             "CS": USER_CS,
             "OLDESP": call.stack,
+            "EBP": call.stack,
             "EAX": ENOSYS,
+            "EFLAGS": call.flags | FIXED | IF,
+            **dict(zip(_ARGUMENTS, call.registers, strict=True)),
         }
 
     def held(self, task: Task, name: str) -> frozenset[int]:
@@ -385,36 +469,33 @@ class PresentI386(Present):
         for name, value in values.items():
             self.memory.write(self.frame(task.number) + self.pt[name], value)
 
-    def _handed_over(self, task: Task, cpu: Cpu, where: str) -> None:
+    def _handed_over(self, task: Task, cpu: Cpu, where: str, esp: int) -> None:
         self.c_ready(task, cpu, where)
-        frame, esp = self.frame(task.number), cpu.registers[ESP]
+        frame = self.frame(task.number)
         if cpu.registers[EAX] != frame:
             raise Broken("hand-over", f"eax = {cpu.registers[EAX]:#x} at {where}, pt_regs is at {frame:#x}")
-        if esp != frame - 4:
-            raise Broken("hand-over", f"esp = {esp:#x} at {where}, should be {frame - 4:#x}")
-        if self.memory.word(esp) != _FUNCTIONS["restore_all_switch_stack"]:
-            raise Broken("hand-over", f"{where} would return to {self.memory.word(esp):#x}")
-        if cpu.registers[EAX] and cpu.segments["gs"] != task.call.segments[3]:
+        if cpu.registers[ESP] != esp:
+            raise Broken("hand-over", f"esp = {cpu.registers[ESP]:#x} at {where}, should be {esp:#x}")
+        if cpu.segments["gs"] != task.call.segments[3]:
             raise Broken("back", f"gs = {cpu.segments['gs']:#x}, was {task.call.segments[3]:#x}")
         self.no_way_back(task, cpu, where)
 
     def _slow(self, task: Task, cpu: Cpu) -> str:
+        """In entry_SYSENTER_32, before its call of do_SYSENTER_32."""
         where = "do_SYSENTER_32"
         call = task.call
-        if task.path != "slow" and not task.slow_allowed:
+        unreadable = arity(call.number & (NR - 1)) == 6 and None in task.sixths
+        if task.path != "slow" and not task.slow_allowed and not unreadable:
             raise Broken("fast", f"call {call.number & (NR - 1)} went to {where}")
         if task.bodies:
             raise Broken("number", f"the body has run and {where} would run it again")
-        self._handed_over(task, cpu, where)
+        self._handed_over(task, cpu, where, self.frame(task.number))
         if cpu.flags & IF:
             raise Broken("hand-over", f"interrupts are on at {where}")
-        ebx, ecx, edx, esi, edi = call.registers
         slots = self._constant_slots(task)
-        del slots["EIP"]  # it writes that itself
+        del slots["EIP"]  # it writes that itself, and sp from bp
         del slots["OLDESP"]
-        slots |= {"EBX": ebx, "ECX": ecx, "EDX": edx, "ESI": esi, "EDI": edi, "EBP": call.stack, "OLDSS": USER_DS}
-        self.expect("pt_regs", task, slots, where)
-        self.flags_slot(task, where, may_have_if=True)
+        self.expect("pt_regs", task, slots | {"OLDSS": USER_DS}, where)
         if not self.tasks[1].calls and self.counted() != task.count:
             raise Broken("count", "a call by the slow path was counted as fast")
         self._kernel_call(task, cpu, {"ORIG_EAX": call.number & (NR - 1)})
@@ -435,9 +516,9 @@ class PresentI386(Present):
             raise Broken("arguments", f"eax = {cpu.registers[EAX]:#x} at {where}, pt_regs is at {frame:#x}")
         self._arguments(task, number)
         slots = self._constant_slots(task)
+        if arity(number) == 6:
+            del slots["EBP"]
         self.expect("pt_regs", task, slots, where)
-        if self.slot(task, "EFLAGS") & ~(ARITHMETIC | ID) != IF | FIXED:
-            raise Broken("pt_regs", f"PT_EFLAGS = {self.slot(task, 'EFLAGS'):#x} at {where}")
         self.frame_stands(task, where)
         if cpu.registers[EBP] != frame - self.offsets["LAST_FRAME"]:
             raise Broken("unwind", f"ebp = {cpu.registers[EBP]:#x} at {where}, the last frame is at {frame - 8:#x}")
@@ -458,36 +539,31 @@ class PresentI386(Present):
         self.processor.pop(cpu)
         cpu.eip = self.memory.word(cpu.registers[ESP] - 4)
         cpu.registers[EAX], cpu.registers[ECX], cpu.registers[EDX] = call.result, self.next_poison(), self.next_poison()
-        cpu.flags ^= CF | ZF
+        cpu.flags ^= ARITHMETIC
         return words
 
     def _arguments(self, task: Task, number: int) -> None:
-        takes, call = arity(number), task.call
-        ebx, ecx, edx, esi, edi = call.registers
-        for index, (name, value) in enumerate((("EBX", ebx), ("ECX", ecx), ("EDX", edx), ("ESI", esi), ("EDI", edi))):
-            if index < max(takes, 3):
-                self.expect("arguments", task, {name: value}, f"body {number}")
-        if takes == 6 and self.slot(task, "EBP") not in task.sixths:
+        self.expect("arguments", task, dict(zip(_ARGUMENTS, task.call.registers, strict=True)), f"body {number}")
+        if arity(number) == 6 and self.slot(task, "EBP") not in task.sixths:
             raise Broken("arguments", f"the 6th is {self.slot(task, 'EBP'):#x}, the caller's was {task.sixths}")
 
     def _offset_drawn(self, task: Task, cpu: Cpu, where: str) -> None:
         if not self.has_offset or task.number != 0:
             return
         drawn = task.offset
-        esp = self.frame(task.number) - 4 * (255 - (drawn & 0xFF)) - 4  # and the return address
+        esp = self.frame(task.number) - 4 * (255 - (drawn >> 24)) - 4  # and the return address
         number = task.call.number & (NR - 1)
         if drawn < 0 or cpu.registers[ESP] != esp:
             raise Broken("offset", f"esp = {cpu.registers[ESP]:#x} at {where} ({number}), drawn was {drawn:#x}")
         stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
-        if not task.moved and stored != drawn:
+        if not task.moved and stored != drawn * _FACTOR & 0xFFFFFFFF:
             raise Broken("offset", f"{stored:#x} is kept for the next call, drawn was {drawn:#x}")
 
     def note_work(self, task: Task) -> None:
         if self.task_field(task, "TASK_syscall_work") & self.offsets["EXIT_SYSCALL_WORK"]:
             task.work_seen = True
             cpu = self.cpus[task.cpu]
-            refused = None in task.sixths and arity(task.call.number & (NR - 1)) == 6
-            if (not task.bodies and not refused) or (cpu.flags & IF and not cpu.shadow):
+            if not task.bodies or (cpu.flags & IF and not cpu.shadow):
                 task.exit_required = True
         if self.task_field(task, "TASK_ti_flags") & self.offsets["EXIT_WORK"]:
             task.work_seen = True
@@ -498,36 +574,24 @@ class PresentI386(Present):
         self._done_once(task, where)
         if not task.work_seen:
             raise Broken("fast", f"nothing is pending and the call leaves by {where}")
-        self._handed_over(task, cpu, where)
+        frame = self.frame(task.number)
+        self._handed_over(task, cpu, where, frame - 4)
+        if self.memory.word(frame - 4) != _FUNCTIONS["restore_all_switch_stack"]:
+            raise Broken("hand-over", f"{where} would return to {self.memory.word(frame - 4):#x}")
         if not cpu.flags & IF:
             raise Broken("hand-over", f"interrupts are off at {where}")
-        ebx, ecx, edx, esi, edi = call.registers
-        slots = self._constant_slots(task)
         fetched = frozenset(call.stack if s is None else s for s in task.sixths)
-        slots |= {
-            "EBX": ebx,
-            "ECX": ecx,
-            "EDX": edx,
-            "ESI": esi,
-            "EDI": edi,
-            "EAX": task.result,
-            "EBP": fetched,
-            "OLDSS": USER_DS,
-        }
+        slots = self._constant_slots(task) | {"EAX": task.result, "EBP": fetched, "OLDSS": USER_DS}
         self.expect("pt_regs", task, slots, where)
-        self.flags_slot(task, where, may_have_if=False)
         self._kernel_call(task, cpu, {})
         return f"{where}: the kernel takes it from here"
 
     def _done_once(self, task: Task, where: str) -> None:
-        call = task.call
-        refused = arity(call.number & (NR - 1)) == 6 and None in task.sixths and not task.bodies
-        if task.path != "fast" or task.bodies != (0 if refused else 1):
+        if task.path != "fast" or task.bodies != 1:
             raise Broken("number", f"{where} is reached and {task.bodies} bodies have run ({task.path})")
-        if refused:
-            task.result = EFAULT
-        task.fast_calls += 1
-        if not self.tasks[1].calls and self.counted() != (task.count + 1) & 0xFFFFFFFF:
+        counts = 1 if self.is_marked(task.call) else _ANOTHER
+        task.fast_calls += counts
+        if not self.tasks[1].calls and self.counted() != (task.count + counts) & 0xFFFFFFFF:
             raise Broken("count", f"one fast call counts {self.counted() - task.count}")
 
     def returned(self, task: Task, cpu: Cpu) -> None:
@@ -549,8 +613,7 @@ class PresentI386(Present):
             raise Broken("interrupts", "interrupts are off in user mode")
         if not cpu.shielded:
             raise Broken("interrupts", f"an interrupt could come between STI and {self.leaves}")
-        mask = ~(ARITHMETIC | IF)
-        if cpu.flags & mask != (call.flags | FIXED) & mask:
+        if cpu.flags & ~IF != (call.flags | FIXED) & ~IF:
             raise Broken("back", f"EFLAGS = {cpu.flags:#x} after {self.leaves}, was {call.flags:#x}")
         gone = not task.ldt and cpu.segments["fs"] == 0
         fs = 0 if gone else call.segments[2]
@@ -576,6 +639,8 @@ class PresentI386(Present):
             slots = self._constant_slots(task)
             if not task.ldt:
                 del slots["FS"]
+            if arity(task.call.number & (NR - 1)) == 6:
+                del slots["EBP"]
             self.expect("frame", task, slots, "the return")
 
     # -- what may happen -------------------------------------------------------------------

@@ -12,13 +12,12 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from sysenter.check.case import Case
 from sysenter.check.code.instructions import ESP, Access, Instruction
 from sysenter.check.code.objectfile import EntryObject
 from sysenter.check.cpu.memory import Area
 from sysenter.check.cpu.processor import Cpu
 from sysenter.check.kernels.base import Task
-from sysenter.check.kernels.present_i386 import ENTRY_END, PresentI386
+from sysenter.check.kernels.present_i386 import PresentI386
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 
@@ -52,12 +51,6 @@ class PresentPti(PresentI386):
         super().__init__(entry, offsets, variant)
         symbols = self.program.symbols
         self.entry, self.trampoline_end = symbols["sysenter_trampoline"], symbols["sysenter_trampoline_end"]
-
-    def begin(self, case: Case) -> None:
-        super().begin(case)
-        for cpu in self.cpus:
-            sp0 = self.percpu(cpu.number, "cpu_tss_rw") + self.offsets["TSS_SP0"]
-            self.memory.write(sp0, ENTRY_END[cpu.number])
 
     def kernel_cr3(self, task: Task) -> int:
         return 0x2C00000 + 0x2000 * task.number

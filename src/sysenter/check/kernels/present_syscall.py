@@ -94,6 +94,10 @@ class PresentSyscall(PresentI386):
             return "stub"
         return "tail" if cpu.eip == self.sysret else ""
 
+    def is_marked(self, call: Call) -> bool:
+        """By SYSCALL all are."""
+        return True
+
     def specified(self, call: Call) -> str:
         """No mark: the low nine bits of eax are the number."""
         if call.flags & self.offsets["ODD_FLAGS"]:

@@ -176,8 +176,8 @@ def interrupt_everywhere(kernel: Kernel, case: Case, menu: tuple[Event, ...], st
     return tally
 
 
-def mispredict(kernel: Kernel, case: Case, depth: int = 30) -> Tally:
-    """At each conditional branch of `case` go the wrong way for `depth` instructions.
+def mispredict(kernel: Kernel, case: Case) -> Tally:
+    """At each conditional branch of `case` go the wrong way for some instructions.
 
     Everything architectural is rolled back, so only addresses count (Spectre
     variant 1): none may be outside the objects that the handler knows.
@@ -193,7 +193,7 @@ def mispredict(kernel: Kernel, case: Case, depth: int = 30) -> Tally:
                 state = kernel.save()
                 tally.cases += 1
                 cpu.eip = ins.address + ins.size if kernel.processor.taken(cpu, ins.condition) else ins.target
-                wild = _wrong_path(kernel, depth)
+                wild = _wrong_path(kernel, kernel.speculates)
                 if wild:
                     words = f"{ins.text!r} at {kernel.program.where(ins.address)} mispredicted: {wild}"
                     until = replace(case, calls=case.calls[: task.index + 1])
@@ -207,11 +207,14 @@ def mispredict(kernel: Kernel, case: Case, depth: int = 30) -> Tally:
 
 def _wrong_path(kernel: Kernel, depth: int) -> str:
     cpu = kernel.cpus[kernel.tasks[0].cpu]
+    called: list[int] = []  # the return predictor: a retpoline's RET goes into its loop
     for _ in range(depth):
         if kernel.covered is not None:
             kernel.covered.add(cpu.eip)
         ins = kernel.program.instruction(cpu.eip)
-        if ins is None or ins.kind in ("lfence", "sysexit", "sysret", "sysretq", "iretd"):
+        if ins is None:
+            return kernel.runs_astray(cpu)
+        if ins.kind in ("lfence", "sysexit", "sysret", "sysretq", "iretd"):
             return ""
         for access in ins.accesses:
             linear = kernel.processor.linear(cpu, access)
@@ -221,6 +224,10 @@ def _wrong_path(kernel: Kernel, depth: int) -> str:
             kernel.processor.step(cpu, ins)
         except (Broken, Fault, KeyError):
             return ""
+        if ins.kind == "call":
+            called.append(ins.address + ins.size)
+        elif ins.kind == "ret" and called:
+            cpu.eip = called.pop()
     return ""
 
 

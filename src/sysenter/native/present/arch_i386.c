@@ -5,16 +5,25 @@
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
+#include <asm/text-patching.h>
 
 unsigned long sysenter_entry_point, sysenter_landing_pad;
 
-/* Entries for calls that are no plain body: entry_i386.S */
-asmlinkage void sysenter_call_slow(void);
-asmlinkage void sysenter_call_args5(void);
-asmlinkage void sysenter_call_args6(void);
-
-unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;	/* what the entry calls */
+u8 sysenter_kinds[SYSENTER_NR] __ro_after_init;			/* CALL_*, of each number */
 unsigned long sysenter_bodies[SYSENTER_NR] __ro_after_init;	/* the kernel's functions */
+
+/*
+ * What runs the body that a number names: the kernel's own ia32_sys_call(), a tree of
+ * comparisons and direct calls (since 6.9 and the stable kernels of that time), or
+ * sysenter_dispatch, an indirect jump. Neither asks whether there is such a number: that
+ * sysenter_kinds[] says. HAZARD: on a processor without LFENCE that jump is what stops
+ * speculation with the caller's segments (entry_i386.S).
+ */
+unsigned long kernel_dispatch;
+asmlinkage void sysenter_dispatch(void);
+
+/* Where entry_SYSENTER_32 calls do_SYSENTER_32(). */
+unsigned long kernel_call_of_do_SYSENTER_32;
 
 /*
  * The landing pad is where the vDSO goes on after SYSENTER; its offset is that
@@ -50,10 +59,10 @@ static int __init find_landing_pad(void)
 /* Can this processor, as this kernel drives it, be entered here at all? */
 static int __init check_processor(void)
 {
-	if (sysenter_scope_all) {
-		pr_err("refused: scope=all is for amd64 until now; scope=marked works here\n");
-		return -EOPNOTSUPP;
-	}
+#if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_DEBUG_RSEQ)
+	pr_err("refused: the kernel was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY or DEBUG_RSEQ: a kernel without them is needed)\n");
+	return -EOPNOTSUPP;
+#endif
 	if (boot_cpu_has(X86_FEATURE_XENPV)) {
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;
@@ -67,18 +76,40 @@ static int __init check_processor(void)
 
 void __init sysenter_arch_slow_call(unsigned int nr)
 {
-	sysenter_calls[nr] = (unsigned long)sysenter_call_slow;
+	sysenter_kinds[nr] = CALL_SLOW;
 }
 
 void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body)
 {
 	sysenter_bodies[nr] = body;
-	sysenter_calls[nr] = arguments <= 3 ? body :
-		(unsigned long)(arguments <= 5 ? sysenter_call_args5 : sysenter_call_args6);
+	sysenter_kinds[nr] = arguments <= 5 ? CALL_PLAIN : CALL_SIX;
 }
 
-int sysenter_arch_find_kernel(void)
+/* The one call in it, or 0: its entry code is of another kind. */
+static unsigned long __init call_of_do_SYSENTER_32(void)
 {
+	unsigned long at, found = 0, end = sysenter_lookup("entry_INT80_32");
+
+	for (at = kernel_entry_SYSENTER_32; at + 5 <= end; at++) {
+		if (*(u8 *)at != CALL_INSN_OPCODE || at + 5 + *(s32 *)(at + 1) != kernel_do_SYSENTER_32)
+			continue;
+		if (found)
+			return 0;
+		found = at;
+	}
+	return found;
+}
+
+int __init sysenter_arch_find_kernel(void)
+{
+	kernel_dispatch = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? sysenter_lookup("ia32_sys_call") : 0;
+	if (!kernel_dispatch)
+		kernel_dispatch = (unsigned long)sysenter_dispatch;
+	kernel_call_of_do_SYSENTER_32 = call_of_do_SYSENTER_32();
+	if (!kernel_call_of_do_SYSENTER_32) {
+		pr_err("refused: entry_SYSENTER_32 does not call do_SYSENTER_32 once; this kernel's entry code is not of the kind known here\n");
+		return -ENOENT;
+	}
 	return 0;
 }
 
@@ -93,8 +124,32 @@ bool sysenter_arch_check_cpu(void)
 	return true;
 }
 
+/* What LOOK_AT_SCOPE in entry_i386.S is to be: whoever jumps is not taken. */
+static int __init write_scope(void)
+{
+	extern const unsigned long sysenter_scope_sites[], sysenter_scope_sites_end[];
+	static const struct {
+		u8 opcode;
+		u32 constant;
+		u8 jump[2];
+	} __packed all __initconst = { 0x3d, SYSENTER_NR, { 0x0f, 0x83 } },	/* cmpl, jae */
+	  both __initconst = { 0xa9, ~(SYSENTER_MARK_I386 | (SYSENTER_NR - 1)), { 0x0f, 0x85 } };	/* testl, jnz */
+	const unsigned long *site;
+	int error = 0;
+
+	if (!sysenter_scope_all)
+		return 0;
+	for (site = sysenter_scope_sites; !error && site < sysenter_scope_sites_end; site++)
+		error = sysenter_poke(*site, sysenter_scope_marked ? &both : &all, sizeof(all));
+	return error;
+}
+
 int __init sysenter_arch_prepare(void)
 {
+	int error = write_scope();
+
+	if (error)
+		return error;
 	return sysenter_by_syscall ? sysenter_syscall_prepare() : sysenter_trampoline_prepare();
 }
 

@@ -11,7 +11,7 @@
  * leaves TF, NT, AC, DF, IOPL and the data segments as the caller had them.
  *
  * Registers on entry, for a fast call as for the vDSO's:
- *	eax	system-call number (fast: | SYSENTER_MARK_I386, < SYSENTER_NR)
+ *	eax	system-call number, < SYSENTER_NR; marked: | SYSENTER_MARK_I386
  *	ebx	1st argument
  *	ecx	2nd argument	(user code has pushed it)
  *	edx	3rd argument	(user code has pushed it)
@@ -20,18 +20,16 @@
  *	ebp	user stack: (ebp) 6th argument, 4 edx, 8 ecx, 12 return address
  *	esp	end of this CPU's entry stack
  *
- * On return by SYSEXIT: eax result; ebx, esi, edi as they were; ecx = ebp = esp
- * = the user stack, edx = the vDSO's landing pad, which pops ebp, edx and ecx;
- * ds = es = __USER_DS as after the kernel's own SYSEXIT; arithmetic flags
- * undefined, all others as they were.
+ * On return by SYSEXIT, as by the kernel's own: eax result; ebx, esi, edi as they
+ * were; ecx = ebp = esp = the user stack, edx = the vDSO's landing pad, which pops
+ * ebp, edx and ecx; segments and all flags as they were.
  *
  * The frame. A system call's body is a C function: it takes its arguments from
- * pt_regs and keeps ebx, esi, edi and ebp. So those three need no restoring,
- * and of pt_regs only what the body can read or what differs from the last call
- * is written; the rest stands in the frame since FRAME_SS was put there
- * (frame.h: whatever else uses this stack destroys FRAME_SS first). A slot may
- * hold a stale value of the user's, never one of the kernel's: /proc/PID/syscall
- * shows the frame of a task that sleeps in here. The slow exit completes it.
+ * pt_regs and keeps ebx, esi, edi and ebp, so those need no restoring. pt_regs is
+ * complete; but what is the same in each call (ds, es, gs, cs, ip, ax) is written
+ * once and stands in the frame since FRAME_SS was put there (frame.h: whatever
+ * else uses this stack destroys FRAME_SS first). bp is the caller's stack and not
+ * what the vDSO has pushed there, but for calls with six arguments and the exit.
  *
  * Where the kernel's own code is jumped to, the target is written into the
  * instruction at load time (KERNEL_*, kernel.c): no indirect branch, nothing to
@@ -73,26 +71,51 @@
 	KERNEL_PATCH \symbol 0
 .endm
 
+/* call of a kernel symbol */
+.macro KERNEL_CALL symbol:req
+	.byte	0xe8
+	KERNEL_PATCH \symbol 1
+.endm
+
 /*
- * A return to \target that no branch predictor steers: speculation is caught
- * in the loop (the retpoline; Intel, "Deep Dive: Retpoline"). Always, not only
- * where the kernel has found that the processor needs it: where the kernel has
- * dropped its retpolines it has also dropped the indirect branch.
- *
- * enable: `sti` to let interrupts in where it goes, and not before, where one could
- * use up the predictor's entry for the ret.
+ * Whose call is it? Goes to \stock with all that the module does not take. As it stands
+ * here: marked ones, by one signed comparison; for scope=all and scope=both arch_i386.c
+ * writes a comparison and a jump of the same length over it.
  */
-.macro RETPOLINE_JMP target:req enable=
-	call	.Lreplace_\@
-.Lcatch_\@:
-	pause
-	lfence
-	jmp	.Lcatch_\@
-.Lreplace_\@:
-	movl	\target, (%esp)
-	\enable				/* effective after the ret */
-	ret
-	int3
+.macro LOOK_AT_SCOPE stock:req
+	.pushsection .rodata.sysenter_scope_sites, "a"
+	.long	.Lscope_\@
+	.popsection
+.Lscope_\@:
+	cmpl	$(SYSENTER_MARK_I386 + SYSENTER_NR), %eax
+	.byte	0x0f, 0x8d			/* jge, with 32 bits of distance */
+	.long	\stock - . - 4
+.endm
+
+/*
+ * Is a data segment of the caller's other than it is for next to all of them, null or
+ * the LDT's? To look is cheaper than to load; and the kernel's own entry keeps for
+ * such a caller what ours would not. Destroys ecx. (A 32-bit move from a segment
+ * register clears the upper half since the Pentium Pro.)
+ */
+.macro LOOK_AT_SEGMENTS odd:req
+	movl	%ds, %ecx
+	cmpl	$__USER_DS, %ecx
+	jne	\odd
+	movl	%es, %ecx
+	cmpl	$__USER_DS, %ecx
+	jne	\odd
+.endm
+
+/*
+ * eax = the caller's flags: sets the arithmetic ones to these, as POPF does, but in a tenth
+ * of its time. OF is bit 3 of ah, where IF (1) may be set and the others are 0
+ * (ODD_FLAGS): + 0x78 overflows where OF is set. Destroys eax.
+ */
+.macro SET_ARITHMETIC_FLAGS
+	xchgb	%al, %ah
+	addb	$0x78, %al			/* OF */
+	sahf					/* SF, ZF, AF, PF, CF */
 .endm
 
 	/* segment selectors as memory operands: no register to spare for them */
@@ -105,6 +128,10 @@ sysenter_percpu:	.long	__KERNEL_PERCPU
 	.globl	sysenter_patch_sites, sysenter_patch_sites_end
 sysenter_patch_sites:
 
+	.section .rodata.sysenter_scope_sites, "a"
+	.globl	sysenter_scope_sites, sysenter_scope_sites_end
+sysenter_scope_sites:
+
 	.section .text.sysenter, "ax"
 
 	.p2align 6
@@ -112,12 +139,11 @@ SYM_CODE_START(sysenter_entry)
 	/*
 	 * HAZARD: NMI, #MC here or in the next instructions find the entry
 	 * stack; the kernel's handlers know it by its address, not by EIP.
-	 * HAZARD: TF set by the caller raises #DB from here on; unmarked by
+	 * HAZARD: TF set by the caller raises #DB from here on; swallowed by
 	 * sysenter_die_notify() (main.c).
 	 */
 	pushfl					/* entry stack: caller's flags */
-	cmpl	$(SYSENTER_MARK_I386 + SYSENTER_NR), %eax
-	jge	.Lstock				/* signed: not marked, or number too large */
+	LOOK_AT_SCOPE .Lstock
 
 	/*
 	 * HAZARD: NT makes a later IRET a task switch (CVE-2013-1917), AC opens
@@ -126,6 +152,9 @@ SYM_CODE_START(sysenter_entry)
 	 */
 	testl	$ODD_FLAGS, (%esp)
 	jnz	.Lodd_flags
+	pushl	%ecx
+	LOOK_AT_SEGMENTS .Lodd_segments
+	popl	%ecx
 
 SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	movl	ENTRY_STACK_TO_SP1 + 4(%esp), %esp	/* top of the task's stack */
@@ -135,43 +164,65 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	 * protection.
 	 */
 	subl	$PT_SIZE, %esp
+	movl	%ebp, PT_OLDESP(%esp)
+	movl	%ebp, PT_EBP(%esp)
+	movl	%ecx, PT_ECX(%esp)
+	movl	%edx, PT_EDX(%esp)
+	movl	%ebx, PT_EBX(%esp)
+	movl	%esi, PT_ESI(%esp)
+	movl	%edi, PT_EDI(%esp)
+	movl	%eax, %edx			/* its mark */
+	/* mask: no speculation with a number beyond the tables (CVE-2017-5753) */
+	andl	$(SYSENTER_NR - 1), %eax
+	movl	%eax, PT_ORIG_EAX(%esp)
+	/*
+	 * fs cannot be looked at as ds and es are: the caller's is never the kernel's
+	 * (its descriptor is for CPL 0), and SYSEXIT takes it along.
+	 */
+	mov	%fs, PT_FS(%esp)
+	mov	%ss:sysenter_percpu, %fs
+	/*
+	 * HAZARD: if LOOK_AT_SEGMENTS is mispredicted, ds and es are the caller's, with a
+	 * base of its choice, and the body would be run speculatively (CVE-2017-5753).
+	 * Behind the load of fs, which waits itself, LFENCE costs nothing; a processor that
+	 * has none goes by the retpoline in sysenter_dispatch, and until there it is %ss.
+	 */
+	ALTERNATIVE "", "lfence", X86_FEATURE_LFENCE_RDTSC
+
+	/* The flags are on the entry stack: nothing uses that while interrupts are off. */
+	movl	%fs:cpu_tss_rw + TSS_SP0, %ecx	/* its end */
+	movl	%ss:-4(%ecx), %ecx
+	orl	$X86_EFLAGS_IF, %ecx
+	movl	%ecx, PT_EFLAGS(%esp)
+
+.Lentered:					/* from syscall_i386.S */
 	cmpl	$FRAME_SS, PT_OLDSS(%esp)
 	jne	.Lbuild_frame
-
-	/* mask: no speculation with a number beyond the table (CVE-2017-5753) */
-	andl	$(SYSENTER_NR - 1), %eax
-	movl	%ebp, PT_OLDESP(%esp)
-	movl	%eax, PT_ORIG_EAX(%esp)
-	mov	%fs, PT_FS(%esp)
-	movl	%edx, PT_EDX(%esp)
-	movl	%ecx, PT_ECX(%esp)
-	movl	%ebx, PT_EBX(%esp)
-	/*
-	 * HAZARD: the caller's ds and es may be null or the LDT's. They hardly
-	 * ever are: to look is cheaper than to load. (A 32-bit move from a
-	 * segment register clears the upper half since the Pentium Pro.)
-	 */
-	movl	%ds, %ecx
-	movl	%es, %edx
-	cmpl	$__USER_DS, %ecx
-	jne	.Lload_segments
-	cmpl	$__USER_DS, %edx
-	jne	.Lload_segments
-.Lsegments_loaded:
-	/*
-	 * HAZARD: if one of those jumps is mispredicted, ds is the caller's until
-	 * the retpoline, with a base of its choice (CVE-2017-5753): %ss.
-	 */
-	mov	%ss:sysenter_percpu, %fs
-
-.Lframe_built:
-	movl	%fs:current_task, %edx
+.Lframe_stands:
+	movl	%fs:current_task, %ecx
 	/* ptrace, seccomp, audit, tracepoints, user dispatch: not here */
-	cmpl	$0, %ss:TASK_syscall_work(%edx)
+	cmpl	$0, %ss:TASK_syscall_work(%ecx)
 	jne	.Lslow
-	movl	%ss:sysenter_calls(, %eax, 4), %ecx
-	incl	%fs:sysenter_count
+	cmpb	$CALL_PLAIN, %ss:sysenter_kinds(%eax)
+	jne	.Lnot_plain
+.Lplain:
+	testl	%edx, %edx
+	js	.Lmarked
+	incl	%fs:sysenter_count_all
+.Lcounted:
 
+	/*
+	 * A stack offset that the caller cannot know, one of 256 words as in the kernel
+	 * (include/linux/randomize_kstack.h), from a generator of each CPU's (entry_amd64.S
+	 * says more). The kernel's own mixes the time-stamp counter in, which is no secret
+	 * and takes longer than all the rest of this entry but the segment.
+	 * This call's offset was drawn by the call before.
+	 */
+#ifdef CONFIG_RANDOMIZE_KSTACK_OFFSET
+	imull	$0x5851f42d, %fs:sysenter_kstack_offset, %ebp
+	movzbl	%fs:sysenter_kstack_offset + 3, %ecx
+	movl	%ebp, %fs:sysenter_kstack_offset
+#endif
 	/*
 	 * ebp, which the body keeps, is the way back to the frame; it points
 	 * where the stack unwinder expects a task's last frame
@@ -179,24 +230,14 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	 * cleanly at the caller's registers.
 	 */
 	leal	-LAST_FRAME(%esp), %ebp
+	movl	%eax, %edx			/* number */
+	movl	%esp, %eax			/* regs */
 #ifdef CONFIG_RANDOMIZE_KSTACK_OFFSET
-	/*
-	 * A stack offset that the caller cannot know, mixed as the kernel's
-	 * choose_random_kstack_offset() does (include/linux/randomize_kstack.h)
-	 * but before the call, when nothing is live in eax and edx: one of 256
-	 * words, as there.
-	 */
-	rdtsc
-	rorl	$5, %fs:sysenter_kstack_offset
-	xorl	%eax, %fs:sysenter_kstack_offset
-	movzbl	%fs:sysenter_kstack_offset, %edx
-	movl	%esp, %eax			/* regs */
-	leal	-4 * 255(%esp, %edx, 4), %esp
-#else
-	movl	%esp, %eax			/* regs */
+	leal	-4 * 255(%esp, %ecx, 4), %esp
 #endif
+	sti					/* effective after the call */
 SYM_INNER_LABEL(sysenter_call_body, SYM_L_GLOBAL)
-	call	.Lcall_ecx			/* with interrupts on */
+	KERNEL_CALL dispatch			/* runs the body */
 SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	cli
 	leal	LAST_FRAME(%ebp), %esp
@@ -209,15 +250,19 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 
 	/* sysenter_leave_syscall replaces the rest, or a jump to sysenter_leave_isolated */
 SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)
+	movl	%eax, %ebp			/* result */
 	movl	PT_OLDESP(%esp), %ecx		/* SYSEXIT: ESP */
-	movl	%ecx, %ebp			/* nothing of the kernel's in it */
 	movl	PT_EIP(%esp), %edx		/* SYSEXIT: EIP, the landing pad */
+	movl	PT_EFLAGS(%esp), %eax
 .Lload_fs:
 	mov	PT_FS(%esp), %fs		/* #GP, #NP if the LDT changed: fixed up */
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
-	/* MDS and its kin: overwrite the buffers; any memory operand will do */
+	/* MDS and its kin: overwrite the buffers; any memory operand will do. It changes ZF. */
 	ALTERNATIVE "", "verw %cs:sysenter_user_ds", X86_FEATURE_CLEAR_CPU_BUF
 #endif
+	SET_ARITHMETIC_FLAGS
+	movl	%ebp, %eax
+	movl	%ecx, %ebp			/* nothing of the kernel's in it */
 	sti					/* effective after the next instruction */
 	sysexit
 SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
@@ -227,107 +272,98 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	jmp	.Lload_fs
 	_ASM_EXTABLE(.Lload_fs, .Lbad_fs)
 
-.Lcall_ecx:
-	RETPOLINE_JMP %ecx enable=sti
-
-.Lload_segments:
-	mov	%cs:sysenter_user_ds, %ds
-	mov	%ds:sysenter_user_ds, %es
-	jmp	.Lsegments_loaded
-
 /*
- * Not ours: on to the kernel's own entry with every register, the flags and the
- * stack pointer as SYSENTER left them.
+ * Ours, but with flags or segments to be careful about: a stock call with the same
+ * number. On to the kernel's own entry with every register, the flags and the stack
+ * pointer as SYSENTER left them.
  */
-.Lstock:
-	popfl
-	KERNEL_JMP entry_SYSENTER_32
-
-/* Ours, but with flags to be careful about: a stock call with the same number. */
+.Lodd_segments:
+	popl	%ecx
 .Lodd_flags:
 	andl	$(SYSENTER_NR - 1), %eax
+.Lstock:					/* not ours */
 	popfl
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
- * The first fast call since something else used this stack: write the whole
- * frame. Joins the fast path with eax = number and the kernel's segments.
+ * The first fast call since something else used this stack: write what is the same in
+ * all of them. eax = number, edx = with its mark; ecx is free.
  */
 .Lbuild_frame:
-	andl	$(SYSENTER_NR - 1), %eax
-	movl	%ebp, PT_OLDESP(%esp)
-	movl	%eax, PT_ORIG_EAX(%esp)
-	movl	$0, PT_FS(%esp)			/* the move below writes 16 bits */
-	mov	%fs, PT_FS(%esp)
-	movl	%ebp, PT_EBP(%esp)
-	movl	%edi, PT_EDI(%esp)
-	movl	%esi, PT_ESI(%esp)
-	movl	%edx, PT_EDX(%esp)
-	movl	%ecx, PT_ECX(%esp)
-	movl	%ebx, PT_EBX(%esp)
-	mov	%cs:sysenter_user_ds, %ds
-	mov	%ds:sysenter_user_ds, %es
-	mov	%ds:sysenter_percpu, %fs
+	movw	$0, PT_FS + 2(%esp)		/* the store of fs has 16 bits */
 	movl	$__USER_DS, PT_DS(%esp)
 	movl	$__USER_DS, PT_ES(%esp)
 	movl	$0, PT_GS(%esp)			/* the register keeps the user's gs */
 	movl	$-ENOSYS, PT_EAX(%esp)
 	movl	$__USER_CS, PT_CS(%esp)
-	movl	$(X86_EFLAGS_IF | X86_EFLAGS_FIXED), PT_EFLAGS(%esp)
-	movl	%fs:current_task, %edx
-	movl	TASK_mm(%edx), %ecx
-	movl	MM_vdso(%ecx), %ecx
+	movl	%fs:current_task, %ecx
+	movl	%ss:TASK_mm(%ecx), %ecx
+	movl	%ss:MM_vdso(%ecx), %ecx
 	testl	%ecx, %ecx
 	jz	.Lslow				/* no vDSO, no landing pad */
-	addl	sysenter_landing_pad, %ecx
+	addl	%ss:sysenter_landing_pad, %ecx
 	movl	%ecx, PT_EIP(%esp)
 	movl	$FRAME_SS, PT_OLDSS(%esp)
-	jmp	.Lframe_built
+	jmp	.Lframe_stands
+
+.Lmarked:
+	incl	%fs:sysenter_count
+	jmp	.Lcounted
+
+.Lnot_plain:
+	cmpb	$CALL_SLOW, %ss:sysenter_kinds(%eax)
+	je	.Lslow
+	/*
+	 * Six arguments: fetch the last from the caller's stack, ebp. Where it cannot be
+	 * read, the kernel is to say so.
+	 */
+	cmpl	$(LAST_FETCH + 1), %ebp
+	jae	.Lslow
+	sbbl	%ecx, %ecx			/* all ones if below: no speculative */
+	andl	%ebp, %ecx			/* fetch from the kernel (CVE-2017-5753) */
+	sti					/* the fetch may sleep on a page */
+	ASM_STAC
+.Lfetch_arg6:
+	movl	%ss:(%ecx), %ecx
+	ASM_CLAC
+	cli
+	movl	%ecx, PT_EBP(%esp)
+	jmp	.Lplain
+.Lfetch_faulted:
+	ASM_CLAC
+	cli
+	_ASM_EXTABLE(.Lfetch_arg6, .Lfetch_faulted)
 
 /*
- * A call that wants the kernel's slow path from the start. esp = frame, IRQs
- * off, the kernel's segments; esi, edi, the user's; ebp = PT_OLDESP. Completes
- * pt_regs as entry_SYSENTER_32 would have it and hands over: do_SYSENTER_32()
- * returns to the kernel's IRET path, not here. cs, ds, es, gs and ax = -ENOSYS
- * stand in the frame since it was built: no fast call's body writes them
- * (build/calls.py), and .Lexit_work, which does, ends the frame.
+ * A call that wants the kernel's slow path from the start. esp = frame, IRQs off, the
+ * kernel's segments. Into the kernel's entry, where that calls do_SYSENTER_32(): the
+ * rest, the way out too, is its own.
  */
 .Lslow:
-	movl	PT_OLDESP(%esp), %ebp
-	movl	%ebp, PT_EBP(%esp)		/* do_SYSENTER_32 fetches the 6th argument */
-	movl	%edi, PT_EDI(%esp)
-	movl	%esi, PT_ESI(%esp)
-	pushfl
-	popl	PT_EFLAGS(%esp)
+	/* these are the kernel's already, but when LOOK_AT_SEGMENTS was mispredicted */
+	mov	%ss:sysenter_user_ds, %ds
+	mov	%ss:sysenter_user_ds, %es
 	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer ours */
 	movl	%esp, %eax			/* regs */
-	KERNEL_PUSH restore_all_switch_stack
-	KERNEL_JMP do_SYSENTER_32
+	KERNEL_JMP call_of_do_SYSENTER_32
 
 /*
  * The body is done, eax = its result, and work is pending: signals, a
- * reschedule, tracing. esp = frame, IRQs off. Completes pt_regs and hands over
- * to the kernel's exit.
+ * reschedule, tracing. esp = frame, IRQs off. Hands over to the kernel's exit.
  */
 .Lexit_work:
-	movl	PT_OLDESP(%esp), %edx
 	movl	%eax, PT_EAX(%esp)
-	movl	%edi, PT_EDI(%esp)
-	movl	%esi, PT_ESI(%esp)
-	movl	%edx, PT_EBP(%esp)
-	pushfl
-	popl	PT_EFLAGS(%esp)
-	orl	$X86_EFLAGS_IF, PT_EFLAGS(%esp)
 	/*
 	 * The kernel's entry has the 6th argument in pt_regs->bp: a signal frame
 	 * and a debugger show it. Where it cannot be read the caller faults in
 	 * the landing pad anyway.
 	 */
+	movl	PT_OLDESP(%esp), %edx
 	cmpl	$(LAST_FETCH + 1), %edx
 	jae	.Lno_arg6
-	sbbl	%ecx, %ecx			/* as in sysenter_call_args6 */
+	sbbl	%ecx, %ecx			/* as above */
 	andl	%ecx, %edx
-	sti					/* the fetch may sleep on a page */
+	sti
 	ASM_STAC
 .Lpeek_arg6:
 	movl	(%edx), %ecx
@@ -349,48 +385,28 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 SYM_CODE_END(sysenter_entry)
 
 /*
- * Entries of sysenter_calls[] for what is not a plain body with up to three
- * arguments. Reached from sysenter_call_body: eax = regs, IRQs on, the return
- * address on the stack, esi and edi still the caller's.
+ * What runs the body where ia32_sys_call() does not (arch_i386.c): eax = regs, edx = number.
+ * By the kernel's own thunk, and so by its choice of mitigation; on a processor without
+ * LFENCE by a jump that no branch predictor steers: speculation is caught in the loop (the
+ * retpoline; Intel, "Deep Dive: Retpoline").
  */
-
-/* Outside the fast table: the kernel decides, from a complete frame. */
-SYM_CODE_START(sysenter_call_slow)
-	cli
-	decl	%fs:sysenter_count		/* it is none, see above */
-	movl	%eax, %esp			/* regs */
-	jmp	.Lslow
-SYM_CODE_END(sysenter_call_slow)
-
-/* Six arguments: fetch the last from the caller's stack, as stock does. */
-SYM_CODE_START(sysenter_call_args6)
-	movl	PT_OLDESP(%eax), %edx
-	cmpl	$(LAST_FETCH + 1), %edx
-	jae	.Lfetch_refused
-	sbbl	%ecx, %ecx			/* all ones if below: no speculative */
-	andl	%ecx, %edx			/* fetch from the kernel (CVE-2017-5753) */
-	ASM_STAC
-.Lfetch_arg6:
-	movl	(%edx), %ecx
-	ASM_CLAC
-	movl	%ecx, PT_EBP(%eax)
-	jmp	sysenter_call_args5
-.Lfetch_faulted:
-	ASM_CLAC
-.Lfetch_refused:
-	movl	$-EFAULT, %eax
+SYM_CODE_START(sysenter_dispatch)
+	movl	%ss:sysenter_bodies(, %edx, 4), %ecx
+#if defined(CONFIG_RETPOLINE) || defined(CONFIG_MITIGATION_RETPOLINE)
+	ALTERNATIVE "", "jmp __x86_indirect_thunk_ecx", X86_FEATURE_LFENCE_RDTSC
+#else
+	ALTERNATIVE "", "jmp *%ecx", X86_FEATURE_LFENCE_RDTSC
+#endif
+	call	.Lreplace
+.Lcatch:
+	pause
+	lfence
+	jmp	.Lcatch
+.Lreplace:
+	movl	%ecx, (%esp)
 	ret
-	_ASM_EXTABLE(.Lfetch_arg6, .Lfetch_faulted)
-SYM_CODE_END(sysenter_call_args6)
-
-/* Four or five arguments: esi and edi belong into the frame as well. */
-SYM_CODE_START(sysenter_call_args5)
-	movl	%esi, PT_ESI(%eax)
-	movl	%edi, PT_EDI(%eax)
-	movl	PT_ORIG_EAX(%eax), %ecx		/* masked on entry */
-	movl	sysenter_bodies(, %ecx, 4), %ecx
-	RETPOLINE_JMP %ecx
-SYM_CODE_END(sysenter_call_args5)
+	int3
+SYM_CODE_END(sysenter_dispatch)
 
 #include "syscall_i386.S"
 #ifdef SYSENTER_TRAMPOLINE
@@ -408,9 +424,9 @@ _ASM_NOKPROBE(sysenter_past_trampoline)
 _ASM_NOKPROBE(sysenter_call_body)
 _ASM_NOKPROBE(sysenter_body_returns)
 _ASM_NOKPROBE(sysenter_leaves)
-_ASM_NOKPROBE(sysenter_call_slow)
-_ASM_NOKPROBE(sysenter_call_args6)
-_ASM_NOKPROBE(sysenter_call_args5)
+_ASM_NOKPROBE(sysenter_dispatch)
 
+	.section .rodata.sysenter_scope_sites, "a"
+sysenter_scope_sites_end:
 	.section .rodata.sysenter_patch_sites, "a"
 sysenter_patch_sites_end:

@@ -21,6 +21,11 @@
 #define NUMBER_SLOW	(1 << 30)	/* in the upper half */
 #define NUMBER_WIDE	1		/* and in the lower: more than three arguments */
 
+/* i386: what sysenter_kinds[] holds of a number. */
+#define CALL_PLAIN	0
+#define CALL_SIX	1	/* arguments: the last is on the caller's stack */
+#define CALL_SLOW	2	/* the kernel's own way */
+
 /* i386: kernels that can isolate their page tables, pti_i386.S */
 #if defined(CONFIG_X86_32) && \
     (defined(CONFIG_PAGE_TABLE_ISOLATION) || defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))

@@ -18,20 +18,22 @@
 
 	.balign	4096, 0xcc
 SYM_CODE_START(sysenter_trampoline)
-	/* the first four as at sysenter_entry */
+	/* as at sysenter_entry */
 	pushfl
-	cmpl	$(SYSENTER_MARK_I386 + SYSENTER_NR), %eax
-	jge	.Ltrampoline_stock
+	LOOK_AT_SCOPE .Ltrampoline_stock
 	testl	$ODD_FLAGS, (%esp)
 	jnz	.Ltrampoline_odd_flags
-	pushl	%eax				/* entry stack: no other register is free */
-	movl	%cr3, %eax
-	andl	$~PTI_USER_PGTABLE, %eax
-	movl	%eax, %cr3
-	popl	%eax
+	pushl	%ecx
+	LOOK_AT_SEGMENTS .Ltrampoline_odd_segments
+	movl	%cr3, %ecx
+	andl	$~PTI_USER_PGTABLE, %ecx
+	movl	%ecx, %cr3
+	popl	%ecx
 	KERNEL_JMP past_trampoline
 
 /* The kernel's own entry is in the user's page table as well, and does the rest. */
+.Ltrampoline_odd_segments:
+	popl	%ecx
 .Ltrampoline_odd_flags:
 	andl	$(SYSENTER_NR - 1), %eax
 .Ltrampoline_stock:
@@ -39,14 +41,15 @@ SYM_CODE_START(sysenter_trampoline)
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
- * Out: esp = end of the entry stack, eax = result, ecx and edx as SYSEXIT wants them,
- * fs the user's, IRQs off.
+ * Out: on the entry stack the caller's flags, eax = result, ecx and edx as SYSEXIT wants
+ * them, fs the user's, IRQs off.
  */
 SYM_INNER_LABEL(sysenter_trampoline_exit, SYM_L_GLOBAL)
 	movl	%cr3, %ebp
 	orl	$PTI_USER_PGTABLE, %ebp
 	movl	%ebp, %cr3
-	movl	%ecx, %ebp			/* nothing of the kernel's in it */
+	movl	%eax, %ebp
+	popl	%eax
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
 	/* MDS and its kin: any memory operand that is mapped will do */
 	ALTERNATIVE "jmp .Ltrampoline_cleared", "", X86_FEATURE_CLEAR_CPU_BUF
@@ -54,6 +57,9 @@ SYM_INNER_LABEL(sysenter_trampoline_exit, SYM_L_GLOBAL)
 	KERNEL_PATCH trampoline_selector 0
 .Ltrampoline_cleared:
 #endif
+	SET_ARITHMETIC_FLAGS
+	movl	%ebp, %eax
+	movl	%ecx, %ebp			/* nothing of the kernel's in it */
 	sti					/* effective after the next instruction */
 	sysexit
 	int3
@@ -70,9 +76,12 @@ sysenter_trampoline_end:
  * eax = result, the kernel's fs.
  */
 SYM_CODE_START(sysenter_leave_isolated)
+	movl	%fs:cpu_tss_rw + TSS_SP0, %ebp	/* end of this CPU's entry stack */
+	subl	$4, %ebp
+	movl	PT_EFLAGS(%esp), %ecx
+	movl	%ecx, (%ebp)			/* nothing uses it while interrupts are off */
 	movl	PT_OLDESP(%esp), %ecx		/* SYSEXIT: ESP */
 	movl	PT_EIP(%esp), %edx		/* SYSEXIT: EIP, the landing pad */
-	movl	%fs:cpu_tss_rw + TSS_SP0, %ebp	/* end of this CPU's entry stack */
 .Lload_fs_isolated:
 	mov	PT_FS(%esp), %fs		/* #GP, #NP if the LDT changed: fixed up */
 	/* HAZARD: NMI from here on overwrites the frame, which nobody needs any more */

@@ -45,7 +45,7 @@ SYM_CODE_START(sysenter_syscall_stubs)
 1:	.long	0
 	/* HAZARD: NMI between these two: as at sysenter_entry */
 	leal	-(PT_SIZE - 4)(%esp), %esp	/* no subl: flags are the caller's yet */
-	pushfl					/* into pt_regs->bx: overwritten below */
+	pushfl					/* into pt_regs->bx: not its place */
 	testl	$ODD_FLAGS, (%esp)
 	jz	.Lsyscall_even_flags
 	popfl
@@ -60,26 +60,28 @@ SYM_INNER_LABEL(sysenter_syscall_stubs_end, SYM_L_GLOBAL)
 SYM_CODE_END(sysenter_syscall_stubs)
 
 SYM_CODE_START(sysenter_syscall)
-.Lsyscall_even_flags:				/* esp = frame */
-	cmpl	$FRAME_SS, PT_OLDSS(%esp)
-	jne	.Lsyscall_no_frame		/* before fs is loaded: it may not load again */
+.Lsyscall_even_flags:				/* esp = frame, the flags at its beginning */
+	movl	%ecx, PT_OLDESP(%esp)
+	movl	%ecx, PT_EBP(%esp)
+	popl	%ecx
+	pushl	%ebx				/* PT_EBX */
+	orl	$X86_EFLAGS_IF, %ecx
+	movl	%ecx, PT_EFLAGS(%esp)
+	movl	%ebp, PT_ECX(%esp)
+	movl	%edx, PT_EDX(%esp)
+	movl	%esi, PT_ESI(%esp)
+	movl	%edi, PT_EDI(%esp)
 	/* mask: no number is out of range, nor speculated to be (CVE-2017-5753) */
 	andl	$(SYSENTER_NR - 1), %eax
-	movl	%ecx, PT_OLDESP(%esp)
 	movl	%eax, PT_ORIG_EAX(%esp)
 	mov	%fs, PT_FS(%esp)
-	movl	%edx, PT_EDX(%esp)
-	movl	%ebp, PT_ECX(%esp)
-	movl	%ebx, PT_EBX(%esp)
 	/* HAZARD: the caller's ds and es may be null or the LDT's */
 	mov	%cs:sysenter_user_ds, %ds
 	mov	%ds:sysenter_user_ds, %es
 	mov	%ds:sysenter_percpu, %fs
-	jmp	.Lframe_built
-
-.Lsyscall_no_frame:
-	xchgl	%ebp, %ecx
-	jmp	.Lbuild_frame
+	movl	PT_OLDESP(%esp), %ebp
+	movl	$SYSENTER_MARK_I386, %edx
+	jmp	.Lentered
 
 /* As the vDSO's SYSENTER would come: the kernel's own entry cleans the flags. */
 SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
@@ -95,11 +97,15 @@ SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
  * MDS; syscall_i386.c refuses where the kernel thinks otherwise.
  */
 SYM_INNER_LABEL(sysenter_leave_syscall, SYM_L_GLOBAL)
+	movl	%eax, %edx			/* result */
 	movl	PT_OLDESP(%esp), %ebp
 	movl	PT_EIP(%esp), %ecx		/* SYSRET: EIP, the landing pad */
-	movl	%ecx, %edx			/* nothing of the kernel's in it */
+	movl	PT_EFLAGS(%esp), %eax
 .Lleave_syscall_fs:
 	mov	PT_FS(%esp), %fs
+	SET_ARITHMETIC_FLAGS
+	movl	%edx, %eax
+	movl	%ecx, %edx			/* nothing of the kernel's in it */
 	movl	%ebp, %esp
 	/* HAZARD: NMI, #MC here: the caller's ESP again; from the gates back to sysenter_leaves */
 SYM_INNER_LABEL(sysenter_leave_syscall_sysret, SYM_L_GLOBAL)

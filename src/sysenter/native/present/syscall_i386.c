@@ -76,6 +76,10 @@ int __init sysenter_choose(void)
 		pr_err("refused: SYSENTER faults on this processor, which says that it has it (a virtual machine on another?)\n");
 		return -ENODEV;
 	}
+	if (sysenter_scope_all) {
+		pr_err("refused: scope=all or both, and entry by SYSCALL: no program of a 32-bit kernel calls by that unless it is made to; scope=marked works here\n");
+		return -EOPNOTSUPP;
+	}
 	if (!has_syscall()) {
 		pr_err("refused: this processor has no %sSYSCALL for 32-bit kernels\n",
 		       sep ? "" : "SYSENTER and no ");

@@ -23,7 +23,7 @@ extern unsigned long kernel_entry_SYSENTER_compat, kernel_cpu_tss_rw, kernel_ini
 extern unsigned long kernel_entry_SYSCALL_64_after_hwframe, kernel_return_to_usermode;
 #define kernel_stock_entry	kernel_entry_SYSENTER_compat
 #else
-extern unsigned long kernel_entry_SYSENTER_32, kernel_get_cpu_entry_area;
+extern unsigned long kernel_entry_SYSENTER_32, kernel_do_SYSENTER_32, kernel_get_cpu_entry_area;
 extern unsigned long kernel_asm_exc_debug, kernel_asm_exc_nmi, kernel_asm_exc_machine_check;
 extern unsigned long kernel_switch_mm_irqs_off;
 #define kernel_stock_entry	kernel_entry_SYSENTER_32
