@@ -27,7 +27,7 @@ from sysenter.target.target import Target
 def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_target: Target, kernel: str) -> None:
     # "-" is standard output, and the tables are on the other then
     place = {"bookworm-686": str(tmp_path / "out.json"), "bookworm-686-pae": "-"}[kernel]
-    done = cli("run", "--kernel", kernel, "--accelerator", "tcg", "--offline", "--json", place, timeout=240)
+    done = cli("run", "--kernel", kernel, "--accelerator", "tcg", "--offline", "--json", place, timeout=300)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout if place == "-" else Path(place).read_text())
     expected = {"bookworm-686": target, "bookworm-686-pae": pae_target}[kernel]

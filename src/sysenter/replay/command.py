@@ -88,8 +88,8 @@ class Outcome:
         return against_saved(self.result, self.saved, self.against)
 
 
-def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str]) -> Bundle:
-    """A kernel's bundle, from a snapshot that is taken now or was before. options: the module's."""
+def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str], calls: tuple[str, ...] = CALLS) -> Bundle:
+    """A kernel's bundle of at least these calls, from a snapshot taken now or before. options: the module's."""
 
     def worth_keeping(snapshot: Snapshot) -> bool:
         with scratch_folder() as folder:
@@ -98,7 +98,7 @@ def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str]) -> Bund
             verdicts = run(steps, build_runner(steps, bundle.arch), folder, ["-v"]).verdicts
             return all(verdict.verified for verdict in verdicts)
 
-    return relocated(take(steps, guest, options=" ".join(options), accept=worth_keeping))
+    return relocated(take(steps, guest, options=" ".join(options), calls=calls, accept=worth_keeping))
 
 
 def measure_bundles(
@@ -157,7 +157,7 @@ def replayed_calls(steps: Steps, guest: Guest, options: Sequence[str]) -> Result
         return NO_LEGACY
     try:
         check_processor()
-        bundle = bundle_of(steps, replace(guest, accelerator="tcg"), options)
+        bundle = bundle_of(steps, replace(guest, accelerator="tcg"), options, _FEW)
         return measure_bundles(steps, [bundle], calls=_FEW, processes=5, batches=40, rounds=0)[0]
     except SysenterError as error:
         return error.message

@@ -252,15 +252,20 @@ def take(
 ) -> Snapshot:  # fmt: skip
     """A snapshot of the guest, or the one taken before of the same kernel, module, processor model and options.
 
-    accept: whether it is worth keeping. Raises SysenterError if the module is refused.
+    calls: at least these. accept: whether it is worth keeping. Raises SysenterError if the module is refused.
     """
     machine = guest.machine(cpus=1)
     program = _program(steps, guest.target.arch)
-    key = digest([_VERSION, file_sha256(guest.kernel), file_sha256(guest.base), file_sha256(guest.module.module),
-                  file_sha256(program), machine.cpu, machine.append, options, *calls])  # fmt: skip
-    folder = cache_folder() / "replay" / f"{guest.target.release}-{key}"
-    if (folder / "snapshot.json").exists():
-        return load(folder)
+    inputs = [_VERSION, file_sha256(guest.kernel), file_sha256(guest.base), file_sha256(guest.module.module),
+              file_sha256(program), machine.cpu, machine.append, options]  # fmt: skip
+
+    def folder_of(calls: tuple[str, ...]) -> Path:
+        return cache_folder() / "replay" / f"{guest.target.release}-{digest([*inputs, *calls])}"
+
+    for kept in (folder_of(CALLS), folder_of(calls)):
+        if (kept / "snapshot.json").exists():
+            return load(kept)
+    folder = folder_of(calls)
     with steps.step(f"boot {guest.target.release}, step through {len(calls)} calls on each path"):
         snapshot = _take(steps, guest, options, calls)
     if accept(snapshot):
