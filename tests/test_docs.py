@@ -24,7 +24,7 @@ _PATH = re.compile(
     r"(?<![\w/.<$~{%\"-])([A-Za-z_][\w{}*-]*(?:/[\w.{}*-]+)+/?|[a-z]\w*(?:\.py|_(?:i386|amd64|\*)\.S|\.md))(?![\w/])"
 )
 _MODULE = re.compile(r"\bsysenter(?:\.[a-z_]\w*)+")
-_NOT_MODULES = re.compile(r"^sysenter\.(ko|o|c|so|h|off|conf|toml)\b|^sysenter\.[A-Z]")
+_NOT_MODULES = re.compile(r"^sysenter\.(ko|o|c|so|h|off|conf|toml|service)\b|^sysenter\.[A-Z]")
 
 
 @cache

@@ -112,6 +112,13 @@ def test_offline_is_for_the_launcher_and_the_command(box: Box) -> None:
     assert said[said.index("sysenter") + 1 :] == ["build", "--offline"]
 
 
+@pytest.mark.parametrize("option", ["--no-install", "--offline"])
+def test_install_is_told_that_nothing_may_be_fetched(box: Box, option: str) -> None:
+    complete(box)
+    said = box.run("install", option).stdout.splitlines()
+    assert "--offline" in said[said.index("sysenter") + 1 :]
+
+
 @pytest.mark.parametrize("arguments", [("test", "--no-install", "-k", "x"), ("--no-install", "test", "-k", "x")])
 def test_the_tests_are_called_with_no_install_before_or_after(box: Box, arguments: tuple[str, ...]) -> None:
     complete(box)

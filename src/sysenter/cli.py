@@ -242,7 +242,7 @@ def _install(options: argparse.Namespace, steps: Steps) -> int:
     if options.dry_run:
         print_plan(plan_for(__version__, **wishes), tables(None))
         return 0
-    print_built(install(steps, __version__, **wishes, fetch=not options.no_install), tables(None))
+    print_built(install(steps, __version__, **wishes, fetch=not (options.no_install or options.offline)), tables(None))
     if options.try_now:
         try_now(steps)
     return 0

@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval its output, or keep it where it looks")
     command("manual", [], "print the manual page: sysenter manual | man -l -")
     install = command("install", [], "put the module on this machine, by DKMS; loads nothing by itself")
+    install.add_argument("--offline", action="store_true", help="fetch nothing: name the packages that are missing")
     install.add_argument("--all-kernels", action="store_true", help="for each installed kernel, not the running one")
     install.add_argument("--try", action="store_true", dest="try_now",
                          help="load it now, and hold a few thousand calls against stock")  # fmt: skip
