@@ -33,11 +33,17 @@ def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_
     expected = {"bookworm-686": target, "bookworm-686-pae": pae_target}[kernel]
     assert said["schema"] == 1
     assert said["target"] == {
-        "release": expected.release, "arch": "i386", "cpu": "pentium3", "accelerator": "tcg", "cpus": 1,
-    }  # fmt: skip
+        "release": expected.release,
+        "arch": "i386",
+        "cpu": "pentium3",
+        "accelerator": "tcg",
+        "cpus": 1,
+    }
     assert said["guard"] == {
-        "release": expected.release, "sock_register": f"0x{expected.guard.sock_register:x}", "accepted": True,
-    }  # fmt: skip
+        "release": expected.release,
+        "sock_register": f"0x{expected.guard.sock_register:x}",
+        "accepted": True,
+    }
     cost = {(c["call"], c["path"]): c["instructions"] for c in said["calls"]}
     assert set(cost) == {(c, p) for c in ("getppid", "read", "write") for p in ("int80", "stock", "fast")}
     assert cost["getppid", "fast"] <= 170
@@ -75,9 +81,11 @@ def test_dry_run_prints_the_qemu_line_and_starts_nothing(cli: RunCli, target: Ta
 def test_exec_keeps_output_errors_and_status_apart(target: Target) -> None:
     script = r"""uname -r; printf '{"exit": 3}\n{"status": 4}\n\377\000\r\n'; echo an error >&2; printf abc; exit 7"""
     done = subprocess.run(
-        [sys.executable, "-m", "sysenter", "exec", "--accelerator", "tcg", "--", script], capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-m", "sysenter", "exec", "--accelerator", "tcg", "--", script],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        timeout=120,
+    )
     expected = b'{"exit": 3}\n{"status": 4}\n\377\0\r\nabc'
     assert done.stdout == target.release.encode() + b"\n" + expected
     assert done.stderr.endswith(b"an error\n")
@@ -86,9 +94,24 @@ def test_exec_keeps_output_errors_and_status_apart(target: Target) -> None:
 
 def test_exec_that_nobody_reads_ends(target: Target) -> None:
     done = subprocess.run(
-        ["sh", "-c", '"$@" | head -c 3', "sh", sys.executable, "-m", "sysenter", "exec", "--accelerator", "tcg", "--",
-         "yes"], capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, timeout=120,
-    )  # fmt: skip
+        [
+            "sh",
+            "-c",
+            '"$@" | head -c 3',
+            "sh",
+            sys.executable,
+            "-m",
+            "sysenter",
+            "exec",
+            "--accelerator",
+            "tcg",
+            "--",
+            "yes",
+        ],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        timeout=120,
+    )
     assert done.stdout == b"y\ny"
     assert b"sysenter:" not in done.stderr
 

@@ -104,8 +104,9 @@ def test_asking_takes_no_python_package(arguments: list[str]) -> None:
         "import sys\nsys.path.insert(0, sys.argv.pop(1))\nfrom sysenter.cli import main\n"
         "try:\n    status = main(sys.argv[1:])\nfinally:\n    assert 'rich' not in sys.modules\nsys.exit(status)"
     )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, ROOT / "src", *arguments], capture_output=True,
-                          text=True, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, ROOT / "src", *arguments], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout

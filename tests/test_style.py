@@ -57,8 +57,10 @@ def test_every_source_says_its_licence() -> None:
     for path in tracked():
         if path.suffix in (".py", ".c", ".h", ".S", ".sh"):
             assert "SPDX-License-Identifier: GPL-2.0-or-later" in path.read_text()[:300] or path.name in (
-                "count.sh", "time.sh", "shell.sh",
-            ), path  # fmt: skip
+                "count.sh",
+                "time.sh",
+                "shell.sh",
+            ), path
 
 
 def test_no_file_names_a_package_registry() -> None:

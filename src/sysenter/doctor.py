@@ -18,9 +18,14 @@ from sysenter.scratch import temporary_folder
 __all__ = ["Finding", "examine"]
 
 _TOOLS = (  # command, Debian package
-    ("qemu-system-i386", "qemu-system-x86"), ("qemu-system-x86_64", "qemu-system-x86"), ("gcc", "gcc"),
-    ("make", "make"), ("dpkg-deb", "dpkg"), ("apt-get", "apt"), ("setpriv", "util-linux"),
-)  # fmt: skip
+    ("qemu-system-i386", "qemu-system-x86"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("gcc", "gcc"),
+    ("make", "make"),
+    ("dpkg-deb", "dpkg"),
+    ("apt-get", "apt"),
+    ("setpriv", "util-linux"),
+)
 _ROOM = 2 << 30  # bytes: packages, unpacked kernels and builds of all targets
 
 
@@ -46,14 +51,27 @@ def examine() -> tuple[Finding, ...]:
         hint = f"apt-get install {package}, or run without --no-install"
         findings.append(Finding(tool, _version(tool) if there else "missing", there, hint))
     multilib = os.uname().machine != "x86_64" or Path("/usr/lib32/crt1.o").exists()
-    findings.append(Finding("32-bit C library", "present" if multilib else "missing", multilib,
-                            "apt-get install gcc-multilib"))  # fmt: skip
+    findings.append(
+        Finding("32-bit C library", "present" if multilib else "missing", multilib, "apt-get install gcc-multilib")
+    )
     mke2fs = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    findings.append(Finding("mke2fs", "present" if mke2fs else "missing; only 2.2 and 2.4 kernels need it: "
-                            "apt-get install e2fsprogs", True))  # fmt: skip
+    findings.append(
+        Finding(
+            "mke2fs",
+            "present" if mke2fs else "missing; only 2.2 and 2.4 kernels need it: apt-get install e2fsprogs",
+            True,
+        )
+    )
     kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    findings.append(Finding("/dev/kvm", "can be opened; `run` probes whether it boots a guest" if kvm
-                            else "not usable: guests are emulated (TCG), which is enough", True))  # fmt: skip
+    findings.append(
+        Finding(
+            "/dev/kvm",
+            "can be opened; `run` probes whether it boots a guest"
+            if kvm
+            else "not usable: guests are emulated (TCG), which is enough",
+            True,
+        )
+    )
     findings += [_cache(), _temporary()]
     findings.append(Finding("passed on to programs", ", ".join(environment(network=True)), True))
     return tuple(findings)
@@ -64,9 +82,11 @@ def _python() -> Finding:
     version = ".".join(str(n) for n in sys.version_info[:3])
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     return Finding(
-        "python3", f"{version}, without {' and '.join(missing)}" if missing else version, not missing,
+        "python3",
+        f"{version}, without {' and '.join(missing)}" if missing else version,
+        not missing,
         "apt-get install python3-venv, or run without --no-install",
-    )  # fmt: skip
+    )
 
 
 def _cache() -> Finding:

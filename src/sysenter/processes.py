@@ -26,20 +26,49 @@ from typing import IO
 from sysenter.errors import SysenterError
 
 __all__ = [
-    "NETWORK", "PASSED_ON", "Interrupted", "catch_signals", "cleaning_up", "environment", "output_of", "running",
-    "stopping", "undisturbed",
-]  # fmt: skip
+    "NETWORK",
+    "PASSED_ON",
+    "Interrupted",
+    "catch_signals",
+    "cleaning_up",
+    "environment",
+    "output_of",
+    "running",
+    "stopping",
+    "undisturbed",
+]
 
 # To every program; beside them LC_ALL=C, since what programs say is read, and TMPDIR.
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "TERM")
 # To apt and pip too: how this machine reaches its mirrors.
 NETWORK = (
-    "http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy",
-    "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "APT_CONFIG",
-    "PIP_CACHE_DIR", "PIP_CERT", "PIP_CONFIG_FILE", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS",
-    "PIP_INDEX_URL", "PIP_NO_INDEX", "PIP_PROXY", "PIP_TRUSTED_HOST", "XDG_CONFIG_HOME",
-)  # fmt: skip
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "APT_CONFIG",
+    "PIP_CACHE_DIR",
+    "PIP_CERT",
+    "PIP_CONFIG_FILE",
+    "PIP_DEFAULT_TIMEOUT",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_INDEX_URL",
+    "PIP_NO_INDEX",
+    "PIP_PROXY",
+    "PIP_TRUSTED_HOST",
+    "XDG_CONFIG_HOME",
+)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where cron or a service gives none
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLEANING = 5.0  # seconds in which a second signal is not heard: shells and terminals send several
@@ -160,9 +189,15 @@ def running(
             raise Interrupted(signal.SIGTERM)
         try:
             process = subprocess.Popen(
-                words, cwd=cwd, env=environment() if env is None else env, stdin=stdin, stdout=stdout, stderr=stderr,
-                pass_fds=pass_fds, process_group=0 if own_group else None,
-            )  # fmt: skip
+                words,
+                cwd=cwd,
+                env=environment() if env is None else env,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                process_group=0 if own_group else None,
+            )
         except FileNotFoundError as error:
             raise SysenterError(
                 f"{what}: {words[0]} is not installed", hint="run `./sysenter doctor`, or without --no-install"

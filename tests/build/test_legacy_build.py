@@ -39,9 +39,20 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
 
     monkeypatch.setattr(build, "run_command", nothing)
     return Target(
-        name="old", arch=I386, image=tmp_path / "bzImage", headers=tmp_path / "headers", cc=None, cpu="pentium3",
-        cpus=1, qemu_args=(), append="", guard=_GUARD, userland=None, modules=None, system_map=tmp_path / "System.map",
-    )  # fmt: skip
+        name="old",
+        arch=I386,
+        image=tmp_path / "bzImage",
+        headers=tmp_path / "headers",
+        cc=None,
+        cpu="pentium3",
+        cpus=1,
+        qemu_args=(),
+        append="",
+        guard=_GUARD,
+        userland=None,
+        modules=None,
+        system_map=tmp_path / "System.map",
+    )
 
 
 def test_headers_of_another_release_are_told(target: Target, steps: Steps) -> None:

@@ -38,15 +38,22 @@ def _said(
     output = guest.run(
         steps,
         "\n".join(
-            ["mount -t tracefs tracefs /sys/kernel/tracing", "echo 0 >/proc/sys/kernel/randomize_va_space",
-             "export SYSENTER_PATH=stock", load,
-             *(f"/lib/sysenter/{program}; /lib/sysenter/{program} -root" for program in programs),
-             "echo calls $(cat /sys/module/sysenter/parameters/calls_all)", "rmmod sysenter", "echo went $?"]
+            [
+                "mount -t tracefs tracefs /sys/kernel/tracing",
+                "echo 0 >/proc/sys/kernel/randomize_va_space",
+                "export SYSENTER_PATH=stock",
+                load,
+                *(f"/lib/sysenter/{program}; /lib/sysenter/{program} -root" for program in programs),
+                "echo calls $(cat /sys/module/sysenter/parameters/calls_all)",
+                "rmmod sysenter",
+                "echo went $?",
+            ]
         ),
         {"sysenter.ko": build_module(steps, target).module.read_bytes()},
-        what="unmodified programs", timeout=200,
+        what="unmodified programs",
+        timeout=200,
         machine=guest.machine(append=append, cpu=cpu or target.cpu),
-    )  # fmt: skip
+    )
     assert not output.bad_lines(), output.console
     calls = next(line for line in output.text if line.startswith("calls"))
     assert output.text[-1] == ("went 0" if load else "went 1"), output.text
@@ -64,10 +71,11 @@ def test_an_unmodified_program_sees_no_difference(steps: Steps, kernel: str, cpu
     # setsid() and getpgrp() are among all the numbers that are tried
     pid = re.compile(r"(?<![-\w])\d{2,5}\b")
     differ = [
-        f"{case}:\n  without {was}\n  with    {loaded[case]}" for case, was in without.items()
+        f"{case}:\n  without {was}\n  with    {loaded[case]}"
+        for case, was in without.items()
         if was != loaded[case]
         and (case != "every_number_without_effect" or pid.sub("n", was) != pid.sub("n", loaded[case]))
-    ]  # fmt: skip
+    ]
     assert not differ, "\n".join(differ)
     assert len(without) >= 55, f"only {len(without)} cases ran"
     assert calls > 1000
@@ -88,9 +96,11 @@ def test_scope_decides_whose_calls_are_taken_and_says_so(steps: Steps, guest: Gu
         )
         + "\ninsmod /sysenter.ko scope=some; dmesg | grep 'refused: scope=some' | tail -1"
         "\ninsmod /sysenter.ko scope=all entry=syscall; dmesg | tail -1",
-        {"sysenter.ko": module.module.read_bytes()}, what="scopes", timeout=120,
+        {"sysenter.ko": module.module.read_bytes()},
+        what="scopes",
+        timeout=120,
         machine=guest.machine(cpu="athlon,+syscall"),
-    )  # fmt: skip
+    )
     assert not output.bad_lines(), output.console
     marked, marked_count, every, every_count, both, both_count, *refused = output.text
     assert (marked, every, both) == ("marked 1", "all 0", "both 1")
@@ -111,7 +121,8 @@ def test_loads_and_unloads_while_every_program_is_in_calls(steps: Steps, target:
     """Sleepers and workers, none of which knows of the module, outlive it each time."""
     output = guest.run(
         steps,
-        LOAD + """touch /tmp/go
+        LOAD
+        + """touch /tmp/go
 for one in 1 2 3 4 5 6 7 8; do sleep 1000 & done
 cat /dev/zero | cat >/dev/null &
 load & load &
@@ -125,8 +136,10 @@ rm /tmp/go
 echo sleepers $(ps | grep -c '[s]leep 1000')
 """,
         {"sysenter.ko": build_module(steps, target).module.read_bytes()},
-        what="unmodified sleepers", timeout=200, machine=guest.machine(append="preempt=full", cpus=2),
-    )  # fmt: skip
+        what="unmodified sleepers",
+        timeout=200,
+        machine=guest.machine(append="preempt=full", cpus=2),
+    )
     assert not output.bad_lines(), output.console
     assert output.status == 0, output.text
     assert "not used" not in output.text

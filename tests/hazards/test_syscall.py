@@ -56,10 +56,18 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
     """
 
     def run(
-        task: str, *, cpu: str = K6_STYLE, cpus: int = 1, files: dict[str, bytes] | None = None, timeout: float = 120,
-        extra: Sequence[str] = (), real_boot: bool = False, wake: float = 0, memory: int = 256,
+        task: str,
+        *,
+        cpu: str = K6_STYLE,
+        cpus: int = 1,
+        files: dict[str, bytes] | None = None,
+        timeout: float = 120,
+        extra: Sequence[str] = (),
+        real_boot: bool = False,
+        wake: float = 0,
+        memory: int = 256,
         beside: Callable[[dict[str, Any], Command], None] = lambda record, send: None,
-    ) -> Output:  # fmt: skip
+    ) -> Output:
         with monitor(tmp_path) as (options, send):
             smp = ("-smp", f"{cpus},sockets={cpus}")  # test_life.py says why
             machine = guest.machine(cpu=cpu, cpus=cpus, extra=(*smp, *options, *extra), memory=memory)
@@ -67,12 +75,16 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
                 machine = replace(machine, kernel=guest.target.image)
             with again_and_again(wake or 3600, lambda: send("system_wakeup")):
                 output = guest.run(
-                    steps, AT + LOAD + "touch /tmp/go\n"
+                    steps,
+                    AT + LOAD + "touch /tmp/go\n"
                     "[ -e /first ] && { sh /first || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
                     "insmod /sysenter.ko entry=syscall || exit 99\n" + task,
-                    {"sysenter.ko": module.module.read_bytes(), **(files or {})}, what="SYSCALL", timeout=timeout,
-                    machine=machine, on_record=lambda record: beside(record, send),
-                )  # fmt: skip
+                    {"sysenter.ko": module.module.read_bytes(), **(files or {})},
+                    what="SYSCALL",
+                    timeout=timeout,
+                    machine=machine,
+                    on_record=lambda record: beside(record, send),
+                )
         assert not output.bad_lines(), output.console[-4000:]
         assert output.status == 0, output.text
         assert not [line for line in output.text if line.startswith("callers:")], output.text
@@ -163,8 +175,11 @@ for name in taken in_stub stepped wrong_tables; do
 done
 rmmod nmis && rmmod sysenter && echo went
 """,
-        cpu=SMP, cpus=2, files={"nmis.ko": nmis}, timeout=180,
-    )  # fmt: skip
+        cpu=SMP,
+        cpus=2,
+        files={"nmis.ko": nmis},
+        timeout=180,
+    )
     counts = {key: value for record in output.records for key, value in record.items()}
     assert counts["taken"] > 300, counts
     assert counts["stepped"] > 0, f"no NMI came while page tables were changed: {counts}"
@@ -179,10 +194,17 @@ def test_hostile_callers_by_syscall_and_by_the_kernels_entry_give_the_same(run: 
     programs = [f"/lib/sysenter/hazards_{name}" for name in ("calls", "signals", "arch", "watch")]
     lines = [f"{program}; {program} -root" for program in programs]
     output = run(
-        "\n".join(["mount -t tracefs tracefs /sys/kernel/tracing", *lines,
-                   "echo calls $(cat /sys/module/sysenter/parameters/calls)", "rmmod sysenter && echo went"]),
-        cpu=cpu, timeout=250,
-    )  # fmt: skip
+        "\n".join(
+            [
+                "mount -t tracefs tracefs /sys/kernel/tracing",
+                *lines,
+                "echo calls $(cat /sys/module/sysenter/parameters/calls)",
+                "rmmod sysenter && echo went",
+            ]
+        ),
+        cpu=cpu,
+        timeout=250,
+    )
     differ = [r for r in output.records if not r["same"]]
     assert not differ, "\n".join(f"{r['case']}:\n  fast  {r['fast']}\n  stock {r['stock']}" for r in differ)
     assert len(output.records) >= 55, f"only {len(output.records)} cases ran"
@@ -204,8 +226,10 @@ for mask in 1 2 4 8; do taskset $mask /lib/sysenter/window step; done
 rmmod sysenter && echo went
 /lib/sysenter/msr
 """,
-        cpu=SMP, cpus=4, timeout=180,
-    )  # fmt: skip
+        cpu=SMP,
+        cpus=4,
+        timeout=180,
+    )
     assert output.of("changed") == [0] * 20
     stars, efers = output.of("star"), [int(efer, 16) & 1 for efer in output.of("efer")]
     assert len(set(stars[:4])) == 4, "each processor has a stub of its own"
@@ -227,8 +251,12 @@ done
 rm /tmp/go; wait
 rmmod sysenter && echo went
 """,
-        cpu=SMP, cpus=cpus, wake=1, real_boot=True, timeout=180,
-    )  # fmt: skip
+        cpu=SMP,
+        cpus=cpus,
+        wake=1,
+        real_boot=True,
+        timeout=180,
+    )
     assert list(output.text) == ["slept 1", "slept 2", "slept 3", "went"]
     assert output.of("changed") == [0] * 15
     assert len({r["star"] for r in output.records if "star" in r}) == cpus
@@ -254,8 +282,9 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
 /lib/sysenter/msr
 /lib/sysenter/kexec /image /tmp/initrd "$(cat /proc/cmdline) second"
 """,
-        files={"image": target.image.read_bytes(), "first": SECOND}, memory=512,
-    )  # fmt: skip
+        files={"image": target.image.read_bytes(), "first": SECOND},
+        memory=512,
+    )
     assert [int(efer, 16) & 1 for efer in output.of("efer")] == [1, 0]
 
 
@@ -284,8 +313,10 @@ echo "lost $((before - $(free_memory)))"
 /lib/sysenter/msr >/tmp/after
 cmp -s /tmp/loaded /tmp/after || echo changed
 """,
-        cpu=SMP, cpus=2, timeout=100 + loads,
-    )  # fmt: skip
+        cpu=SMP,
+        cpus=2,
+        timeout=100 + loads,
+    )
     lost = next(int(line.split()[1]) for line in output.text if line.startswith("lost"))
     assert [line for line in output.text if not line.startswith("lost")] == ["changed"], output.text
     # a load that left a stack of 8 KiB behind each time would be twice that
@@ -313,8 +344,9 @@ done
 /lib/sysenter/window step
 rmmod sysenter && echo "loaded at $step"
 """,
-        files={"faulty.ko": faulty.module.read_bytes()}, timeout=180,
-    )  # fmt: skip
+        files={"faulty.ko": faulty.module.read_bytes()},
+        timeout=180,
+    )
     assert len(output.text) == 1, output.text
     assert 20 < int(output.text[0].split()[2]) < 150, output.text
     assert output.of("changed") == [0] * 5

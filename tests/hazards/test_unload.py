@@ -60,8 +60,10 @@ echo 0 >$machine; wait %1; echo "rmmod $?"
 dmesg | grep -q 'sysenter: unload waits: a virtual machine' && echo waited
 ls -d /sys/module/sysenter
 """,
-        files={"kvm_intel.ko": kvm_intel}, cpus=2, load=False,
-    )  # fmt: skip
+        files={"kvm_intel.ko": kvm_intel},
+        cpus=2,
+        load=False,
+    )
     text = [line for line in output.text if not line.startswith("ls:")]
     assert text == ["refused", "loaded", "callers 0", "rmmod 0", "waited"], output.text
 
@@ -82,8 +84,9 @@ for sleep in {" ".join(sleeps)}; do
 done
 exit 0
 """,
-        load=False, timeout=120,
-    )  # fmt: skip
+        load=False,
+        timeout=120,
+    )
     text = [line for line in output.text if not line.startswith("sh:") and line not in _SHELL_SAYS]
     # Calls that signal(7) says a stop and continue ends with EINTR may do so; no other may end.
     ended = {"epoll", "sigtimedwait", "io_uring"}
@@ -125,8 +128,10 @@ dmesg | grep 'sysenter: refused' | tail -n 1
 rmmod rival
 insmod /sysenter.ko && echo "loaded at last"
 """,
-        files={"rival.ko": rival}, cpus=2, load=False,
-    )  # fmt: skip
+        files={"rival.ko": rival},
+        cpus=2,
+        load=False,
+    )
     text = "\n".join(output.text)
     assert "another module has it" in text
     assert "callers 0" in text
@@ -144,8 +149,9 @@ rmmod rival; wait %1; echo "rmmod $?"
 /lib/sysenter/callers; echo "callers $?"
 ls -d /sys/module/sysenter; dmesg | grep 'sysenter: unload waits'
 """,
-        files={"rival.ko": rival}, cpus=2,
-    )  # fmt: skip
+        files={"rival.ko": rival},
+        cpus=2,
+    )
     text = "\n".join(output.text)
     assert text.count("callers 0") == 2
     assert "rmmod 0" in text
@@ -173,8 +179,11 @@ while [ $step -lt 100 ]; do
 done
 /lib/sysenter/callers; echo "callers $?"
 """,
-        files={"faulty.ko": faulty.module.read_bytes()}, cpus=2, load=False, timeout=120,
-    )  # fmt: skip
+        files={"faulty.ko": faulty.module.read_bytes()},
+        cpus=2,
+        load=False,
+        timeout=120,
+    )
     loaded = [int(line.split()[1]) for line in output.text if line.startswith("loaded")]
     assert "callers 0" in output.text
     assert len(output.text) == len(loaded) + 1, output.text
@@ -207,8 +216,9 @@ memory
 load {loads}
 memory
 """,
-        load=False, timeout=60 + loads,
-    )  # fmt: skip
+        load=False,
+        timeout=60 + loads,
+    )
     assert not output.text, output.text
     first, second = output.records[: len(output.records) // 2], output.records[len(output.records) // 2 :]
     before = {k: v for r in first for k, v in r.items()}

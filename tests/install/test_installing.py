@@ -99,13 +99,20 @@ sysenter uninstall >/dev/null 2>&1; dkms status
     )
     lines = [re.sub(r"\s+", " ", line).strip() for line in said.splitlines()]
     assert lines == [
-        "headers first: 0", f"{kernel} refused no image of {kernel} yet (it is built"[:len(kernel) + 49],
-        "image: hooks 0", f"{kernel} built",
-        lines[4], "anew: hooks 0", f"{kernel} built",
-        "no compiler: hooks 0", f"{kernel} refused no compiler: apt-get install gcc",
-        "does not build: hooks 0", lines[10],
-        "again: hooks 0", f"{kernel} built",
-    ], said  # fmt: skip
+        "headers first: 0",
+        f"{kernel} refused no image of {kernel} yet (it is built"[: len(kernel) + 49],
+        "image: hooks 0",
+        f"{kernel} built",
+        lines[4],
+        "anew: hooks 0",
+        f"{kernel} built",
+        "no compiler: hooks 0",
+        f"{kernel} refused no compiler: apt-get install gcc",
+        "does not build: hooks 0",
+        lines[10],
+        "again: hooks 0",
+        f"{kernel} built",
+    ], said
     assert lines[4].startswith(f"{kernel} stale built for")
     assert lines[10].startswith(f"{kernel} refused the kernel's build failed")
 
@@ -121,7 +128,7 @@ sysenter uninstall >/dev/null 2>&1; dkms status
         ("full", "mount -t tmpfs -o size=1m t /usr/src; sysenter install --all-kernels", "less than 64 MiB free"),
         ("no root", "setpriv --reuid 1000 env PYTHONPATH=/src python3 -m sysenter install --all-kernels", "needs root"),
     ],
-)  # fmt: skip
+)
 def test_a_machine_that_cannot_have_it_is_told_in_one_line(in_root: InRoot, what: str, script: str, words: str) -> None:
     said = in_root(f"""
 {LIST} >/tmp/before; cp /etc/os-release /tmp/os-release

@@ -47,8 +47,10 @@ def test_the_tree_has_all_that_building_imports(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'python')!r}); {code}"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert str(tmp_path) in done.stdout
 

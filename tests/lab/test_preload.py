@@ -85,8 +85,17 @@ def bookworm(steps: Steps, guest: Guest) -> Root:
 
 
 def _compiled(steps: Steps, arch: Architecture, output: Path, *options: str | Path) -> bytes:
-    argv = ["gcc", arch.compiler_option, "-O1", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-o", output,
-            SOURCES / "preloaded.c", *options]  # fmt: skip
+    argv = [
+        "gcc",
+        arch.compiler_option,
+        "-O1",
+        "-fno-stack-protector",
+        "-U_FORTIFY_SOURCE",
+        "-o",
+        output,
+        SOURCES / "preloaded.c",
+        *options,
+    ]
     run_command(steps, argv, what="compile preloaded.c", timeout=60)
     return output.read_bytes()
 
@@ -103,11 +112,26 @@ def test_a_glibc_older_than_2_34(steps: Steps, guest: Guest, in_system: InSystem
     libraries = root.folder / ("usr/lib/x86_64-linux-gnu" if arch.bits == 64 else "usr/lib/i386-linux-gnu")
     # By name: its libc.so names the loader by the way of a link that leads out of the root.
     program = _compiled(
-        steps, arch, tmp_path / "preloaded", "-nostdinc", "-isystem", root.folder / "usr/include", "-isystem",
-        root.folder / "usr/include" / libraries.name, "-isystem", _gcc_include(steps), "-nostdlib", "-no-pie",
-        "-fno-pie", *(libraries / name for name in ("crt1.o", "crti.o", "libc.so.6", "libpthread.so.0", "libdl.so.2",
-        "libc_nonshared.a", "crtn.o")), "-lgcc", "-Wl,--allow-shlib-undefined",
-    )  # fmt: skip
+        steps,
+        arch,
+        tmp_path / "preloaded",
+        "-nostdinc",
+        "-isystem",
+        root.folder / "usr/include",
+        "-isystem",
+        root.folder / "usr/include" / libraries.name,
+        "-isystem",
+        _gcc_include(steps),
+        "-nostdlib",
+        "-no-pie",
+        "-fno-pie",
+        *(
+            libraries / name
+            for name in ("crt1.o", "crti.o", "libc.so.6", "libpthread.so.0", "libdl.so.2", "libc_nonshared.a", "crtn.o")
+        ),
+        "-lgcc",
+        "-Wl,--allow-shlib-undefined",
+    )
     task = f"""
 try dash debian env LD_PRELOAD=$LIBRARY dash -c 'for n in 1 2 3; do echo $n; done; kill -0 $$'
 try dd debian env LD_PRELOAD=$LIBRARY {_DD}
@@ -134,10 +158,23 @@ def test_programs_for_musl(steps: Steps, in_system: InSystem, guest: Guest, book
     include = bookworm.folder / f"usr/include/{machine}-linux-musl"
     # On the host the headers' and libc's names are those of the root; in it libc.so is the loader.
     program = _compiled(
-        steps, arch, tmp_path / "preloaded", "-nostdinc", "-isystem", include, "-nostdlib", "-no-pie", "-fno-pie",
-        f"-Wl,--dynamic-linker=/lib/ld-musl-{machine}.so.1", musl / "crt1.o", musl / "crti.o", f"-L{musl}", "-lc",
-        musl / "crtn.o", "-lgcc",
-    )  # fmt: skip
+        steps,
+        arch,
+        tmp_path / "preloaded",
+        "-nostdinc",
+        "-isystem",
+        include,
+        "-nostdlib",
+        "-no-pie",
+        "-fno-pie",
+        f"-Wl,--dynamic-linker=/lib/ld-musl-{machine}.so.1",
+        musl / "crt1.o",
+        musl / "crti.o",
+        f"-L{musl}",
+        "-lc",
+        musl / "crtn.o",
+        "-lgcc",
+    )
     task = """
 try calls debian env LD_PRELOAD=$LIBRARY /lab/preloaded calls
 try cancel debian env LD_PRELOAD=$LIBRARY /lab/preloaded cancel
@@ -193,8 +230,12 @@ $user fakeroot-sysv env sh -c 'LD_PRELOAD="/lib/sysenter/libsysenter.so $LD_PREL
     output = in_system(bookworm, task)
     assert "fsync failed" in "\n".join(output.text), output.text
     assert [line for line in output.text if "fsync" not in line] == [
-        "refused: 1, 0 fast", "eaten: 0, 0 fast", "others: 0, 4000 fast", "1000", "0",
-    ], output.text  # fmt: skip
+        "refused: 1, 0 fast",
+        "eaten: 0, 0 fast",
+        "others: 0, 4000 fast",
+        "1000",
+        "0",
+    ], output.text
 
 
 def test_a_processor_whose_sysenter_traps_leaves_the_program_alive(

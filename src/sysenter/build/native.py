@@ -34,9 +34,14 @@ class Program:
 # HAZARD: a function of the C library that the compiler puts in by itself (memset, strlen, a stack protector's) would
 # be one that the library needs and not every process has.
 _PRELOAD = (
-    "-shared", "-fPIC", "-nostdlib", "-fno-builtin", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector",
+    "-shared",
+    "-fPIC",
+    "-nostdlib",
+    "-fno-builtin",
+    "-fno-tree-loop-distribute-patterns",
+    "-fno-stack-protector",
     f"-Wl,--version-script={NATIVE / 'user/preload.map'}",
-)  # fmt: skip
+)
 
 # What the product runs in a guest; tests bring more.
 PROGRAMS = (
@@ -92,7 +97,10 @@ def compile_programs(steps: Steps, arch: Architecture, programs: Sequence[Progra
                         continue  # of the other architecture
                     argv = [cc, *_options(arch), *program.options, "-o", str(new / program.name), str(source)]
                     run_command(
-                        steps, argv, what=f"compile {source.name}", timeout=120,
+                        steps,
+                        argv,
+                        what=f"compile {source.name}",
+                        timeout=120,
                         hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
-                    )  # fmt: skip
+                    )
     return folder

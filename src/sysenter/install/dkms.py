@@ -30,10 +30,12 @@ def add(steps: Steps, version: str) -> None:
 def build(steps: Steps, version: str, kernel: InstalledKernel) -> str:
     """Build and install for a kernel; returns why it has no module, "" if it has one. Raises SysenterError."""
     run_command(
-        steps, ["dkms", "install", "--force", f"{NAME}/{version}", "-k", kernel.release],
-        what=f"build the module for {kernel.release}", timeout=_BUILD_LIMIT,
+        steps,
+        ["dkms", "install", "--force", f"{NAME}/{version}", "-k", kernel.release],
+        what=f"build the module for {kernel.release}",
+        timeout=_BUILD_LIMIT,
         hint=f"/var/lib/dkms/{NAME}/{version}/build/make.log has the build's own words",
-    )  # fmt: skip
+    )
     if not modinfo(kernel.release, "target"):
         raise SysenterError(
             f"DKMS says that it built for {kernel.release}, and there is no module",

@@ -131,9 +131,14 @@ def _fetch_packages(steps: Steps, packages: Sequence[str]) -> None:
             steps, ["apt-get", "update"], what="apt-get update", timeout=300, env=environment, network=True, hint=hint
         )
         run_command(
-            steps, ["apt-get", "install", "-y", "--no-install-recommends", *packages],
-            what="install Debian packages", timeout=1800, env=environment, network=True, hint=hint,
-        )  # fmt: skip
+            steps,
+            ["apt-get", "install", "-y", "--no-install-recommends", *packages],
+            what="install Debian packages",
+            timeout=1800,
+            env=environment,
+            network=True,
+            hint=hint,
+        )
 
 
 def _check_room() -> None:
@@ -211,9 +216,12 @@ def _at_boot(steps: Steps, manifest: Manifest) -> None:
     put(manifest, {STATE / "at-boot": (b"", 0o644)})
     (STATE / "fuse").unlink(missing_ok=True)
     run_command(
-        steps, ["systemctl", "enable", "sysenter.service", "sysenter-settled.timer"], what="enable the units",
-        timeout=60, hint="--at-boot needs systemd; without it, load the module from your own boot script",
-    )  # fmt: skip
+        steps,
+        ["systemctl", "enable", "sysenter.service", "sysenter-settled.timer"],
+        what="enable the units",
+        timeout=60,
+        hint="--at-boot needs systemd; without it, load the module from your own boot script",
+    )
 
 
 def try_now(steps: Steps) -> None:
@@ -233,9 +241,12 @@ def try_now(steps: Steps) -> None:
     try:
         with steps.step("a few thousand calls by the fast path, held against stock"):
             run_command(
-                steps, [_LIBRARY / "trial"], what="the trial", timeout=60,
+                steps,
+                [_LIBRARY / "trial"],
+                what="the trial",
+                timeout=60,
                 hint="the module is unloaded again; this is a bug: report it with the lines above",
-            )  # fmt: skip
+            )
     except SysenterError:
         run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=60)
         raise

@@ -19,9 +19,14 @@ FROM_DEBIAN = ("dkms", "gcc", "libc6-dev", "make", "python3", "python3-pyelftool
 _PACKAGE = Path(sysenter.__file__).parent
 # Of this package, what prepare.py imports.
 _PYTHON = (
-    "__init__.py", "errors.py", "build/calls.py", "build/generated.py", "install/__init__.py",
-    "install/prepare.py", "target/*.py",
-)  # fmt: skip
+    "__init__.py",
+    "errors.py",
+    "build/calls.py",
+    "build/generated.py",
+    "install/__init__.py",
+    "install/prepare.py",
+    "target/*.py",
+)
 
 
 def _sources() -> dict[str, bytes]:

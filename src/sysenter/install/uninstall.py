@@ -63,9 +63,10 @@ def remove_all(steps: Steps, manifest: Manifest, *versions: str) -> None:
         _quietly(steps, "systemctl", "daemon-reload")
     if left:
         raise SysenterError(
-            f"{len(left)} files could not be removed: {left[0]}", hint="mend that, then uninstall again",
+            f"{len(left)} files could not be removed: {left[0]}",
+            hint="mend that, then uninstall again",
             detail="\n".join(left),
-        )  # fmt: skip
+        )
 
 
 def _quietly(steps: Steps, *argv: str) -> None:

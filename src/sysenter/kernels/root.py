@@ -63,8 +63,20 @@ def disk_image(steps: Steps, folder: Path, image: Path, *, free: int) -> None:
     new = image.with_name(f".{image.name}.{os.getpid()}")
     # Files that a user unpacked are the user's; in a namespace of his own they are root's.
     as_root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--"]
-    argv: list[str | Path] = [*as_root, mke2fs, "-q", "-F", "-t", "ext4", "-N", str(len(files) + 65536),
-                              "-d", folder, new, f"{mib * 11 // 10 + free}M"]  # fmt: skip
+    argv: list[str | Path] = [
+        *as_root,
+        mke2fs,
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-N",
+        str(len(files) + 65536),
+        "-d",
+        folder,
+        new,
+        f"{mib * 11 // 10 + free}M",
+    ]
     try:
         with steps.step(f"make a disk image of {folder.name} ({mib} MiB)"):
             run_command(steps, argv, what="make a disk image", timeout=600, hint="is the disk full?")
@@ -119,8 +131,11 @@ def _unpack(steps: Steps, packages: Sequence[Package], architecture: str, root: 
 
 def _settle(root: Path) -> None:
     """The files of a system that scripts of essential packages make, as far as programs need them."""
-    for name, source in (("passwd", "base-passwd/passwd.master"), ("group", "base-passwd/group.master"),
-                         ("nsswitch.conf", "libc-bin/nsswitch.conf")):  # fmt: skip
+    for name, source in (
+        ("passwd", "base-passwd/passwd.master"),
+        ("group", "base-passwd/group.master"),
+        ("nsswitch.conf", "libc-bin/nsswitch.conf"),
+    ):
         if not (root / "etc" / name).exists() and (root / "usr/share" / source).exists():
             shutil.copy(root / "usr/share" / source, root / "etc" / name)
 
@@ -161,6 +176,21 @@ def run_in_root(steps: Steps, root: Path, script: str, *, what: str, timeout: fl
         'exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 '
         'DEBIAN_FRONTEND=noninteractive INITRD=No /bin/sh -c "$2"'
     )
-    argv = ["unshare", "--mount", "--propagation", "private", "--pid", "--kill-child", "--fork", "--ipc", "--uts",
-            "sh", "-c", inside, "sh", str(root), script]  # fmt: skip
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--kill-child",
+        "--fork",
+        "--ipc",
+        "--uts",
+        "sh",
+        "-c",
+        inside,
+        "sh",
+        str(root),
+        script,
+    ]
     return run_command(steps, argv, what=what, timeout=timeout)

@@ -18,9 +18,16 @@ __all__ = ["measure"]
 
 
 def measure(
-    steps: Steps, guest: Guest, *, rounds: int, count: int, block: int = 1, options: Sequence[str] = (),
-    offline: bool = False, scope: str = "",
-) -> Measurement:  # fmt: skip
+    steps: Steps,
+    guest: Guest,
+    *,
+    rounds: int,
+    count: int,
+    block: int = 1,
+    options: Sequence[str] = (),
+    offline: bool = False,
+    scope: str = "",
+) -> Measurement:
     """Boot the guest, load the module, measure each entry path, unload.
 
     rounds: how often each path's dd runs. count: reads and writes of each, of `block` bytes.

@@ -102,9 +102,15 @@ def bundle_of(steps: Steps, guest: PresentGuest, options: Sequence[str], calls: 
 
 
 def measure_bundles(
-    steps: Steps, bundles: Sequence[Bundle], *, calls: Sequence[str] = (), processes: int = 9, batches: int = 80,
-    rounds: int = 12, more: Sequence[Call] = (),
-) -> list[Result]:  # fmt: skip
+    steps: Steps,
+    bundles: Sequence[Bundle],
+    *,
+    calls: Sequence[str] = (),
+    processes: int = 9,
+    batches: int = 80,
+    rounds: int = 12,
+    more: Sequence[Call] = (),
+) -> list[Result]:
     """Run bundles, each in several processes (pages lie elsewhere in each), which alternate. more: calls besides."""
     options = ["-b", str(batches), "-r", str(rounds), *(["-c", ",".join(calls)] if calls else [])]
     runs: list[list[Run]] = [[] for _ in bundles]

@@ -39,9 +39,13 @@ class Change:
 
 
 def _changes(
-    now: Mapping[Key, Sequence[float]], then: Mapping[Key, Sequence[float]], noise: Mapping[str, float], *,
-    paired: bool, same_kernel: bool,
-) -> list[Change]:  # fmt: skip
+    now: Mapping[Key, Sequence[float]],
+    then: Mapping[Key, Sequence[float]],
+    noise: Mapping[str, float],
+    *,
+    paired: bool,
+    same_kernel: bool,
+) -> list[Change]:
     """paired: the n-th figures of both were taken right after one another."""
     changes: list[Change] = []
     limit = dict(noise)

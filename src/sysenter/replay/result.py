@@ -100,15 +100,22 @@ def summarise(bundle: Bundle, runs: Sequence[Run], undisturbed: Sequence[int] | 
             savings[key] = Difference(min(within[0], between[0]), between[1], max(within[2], between[2]))
     mixed = {which for run in kept for which in run.mixture}
     return Result(
-        kernel=bundle.kernel, arch=bundle.arch, cpu=bundle.processor, processor=runs[0].processor,
-        tsc_mhz=median(run.tsc_mhz for run in kept), core=median(run.core for run in kept),
-        processes=(len(kept), len(runs)), verdicts=verdicts, samples=samples, savings=savings,
+        kernel=bundle.kernel,
+        arch=bundle.arch,
+        cpu=bundle.processor,
+        processor=runs[0].processor,
+        tsc_mhz=median(run.tsc_mhz for run in kept),
+        core=median(run.core for run in kept),
+        processes=(len(kept), len(runs)),
+        verdicts=verdicts,
+        samples=samples,
+        savings=savings,
         mixture={
             which: median(run.mixture[which] for run in kept if which in run.mixture)
             for which in sorted(mixed, key=lambda m: (m.verw, m.kib, m.order == "random", _ORDER.get(m.path, 1), m.way))
         },
         noise=_noise(kept),
-    )  # fmt: skip
+    )
 
 
 def _verdicts(runs: Iterable[Run]) -> tuple[Verdict, ...]:

@@ -37,13 +37,35 @@ __all__ = ["CALLS", "Snapshot", "take"]
 CALLS = ("getppid", "read", "write", "lseek", "getuid", "fcntl", "umask", "writev", "fstat", "getpgid", "pread")
 PROGRAM_AT = 0x20000000  # where the guest's program is: nothing else of a replay is there
 # -O1 -fomit-frame-pointer: each site once, and a register more on i386.
-_OPTIONS = ("-O1", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie",
-            f"-Wl,-Ttext-segment={PROGRAM_AT:#x}")  # fmt: skip
+_OPTIONS = (
+    "-O1",
+    "-fomit-frame-pointer",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-static",
+    "-no-pie",
+    f"-Wl,-Ttext-segment={PROGRAM_AT:#x}",
+)
 _PROGRAM = range(PROGRAM_AT, PROGRAM_AT + 0x10000000)
-_SYMBOLS = ("_stext", "_etext", "_end", "__per_cpu_start", "__per_cpu_end", "entry_SYSCALL_64", "entry_SYSENTER_32",
-            "do_syscall_64", "x64_sys_call", "ia32_sys_call", "sysenter_entry",
-            "syscall_enter_from_user_mode", "syscall_exit_to_user_mode", "exit_to_user_mode_prepare",
-            "fpregs_assert_state_consistent", "prandom_u32_state")  # fmt: skip
+_SYMBOLS = (
+    "_stext",
+    "_etext",
+    "_end",
+    "__per_cpu_start",
+    "__per_cpu_end",
+    "entry_SYSCALL_64",
+    "entry_SYSENTER_32",
+    "do_syscall_64",
+    "x64_sys_call",
+    "ia32_sys_call",
+    "sysenter_entry",
+    "syscall_enter_from_user_mode",
+    "syscall_exit_to_user_mode",
+    "exit_to_user_mode_prepare",
+    "fpregs_assert_state_consistent",
+    "prandom_u32_state",
+)
 _LOAD = """
 if ! insmod /sysenter.ko {options} 2>/tmp/error; then
 	cat /tmp/error; dmesg | grep sysenter: | tail -n 3; exit 3
@@ -91,18 +113,34 @@ class Snapshot:
 
 def _program(steps: Steps, arch: Architecture) -> Path:
     """The guest's program."""
-    key = digest([arch.name, compiler_version(compiler()), (NATIVE / "replay/sites.c").read_bytes(),
-                  sources_digest("user", "present")])  # fmt: skip
+    key = digest(
+        [
+            arch.name,
+            compiler_version(compiler()),
+            (NATIVE / "replay/sites.c").read_bytes(),
+            sources_digest("user", "present"),
+        ]
+    )
     folder = cache_folder() / "programs" / f"sites-{arch.name}-{key}"
     with lock("programs"):
         if not folder.exists():
             with fill(folder) as new:
                 run_command(
-                    steps, [compiler(), arch.compiler_option, *_OPTIONS, "-I", NATIVE / "present",
-                            "-o", new / "sites", NATIVE / "replay/sites.c"],
-                    what="compile replay/sites.c", timeout=120,
+                    steps,
+                    [
+                        compiler(),
+                        arch.compiler_option,
+                        *_OPTIONS,
+                        "-I",
+                        NATIVE / "present",
+                        "-o",
+                        new / "sites",
+                        NATIVE / "replay/sites.c",
+                    ],
+                    what="compile replay/sites.c",
+                    timeout=120,
                     hint="is gcc with 32-bit support (gcc-multilib) installed? `./sysenter doctor` tells",
-                )  # fmt: skip
+                )
     return folder / "sites"
 
 
@@ -128,13 +166,22 @@ class _Booted:
 
     def _run(self, steps: Steps, guest: PresentGuest, files: Mapping[str, bytes], task: str, machine: Any) -> None:
         try:
-            output = guest.run(steps, task, files, what="the snapshot", timeout=_SECONDS, machine=machine,
-                               on_record=self._on_record, stop=self._stop)  # fmt: skip
+            output = guest.run(
+                steps,
+                task,
+                files,
+                what="the snapshot",
+                timeout=_SECONDS,
+                machine=machine,
+                on_record=self._on_record,
+                stop=self._stop,
+            )
             refused = next((line.split("refused: ")[1] for line in output.text if "refused: " in line), "")
             self._ended = SysenterError(
                 f"the module was not accepted: {refused}" if refused else "the guest's program ended too early",
-                hint="`./sysenter shell` gives a prompt in this guest", detail="\n".join(output.text[-4:]),
-            )  # fmt: skip
+                hint="`./sysenter shell` gives a prompt in this guest",
+                detail="\n".join(output.text[-4:]),
+            )
         except SysenterError as error:
             self._ended = error
         finally:
@@ -211,7 +258,7 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
     files = {
         "sites": program.read_bytes(),
         "load": _LOAD.format(options=options, symbols="|".join(_SYMBOLS)).encode(),
-    }  # fmt: skip
+    }
     with scratch_folder() as folder:
         socket = folder / "gdb"
         machine = guest.machine(cpus=1, extra=gdb_options(socket))
@@ -233,12 +280,17 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
         finally:
             booted.end()
     return Snapshot(
-        release=guest.target.release, version=guest.target.guard.version, arch=guest.target.arch.name, cpu=machine.cpu,
+        release=guest.target.release,
+        version=guest.target.guard.version,
+        arch=guest.target.arch.name,
+        cpu=machine.cpu,
         options=options,
         symbols={r["symbol"]: int(r["at"], 16) for r in booted.said if "symbol" in r},
-        per_cpu=tracer.per_cpu, traces=traces, executed=frozenset(tracer.executed),
+        per_cpu=tracer.per_cpu,
+        traces=traces,
+        executed=frozenset(tracer.executed),
         pages={v: (p, physical[p]) for v, p in tracer.pages.items() if _wanted(v, guest.target.arch.bits)},
-    )  # fmt: skip
+    )
 
 
 def _wanted(page: int, bits: int) -> bool:
@@ -247,17 +299,29 @@ def _wanted(page: int, bits: int) -> bool:
 
 
 def take(
-    steps: Steps, guest: PresentGuest, *, options: str = "", calls: tuple[str, ...] = CALLS,
+    steps: Steps,
+    guest: PresentGuest,
+    *,
+    options: str = "",
+    calls: tuple[str, ...] = CALLS,
     accept: Callable[[Snapshot], bool] = lambda _: True,
-) -> Snapshot:  # fmt: skip
+) -> Snapshot:
     """A snapshot of the guest, or the one taken before of the same kernel, module, processor model and options.
 
     calls: at least these. accept: whether it is worth keeping. Raises SysenterError if the module is refused.
     """
     machine = guest.machine(cpus=1)
     program = _program(steps, guest.target.arch)
-    inputs = [_VERSION, file_sha256(guest.kernel), file_sha256(guest.base), file_sha256(guest.module.module),
-              file_sha256(program), machine.cpu, machine.append, options]  # fmt: skip
+    inputs = [
+        _VERSION,
+        file_sha256(guest.kernel),
+        file_sha256(guest.base),
+        file_sha256(guest.module.module),
+        file_sha256(program),
+        machine.cpu,
+        machine.append,
+        options,
+    ]
 
     def folder_of(calls: tuple[str, ...]) -> Path:
         return cache_folder() / "replay" / f"{guest.target.release}-{digest([*inputs, *calls])}"
@@ -280,17 +344,30 @@ def save(snapshot: Snapshot, folder: Path) -> None:
     contents = dict(snapshot.pages.values())
     (folder / "pages").write_bytes(b"".join(contents[p] for p in physical))
     about = {
-        "release": snapshot.release, "version": snapshot.version, "arch": snapshot.arch, "cpu": snapshot.cpu,
-        "options": snapshot.options, "symbols": dict(snapshot.symbols),
+        "release": snapshot.release,
+        "version": snapshot.version,
+        "arch": snapshot.arch,
+        "cpu": snapshot.cpu,
+        "options": snapshot.options,
+        "symbols": dict(snapshot.symbols),
         "per_cpu": snapshot.per_cpu,
         "traces": [
-            {"call": call, "path": path, "steps": t.steps, "code": [[a, c.hex()] for a, c in t.code.items()],
-             "arguments": t.arguments, "stack": t.stack, "result": t.result, "back": t.back}
+            {
+                "call": call,
+                "path": path,
+                "steps": t.steps,
+                "code": [[a, c.hex()] for a, c in t.code.items()],
+                "arguments": t.arguments,
+                "stack": t.stack,
+                "result": t.result,
+                "back": t.back,
+            }
             for (call, path), t in snapshot.traces.items()
         ],
-        "executed": sorted(snapshot.executed), "physical": physical,
+        "executed": sorted(snapshot.executed),
+        "physical": physical,
         "pages": [[v, p] for v, (p, _) in snapshot.pages.items()],
-    }  # fmt: skip
+    }
     (folder / "snapshot.json").write_text(json.dumps(about))
 
 
@@ -300,15 +377,24 @@ def load(folder: Path) -> Snapshot:
     data = (folder / "pages").read_bytes()
     contents = {p: data[n * PAGE : (n + 1) * PAGE] for n, p in enumerate(about["physical"])}
     return Snapshot(
-        release=about["release"], version=about["version"], arch=about["arch"], cpu=about["cpu"],
-        options=about["options"], symbols=about["symbols"],
+        release=about["release"],
+        version=about["version"],
+        arch=about["arch"],
+        cpu=about["cpu"],
+        options=about["options"],
+        symbols=about["symbols"],
         per_cpu=about["per_cpu"],
         traces={
             (t["call"], t["path"]): Trace(
-                tuple(t["steps"]), {a: bytes.fromhex(c) for a, c in t["code"]}, tuple(t["arguments"]), t["stack"],
-                t["result"], t["back"],
+                tuple(t["steps"]),
+                {a: bytes.fromhex(c) for a, c in t["code"]},
+                tuple(t["arguments"]),
+                t["stack"],
+                t["result"],
+                t["back"],
             )
             for t in about["traces"]
         },
-        executed=frozenset(about["executed"]), pages={v: (p, contents[p]) for v, p in about["pages"]},
-    )  # fmt: skip
+        executed=frozenset(about["executed"]),
+        pages={v: (p, contents[p]) for v, p in about["pages"]},
+    )

@@ -31,24 +31,42 @@ __all__ = ["MACHINES", "Applied", "Instruction", "mitigations", "read_trace", "s
 # own choice. setcpuid: MSR_SPEC_CTRL and IBRS, which TCG does not have, but lets be written.
 MACHINES: Mapping[Architecture, tuple[tuple[str, str], ...]] = {
     I386: (
-        ("pentium3", ""), ("core2duo", ""), ("Skylake-Client", ""), ("core2duo", "nopti"),
+        ("pentium3", ""),
+        ("core2duo", ""),
+        ("Skylake-Client", ""),
+        ("core2duo", "nopti"),
         ("core2duo", "mitigations=off"),
     ),
     AMD64: (
-        ("Nehalem", ""), ("Haswell", ""), ("Skylake-Client", ""), ("Cascadelake-Server", ""), ("Icelake-Server", ""),
-        ("Snowridge", ""), ("EPYC", ""),
-        ("Icelake-Server", "nopti"), ("Icelake-Server", "mitigations=off"),
+        ("Nehalem", ""),
+        ("Haswell", ""),
+        ("Skylake-Client", ""),
+        ("Cascadelake-Server", ""),
+        ("Icelake-Server", ""),
+        ("Snowridge", ""),
+        ("EPYC", ""),
+        ("Icelake-Server", "nopti"),
+        ("Icelake-Server", "mitigations=off"),
         ("Icelake-Server", "nopti spectre_v2=retpoline,lfence"),
         ("Skylake-Client", "setcpuid=240,249 spectre_v2=ibrs"),
         ("Skylake-Client", "retbleed=stuff spectre_v2=retpoline"),
     ),
-}  # fmt: skip
+}
 # Faults that no entry has to do with: spec_store_bypass, l1tf, itlb_multihit and others
 # are mitigated elsewhere.
 _AT_THE_ENTRY = (
-    "meltdown", "mds", "tsx_async_abort", "mmio_stale_data", "reg_file_data_sampling", "spectre_v2", "retbleed",
-    "spec_rstack_overflow", "indirect_target_selection", "vmscape", "tsa",
-)  # fmt: skip
+    "meltdown",
+    "mds",
+    "tsx_async_abort",
+    "mmio_stale_data",
+    "reg_file_data_sampling",
+    "spectre_v2",
+    "retbleed",
+    "spec_rstack_overflow",
+    "indirect_target_selection",
+    "vmscape",
+    "tsa",
+)
 _LINE = re.compile(r"^0x([0-9a-f]+):\s+(?:[0-9a-f]{2} )+\s*(\S.*)$")
 _TASK = """
 cd /sys/devices/system/cpu/vulnerabilities
@@ -180,9 +198,12 @@ def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: st
         ranges = ",".join(f"{a:#x}..{b:#x}" for a, b in (target.arch.module_text, target.arch.kernel_text))
         extra = ("-d", "in_asm", "-dfilter", ranges, "-D", str(log))
         output = guest.run(
-            steps, f"options=scope={scope}\n{_TASK}", what=f"mitigations on {cpu}", timeout=120,
+            steps,
+            f"options=scope={scope}\n{_TASK}",
+            what=f"mitigations on {cpu}",
+            timeout=120,
             machine=guest.machine(cpu=cpu, append=append, extra=extra),
-        )  # fmt: skip
+        )
         trace = read_trace(log.read_text(errors="replace"))
     kernel = {
         record["fault"]: record["kernel"]

@@ -104,8 +104,12 @@ def lay_out(
     _patch_alternatives(entry, chosen, code)
     for name, address in places.items():
         data = code if name == section else bytearray(entry.sections[name].data)
-        _relocate(_kept(entry.sections[name], chosen if name == section else []), data, address,
-                  {**externals, **symbols, **places})  # fmt: skip
+        _relocate(
+            _kept(entry.sections[name], chosen if name == section else []),
+            data,
+            address,
+            {**externals, **symbols, **places},
+        )
         if name == section:
             _relocate_replacements(entry, chosen, data, address, {**externals, **symbols, **places})
             _write_patch_sites(entry, data, address, patch_sites)
