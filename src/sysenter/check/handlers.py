@@ -36,37 +36,41 @@ _Offsets = dict[str, int]
 
 @dataclass(frozen=True)
 class Handler:
-    """One entry path.
-
-    kernel: builds the model around an object, for one of variants: of the
-    processor, the alternatives patched in, or the way in. lone: cases run as they are;
-    scattered: random ones; interrupted: each gets every event everywhere, the
-    first two of the longer menu; paired: two CPUs. retpolines: indirect
-    branches are forbidden. must_fail: the property that this handler is known
-    to break, "" for a sound one. headers: the folder of recorded constants that it
-    is assembled with, "" if a kernel's build makes its object: default_kernel then
-    is the catalogue's name of one, for where the user names none that fits; no_other_kernel: none does. roots: symbols
-    where it begins, if its section holds other handlers too. loaded: what the module makes of the
-    object's text at load.
-    """
+    """One entry path."""
 
     name: str
     says: str
+    """What it is, in a person's words."""
     section: str
+    """Of the object, with its text."""
     kernel: Callable[[EntryObject, _Offsets, str], Kernel]
+    """Builds the model around an object, for one of `variants`."""
     lone: Callable[[_Offsets], Iterable[Case]]
+    """Cases that run as they are."""
     scattered: Callable[[random.Random, _Offsets, int], Iterator[Case]]
+    """Random ones, as many as asked for."""
     interrupted: Callable[[], Iterable[Case]]
+    """Cases that get every event everywhere, the first two of the longer menu."""
     paired: Callable[[], Iterable[Case]]
+    """Cases for two CPUs."""
     events: Callable[[_Offsets], tuple[Event, ...]]
+    """The menu of what may happen."""
     variants: tuple[str, ...] = ("",)
+    """Of the processor, the alternatives patched in, or the way in."""
     retpolines: bool = True
+    """Whether indirect branches are forbidden."""
     must_fail: str = ""
+    """The property that this handler is known to break; "" for a sound one."""
     headers: str = ""
+    """The folder of recorded constants that it is assembled with; "" if a kernel's build makes its object."""
     default_kernel: str = ""
+    """The catalogue's name of such a kernel, for where the user names none that fits."""
     no_other_kernel: bool = False
+    """Whether no other one fits."""
     roots: tuple[str, ...] = ()
+    """Symbols where it begins, if its section holds other handlers too."""
     loaded: Callable[[EntryObject], EntryObject] = lambda entry: entry
+    """What the module makes of the object's text at load."""
 
 
 @dataclass(frozen=True)

@@ -15,48 +15,45 @@ ALL = "all"  # an unmodified program's calls while the module's scope is all
 
 @dataclass(frozen=True)
 class CallCost:
-    """One system call by one entry path.
-
-    instructions: guest instructions from the user's call to its return, exact,
-    the least of many single calls less the cost of reading the counter; None if
-    they were not counted. ns: nanoseconds for a call, best of several loops, on
-    the accelerator named in the measurement (emulated under TCG). cycles: as
-    instructions, but time-stamp-counter cycles; None where that is emulated.
-    """
+    """One system call by one entry path."""
 
     call: str
     path: str
     instructions: int | None
+    """Guest instructions from the user's call to its return, exact, the least of many single calls less the
+    cost of reading the counter; None if they were not counted."""
     ns: float
+    """Nanoseconds for a call, best of several loops, on the accelerator named in the measurement (emulated
+    under TCG)."""
     cycles: int | None
+    """As instructions, but time-stamp-counter cycles; None where that is emulated."""
 
 
 @dataclass(frozen=True)
 class DdRuns:
-    """dd if=/dev/zero of=/dev/null by one entry path.
-
-    block: bytes a read and a write. count: of each. seconds: dd's own figure for
-    each round. fast_calls: what the module counted in each round.
-    """
+    """dd if=/dev/zero of=/dev/null by one entry path."""
 
     path: str
     block: int
+    """Bytes of a read and of a write."""
     count: int
+    """How many of each."""
     seconds: tuple[float, ...]
+    """dd's own figure for each round."""
     fast_calls: tuple[int, ...]
+    """What the module counted in each round."""
 
 
 @dataclass(frozen=True)
 class SwitchCost:
-    """A byte to and fro between two processes: two context switches and four calls.
-
-    path: how the calls were made. loaded: whether the module was. ns: for one round,
-    the best of several runs.
-    """
+    """A byte to and fro between two processes: two context switches and four calls."""
 
     path: str
+    """How the calls were made."""
     loaded: bool
+    """Whether the module was loaded."""
     ns: float
+    """Nanoseconds for one round, the best of several runs."""
 
 
 def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
@@ -73,14 +70,7 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All of a run. registers_restored: the SYSENTER registers held after unload
-    what they held before load. overhead: guest instructions that a stock call costs
-    more while the module is loaded, None if its scope was all alone. log: suspicious
-    lines of the kernel's log. way: how the
-    module finds the kernel stack, where it has a choice (2.2, 2.4). switches: what
-    context switches cost, where they were measured. preload: a dd linked at run time,
-    without and with LD_PRELOAD (2.2, 2.4, where `dd` is static); no_preload: why
-    there is none."""
+    """All of a run."""
 
     release: str
     arch: str
@@ -93,13 +83,21 @@ class Measurement:
     dd: tuple[DdRuns, ...]
     fast_table: int
     overhead: int | None
+    """Guest instructions that a stock call costs more while the module is loaded, None if its scope was all
+    alone."""
     registers_restored: bool
+    """Whether the SYSENTER registers held after unload what they held before load."""
     stock_after_unload: bool
     log: tuple[str, ...]
+    """Suspicious lines of the kernel's log."""
     way: str = ""
+    """How the module finds the kernel stack, where it has a choice (2.2, 2.4)."""
     switches: tuple[SwitchCost, ...] = ()
+    """What context switches cost, where they were measured."""
     preload: tuple[DdRuns, ...] = ()
+    """A dd linked at run time, without and with LD_PRELOAD (2.2, 2.4, where `dd` is static)."""
     no_preload: str = ""
+    """Why there is none."""
 
     def seconds(self, path: str) -> tuple[float, ...]:
         """dd's times by one path."""

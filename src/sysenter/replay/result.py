@@ -28,26 +28,29 @@ class Difference:
 
 @dataclass(frozen=True)
 class Result:
-    """A replay.
-
-    kernel: release and version. cpu: the guest's model, which chose the path. processor: the one that it
-    ran on. tsc_mhz: of its time-stamp counter; core: cycles of the core for one of that. processes: how many were
-    undisturbed, and how many there were. samples: cycles in each undisturbed process. savings: of each path but stock.
-    noise: way of calling -> what a difference must be above to be one.
-    """
+    """A replay."""
 
     kernel: str
+    """Its release and version."""
     arch: str
     cpu: str
+    """The guest's model, which chose the path."""
     processor: str
+    """The one that the replay ran on."""
     tsc_mhz: float
+    """The frequency of its time-stamp counter."""
     core: float
+    """Cycles of the core for one of the counter's."""
     processes: tuple[int, int]
+    """How many were undisturbed, and how many there were."""
     verdicts: tuple[Verdict, ...]
     samples: dict[Key, tuple[float, ...]]
+    """Cycles in each undisturbed process."""
     savings: dict[Key, Difference]
+    """What each path but stock saves against it."""
     mixture: dict[Mixed, float]
     noise: dict[str, float]
+    """Way of calling -> what a difference must be above to be one."""
 
     def cycles(self, key: Key) -> float | None:
         """The median over processes; None if it was not timed."""

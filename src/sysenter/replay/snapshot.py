@@ -78,24 +78,27 @@ _VERSION = "3"  # of what a snapshot holds; part of its name in the cache
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A guest at one moment, and its calls.
-
-    release, version: the kernel's. cpu: QEMU's model. options: the module's. symbols: of the kernel.
-    per_cpu: base of the kernel's per-CPU segment. traces: (call, path) ->
-    its trace. executed: every instruction that was seen. pages: virtual -> (physical, contents), of
-    PAGE bytes; two may be one physical page.
-    """
+    """A guest at one moment, and its calls."""
 
     release: str
+    """The kernel's, as `uname -r`."""
     version: str
+    """The kernel's, as `uname -v`."""
     arch: str
     cpu: str
+    """QEMU's processor model."""
     options: str
+    """The module's parameters."""
     symbols: Mapping[str, int]
+    """The kernel's: name -> address."""
     per_cpu: int
+    """Base of the kernel's per-CPU segment."""
     traces: Mapping[tuple[str, str], Trace]
+    """(call, path) -> its trace."""
     executed: frozenset[int]
+    """Every instruction that was seen."""
     pages: Mapping[int, tuple[int, bytes]]
+    """Virtual -> (physical, contents), of PAGE bytes; two may be one physical page."""
 
     @property
     def bits(self) -> int:

@@ -32,17 +32,15 @@ _DAMAGED = (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard
 
 @dataclass(frozen=True)
 class BzImage:
-    """A Linux/x86 boot image.
-
-    setup: the real-mode part with the setup header at 0x1f1.
-    version: what `uname -r` and `uname -v` will say, in one line.
-    kernel: the decompressed kernel: an ELF file since 2.6.2x, before that the
-        flat binary that runs at `load_address`.
-    """
+    """A Linux/x86 boot image."""
 
     setup: bytes
+    """The real-mode part with the setup header at 0x1f1."""
     version: str
+    """What `uname -r` and `uname -v` will say, in one line."""
     kernel: bytes
+    """The decompressed kernel: an ELF file since 2.6.2x, before that the flat binary that runs at
+    `load_address`."""
     load_address: int
 
     @property

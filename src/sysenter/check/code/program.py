@@ -17,14 +17,16 @@ __all__ = ["Program", "lay_out"]
 
 @dataclass
 class Program:
-    """text: section name; start, end: its addresses. exceptions: faulting
-    address -> fix-up. named: addresses -> the name nearest before them."""
+    """A handler's section, laid out in memory."""
 
     object: EntryObject
     section: str
     start: int
+    """Its first address."""
     end: int
+    """The address behind it."""
     exceptions: Mapping[int, int]
+    """Faulting address -> fix-up."""
     symbols: Mapping[str, int]
     memory: Memory
     outside: Mapping[int, str]  # addresses of the kernel's and the module's other symbols

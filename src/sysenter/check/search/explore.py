@@ -23,21 +23,27 @@ __all__ = ["Failure", "Tally", "interrupt_everywhere", "mispredict", "run", "shr
 
 @dataclass(frozen=True)
 class Failure:
-    """case: what was tried; broken: the property and the state; ticks: how it went."""
+    """A case that broke a property."""
 
     handler: str
     case: Case
+    """What was tried."""
     key: str
+    """The property's."""
     state: str
+    """What was found instead."""
     ticks: tuple[Tick, ...] = ()
+    """How it went."""
 
 
 @dataclass
 class Tally:
-    """cases: runs from SYSENTER to the end; events: those let happen in them."""
+    """What was run, and what failed."""
 
     cases: int = 0
+    """Runs from SYSENTER to the end."""
     events: int = 0
+    """Those injected in them."""
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
