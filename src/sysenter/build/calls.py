@@ -76,7 +76,7 @@ def _words(parameter: str, bits: int) -> int:
 
 def _arity(headers: Path, bits: int) -> dict[str, int]:
     """Registers that each call's arguments take, from the kernel's prototypes."""
-    text = (headers / "include/linux/syscalls.h").read_text()
+    text = (headers / "include/linux/syscalls.h").read_text(errors="replace")
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
     arity = {}
     for name, parameters in _PROTOTYPE.findall(text):
@@ -94,7 +94,7 @@ def fast_calls(table: Path, headers: Path, arch: Architecture) -> tuple[FastCall
     """
     arity = _arity(headers, arch.bits)
     calls = []
-    for line in table.read_text().splitlines():
+    for line in table.read_text(errors="replace").splitlines():
         match = _ENTRY.match(line)
         if not match:
             continue

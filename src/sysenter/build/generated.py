@@ -22,7 +22,7 @@ def common_headers(headers: Path) -> Path:
     if (headers / "include/linux/syscalls.h").exists():
         return headers
     makefile = headers / "Makefile"
-    for word in makefile.read_text().split() if makefile.exists() else ():
+    for word in makefile.read_text(errors="replace").split() if makefile.exists() else ():
         tree = Path(word).parent
         if word.endswith("/Makefile") and (tree / "include/linux/syscalls.h").exists():
             return tree

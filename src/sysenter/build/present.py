@@ -12,6 +12,7 @@ from sysenter.build.generated import generated_headers
 from sysenter.build.module import Module
 from sysenter.build.native import NATIVE, compiler_version, sources_digest
 from sysenter.cache import cache_folder, digest, fill, lock
+from sysenter.errors import SysenterError
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Guard, Target
 
@@ -19,8 +20,9 @@ __all__ = ["build_present_module", "kbuild", "with_changes"]
 
 
 def _compiler(target: Target) -> str:
-    cc = target.cc or "gcc-12"
-    return cc if shutil.which(cc) else "gcc"
+    if target.cc and not shutil.which(target.cc):
+        raise SysenterError(f"no compiler {target.cc} is here", hint="name another by `cc` in kernel.toml")
+    return target.cc or ("gcc-12" if shutil.which("gcc-12") else "gcc")
 
 
 def kbuild(steps: Steps, target: Target, folder: Path, *, options: str = "") -> str:

@@ -70,7 +70,7 @@ def unpacked_kernel(folder: Path) -> dict[str, str] | None:
     try:
         record: dict[str, str] = json.loads((folder / "kernel.json").read_text())
         # The headers' Makefile has the folder's path in it: a moved or copied cache would use the old place.
-        makefile = (folder / f"usr/src/linux-headers-{record['release']}/Makefile").read_text()
+        makefile = (folder / f"usr/src/linux-headers-{record['release']}/Makefile").read_text(errors="replace")
         if (
             record["layout"] == _LAYOUT
             and f"{folder}/usr/src/" in makefile

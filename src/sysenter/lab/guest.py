@@ -11,17 +11,19 @@ import abc
 import json
 import shlex
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from sysenter.build.module import Module
+from sysenter.errors import SysenterError
 from sysenter.lab.qemu import Machine, Result, qemu_argv
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["Guest", "Output", "record_of"]
+__all__ = ["Guest", "Output", "all_said", "record_of"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,25 @@ class Guest(abc.ABC):
         """QEMU's command lines of a run, for showing: of the guest that times, of the one that counts."""
         machines = (self.machine(), self.machine(icount=True))
         return tuple(shlex.join(qemu_argv(machine, Path("INITRD"), "file:CONSOLE", "stdio")) for machine in machines)
+
+
+@contextmanager
+def all_said(what: str, *outputs: Output) -> Iterator[None]:
+    """For reading what guests said: what is missing or is no figure is their fault, told in one line.
+
+    what: the work. Raises SysenterError.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        detail = "\n".join(
+            line for output in outputs for line in (*output.text[-3:], *output.console.splitlines()[-5:])
+        )
+        said = " ".join(str(error).split())
+        raise SysenterError(
+            f"{what}: the guest did not say all that it should ({type(error).__name__}: {said})",
+            hint="its last lines are above" if detail else "it said nothing else", detail=detail,
+        ) from error  # fmt: skip
 
 
 def record_of(line: str) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from sysenter.build.boot import legacy_boot_image
 from sysenter.build.legacy import build_legacy_module, legacy_image, legacy_init
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest, Output, record_of
-from sysenter.lab.qemu import GuestLost, Machine, check_processor, run_machine
+from sysenter.lab.qemu import GuestLost, Machine, check_processor, kernel_command_line, run_machine
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 from sysenter.target.target import Target
@@ -21,6 +21,7 @@ from sysenter.target.target import Target
 __all__ = ["LegacyGuest", "LegacyOutput", "legacy_guest_for"]
 
 _APPEND = "console=ttyS0 root=/dev/ram0 rw init=/init panic=1"
+_COMMAND_LINE_SIZE = 256  # include/asm-i386/setup.h: what is longer is cut without a word
 # What a 2.2 or 2.4 kernel says when something has gone wrong in it.
 _BAD = (
     "Oops",
@@ -103,7 +104,7 @@ class LegacyGuest(Guest):
             qemu=target.arch.qemu_for(model),
             cpu=model,
             kernel=self.image,
-            append=" ".join(filter(None, (_APPEND, target.append, append))),
+            append=kernel_command_line(_APPEND, target.append, append, limit=_COMMAND_LINE_SIZE),
             accelerator="tcg",
             icount=icount,
             memory=memory or 128,

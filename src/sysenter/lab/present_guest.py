@@ -21,7 +21,7 @@ from sysenter.kernels.drivers import linked
 from sysenter.lab.guest import Guest, Output, record_of
 from sysenter.lab.loading import check_loaded
 from sysenter.lab.prompt import EXEC_TASK, SHELL_TASK, command_line
-from sysenter.lab.qemu import GuestLost, Machine, check_processor, run_interactive, run_machine
+from sysenter.lab.qemu import GuestLost, Machine, check_processor, kernel_command_line, run_interactive, run_machine
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -34,6 +34,7 @@ _APPEND = (
     "cryptomgr.notests noisapnp tsc=reliable no_timer_check edd=off "
     "initcall_blacklist=load_system_certificate_list"
 )
+_COMMAND_LINE_SIZE = 2048  # arch/x86/include/asm/setup.h
 # Lines in a kernel log that no load, run or unload of ours may cause.
 TROUBLE = (
     "BUG:",
@@ -64,7 +65,7 @@ class PresentGuest(Guest):
         model = cpu or target.cpu
         return Machine(
             qemu=target.arch.qemu_for(model), cpu=model, kernel=self.kernel,
-            append=" ".join(filter(None, (_APPEND, target.append, append))),
+            append=kernel_command_line(_APPEND, target.append, append, limit=_COMMAND_LINE_SIZE),
             accelerator="tcg" if icount else self.accelerator, icount=icount, memory=memory or 256,
             cpus=cpus or target.cpus, extra=(*target.qemu_args, *extra),
         )  # fmt: skip

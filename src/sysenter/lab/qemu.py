@@ -31,6 +31,7 @@ __all__ = [
     "Result",
     "check_processor",
     "impossible_flags",
+    "kernel_command_line",
     "patience",
     "qemu_argv",
     "run_interactive",
@@ -110,6 +111,22 @@ def check_processor(binary: str, model: str) -> None:
             f"{binary} knows no processor {name!r}",
             hint=f"near it: {', '.join(near) or 'none'}; `{binary} -cpu help` lists all",
         )
+
+
+def kernel_command_line(*parts: str, limit: int) -> str:
+    """The kernel's command line, of parts that may be empty. limit: the kernel's COMMAND_LINE_SIZE.
+
+    Raises SysenterError if it is longer than the kernel reads, or has what is no text.
+    """
+    line = " ".join(filter(None, parts))
+    if any(ord(c) < 32 for c in line):
+        raise SysenterError(f"the kernel's command line has a control character: {line!r}", hint="look at --append")
+    if len(line.encode(errors="surrogateescape")) >= limit:
+        raise SysenterError(
+            f"the kernel's command line has {len(line)} characters, of which this kernel reads {limit - 1}",
+            hint="give fewer words by --append, or in kernel.toml",
+        )
+    return line
 
 
 def patience() -> float:

@@ -69,7 +69,7 @@ ExecStart=/bin/sh /lab-run
 END
 cat >/debian/lab-run <<'END'
 sh /lab-task </dev/null >/dev/ttyS1 2>&1
-echo "{{\\"exit\\": $?}}" >/dev/ttyS1
+printf '\\n{{"exit": %d}}\\n' $? >/dev/ttyS1
 sync; sleep 0.2
 poweroff -f
 END

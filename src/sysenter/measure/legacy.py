@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from sysenter.build.legacy import legacy_preload
 from sysenter.errors import SysenterError
+from sysenter.lab.guest import all_said
 from sysenter.lab.legacy_guest import LegacyGuest, LegacyOutput
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, SwitchCost
 from sysenter.steps import Steps
@@ -193,6 +195,8 @@ def measure_legacy(
     # 40,000 blocks take each dd of a round 0.3 s on an idle host
     timing_timeout = 60 + 15.0 * rounds * max(1, count / 40_000)
 
+    stop = threading.Event()
+
     def job(plan: list[str], what: str, *, icount: bool) -> Callable[[], LegacyOutput]:
         def run() -> LegacyOutput:
             output = guest.run(
@@ -202,68 +206,74 @@ def measure_legacy(
                 timeout=_COUNTING_TIMEOUT if icount else timing_timeout,
                 machine=guest.machine(icount=icount),
                 files={} if icount else preload,
+                stop=stop,
             )
             return _check(output, plan, what)
 
         return run
 
     with ThreadPoolExecutor(2) as pool:
-        counted_later = pool.submit(job(counting, "counting instructions", icount=True))
-        timed_later = pool.submit(job(timing, "running dd", icount=False))
-        with steps.step(f"boot {guest.target.release}, load, run dd {rounds} times on each path, unload"):
-            timed = timed_later.result()
-        with steps.step("count guest instructions (beside it, in a second guest)"):
-            counted = counted_later.result()
+        try:
+            counted_later = pool.submit(job(counting, "counting instructions", icount=True))
+            timed_later = pool.submit(job(timing, "running dd", icount=False))
+            with steps.step(f"boot {guest.target.release}, load, run dd {rounds} times on each path, unload"):
+                timed = timed_later.result()
+            with steps.step("count guest instructions (beside it, in a second guest)"):
+                counted = counted_later.result()
+        except BaseException:
+            stop.set()  # an error or Ctrl-C ends both guests
+            raise
 
-    _check_processors(timed, guest.target.cpus)
-    looks = _fast_calls(timed)
-    programs = [int(r["microseconds"]) / 1e6 for r in timed.events("program")]
-    after_dd = rounds * len(PATHS)
-    target = guest.target
-    peeks = [str(r["bytes"]) for r in timed.events("peek")]
-    half = len(peeks) // 2
-    offs = timed.events("off")
-    return Measurement(
-        release=target.release,
-        arch=target.arch.name,
-        cpu=target.cpu,
-        accelerator=guest.accelerator,
-        cpus=target.cpus,
-        sock_register=target.guard.sock_register,
-        accepted=True,
-        calls=_costs(counted, counting, timed, timing),
-        dd=without_jumps(
-            tuple(
-                DdRuns(
-                    path,
-                    block,
-                    count,
-                    tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
-                    tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
+    with all_said("the measuring", timed, counted):
+        _check_processors(timed, guest.target.cpus)
+        looks = _fast_calls(timed)
+        programs = [int(r["microseconds"]) / 1e6 for r in timed.events("program")]
+        after_dd = rounds * len(PATHS)
+        target = guest.target
+        peeks = [str(r["bytes"]) for r in timed.events("peek")]
+        half = len(peeks) // 2
+        offs = timed.events("off")
+        return Measurement(
+            release=target.release,
+            arch=target.arch.name,
+            cpu=target.cpu,
+            accelerator=guest.accelerator,
+            cpus=target.cpus,
+            sock_register=target.guard.sock_register,
+            accepted=True,
+            calls=_costs(counted, counting, timed, timing),
+            dd=without_jumps(
+                tuple(
+                    DdRuns(
+                        path,
+                        block,
+                        count,
+                        tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
+                        tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
+                    )
+                    for index, path in enumerate(PATHS)
                 )
-                for index, path in enumerate(PATHS)
-            )
-        ),
-        fast_table=int(_proc_value(timed, "table")),
-        overhead=_overhead(counted, counting),
-        registers_restored=bool(peeks) and peeks[:half] == peeks[half:] and offs[0] == offs[1],
-        stock_after_unload=bool(_calls(timed, timing, "count int80")),
-        log=tuple(timed.bad_lines() + counted.bad_lines()),
-        way=_proc_value(timed, "way"),
-        switches=_switches(timed),
-        preload=without_jumps(
-            tuple(
-                DdRuns(
-                    path,
-                    block,
-                    count,
-                    tuple(programs[index::2]),
-                    tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
+            ),
+            fast_table=int(_proc_value(timed, "table")),
+            overhead=_overhead(counted, counting),
+            registers_restored=bool(peeks) and peeks[:half] == peeks[half:] and offs[0] == offs[1],
+            stock_after_unload=bool(_calls(timed, timing, "count int80")),
+            log=tuple(timed.bad_lines() + counted.bad_lines()),
+            way=_proc_value(timed, "way"),
+            switches=_switches(timed),
+            preload=without_jumps(
+                tuple(
+                    DdRuns(
+                        path,
+                        block,
+                        count,
+                        tuple(programs[index::2]),
+                        tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
+                    )
+                    for index, path in enumerate(("int80", "fast"))
                 )
-                for index, path in enumerate(("int80", "fast"))
             )
+            if preload
+            else (),
+            no_preload=no_preload,
         )
-        if preload
-        else (),
-        no_preload=no_preload,
-    )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +12,13 @@ from typing import Any
 
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
-from sysenter.lab.guest import Output
+from sysenter.lab.guest import Output, all_said
 from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.measure.measurement import ALL, PATHS, CallCost, DdRuns, Measurement
 from sysenter.steps import Steps
 
-__all__ = ["measure_present"]
+__all__ = ["check_dd", "measure_present"]
 
 
 def _task(name: str, **settings: object) -> str:
@@ -112,8 +114,31 @@ def measure_present(
     return _measurement(guest, counted, timed, count, block)
 
 
+def check_dd(runs: list[dict[str, Any]]) -> None:
+    """Raise SysenterError if a dd came to no good end."""
+    for run in runs:
+        if run["status"]:
+            by = ""
+            with contextlib.suppress(ValueError):
+                by = f" ({signal.Signals(run['status'] - 128).name})" if run["status"] > 128 else ""
+            raise SysenterError(
+                f"dd on path {run['path']} ended with status {run['status']}{by} in the guest",
+                hint="`./sysenter shell` gives a prompt in this guest",
+            )
+        if run["seconds"] is None:
+            raise SysenterError(
+                f"dd on path {run['path']} did not say how long it took", hint="is the guest's dd GNU's?"
+            )
+
+
 def _measurement(guest: PresentGuest, counted: Output, timed: Output, count: int, block: int) -> Measurement:
+    with all_said("the measuring", timed, counted):
+        return _of_outputs(guest, counted, timed, count, block)
+
+
+def _of_outputs(guest: PresentGuest, counted: Output, timed: Output, count: int, block: int) -> Measurement:
     target = guest.target
+    check_dd(timed.of("dd"))
     rounds = [d for d in timed.of("dd") if d["round"] >= 0]
     dd = tuple(
         DdRuns(

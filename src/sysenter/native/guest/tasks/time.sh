@@ -9,10 +9,11 @@ run_dd() { # path round
 	case $1 in stock | all) preload="" SYSENTER_PATH=stock ;; esac
 	before=$(cat $parameters/calls 2>/dev/null)
 	said=$(LD_PRELOAD=$preload /gnu/bin/dd if=/dev/zero of=/dev/null bs="$block" count="$count" 2>&1)
+	status=$?
 	after=$(cat $parameters/calls 2>/dev/null)
 	seconds=$(echo "$said" | sed -n 's/.* copied, \([0-9.e+-]*\) s,.*/\1/p')
-	printf '{"dd": {"path": "%s", "round": %s, "seconds": %s, "fast_calls": %s}}\n' \
-		"$1" "$2" "${seconds:-null}" $((after - before))
+	printf '{"dd": {"path": "%s", "round": %s, "seconds": %s, "fast_calls": %s, "status": %s}}\n' \
+		"$1" "$2" "${seconds:-null}" $((after - before)) $status
 }
 
 # Round -1 warms the caches, the emulator's translations among them.

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels, headers and options that are not what they should be: one line each, before anything is booted."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sysenter.build.present import build_present_module
+from sysenter.errors import SysenterError
+from sysenter.lab.guest import Guest, Output, all_said
+from sysenter.measure.present import check_dd
+from sysenter.steps import Steps
+from sysenter.target.target import Target, guard_of
+
+
+@pytest.mark.parametrize("how", ["nothing", "noise", "its beginning", "cut short", "a program", "bits turned"])
+def test_an_image_that_is_none(target: Target, tmp_path: Path, how: str) -> None:
+    image, noise = target.image.read_bytes(), random.Random(1)
+    turned = bytearray(image)
+    for _ in range(50):
+        turned[noise.randrange(len(turned))] ^= 1 << noise.randrange(8)
+    path = tmp_path / "image"
+    path.write_bytes(
+        {"nothing": b"", "noise": noise.randbytes(100_000), "its beginning": image[:600], "bits turned": bytes(turned),
+         "cut short": image[: len(image) // 2], "a program": Path("/bin/true").read_bytes()}[how]
+    )  # fmt: skip
+    with pytest.raises(SysenterError, match=str(path)):
+        guard_of(path, None)
+
+
+def test_a_map_that_is_none(target: Target, tmp_path: Path) -> None:
+    for content in (b"", random.Random(1).randbytes(5000), target.image.read_bytes()[:100_000]):
+        (tmp_path / "map").write_bytes(content)
+        with pytest.raises(SysenterError, match=str(tmp_path / "map")):
+            guard_of(target.image, tmp_path / "map")
+
+
+def test_headers_that_are_none(steps: Steps, target: Target, tmp_path: Path) -> None:
+    noise = random.Random(1)
+    with pytest.raises(SysenterError, match="is missing"):
+        build_present_module(steps, replace(target, headers=tmp_path))
+    for name in ("Makefile", ".config", "include/linux/syscalls.h", "arch/x86/include/generated/asm/syscalls_32.h"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(noise.randbytes(300))
+    with pytest.raises(SysenterError):
+        build_present_module(steps, replace(target, headers=tmp_path))
+
+
+def test_a_compiler_that_is_not_here_is_not_replaced_by_another(steps: Steps, target: Target) -> None:
+    with pytest.raises(SysenterError, match="no compiler no-such-gcc"):
+        build_present_module(steps, replace(target, cc="no-such-gcc"))
+
+
+def test_a_command_line_that_the_kernel_would_cut_is_refused(guest: Guest) -> None:
+    with pytest.raises(SysenterError, match="of which this kernel reads 2047"):
+        guest.machine(append="x" * 2000)
+    with pytest.raises(SysenterError, match="control character"):
+        guest.machine(append="a\0b")
+    assert guest.machine(append="x" * 1000).append.endswith("x" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"status": 132, "seconds": None}, r"dd on path fast ended with status 132 \(SIGILL\)"),
+        ({"status": 1, "seconds": None}, r"dd on path fast ended with status 1 in the guest"),
+        ({"status": 0, "seconds": None}, "did not say how long it took"),
+    ],
+)
+def test_a_dd_that_died_is_told(run: dict[str, object], message: str) -> None:
+    with pytest.raises(SysenterError, match=message):
+        check_dd([{"path": "fast", "round": 0, "fast_calls": 0, **run}])
+
+
+def test_a_guest_that_says_half_of_it_is_told() -> None:
+    output = Output(({"calls": None},), ("its last word",), "the log's end", 0, 1.0)
+    for read in (
+        lambda: float(output.of("calls")[0]), lambda: output.of("absent")[0], lambda: max([]),
+        lambda: next(iter(())), lambda: output.records[0]["absent"],
+    ):  # fmt: skip
+        with pytest.raises(SysenterError, match="measuring: the guest did not say all") as caught, \
+                all_said("measuring", output):  # fmt: skip
+            read()
+        assert "its last word" in caught.value.detail
+        assert "\n" not in str(caught.value)
