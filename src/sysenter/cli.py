@@ -269,6 +269,34 @@ def _uninstall(options: argparse.Namespace, steps: Steps) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.bench import baseline
+    from sysenter.bench.run import bench, paths_for
+    from sysenter.bench.workloads import chosen
+    from sysenter.lab import choose_present
+    from sysenter.report.bench import print_bench, print_changes
+
+    workloads = chosen(options.workloads)
+    before = baseline.load(options.against) if options.against else None
+    if options.json:
+        check_writable(options.json)
+    target, accelerator = choose_present(steps, _target(options, steps), options.accelerator)
+    result = bench(
+        steps, target, accelerator, workloads, paths=paths_for(target, options.scope), rounds=options.rounds,
+        options=options.module_option, offline=options.offline,
+    )  # fmt: skip
+    print_bench(result, tables(options.json, 150))
+    if options.json:
+        write_json(options.json, result.to_json())
+    if options.save:
+        steps.say(f"kept as {baseline.save(result, options.save)}")
+    if before is None:
+        return 0 if result.complete else 130
+    found = baseline.changes(before, result, anyway=options.anyway)
+    print_changes(found, options.tolerance, tables(options.json))
+    return 1 if any(change.percent > options.tolerance for change in found) else 0
+
+
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "run": _run,
     "kernels": _kernels,
@@ -286,6 +314,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "install": _install,
     "status": _status,
     "uninstall": _uninstall,
+    "bench": _bench,
 }
 
 

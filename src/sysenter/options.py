@@ -128,4 +128,17 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", type=Path, metavar="FILE", help="for scripts, to FILE; - is standard output")
     uninstall = command("uninstall", [], "take all of it away again")
     uninstall.add_argument("--wait", type=_positive, default=0, metavar="SECONDS", help="for who holds the module")
+    bench = command("bench", [kernel, lab], "time workloads by each entry path, with baselines")
+    bench.add_argument("workloads", nargs="*", metavar="WORKLOAD",
+                       help="calls, dd, switch (these are the default), programs; or one, as calls/read")  # fmt: skip
+    bench.add_argument("--scope", choices=("marked", "all", "both"), default="both",
+                       help="the fast paths: by the preload library, of every program, or both (default)")  # fmt: skip
+    bench.add_argument("--rounds", type=_positive, default=9, help="of each path (default: %(default)s)")
+    bench.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    bench.add_argument("--save", metavar="NAME", help="keep the result as a baseline")
+    bench.add_argument("--against", metavar="NAME", help="compare with a baseline; status 1 if something is slower")
+    bench.add_argument("--tolerance", type=float, default=2.0, metavar="PERCENT",
+                       help="how much slower is no regression (default: %(default)s)")  # fmt: skip
+    bench.add_argument("--anyway", action="store_true", help="compare with a baseline of another machine, too")
     return whole

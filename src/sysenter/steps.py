@@ -73,15 +73,27 @@ class Steps:
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar for `total` bytes; the yielded function sets how many are done."""
+        with self._bar(what, total, "DownloadColumn", "TimeElapsedColumn") as advance:
+            yield advance
+
+    @contextmanager
+    def counted(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar for `total` pieces of work, with an estimate of the time left."""
+        with self._bar(what, total, "MofNCompleteColumn", "TimeRemainingColumn") as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, what: str, total: int, *columns: str) -> Iterator[Callable[[int], None]]:
         if not self._live:
             yield lambda done: None
             return
         # Here, so that what needs no bar needs no package.
+        from rich import progress as bars
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("         {task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        more = (getattr(bars, name)() for name in columns)
+        shown = (bars.TextColumn("         {task.description}"), bars.BarColumn(), *more)
+        with bars.Progress(*shown, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(what, total=total)
             yield lambda done: progress.update(task, completed=min(done, total))
 

@@ -12,7 +12,7 @@ from sysenter.steps import Steps
 from sysenter.target.generation import Generation
 from sysenter.target.target import Target
 
-__all__ = ["guest_for", "guest_with_shell_for"]
+__all__ = ["choose_present", "guest_for", "guest_with_shell_for"]
 
 
 def guest_for(steps: Steps, target: Target, accelerator: str = "auto") -> Guest:
@@ -38,3 +38,12 @@ def guest_with_shell_for(
     if not target.generation.runs_debian:
         raise SysenterError(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
     return present_guest_for(steps, target, choose_accelerator(steps, target, accelerator))
+
+
+def choose_present(
+    steps: Steps, target: Target, accelerator: str, *, refusal: str = "has no shell here"
+) -> tuple[Target, str]:
+    """The target and what runs it, for work that makes its guests itself; refused as by guest_with_shell_for()."""
+    if not target.generation.runs_debian:
+        raise SysenterError(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
+    return target, choose_accelerator(steps, target, accelerator)

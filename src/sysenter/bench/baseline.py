@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Saved results, and what has become slower since."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from sysenter.bench.result import Result, from_json
+from sysenter.errors import SysenterError
+
+__all__ = ["Change", "changes", "load", "save"]
+
+
+def _folder() -> Path:
+    """$XDG_DATA_HOME/sysenter/bench, or ~/.local/share/sysenter/bench (XDG Base Directory)."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local/share") / "sysenter/bench"
+
+
+def _path(name: str) -> Path:
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise SysenterError(f"{name!r} is no name for a baseline", hint="letters, digits and . _ + - are")
+    return _folder() / f"{name}.json"
+
+
+def save(result: Result, name: str) -> Path:
+    """Keep a result under a name; returns its file."""
+    path = _path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(result.to_json(), indent=1) + "\n")
+    new.replace(path)
+    return path
+
+
+def load(name: str) -> Result:
+    """The result under a name. Raises SysenterError if there is none, or it is damaged."""
+    path = _path(name)
+    try:
+        return from_json(json.loads(path.read_text()), str(path))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.stem for p in _folder().glob("*.json"))) or "none yet"
+        raise SysenterError(f"no baseline {name!r}", hint=f"--save makes one; there are: {known}") from error
+    except ValueError as error:
+        raise SysenterError(f"{path} is damaged: {error}", hint="save it again") from error
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one workload on one path."""
+
+    key: str
+    path: str
+    what: str
+    """instructions, or times stock's speed."""
+    before: float
+    now: float
+    percent: float
+    """Positive: worse."""
+
+
+def changes(before: Result, now: Result, *, anyway: bool) -> list[Change]:
+    """Every workload that both have, by exact instructions where both have them, else by its ratio to stock.
+
+    Times of different days say nothing, but a ratio of paired rounds does. anyway: also
+    where the machines are not the same. Raises SysenterError if they are not.
+    """
+    differ = [k for k, v in before.machine.items() if now.machine[k] != v]
+    if differ and not anyway:
+        what = ", ".join(f"{k} {before.machine[k]!r} and {now.machine[k]!r}" for k in differ)
+        raise SysenterError(f"the baseline is of another machine: {what}", hint="--anyway compares them all the same")
+    found = []
+    for key, paths in now.workloads.items():
+        for path, timed in paths.items():
+            old = before.workloads.get(key, {}).get(path)
+            if old is None:
+                continue
+            if timed.instructions and old.instructions:
+                percent = 100 * (timed.instructions / old.instructions - 1)
+                found.append(Change(key, path, "instructions", old.instructions, timed.instructions, percent))
+            elif path != "stock":
+                was, is_now = before.compared(key, path), now.compared(key, path)
+                # a change is one only where the two intervals have nothing in common
+                if was and is_now and (is_now.high < was.low or is_now.low > was.high):
+                    percent = 100 * (was.median / is_now.median - 1)
+                    found.append(Change(key, path, "times stock", was.median, is_now.median, percent))
+    return found
+
+
+def rounds_of(result: Result) -> int:
+    """How many rounds most workloads have."""
+    return int(median([len(t.seconds) for paths in result.workloads.values() for t in paths.values()] or [0]))

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a benchmark measured, and what may be said of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+from typing import Any
+
+from sysenter.errors import SysenterError
+
+__all__ = ["Comparison", "Result", "Timed", "bootstrap", "from_json"]
+
+SCHEMA = 1
+_RESAMPLES = 2000
+_SEED = 1  # the same figures give the same interval
+_FEWEST = 5  # rounds: of fewer an interval of the median says nothing
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A workload by one path."""
+
+    seconds: tuple[float, ...]
+    """Of each round, in the order of the rounds."""
+    calls: tuple[int, ...]
+    """What the module counted in each."""
+    instructions: int | None = None
+    """Guest instructions of one round, everybody's, exact; None if they were not counted."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many times as fast a path is as stock: over rounds in which each ran right after the other."""
+
+    median: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end of it."""
+    rounds: int
+    """How many there were."""
+    outliers: tuple[int, ...]
+    """Rounds whose ratio is more than three interquartile ranges beyond the quartiles (Tukey's "far out")."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is: the rounds are enough, and the interval does not hold 1."""
+        return self.rounds >= _FEWEST and not self.low <= 1 <= self.high
+
+    @property
+    def words(self) -> str:
+        """For a table."""
+        if self.rounds < _FEWEST:
+            return f"{self.median:.3f}, too few rounds to tell"
+        if not self.shown:
+            return "no difference shown"
+        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def bootstrap(ratios: Sequence[float]) -> tuple[float, float]:
+    """The 95 % percentile interval of the median (Efron and Tibshirani, An Introduction to the Bootstrap, 13.3)."""
+    draw = random.Random(_SEED)
+    medians = sorted(median(draw.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES))
+    return medians[int(0.025 * _RESAMPLES)], medians[int(0.975 * _RESAMPLES) - 1]
+
+
+def _compared(stock: Sequence[float], path: Sequence[float]) -> Comparison | None:
+    ratios = [s / p for s, p in zip(stock, path, strict=False) if p > 0]
+    if not ratios:
+        return None
+    middle = median(ratios)
+    low, high = bootstrap(ratios)
+    first, _, third = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    fence = 3 * (third - first)
+    far = tuple(n for n, r in enumerate(ratios) if not first - fence <= r <= third + fence)
+    return Comparison(middle, low, high, len(ratios), far)
+
+
+@dataclass(frozen=True)
+class Result:
+    """All of a benchmark."""
+
+    kernel: str
+    """`uname -r` of the guest."""
+    arch: str
+    """i386 or amd64."""
+    cpu: str
+    """QEMU's processor model."""
+    accelerator: str
+    """tcg: the times are the emulator's; kvm."""
+    processor: str
+    """The host's own name for its processor."""
+    version: str
+    """sysenter's."""
+    module_options: tuple[str, ...] = ()
+    """The module's parameters beside scope."""
+    workloads: dict[str, dict[str, Timed]] = field(default_factory=dict)
+    """suite/name -> path -> what it took."""
+    complete: bool = True
+    """False if it was interrupted."""
+
+    def compared(self, key: str, path: str) -> Comparison | None:
+        """A path against stock; None if one of the two is missing."""
+        paths = self.workloads.get(key, {})
+        if path not in paths or "stock" not in paths:
+            return None
+        return _compared(paths["stock"].seconds, paths[path].seconds)
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """What two results must have in common to be compared."""
+        return {
+            "kernel": self.kernel, "arch": self.arch, "cpu": self.cpu, "accelerator": self.accelerator,
+            "processor": self.processor,
+        }  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts: keys may be added, none changes."""
+        workloads = {}
+        for key, paths in self.workloads.items():
+            workloads[key] = {
+                path: {
+                    "seconds": list(timed.seconds), "calls": list(timed.calls), "instructions": timed.instructions,
+                    **self._against(key, path),
+                }
+                for path, timed in paths.items()
+            }  # fmt: skip
+        return {
+            "schema": SCHEMA, "kind": "bench", **self.machine, "version": self.version,
+            "module_options": list(self.module_options), "complete": self.complete, "workloads": workloads,
+        }  # fmt: skip
+
+    def _against(self, key: str, path: str) -> dict[str, Any]:
+        c = None if path == "stock" else self.compared(key, path)
+        return {"times_stock": {"median": c.median, "low": c.low, "high": c.high, "shown": c.shown}} if c else {}
+
+
+def from_json(data: Any, name: str) -> Result:
+    """A saved result. Raises SysenterError, naming the file, if it is none."""
+    try:
+        if data["kind"] != "bench" or data["schema"] != SCHEMA:
+            raise ValueError("another kind or schema")
+        workloads = {
+            key: {path: Timed(tuple(t["seconds"]), tuple(t["calls"]), t["instructions"]) for path, t in paths.items()}
+            for key, paths in data["workloads"].items()
+        }
+        return Result(
+            data["kernel"], data["arch"], data["cpu"], data["accelerator"], data["processor"], data["version"],
+            tuple(data["module_options"]), workloads, data["complete"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SysenterError(
+            f"{name}: no result of a benchmark: {error}", hint="give what --json or --save wrote"
+        ) from error

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Runs a command and says what it took, as a JSON object on a line:
+ *
+ *	timed SUITE NAME PATH ROUND -- COMMAND...
+ *
+ * seconds: of the monotonic clock. tsc: of the time-stamp counter, which under QEMU's
+ * -icount shift=0 counts guest instructions, everybody's. calls: what the module counted
+ * meanwhile. What the command prints is thrown away, but what it says of an error.
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t tsc(void)
+{
+	uint32_t low, high;
+
+	asm volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
+	return (uint64_t)high << 32 | low;
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static long long calls(void)
+{
+	char text[32] = "";
+	int file = open("/sys/module/sysenter/parameters/calls", O_RDONLY);
+
+	if (file < 0)
+		return 0;
+	if (read(file, text, sizeof(text) - 1) < 0)
+		text[0] = 0;
+	close(file);
+	return atoll(text);
+}
+
+int main(int argc, char **argv)
+{
+	int status, out;
+	pid_t child;
+
+	if (argc < 7 || strcmp(argv[5], "--")) {
+		fprintf(stderr, "usage: timed SUITE NAME PATH ROUND -- COMMAND...\n");
+		return 2;
+	}
+	long long calls_before = calls();
+	double start = now();
+	uint64_t first = tsc();
+
+	child = fork();
+	if (!child) {
+		out = open("/dev/null", O_WRONLY);
+		dup2(out, 1);
+		execvp(argv[6], argv + 6);
+		perror(argv[6]);
+		_exit(127);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child) {
+		perror("timed");
+		return 1;
+	}
+	uint64_t last = tsc();
+	double end = now();
+
+	printf("{\"bench\": {\"suite\": \"%s\", \"name\": \"%s\", \"path\": \"%s\", \"round\": %s, \"seconds\": %.6f, "
+	       "\"tsc\": %llu, \"calls\": %lld, \"status\": %d}}\n",
+	       argv[1], argv[2], argv[3], argv[4], end - start, (unsigned long long)(last - first),
+	       calls() - calls_before, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	return 0;
+}

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The tables that `bench` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sysenter.bench.baseline import Change
+from sysenter.bench.result import Result
+
+__all__ = ["print_bench", "print_changes"]
+
+
+def _rate(result: Result, key: str, path: str) -> str:
+    timed = result.workloads[key][path]
+    seconds = sum(timed.seconds)
+    return f"{sum(timed.calls) / seconds:,.0f}" if seconds and sum(timed.calls) else "-"
+
+
+def print_bench(result: Result, console: Console) -> None:
+    """One row for each workload and path."""
+    emulated = result.accelerator == "tcg"
+    how = "emulated (TCG): the times are the emulator's, the counts exact" if emulated else "on KVM"
+    console.print(Text(f"\nLinux {result.kernel} ({result.arch}) on {result.cpu}, {how}"))
+    time = "median s (emulated)" if emulated else "median s"
+    table = Table("workload", "path", time, "times stock's speed (95 %)", "outliers", "guest instructions", "x stock",
+                  "fast calls a s")  # fmt: skip
+    for key, paths in result.workloads.items():
+        stock = paths.get("stock")
+        for number, (path, timed) in enumerate(paths.items()):
+            compared = None if path == "stock" else result.compared(key, path)
+            base = stock.instructions if stock else None
+            fewer = "-"
+            if base and timed.instructions and path != "stock":
+                fewer = f"{timed.instructions / base:.3f}"
+            table.add_row(
+                key if number == 0 else "",
+                path,
+                f"{median(timed.seconds):.4f}" if timed.seconds else "-",
+                compared.words if compared else "-",
+                ", ".join(map(str, compared.outliers)) if compared and compared.outliers else "-",
+                f"{timed.instructions:,}" if timed.instructions else "-",
+                fewer,
+                _rate(result, key, path),
+                end_section=number == len(paths) - 1,
+            )
+    console.print(table)
+    if not result.complete:
+        console.print("interrupted: these are the rounds that were done; name the workloads that are missing to go on")
+
+
+def print_changes(found: Sequence[Change], tolerance: float, console: Console) -> None:
+    """What has changed since a baseline, the worst first."""
+    table = Table("workload", "path", "by", "before", "now", "change %")
+    for change in sorted(found, key=lambda c: -c.percent):
+        mark = "  slower" if change.percent > tolerance else ""
+        table.add_row(
+            change.key,
+            change.path,
+            change.what,
+            f"{change.before:,.3f}".rstrip("0").rstrip("."),
+            f"{change.now:,.3f}".rstrip("0").rstrip("."),
+            f"{change.percent:+.2f}{mark}",
+        )
+    console.print(table if found else "nothing to compare: no workload is in both")

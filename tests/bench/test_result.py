@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What may be said of rounds, and what a baseline finds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sysenter.bench import baseline
+from sysenter.bench.result import Result, Timed, bootstrap, from_json
+from sysenter.bench.workloads import SUITES, chosen
+from sysenter.errors import SysenterError
+
+MACHINE = Result("6.1.0", "amd64", "Icelake-Server", "tcg", "a processor", "0.1.0")
+
+
+def result(stock: tuple[float, ...], fast: tuple[float, ...], instructions: int | None = None) -> Result:
+    paths = {"stock": Timed(stock, (0,) * len(stock), 100), "fast": Timed(fast, (9,) * len(fast), instructions)}
+    return replace(MACHINE, workloads={"calls/null": paths})
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0.5, 2), min_size=1, max_size=30))
+def test_an_interval_holds_only_what_was_measured(ratios: list[float]) -> None:
+    low, high = bootstrap(ratios)
+    assert min(ratios) <= low <= high <= max(ratios)
+    assert bootstrap(ratios) == (low, high)
+
+
+def test_what_is_within_noise_is_no_difference() -> None:
+    noisy = result((1.0, 1.1, 0.9, 1.0, 1.05, 0.95, 1.0), (1.0, 0.9, 1.1, 1.0, 0.95, 1.05, 1.0)).compared(
+        "calls/null", "fast"
+    )
+    assert noisy is not None
+    assert noisy.words == "no difference shown"
+    clear = result((1.0,) * 7, (0.5, 0.51, 0.49, 0.5, 0.5, 0.5, 5.0)).compared("calls/null", "fast")
+    assert clear is not None
+    assert clear.shown
+    assert clear.outliers == (6,)
+    few = result((1.0,) * 3, (0.5,) * 3).compared("calls/null", "fast")
+    assert few is not None
+    assert "too few rounds" in few.words
+
+
+def test_a_result_is_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    was = result((1.0,) * 5, (0.5,) * 5, 60)
+    assert baseline.load(baseline.save(was, "first").stem) == was
+    with pytest.raises(SysenterError, match="no baseline 'second'") as none:
+        baseline.load("second")
+    assert "first" in none.value.hint
+    (tmp_path / "sysenter/bench/first.json").write_text("{")
+    with pytest.raises(SysenterError, match="is damaged"):
+        baseline.load("first")
+    with pytest.raises(SysenterError, match="is no name"):
+        baseline.save(was, "../elsewhere")
+
+
+@pytest.mark.parametrize("data", [None, [], {}, {"kind": "bench", "schema": 2}, {"kind": "run", "schema": 1}])
+def test_what_is_no_result_is_named(data: object) -> None:
+    with pytest.raises(SysenterError, match=r"x\.json: no result"):
+        from_json(data, "x.json")
+
+
+def test_a_regression_is_found_by_exact_counts() -> None:
+    (found,) = [c for c in baseline.changes(result((1.0,), (1.0,), 60), result((1.0,), (1.0,), 66), anyway=False)
+                if c.path == "fast"]  # fmt: skip
+    assert found.what == "instructions"
+    assert found.percent == pytest.approx(10)
+
+
+def test_times_of_another_machine_are_compared_only_if_asked() -> None:
+    other = replace(result((1.0,) * 5, (0.5,) * 5), processor="another")
+    with pytest.raises(SysenterError, match="another machine: processor"):
+        baseline.changes(other, result((1.0,) * 5, (0.5,) * 5), anyway=False)
+    assert baseline.changes(other, result((1.0,) * 5, (0.9,) * 5), anyway=True)
+
+
+def test_workloads_are_named_one_by_one_or_by_suite() -> None:
+    assert chosen(["calls"]) == SUITES["calls"]
+    assert [w.key for w in chosen(["dd/bs=1", "calls/read"])] == ["dd/bs=1", "calls/read"]
+    with pytest.raises(SysenterError, match="no workload 'cals'"):
+        chosen(["cals"])
+    keys = [w.key for suite in SUITES.values() for w in suite]
+    assert len(keys) == len(set(keys))
