@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT, RunCli, one_line_error
 from legacy_kernels import on_each_kernel, parameters
 from sysenter import __version__
+from sysenter.options import read_options
 
 _FAMILIES = ("bookworm-686", "bookworm-686-pae", "bookworm-amd64", "bookworm-backports-amd64", "trixie-backports-amd64")
 _LONG = pytest.mark.long
@@ -163,3 +164,11 @@ def test_options_of_all_commands_may_stand_before_the_command(cli: RunCli) -> No
         done = cli(*arguments, "--kernel", "nonsense")
         assert "Traceback" in done.stderr
         assert done.returncode == 1
+
+
+def test_options_of_all_commands_are_there_whether_given_or_not() -> None:
+    for command in ("run", "build", "doctor", "install"):
+        for before, behind in (([], []), (["--debug"], []), ([], ["--debug"]), (["--no-install"], ["--debug"])):
+            options = read_options([*before, command, *behind])
+            assert options.debug == ("--debug" in before + behind)
+            assert options.no_install == ("--no-install" in before)

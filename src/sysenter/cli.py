@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sysenter import __version__
 from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
-from sysenter.options import parser
+from sysenter.options import parser, read_options
 from sysenter.report.output import check_writable, tables, write_json
 from sysenter.steps import Steps
 
@@ -324,8 +324,8 @@ def main(arguments: Sequence[str]) -> int:
     steps = Steps()
 
     def command() -> int:
-        options = parser().parse_args(arguments)
-        steps.debug = getattr(options, "debug", False)
+        options = read_options(arguments)
+        steps.debug = options.debug
         return _COMMANDS[options.name](options, steps)
 
     return conclude(steps, command)

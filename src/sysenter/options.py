@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from sysenter import __version__
 from sysenter.kernels.catalogue import DEFAULT
 from sysenter.verify.suites import SUITES
 
-__all__ = ["parser"]
+__all__ = ["parser", "read_options"]
 
 _MOST = 1_000_000_000
 
@@ -30,6 +31,12 @@ def _any_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the user wants; ends the program, with usage, where that is not to be understood."""
+    # Options of every command have no default there, so that one before the command is not undone behind it.
+    return parser().parse_args(arguments, argparse.Namespace(debug=False, no_install=False))
 
 
 def parser() -> argparse.ArgumentParser:
