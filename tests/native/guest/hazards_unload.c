@@ -75,11 +75,13 @@ int main(int argc, char **argv)
 	int device = open("/dev/sysenter", O_RDONLY);
 
 	said = notes;
-	stub_page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0);
-	if (argc != 2 || stub_page == MAP_FAILED || close(device))
+	alone = getenv("SYSENTER_PATH") && !strcmp(getenv("SYSENTER_PATH"), "stock");	/* scope=all */
+	if (!alone)
+		stub_page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0);
+	if (argc != 2 || stub_page == MAP_FAILED || (!alone && close(device)))
 		return 2;
-	take_path(MARK);
-	if (strcmp(argv[1], "delete_module"))
+	take_path(alone ? 0 : MARK);
+	if (!alone && strcmp(argv[1], "delete_module"))
 		start_thread(take_mapping_away);
 	printf("%s: %ld\n", argv[1], sleep_in(argv[1]));
 	return 0;

@@ -6,10 +6,14 @@
  *			was there, and gives it back when it goes
  *	takes_cpu=N	of CPU N only
  *	probes=SYMBOL	puts a kprobe on SYMBOL; does not load if it cannot
+ *	takes_call=1	amd64: takes the call in the kernel's entry, of do_syscall_64() or of whoever
+ *			has it, and gives it back when it goes
  */
+#include <linux/cpu.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/smp.h>
+#include <linux/stop_machine.h>
 #include <asm/msr.h>
 
 static bool takes;
@@ -60,8 +64,79 @@ static void each(smp_call_func_t function)
 		on_each_cpu(function, NULL, 1);
 }
 
+#ifdef CONFIG_X86_64
+static bool takes_call;
+module_param(takes_call, bool, 0444);
+
+unsigned long rival_called;
+void rival_call(void);
+asm(".pushsection .text\n"
+    ".globl rival_call\n"
+    "rival_call:\n"
+    "	jmp *rival_called(%rip)\n"
+    ".popsection");
+
+static unsigned long (*lookup)(const char *);
+static unsigned char *call_at;
+
+static int write_call(void *target)
+{
+	void *(*text_poke)(void *, const void *, size_t) = (void *)lookup("text_poke");
+	s32 distance = (unsigned long)target - (unsigned long)call_at - 5;
+
+	text_poke(call_at + 1, &distance, sizeof(distance));
+	return 0;
+}
+
+static void point_call_at(unsigned long target)
+{
+	int (*stop)(cpu_stop_fn_t, void *, const struct cpumask *) = (void *)lookup("stop_machine_cpuslocked");
+	struct mutex *text_mutex = (void *)lookup("text_mutex");
+
+	cpus_read_lock();
+	mutex_lock(text_mutex);
+	stop(write_call, (void *)target, NULL);
+	mutex_unlock(text_mutex);
+	cpus_read_unlock();
+}
+
+static int take_call(void)
+{
+	struct kprobe lookup_probe = { .symbol_name = "kallsyms_lookup_name" };
+	unsigned long stock, ours;
+	unsigned char *at;
+
+	if (register_kprobe(&lookup_probe))
+		return -ENOENT;
+	lookup = (void *)lookup_probe.addr;
+	unregister_kprobe(&lookup_probe);
+	stock = lookup("do_syscall_64");
+	ours = lookup("sysenter_all");
+	for (at = (void *)lookup("entry_SYSCALL_64_after_hwframe"); at < (unsigned char *)lookup("syscall_return_via_sysret"); at++) {
+		rival_called = (unsigned long)at + 5 + *(s32 *)(at + 1);
+		if (*at == 0xe8 && (rival_called == stock || rival_called == ours)) {
+			call_at = at;
+			point_call_at((unsigned long)rival_call);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+#else
+#define takes_call	false
+static unsigned long rival_called;
+static int take_call(void) { return 0; }
+static void point_call_at(unsigned long target) { }
+#endif
+
 static int __init rival_init(void)
 {
+	if (takes_call) {
+		int error = take_call();
+
+		if (error)
+			return error;
+	}
 	if (probes) {
 		int error;
 
@@ -76,6 +151,8 @@ static int __init rival_init(void)
 
 static void __exit rival_exit(void)
 {
+	if (takes_call)
+		point_call_at(rival_called);
 	each(give_back);
 	if (probes)
 		unregister_kprobe(&probe);

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""scope=all: every program's calls, unmodified, get what the stock kernel gives; unload leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from conftest import AMD64
+from guests import guest_for
+from sysenter.build import build_module
+from sysenter.kernels.provide import provide
+from sysenter.lab.guest import Output
+from sysenter.steps import Steps
+
+RunTask = Callable[..., Output]
+
+# kernel, processor, CPUs, more of the command line
+MACHINES = [
+    pytest.param("bookworm-amd64", None, 4, "preempt=full", id="6.1-preempt"),
+    pytest.param("bookworm-amd64", "EPYC-Milan", 2, "", id="6.1-amd"),
+    pytest.param("bookworm-amd64", "EPYC", 2, "", id="6.1-zen1", marks=pytest.mark.long),
+    pytest.param("bookworm-amd64", None, 1, "pti=on", id="6.1-pti", marks=pytest.mark.long),
+    pytest.param("bookworm-backports-amd64", None, 2, "preempt=full", id="6.12", marks=pytest.mark.long),
+    pytest.param("trixie-backports-amd64", None, 2, "pti=on preempt=full", id="7-pti-preempt"),
+    pytest.param("trixie-backports-amd64", "EPYC-Milan", 2, "", id="7-amd", marks=pytest.mark.long),
+]
+# hazards_system last: once audit has been on, the kernel watches all tasks, and none is served
+PROGRAMS = ("hazards_calls", "hazards_watch", "hazards_signals", "hazards_arch", "hazards_system")
+
+
+@pytest.mark.parametrize(("kernel", "cpu", "cpus", "append"), MACHINES)
+def test_unmodified_programs_get_what_stock_gives(
+    steps: Steps, kernel: str, cpu: str | None, cpus: int, append: str
+) -> None:
+    """Hostile callers, watchers and signals once without the module and once with it, every register compared."""
+    target = replace(provide(steps, kernel, offline=False), cpus=cpus)
+    guest = guest_for(steps, target, "tcg")
+    calls = "cat /sys/module/sysenter/parameters/calls_all"
+
+    def said(load: str, go: str) -> tuple[dict[str, str], Output]:
+        lines = ["mount -t tracefs tracefs /sys/kernel/tracing; export SYSENTER_PATH=stock", load]
+        for program in PROGRAMS:
+            lines += [f"/lib/sysenter/{program}; /lib/sysenter/{program} -root"]
+            lines += [f"echo {program} $({calls})"] if load and program != "hazards_system" else []
+        output = guest.run(
+            steps, "\n".join([*lines, go]), {"sysenter.ko": build_module(steps, target).module.read_bytes()},
+            what="unmodified programs", timeout=300, machine=guest.machine(append=append, cpu=cpu),
+        )  # fmt: skip
+        assert not output.bad_lines(), output.console
+        return {r["case"]: r["stock"] for r in output.records}, output
+
+    stock, _ = said("", "")
+    every, output = said("insmod /sysenter.ko scope=all || exit 99", "rmmod sysenter && echo went")
+    assert len(stock) >= 70, f"only {len(stock)} cases ran"
+    differ = [case for case in stock if stock[case] != every.get(case)]
+    assert not differ, "\n".join(f"{case}:\n  stock {stock[case]}\n  all   {every.get(case)}" for case in differ)
+    assert "went" in output.text, output.text
+    counts = [int(line.split()[1]) for line in output.text if line.startswith("hazards_")]
+    assert len(counts) == len(PROGRAMS) - 1
+    assert counts[0] > 5000, f"served {counts[0]} calls: the comparison says nothing"
+    assert counts == sorted(set(counts)), counts
+
+
+# The others boot one guest each for all kernels of AMD64.
+each_kernel = pytest.mark.parametrize("target", AMD64, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def rival(module_of: Callable[[str], bytes]) -> bytes:
+    """A module that takes the same call in the kernel's entry (tests/native/rival)."""
+    return module_of("rival")
+
+
+@each_kernel
+def test_it_leaves_while_tasks_sleep_inside_or_are_stopped(in_guest: RunTask) -> None:
+    """A sleeper is woken and its call restarted; one that is stopped in its exit work goes back without us."""
+    output = in_guest(
+        """
+export SYSENTER_PATH=stock
+insmod /sysenter.ko scope=all
+for sleep in read poll nanosleep futex pselect6; do /lib/sysenter/hazards_unload $sleep & done
+mkfifo /tmp/wake
+/gnu/bin/dd if=/tmp/wake of=/tmp/copy bs=1 count=3 2>/dev/null & reader=$!
+exec 9<>/tmp/wake
+sh -c 'n=0; while [ $n -lt 200000 ]; do n=$((n + 1)); done; echo "counted $n"' & busy=$!
+sleep 0.3
+kill -STOP $reader $busy
+sleep 0.3
+timeout -s KILL 20 rmmod sysenter && echo went
+ls -d /sys/module/sysenter 2>/dev/null
+kill -CONT $reader $busy
+echo -n abc >&9; wait $reader; echo "reader $? $(cat /tmp/copy)"
+wait $busy; echo "busy $?"
+insmod /sysenter.ko scope=all && rmmod sysenter && echo "again"
+exit 0
+""",
+        load=False, cpus=2, append="preempt=full",
+    )  # fmt: skip
+    text = [line for line in output.text if not line.startswith("sh:")]
+    assert text == ["went", "reader 0 abc", "counted 200000", "busy 0", "again"], output.text
+
+
+@each_kernel
+def test_it_comes_and_goes_under_load(in_guest: RunTask) -> None:
+    output = in_guest(
+        """
+( while :; do /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=2000 2>/dev/null || echo lost; done ) &
+( while :; do /bin/busybox true || echo lost; echo x | cat >/dev/null; done ) &
+( while :; do find /proc/self >/dev/null 2>&1; /bin/busybox sleep 0.02 || echo lost; done ) &
+n=0
+while [ $n -lt 8 ]; do
+	scope=all; [ $((n % 2)) = 1 ] && [ -e /both ] && scope=both
+	insmod /sysenter.ko scope=$scope || exit 98
+	sleep 0.1
+	[ $(cat /sys/module/sysenter/parameters/calls_all) -gt 10 ] || echo "none served"
+	if [ $n = 3 ]; then
+		echo 0 >/sys/devices/system/cpu/cpu1/online; echo 1 >/sys/devices/system/cpu/cpu1/online
+	fi
+	timeout -s KILL 30 rmmod sysenter || { echo stuck; exit 97; }
+	n=$((n + 1))
+done
+echo "loads $n"
+exit 0
+""",
+        load=False, cpus=2, append="preempt=full", timeout=280, files={"both": b""},
+    )  # fmt: skip
+    assert list(output.text) == ["loads 8"], output.text
+
+
+@each_kernel
+def test_another_patcher_of_the_call_is_named_and_waited_for(in_guest: RunTask, rival: bytes) -> None:
+    output = in_guest(
+        """
+insmod /rival.ko takes_call=1
+insmod /sysenter.ko scope=all 2>/dev/null; ls -d /sys/module/sysenter 2>/dev/null
+dmesg | grep -o 'refused: scope=all: .* rival_call [^;]*'
+rmmod rival
+insmod /sysenter.ko scope=all && insmod /rival.ko takes_call=1 && echo "rival is before it"
+rmmod sysenter & sleep 1
+/lib/sysenter/callers; echo "callers $?"
+dmesg | grep -o 'unload waits: .* rival_call [^;]*' | tail -n 1
+rmmod rival; wait %1; echo "rmmod $?"
+ls -d /sys/module/sysenter 2>/dev/null
+/lib/sysenter/callers; echo "callers $?"
+""",
+        load=False, cpus=2, files={"rival.ko": rival},
+    )  # fmt: skip
+    text = list(dict.fromkeys(output.text))
+    assert text == [
+        "refused: scope=all: the kernel's entry calls rival_call [rival] instead of do_syscall_64",
+        "rival is before it", "callers 0",
+        "unload waits: the kernel's entry calls rival_call [rival] instead of the stand-in of scope=all", "rmmod 0",
+    ], output.text  # fmt: skip
+
+
+@each_kernel
+def test_who_traces_the_dispatch_sees_every_call(in_guest: RunTask) -> None:
+    """x64_sys_call() can be probed and traced, and is called; do_syscall_64() cannot, with or without the module."""
+    output = in_guest(
+        """
+insmod /sysenter.ko scope=all
+mount -t tracefs tracefs /sys/kernel/tracing
+cd /sys/kernel/tracing
+echo 'p:before do_syscall_64' 2>/dev/null >kprobe_events && echo "probed"
+grep -qx 'do_syscall_64' available_filter_functions && echo "traceable"
+echo 'p:all x64_sys_call nr=%si:u32' >kprobe_events && echo 1 >events/kprobes/all/enable
+served=$(cat /sys/module/sysenter/parameters/calls_all)
+/lib/sysenter/calls >/dev/null
+echo 0 >events/kprobes/all/enable
+served=$(($(cat /sys/module/sysenter/parameters/calls_all) - served))
+hits=$(awk '$1 == "all" { print $2 }' kprobe_profile)
+[ $served -gt 1000 ] && echo "served"
+[ $hits -ge $served ] && echo "all seen" || echo "$hits of $served"
+echo >kprobe_events
+echo x64_sys_call >set_ftrace_filter && echo function >current_tracer
+/lib/sysenter/calls >/dev/null
+[ $(grep -c x64_sys_call trace) -gt 1000 ] && echo traced
+echo nop >current_tracer
+cd /; rmmod sysenter && echo went
+""",
+        load=False,
+    )  # fmt: skip
+    assert list(output.text) == ["served", "all seen", "traced", "went"], output.text
+
+
+@each_kernel
+@pytest.mark.parametrize(
+    ("append", "why"),
+    [("nohz_full=1", "nohz_full"), ("retbleed=stuff spectre_v2=retpoline setcpuid=362", "retbleed=stuff")],
+    ids=["nohz_full", "call-depth"],
+)
+def test_what_it_cannot_serve_is_refused_by_name(in_guest: RunTask, append: str, why: str) -> None:
+    output = in_guest(
+        """
+insmod /sysenter.ko scope=all 2>/dev/null && echo loaded
+insmod /sysenter.ko scope=some 2>/dev/null && echo loaded
+dmesg | grep -o 'sysenter: refused: .*'
+grep -q stuff /proc/cmdline && grep . /sys/devices/system/cpu/vulnerabilities/retbleed
+exit 0
+""",
+        load=False, append=append, cpus=2, cpu="Skylake-Client",
+    )  # fmt: skip
+    text = "\n".join(output.text)
+    assert "scope=some is none of marked, all, both" in text
+    if why == "retbleed=stuff" and "Stuffing" not in text:
+        pytest.skip("this kernel does not track the depth of calls here")
+    assert "loaded" not in text
+    assert why in text, text
+
+
+BUDGETS = [  # getppid's, read's and write's guest instructions at most: measured, and what two compilers may differ
+    pytest.param("bookworm-amd64", None, (246, 584, 506), id="6.1"),
+    pytest.param("bookworm-amd64", "EPYC-Milan", (271, 636, 553), id="6.1-amd"),
+    pytest.param("trixie-backports-amd64", None, (238, 559, 513), id="7"),
+]
+
+
+@pytest.mark.parametrize(("kernel", "cpu", "most"), BUDGETS)
+def test_calls_take_no_more_instructions_than_promised(
+    steps: Steps, kernel: str, cpu: str | None, most: tuple[int, ...]
+) -> None:
+    """By x64_sys_call() and the kernel's own exit; without those it would be 20 fewer, and more cycles."""
+    target = provide(steps, kernel, offline=False)
+    guest = guest_for(steps, target, "tcg")
+    task = "/lib/sysenter/watched; insmod /sysenter.ko scope=all || exit 99\n/lib/sysenter/calls; /lib/sysenter/watched"
+    files = {"sysenter.ko": build_module(steps, target).module.read_bytes()}
+    output = guest.run(steps, task, files, what="counting", timeout=120, machine=guest.machine(icount=True, cpu=cpu))
+    assert not output.bad_lines(), output.console
+    counts = [r["tsc"] - r["empty"] for r in output.records if r.get("path") == "stock"]
+    assert len(counts) == 3
+    assert all(count <= limit for count, limit in zip(counts, most, strict=True)), counts
+    # who is not served pays for being asked
+    watched = [r for r in output.records if "watched" in r]
+    before, after = watched[: len(watched) // 2], watched[len(watched) // 2 :]
+    more = {a["watched"]: a["tsc"] - b["tsc"] for b, a in zip(before, after, strict=True)}
+    assert more.keys() == {"number outside", "outside the table", "seccomp"}
+    assert more["number outside"] <= 5, more
+    assert more["outside the table"] <= 15, more
+    assert more["seccomp"] <= 15, more
