@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sysenter.check.case import CallAll, Event
-from sysenter.check.code.instructions import EAX, EBP, EBX, EDI, ESI, ESP, NAMES
+from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, NAMES
 from sysenter.check.cpu.processor import CF, FIXED, IF, ZF, Cpu
 from sysenter.check.cpu.processor64 import R11
 from sysenter.check.kernels.base import Task
@@ -111,8 +111,8 @@ class PresentAll(PresentAmd64):
     def tick(self, task: Task) -> bool:
         cpu = self.cpus[task.cpu]
         ins = self.program.instruction(cpu.eip) if task.active else None
-        if ins is not None and ins.mnemonic == "div":
-            task.divided = True
+        if ins is not None and ins.mnemonic == "div":  # 0 by 1, as amd_clear_divider() has it
+            task.divided = ins.register == ECX and [cpu.registers[n] for n in (EAX, EDX, ECX)] == [0, 0, 1]
         return super().tick(task)
 
     # -- the kernel's functions --------------------------------------------------------

@@ -93,6 +93,10 @@ int sysenter_all_find_kernel(void)
 	kernel_after_do_syscall_64 = at ? at + CALL_SIZE : 0;
 	if (!sysenter_scope_all)
 		return 0;
+#ifdef X86_FEATURE_CALL_DEPTH
+	if (!at && boot_cpu_has(X86_FEATURE_CALL_DEPTH))
+		return 0;	/* the call goes by way of its accounting; sysenter_arch_check() says so */
+#endif
 	if (!at) {
 		foreign = to > from && to - from < PAGE_SIZE ? find_foreign(from, to) : 0;
 		if (foreign)
