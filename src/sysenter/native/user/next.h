@@ -99,8 +99,10 @@ static void *elf_gnu_lookup(const struct elf_object *object, const char *name)
 
 	for (const char *c = name; *c; c++)
 		hash = hash * 33 + (unsigned char)*c;
+	if (!buckets || !words)
+		return NULL;
 	word = bloom[hash / BITS % words];
-	if (!buckets || !(word >> hash % BITS & word >> (hash >> shift) % BITS & 1))
+	if (!(word >> hash % BITS & word >> (hash >> shift) % BITS & 1))
 		return NULL;
 	index = bucket[hash % buckets];
 	if (index < first)
