@@ -134,7 +134,7 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
     if differ or log:
         raise SysenterError(
             f"other than on the stock kernel: {', '.join(differ) or 'the kernel log'}", hint="this is a bug: report it",
-            detail="\n".join(log),
+            detail="\n".join(log + [f"{r.name}, {line}" for r in results if r.differs for line in r.said]),
         )  # fmt: skip
     return 0
 

@@ -58,6 +58,8 @@ class SelftestResult:
 
     name: str
     outcomes: Mapping[str, str]
+    said: tuple[str, ...] = ()
+    """Its last lines in each phase where its status was not 0, with the phase before them."""
 
     @property
     def differs(self) -> tuple[str, ...]:
@@ -85,16 +87,18 @@ def _task(suite: Suite, builds: Mapping[str, Mapping[str, str]], scope: str) -> 
         # of level 4: with the lines of the console that a fault makes
         lines.append(f"echo '<4>{_MARK}{phase}' >/dev/kmsg")
         for row, command in builds["dynamic" if suite.packages else build].items():
-            slow = f"/tmp/slow/{re.sub(r'[^a-z0-9_]', '-', row)}"
+            slow = f"/tmp/slow/{re.sub(r'[^a-zA-Z0-9_]', '-', row)}"
+            mark = f": >{slow}" if phase.startswith("before") else ":"
             lines += [
                 f"limit={round(suite.seconds * patience())}; [ ! -e {slow} ] || limit={_SECONDS_AGAIN}",
                 f"{environment}{inside}timeout -s KILL $limit {command} >/tmp/said 2>&1 </dev/null; status=$?",
                 f"good=$(grep -cE {shlex.quote(_GOOD)} /tmp/said); bad=$(grep -cE {shlex.quote(_BAD)} /tmp/said)",
                 # killed: how far it came is chance
-                f"[ $status != 137 ] || {{ good=- bad=-; >{slow}; }}",
+                f"[ $status != 137 ] || {{ good=- bad=-; {mark}; }}",
                 f'echo "{{\\"program\\": \\"{row}\\", \\"phase\\": \\"{phase}\\", '
                 '\\"outcome\\": \\"$status $good/$bad\\"}"',
             ]
+            lines.append(f"[ $status = 0 ] || tail -n 4 /tmp/said | cut -c 1-200 | sed 's|^|{row}, {phase}: |'")
         if phase == ("loaded" if scope == "all" else "fast"):
             lines.append(f'echo "{{\\"fast_calls\\": $(cat {_CALLS})}}"')
     return "\n".join([*lines, "exit 0", ""])
@@ -165,5 +169,8 @@ def selftests(
     outcomes: dict[str, dict[str, str]] = {}
     for record in (r for r in output.records if "program" in r):
         outcomes.setdefault(record["program"], {})[record["phase"]] = record["outcome"]
-    results = tuple(SelftestResult(name, by_phase) for name, by_phase in sorted(outcomes.items()))
-    return results, new_trouble(output.console, output.bad_lines())
+    results = []
+    for name, by_phase in sorted(outcomes.items()):
+        said = [line.removeprefix(f"{name}, ") for line in output.text if line.startswith(f"{name}, ")]
+        results.append(SelftestResult(name, by_phase, tuple(said)))
+    return tuple(results), new_trouble(output.console, output.bad_lines())
