@@ -44,7 +44,6 @@ def _sources(steps: Steps, target: Target, *, offline: bool) -> Path:
         if not folder.exists():
             apt = Apt(steps, entry.suite, entry.arch.name, offline=offline)
             (source,) = apt.fetch([package])
-            (libcap,) = Apt(steps, entry.release_suite, entry.arch.name, offline=offline).fetch(["libcap-dev"])
             with steps.step(f"unpack the selftests of {package}"), fill(folder) as new:
                 unpack(steps, source, new, lambda name: name.endswith(".tar.xz") or name == "usr/src")
                 tarball = new / f"usr/src/{package}.tar.xz"
@@ -54,8 +53,20 @@ def _sources(steps: Steps, target: Target, *, offline: bool) -> Path:
                     what="unpack the selftests", timeout=600,
                 )  # fmt: skip
                 tarball.unlink()
-                unpack(steps, libcap, new, lambda name: name.endswith((".h", ".a")))
     return folder
+
+
+def _libcap(steps: Steps, target: Target, *, offline: bool) -> list[str]:
+    """The compiler's words for a program that uses libcap."""
+    entry = kernel_entry(target)
+    folder = cache_folder() / "selftests" / f"libcap-{entry.release_suite}-{entry.arch.name}"
+    with lock("selftests-sources"):
+        if not folder.exists():
+            apt = Apt(steps, entry.release_suite, entry.arch.name, offline=offline)
+            (package,) = apt.fetch(["libcap-dev"])
+            with fill(folder) as new:
+                unpack(steps, package, new, lambda name: name.endswith((".h", ".a")))
+    return [f"-I{folder}/usr/include", *map(str, folder.rglob("libcap.a"))]
 
 
 def _names(makefile: str, bits: int) -> list[str]:
@@ -80,13 +91,16 @@ def built(steps: Steps, suite: Suite, target: Target, *, offline: bool) -> tuple
     makefile = (tests / "Makefile").read_text()
     lines = suite.programs or tuple(_names(makefile, target.arch.bits))
     names = list(dict.fromkeys(line.split()[0] for line in lines))
-    key = digest([str(sources), target.arch.name, compiler_version(compiler()), str(suite), str(_STATIC_ONLY), "4"])
+    key = digest([str(sources), target.arch.name, compiler_version(compiler()), str(suite), str(_STATIC_ONLY), "5"])
     folder = cache_folder() / "selftests" / f"{target.arch.name}-{suite.name}-{key}"
     with lock("selftests-programs"):
         if not folder.exists():
             with steps.step(f"build the selftests of {suite.name}, static and dynamic"), fill(folder) as new:
                 for name in names:
-                    _build(steps, sources, tests, suite, target, name, _extra(makefile, name, target.arch.bits), new)
+                    more = [str(tests / part) for part in _extra(makefile, name, target.arch.bits)]
+                    if "sys/capability.h" in (tests / f"{name}.c").read_text():
+                        more += _libcap(steps, target, offline=offline)
+                    _build(steps, tests, suite, target, name, more, new)
     builds = {}
     for build in ("static", "dynamic"):
         there = {path.name for path in (folder / build).iterdir()}
@@ -94,11 +108,7 @@ def built(steps: Steps, suite: Suite, target: Target, *, offline: bool) -> tuple
     return folder, builds
 
 
-def _build(
-    steps: Steps, sources: Path, tests: Path, suite: Suite, target: Target, name: str, extra: list[str], new: Path
-) -> None:
-    text = (tests / f"{name}.c").read_text()
-    libcap = [f"-I{sources}/usr/include", *map(str, sources.rglob("libcap.a"))] if "sys/capability.h" in text else []
+def _build(steps: Steps, tests: Path, suite: Suite, target: Target, name: str, more: list[str], new: Path) -> None:
     for build, options in (("static", ["-static"]), ("dynamic", ["-static-libgcc"])):
         (new / build).mkdir(exist_ok=True)
         if build == "dynamic" and name in _STATIC_ONLY:
@@ -107,8 +117,7 @@ def _build(
         argv: list[str | Path] = [
             compiler(), target.arch.compiler_option, "-O2", "-std=gnu99", "-pthread", "-w", "-no-pie",
             *options, *start, *(option.format(folder=tests) for option in suite.options),
-            "-o", new / build / name, tests / f"{name}.c", *(tests / part for part in extra), *libcap,
-            "-lrt", "-ldl", "-lm",
+            "-o", new / build / name, tests / f"{name}.c", *more, "-lrt", "-ldl", "-lm",
         ]  # fmt: skip
         try:
             run_command(steps, argv, what=f"build {name}", timeout=180)
