@@ -67,7 +67,7 @@ SUITES: Mapping[str, Suite] = {
             "rseq", "the kernel's tests of restartable sequences", folder="rseq", seconds=60,
             programs=("basic_test", "basic_percpu_ops_test",
                       *(f"param_test -T {kind} -r 100 -t 4" for kind in ("s", "l", "b", "m", "i"))),
-            options=("-I{folder}", "{folder}/rseq.c"),
+            options=("-I{folder}", "-I{folder}/../../../include", "{folder}/rseq.c"),
         ),
         Suite(
             "user-dispatch", "the kernel's tests of syscall user dispatch", folder="syscall_user_dispatch",
