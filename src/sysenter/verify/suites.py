@@ -46,12 +46,12 @@ _STRESSORS: Mapping[str, Mapping[str, int]] = {
         "close": 1000, "dup": 100, "fcntl": 500, "fstat": 500, "getdent": 100, "null": 2000, "open": 200, "rename": 200,
         "seek": 500, "zero": 2000,
     },
-    "processes": {"fork": 50, "get": 100, "kill": 500, "switch": 500, "vfork": 100, "wait": 50, "yield": 1000},
+    "processes": {"fork": 50, "get": 100, "kill": 500, "switch": 500, "vfork": 100, "wait": 50},
     "messages": {
         "epoll": 100, "eventfd": 500, "futex": 500, "mq": 500, "pipe": 1000, "poll": 200, "sem-sysv": 500, "sock": 10,
     },
     "signals": {"sigfd": 200, "sigq": 200, "sigsuspend": 100, "timer": 100, "timerfd": 50},
-    "memory": {"fault": 200, "mmap": 10},
+    "memory": {"fault": 200, "brk": 200},
 }  # fmt: skip
 
 SUITES: Mapping[str, Suite] = {
