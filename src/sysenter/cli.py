@@ -242,7 +242,8 @@ def _install(options: argparse.Namespace, steps: Steps) -> int:
     if options.dry_run:
         print_plan(plan_for(__version__, **wishes), tables(None))
         return 0
-    print_built(install(steps, __version__, **wishes, fetch=not (options.no_install or options.offline)), tables(None))
+    fetch = not (getattr(options, "no_install", False) or options.offline)
+    print_built(install(steps, __version__, **wishes, fetch=fetch), tables(None))
     if options.try_now:
         try_now(steps)
     return 0
