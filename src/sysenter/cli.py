@@ -196,7 +196,7 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.lab import guest_with_shell_for
     from sysenter.replay import NO_LEGACY
     from sysenter.replay.command import Request, replay
-    from sysenter.report.replay import print_replay, to_json
+    from sysenter.report.replay import pieces_to_json, print_replay, to_json
 
     if options.json:
         check_writable(options.json)
@@ -213,7 +213,9 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
         guest = guest_with_shell_for(steps, _target(options, steps), "tcg", refusal=f"has no replay: {NO_LEGACY}")
         outcome = replay(steps, request, kernel=(guest, [*options.module_option, *_scope(options.scope)]))
     try:
-        if options.json and outcome.result and outcome.costs is None:
+        if options.json and outcome.result and outcome.costs is not None:
+            write_json(options.json, pieces_to_json(outcome.costs, outcome.result, outcome.call))
+        elif options.json and outcome.result:
             write_json(options.json, to_json(outcome.result))
     finally:  # what was measured is shown in any case
         print_replay(outcome, tables(options.json, 160))

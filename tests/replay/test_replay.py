@@ -216,6 +216,11 @@ def test_a_bundle_is_carried_measured_and_compared(steps: Steps, bundle: Bundle,
         assert set(call["cycles"]) == {"overlap", "serial", "nested"}
         assert call["instructions"] > 50
     assert {m["order"] for m in figures["mixture"]} == {"repeats", "random"}
+    done = cli("replay", *few, "--pieces", "--json", str(tmp_path / "pieces.json"))
+    assert done.returncode == 0, done.stderr
+    pieces = json.loads((tmp_path / "pieces.json").read_text())["pieces"]
+    assert {("stock", "VERW"), ("fast", "VERW"), ("stock", "exit work")} <= {(p["path"], p["piece"]) for p in pieces}
+    assert all(set(p["costs"]) == {"overlap", "serial", "nested"} for p in pieces)
     for against in (saved, folder):
         done = cli("replay", *few, "--against", str(against))
         assert done.returncode in (0, 1), done.stderr  # times decide

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # capstone is not loaded for a table
     from sysenter.replay.compare import Change
     from sysenter.replay.pieces import Cost
 
-__all__ = ["LEFT_OUT", "cell", "print_replay", "to_json"]
+__all__ = ["LEFT_OUT", "cell", "pieces_to_json", "print_replay", "to_json"]
 
 _WAYS = ("overlap", "serial", "nested")
 LEFT_OUT = (
@@ -212,6 +212,31 @@ def _print_changes(changes: Sequence[Change], name: str, console: Console) -> No
                 f"over {len(own)} calls, {slower} slower, {faster} faster"
             )
         )
+
+
+def pieces_to_json(costs: Sequence[Cost], result: Result, name: str) -> dict[str, Any]:
+    """What pieces cost, as the object that docs/json.md describes, schema 1."""
+    return {
+        "schema": 1,
+        "processor": result.processor,
+        "kernel": result.kernel,
+        "cpu": result.cpu,
+        "noise": {way: round(value, 2) for way, value in result.noise.items()},
+        "pieces": [
+            {
+                "call": name,
+                "path": cost.path,
+                "piece": cost.what,
+                "instructions": cost.instructions,
+                "costs": {
+                    way: [round(each, 2) for each in (found.low, found.middle, found.high)]
+                    for way, found in cost.costs.items()
+                },
+                "above_noise": sorted(cost.above_noise),
+            }
+            for cost in costs
+        ],
+    }
 
 
 def _print_costs(costs: Sequence[Cost], result: Result, name: str, console: Console) -> None:
