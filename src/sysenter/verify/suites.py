@@ -65,7 +65,8 @@ SUITES: Mapping[str, Suite] = {
         ),
         Suite(
             "rseq", "the kernel's tests of restartable sequences", folder="rseq", seconds=60,
-            programs=("basic_test", "basic_percpu_ops_test",
+            # not basic_percpu_ops_test: 200 threads with no option for fewer, no end within a minute of emulation
+            programs=("basic_test",
                       *(f"param_test -T {kind} -r 100 -t 4" for kind in ("s", "l", "b", "m", "i"))),
             options=("-I{folder}", "-I{folder}/../../../include", "{folder}/rseq.c"),
         ),
