@@ -45,19 +45,31 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the commands run, and a traceback on an error")
     common.add_argument("--no-install", action="store_true", help="install nothing: list what is missing and stop")
     kernel = argparse.ArgumentParser(add_help=False)
-    kernel.add_argument("--kernel", default=DEFAULT, metavar="NAME|FILE",
-                        help="a name that `kernels` lists, or a kernel.toml (default: %(default)s)")  # fmt: skip
+    kernel.add_argument(
+        "--kernel",
+        default=DEFAULT,
+        metavar="NAME|FILE",
+        help="a name that `kernels` lists, or a kernel.toml (default: %(default)s)",
+    )
     kernel.add_argument("--offline", action="store_true", help="use what is in the cache, never the network")
     lab = argparse.ArgumentParser(add_help=False)
-    lab.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto",
-                     help="auto takes KVM if a probe shows that it boots a guest")  # fmt: skip
+    lab.add_argument(
+        "--accelerator",
+        choices=("auto", "kvm", "tcg"),
+        default="auto",
+        help="auto takes KVM if a probe shows that it boots a guest",
+    )
     lab.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
     lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
 
     scope = argparse.ArgumentParser(add_help=False)
-    scope.add_argument("--scope", choices=("marked", "all", "both"), default="",
-                       help="whose calls take the fast path: those of programs that ask for it (marked), every "
-                            "program's (all), both; default: what can work for run, marked for others")  # fmt: skip
+    scope.add_argument(
+        "--scope",
+        choices=("marked", "all", "both"),
+        default="",
+        help="whose calls take the fast path: those of programs that ask for it (marked), every "
+        "program's (all), both; default: what can work for run, marked for others",
+    )
 
     whole = argparse.ArgumentParser(
         prog="sysenter", description="A faster way into the Linux kernel.", parents=[common]
@@ -73,10 +85,16 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--rounds", type=_positive, default=15, help="times that each path's dd runs (default: %(default)s)"
     )
-    run.add_argument("--count", type=_positive, default=40_000,
-                     help="one-byte reads and writes in each dd (default: %(default)s)")  # fmt: skip
-    run.add_argument("--module-option", action="append", default=[], metavar="OPTION",
-                     help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global")  # fmt: skip
+    run.add_argument(
+        "--count", type=_positive, default=40_000, help="one-byte reads and writes in each dd (default: %(default)s)"
+    )
+    run.add_argument(
+        "--module-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global",
+    )
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
     replay = command("replay", [kernel, scope], "a kernel's call paths on this machine's processor, in real cycles")
     replay.add_argument("--cpu", metavar="MODEL", help="the guest's processor model, which decides the kernel's paths")
@@ -87,12 +105,19 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the figures to FILE (- is standard output)"
     )
-    replay.add_argument("--against", type=Path, metavar="FILE|DIR",
-                        help="what has become slower since --json wrote FILE, or than the bundle in DIR")  # fmt: skip
+    replay.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE|DIR",
+        help="what has become slower since --json wrote FILE, or than the bundle in DIR",
+    )
     replay.add_argument("--export", type=Path, metavar="DIR", help="write a bundle, for any x86-64 Linux, and stop")
     replay.add_argument("--from", type=Path, metavar="DIR", dest="source", help="replay a bundle, not --kernel")
-    replay.add_argument("--pieces", action="store_true",
-                        help="what each piece of a call's paths costs; getppid's, or the first of --calls")  # fmt: skip
+    replay.add_argument(
+        "--pieces",
+        action="store_true",
+        help="what each piece of a call's paths costs; getppid's, or the first of --calls",
+    )
     command("kernels", [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", [], "look at what this machine has of what sysenter needs")
     command("build", [kernel], "build the module for a kernel and print its path")
@@ -100,8 +125,14 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE, not to standard output")
     check = command("check", [kernel], "try every interruption of the entry code, in a model of the machine")
     check.add_argument("handlers", nargs="*", metavar="HANDLER", help="all, if none is named")
-    check.add_argument("--mutants", nargs="?", type=_positive, const=0, metavar="N",
-                       help="also see that wrong versions are caught: N of each handler's, or all")  # fmt: skip
+    check.add_argument(
+        "--mutants",
+        nargs="?",
+        type=_positive,
+        const=0,
+        metavar="N",
+        help="also see that wrong versions are caught: N of each handler's, or all",
+    )
     check.add_argument("--seed", type=_any_number, default=1, help="of the random callers and of the choice of mutants")
     check.add_argument(
         "--json", type=Path, metavar="FILE", help="also write what was found to FILE (-: standard output)"
@@ -109,13 +140,20 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
     command("shell", [kernel, lab, scope], "a prompt in the guest, module and library at hand")
-    tests = command("selftests", [kernel, lab, scope],
-                    "run other people's tests on every path: the kernel's, CPython's, ...")  # fmt: skip
-    tests.add_argument("--suite", choices=tuple(SUITES), default="x86",
-                       help="; ".join(f"{suite.name}: {suite.about}" for suite in SUITES.values())
-                       + " (default: %(default)s)")  # fmt: skip
-    command("mitigations", [kernel, lab, scope],
-            "what the kernel's entry and ours do against the processor's faults, as executed")  # fmt: skip
+    tests = command(
+        "selftests", [kernel, lab, scope], "run other people's tests on every path: the kernel's, CPython's, ..."
+    )
+    tests.add_argument(
+        "--suite",
+        choices=tuple(SUITES),
+        default="x86",
+        help="; ".join(f"{suite.name}: {suite.about}" for suite in SUITES.values()) + " (default: %(default)s)",
+    )
+    command(
+        "mitigations",
+        [kernel, lab, scope],
+        "what the kernel's entry and ours do against the processor's faults, as executed",
+    )
     execute = command("exec", [kernel, lab, scope], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
@@ -125,10 +163,12 @@ def parser() -> argparse.ArgumentParser:
     install = command("install", [], "put the module on this machine, by DKMS; loads nothing by itself")
     install.add_argument("--offline", action="store_true", help="fetch nothing: name the packages that are missing")
     install.add_argument("--all-kernels", action="store_true", help="for each installed kernel, not the running one")
-    install.add_argument("--try", action="store_true", dest="try_now",
-                         help="load it now, and hold a few thousand calls against stock")  # fmt: skip
-    install.add_argument("--at-boot", action="store_true",
-                         help="load it at each boot, behind a fuse; sysenter.off keeps it out")  # fmt: skip
+    install.add_argument(
+        "--try", action="store_true", dest="try_now", help="load it now, and hold a few thousand calls against stock"
+    )
+    install.add_argument(
+        "--at-boot", action="store_true", help="load it at each boot, behind a fuse; sysenter.off keeps it out"
+    )
     install.add_argument("--scope", choices=("marked", "all", "both"), help="whose calls take the fast path")
     install.add_argument("--dry-run", action="store_true", help="show every file and command, change nothing")
     status = command("status", [], "what is installed here, for which kernels, and what is loaded")
@@ -136,16 +176,29 @@ def parser() -> argparse.ArgumentParser:
     uninstall = command("uninstall", [], "take all of it away again")
     uninstall.add_argument("--wait", type=_positive, default=0, metavar="SECONDS", help="for who holds the module")
     bench = command("bench", [kernel, lab], "time workloads by each entry path, with baselines")
-    bench.add_argument("workloads", nargs="*", metavar="WORKLOAD",
-                       help="calls, dd, switch (these are the default), programs; or one, as calls/read")  # fmt: skip
-    bench.add_argument("--scope", choices=("marked", "all", "both"), default="both",
-                       help="the fast paths: by the preload library, of every program, or both (default)")  # fmt: skip
+    bench.add_argument(
+        "workloads",
+        nargs="*",
+        metavar="WORKLOAD",
+        help="calls, dd, switch (these are the default), programs; or one, as calls/read",
+    )
+    bench.add_argument(
+        "--scope",
+        choices=("marked", "all", "both"),
+        default="both",
+        help="the fast paths: by the preload library, of every program, or both (default)",
+    )
     bench.add_argument("--rounds", type=_positive, default=9, help="of each path (default: %(default)s)")
     bench.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     bench.add_argument("--save", metavar="NAME", help="keep the result as a baseline")
     bench.add_argument("--against", metavar="NAME", help="compare with a baseline; status 1 if something is slower")
-    bench.add_argument("--tolerance", type=float, default=2.0, metavar="PERCENT",
-                       help="how much slower is no regression (default: %(default)s)")  # fmt: skip
+    bench.add_argument(
+        "--tolerance",
+        type=float,
+        default=2.0,
+        metavar="PERCENT",
+        help="how much slower is no regression (default: %(default)s)",
+    )
     bench.add_argument("--anyway", action="store_true", help="compare with a baseline of another machine, too")
     return whole

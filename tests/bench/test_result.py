@@ -67,8 +67,11 @@ def test_what_is_no_result_is_named(data: object) -> None:
 
 
 def test_a_regression_is_found_by_exact_counts() -> None:
-    (found,) = [c for c in baseline.changes(result((1.0,), (1.0,), 60), result((1.0,), (1.0,), 66), anyway=False)
-                if c.path == "fast"]  # fmt: skip
+    (found,) = [
+        c
+        for c in baseline.changes(result((1.0,), (1.0,), 60), result((1.0,), (1.0,), 66), anyway=False)
+        if c.path == "fast"
+    ]
     assert found.what == "instructions"
     assert found.percent == pytest.approx(10)
 

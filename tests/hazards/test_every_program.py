@@ -46,9 +46,13 @@ def test_unmodified_programs_get_what_stock_gives(
             lines += [f"/lib/sysenter/{program}; /lib/sysenter/{program} -root"]
             lines += [f"echo {program} $({calls})"] if load and program != "hazards_system" else []
         output = guest.run(
-            steps, "\n".join([*lines, go]), {"sysenter.ko": build_module(steps, target).module.read_bytes()},
-            what="unmodified programs", timeout=300, machine=guest.machine(append=append, cpu=cpu),
-        )  # fmt: skip
+            steps,
+            "\n".join([*lines, go]),
+            {"sysenter.ko": build_module(steps, target).module.read_bytes()},
+            what="unmodified programs",
+            timeout=300,
+            machine=guest.machine(append=append, cpu=cpu),
+        )
         assert not output.bad_lines(), output.console
         return {r["case"]: r["stock"] for r in output.records}, output
 
@@ -97,8 +101,10 @@ wait $busy; echo "busy $?"
 insmod /sysenter.ko scope=all && rmmod sysenter && echo "again"
 exit 0
 """,
-        load=False, cpus=2, append="preempt=full",
-    )  # fmt: skip
+        load=False,
+        cpus=2,
+        append="preempt=full",
+    )
     text = [line for line in output.text if not line.startswith("sh:")]
     assert text == ["went", "reader 0 abc", "counted 200000", "busy 0", "again"], output.text
 
@@ -125,8 +131,12 @@ done
 echo "loads $n"
 exit 0
 """,
-        load=False, cpus=2, append="preempt=full", timeout=280, files={"both": b""},
-    )  # fmt: skip
+        load=False,
+        cpus=2,
+        append="preempt=full",
+        timeout=280,
+        files={"both": b""},
+    )
     assert list(output.text) == ["loads 8"], output.text
 
 
@@ -146,14 +156,18 @@ rmmod rival; wait %1; echo "rmmod $?"
 ls -d /sys/module/sysenter 2>/dev/null
 /lib/sysenter/callers; echo "callers $?"
 """,
-        load=False, cpus=2, files={"rival.ko": rival},
-    )  # fmt: skip
+        load=False,
+        cpus=2,
+        files={"rival.ko": rival},
+    )
     text = list(dict.fromkeys(output.text))
     assert text == [
         "refused: scope=all: the kernel's entry calls rival_call [rival] instead of do_syscall_64",
-        "rival is before it", "callers 0",
-        "unload waits: the kernel's entry calls rival_call [rival] instead of the stand-in of scope=all", "rmmod 0",
-    ], output.text  # fmt: skip
+        "rival is before it",
+        "callers 0",
+        "unload waits: the kernel's entry calls rival_call [rival] instead of the stand-in of scope=all",
+        "rmmod 0",
+    ], output.text
 
 
 @each_kernel
@@ -187,7 +201,7 @@ echo nop >current_tracer
 cd /; rmmod sysenter && echo went
 """,
         load=False,
-    )  # fmt: skip
+    )
     seen = ["served", "all seen", "traced", "went"]
     assert list(output.text) in (seen, ["nobody can", "nobody can", "went"]), output.text
 
@@ -207,8 +221,11 @@ dmesg | grep -o 'sysenter: refused: .*'
 grep -q stuff /proc/cmdline && grep . /sys/devices/system/cpu/vulnerabilities/retbleed
 exit 0
 """,
-        load=False, append=append, cpus=2, cpu="Skylake-Client",
-    )  # fmt: skip
+        load=False,
+        append=append,
+        cpus=2,
+        cpu="Skylake-Client",
+    )
     text = "\n".join(output.text)
     assert "scope=some is none of marked, all, both" in text
     if why == "retbleed=stuff" and "Stuffing" not in text:

@@ -25,9 +25,15 @@ def test_an_image_that_is_none(target: Target, tmp_path: Path, how: str) -> None
         turned[noise.randrange(len(turned))] ^= 1 << noise.randrange(8)
     path = tmp_path / "image"
     path.write_bytes(
-        {"nothing": b"", "noise": noise.randbytes(100_000), "its beginning": image[:600], "bits turned": bytes(turned),
-         "cut short": image[: len(image) // 2], "a program": Path("/bin/true").read_bytes()}[how]
-    )  # fmt: skip
+        {
+            "nothing": b"",
+            "noise": noise.randbytes(100_000),
+            "its beginning": image[:600],
+            "bits turned": bytes(turned),
+            "cut short": image[: len(image) // 2],
+            "a program": Path("/bin/true").read_bytes(),
+        }[how]
+    )
     with pytest.raises(SysenterError, match=str(path)):
         guard_of(path, None)
 
@@ -79,11 +85,16 @@ def test_a_dd_that_died_is_told(run: dict[str, object], message: str) -> None:
 def test_a_guest_that_says_half_of_it_is_told() -> None:
     output = Output(({"calls": None},), ("its last word",), "the log's end", 0, 1.0)
     for read in (
-        lambda: float(output.of("calls")[0]), lambda: output.of("absent")[0], lambda: max([]),
-        lambda: next(iter(())), lambda: output.records[0]["absent"],
-    ):  # fmt: skip
-        with pytest.raises(SysenterError, match="measuring: the guest did not say all") as caught, \
-                all_said("measuring", output):  # fmt: skip
+        lambda: float(output.of("calls")[0]),
+        lambda: output.of("absent")[0],
+        lambda: max([]),
+        lambda: next(iter(())),
+        lambda: output.records[0]["absent"],
+    ):
+        with (
+            pytest.raises(SysenterError, match="measuring: the guest did not say all") as caught,
+            all_said("measuring", output),
+        ):
             read()
         assert "its last word" in caught.value.detail
         assert "\n" not in str(caught.value)

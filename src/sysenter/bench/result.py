@@ -113,9 +113,12 @@ class Result:
     def machine(self) -> dict[str, str]:
         """What two results must have in common to be compared."""
         return {
-            "kernel": self.kernel, "arch": self.arch, "cpu": self.cpu, "accelerator": self.accelerator,
+            "kernel": self.kernel,
+            "arch": self.arch,
+            "cpu": self.cpu,
+            "accelerator": self.accelerator,
             "processor": self.processor,
-        }  # fmt: skip
+        }
 
     def to_json(self) -> dict[str, Any]:
         """For scripts: keys may be added, none changes."""
@@ -123,15 +126,22 @@ class Result:
         for key, paths in self.workloads.items():
             workloads[key] = {
                 path: {
-                    "seconds": list(timed.seconds), "calls": list(timed.calls), "instructions": timed.instructions,
+                    "seconds": list(timed.seconds),
+                    "calls": list(timed.calls),
+                    "instructions": timed.instructions,
                     **self._against(key, path),
                 }
                 for path, timed in paths.items()
-            }  # fmt: skip
+            }
         return {
-            "schema": SCHEMA, "kind": "bench", **self.machine, "version": self.version,
-            "module_options": list(self.module_options), "complete": self.complete, "workloads": workloads,
-        }  # fmt: skip
+            "schema": SCHEMA,
+            "kind": "bench",
+            **self.machine,
+            "version": self.version,
+            "module_options": list(self.module_options),
+            "complete": self.complete,
+            "workloads": workloads,
+        }
 
     def _against(self, key: str, path: str) -> dict[str, Any]:
         c = None if path == "stock" else self.compared(key, path)
@@ -148,9 +158,16 @@ def from_json(data: Any, name: str) -> Result:
             for key, paths in data["workloads"].items()
         }
         return Result(
-            data["kernel"], data["arch"], data["cpu"], data["accelerator"], data["processor"], data["version"],
-            tuple(data["module_options"]), workloads, data["complete"],
-        )  # fmt: skip
+            data["kernel"],
+            data["arch"],
+            data["cpu"],
+            data["accelerator"],
+            data["processor"],
+            data["version"],
+            tuple(data["module_options"]),
+            workloads,
+            data["complete"],
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SysenterError(
             f"{name}: no result of a benchmark: {error}", hint="give what --json or --save wrote"

@@ -65,9 +65,17 @@ def paths_for(target: Target, scope: str) -> tuple[str, ...]:
 
 
 def bench(
-    steps: Steps, target: Target, accelerator: str, workloads: Sequence[Workload], *, paths: Sequence[str],
-    rounds: int, options: Sequence[str] = (), count: bool = True, offline: bool = False,
-) -> Result:  # fmt: skip
+    steps: Steps,
+    target: Target,
+    accelerator: str,
+    workloads: Sequence[Workload],
+    *,
+    paths: Sequence[str],
+    rounds: int,
+    options: Sequence[str] = (),
+    count: bool = True,
+    offline: bool = False,
+) -> Result:
     """Time the workloads. count: also count guest instructions, in a second guest.
 
     Ctrl-C ends it early: the result has what was measured, and is not `complete`. Raises
@@ -93,9 +101,16 @@ def bench(
 
 def _with(result: Result, *, complete: bool) -> Result:
     return Result(
-        result.kernel, result.arch, result.cpu, result.accelerator, result.processor, result.version,
-        result.module_options, result.workloads, complete,
-    )  # fmt: skip
+        result.kernel,
+        result.arch,
+        result.cpu,
+        result.accelerator,
+        result.processor,
+        result.version,
+        result.module_options,
+        result.workloads,
+        complete,
+    )
 
 
 def _processor() -> str:
@@ -115,9 +130,13 @@ def _in_guest(steps: Steps, target: Target, accelerator: str) -> _Runs:
     def run(task: str, *, timeout: float, icount: bool, on_record: Any) -> Output:
         machine: Machine | None = guest.machine(icount=True, cpus=1) if icount else None
         return guest.run(
-            steps, 'inside() { "$@"; }\n' + task, what="a benchmark", timeout=timeout, machine=machine,
+            steps,
+            'inside() { "$@"; }\n' + task,
+            what="a benchmark",
+            timeout=timeout,
+            machine=machine,
             on_record=on_record,
-        )  # fmt: skip
+        )
 
     return run
 
@@ -130,9 +149,14 @@ def _in_system(steps: Steps, target: Target, accelerator: str, workloads: Sequen
     def run(task: str, *, timeout: float, icount: bool, on_record: Any) -> Output:
         machine = system.machine(memory=768, icount=icount, cpus=1 if icount else None)
         return system.run(
-            steps, 'inside() { debian "$@"; }\n' + task, {"sysenter.ko": system.guest.module.module.read_bytes()},
-            what="a benchmark", timeout=timeout, machine=machine, on_record=on_record,
-        )  # fmt: skip
+            steps,
+            'inside() { debian "$@"; }\n' + task,
+            {"sysenter.ko": system.guest.module.module.read_bytes()},
+            what="a benchmark",
+            timeout=timeout,
+            machine=machine,
+            on_record=on_record,
+        )
 
     return run
 
@@ -155,9 +179,15 @@ def _task(workloads: Sequence[Workload], paths: Sequence[str], rounds: Sequence[
 
 
 def _measure(
-    steps: Steps, result: Result, runs: _Runs, workloads: Sequence[Workload], paths: Sequence[str], rounds: int,
-    options: Sequence[str], count: bool,
-) -> None:  # fmt: skip
+    steps: Steps,
+    result: Result,
+    runs: _Runs,
+    workloads: Sequence[Workload],
+    paths: Sequence[str],
+    rounds: int,
+    options: Sequence[str],
+    count: bool,
+) -> None:
     """Fill in the result as records come, so that an interrupt keeps them."""
     names = ", ".join(dict.fromkeys(w.suite for w in workloads))
     total = len(workloads) * len(paths) * (rounds + 1)
@@ -189,9 +219,11 @@ def _measure(
             advance(done)
 
         output = runs(
-            _task(workloads, paths, range(-1, rounds), options), timeout=60 + total * _SECONDS, icount=False,
+            _task(workloads, paths, range(-1, rounds), options),
+            timeout=60 + total * _SECONDS,
+            icount=False,
             on_record=on_record,
-        )  # fmt: skip
+        )
     _check(output, failed)
     if count and result.accelerator == "tcg":
         exact: dict[tuple[str, str], int] = {}
@@ -218,6 +250,7 @@ def _check(output: Output, failed: Sequence[str]) -> None:
         )
     if output.status:
         raise SysenterError(
-            f"the benchmark's task ended with status {output.status}", hint="the lines above are the guest's",
+            f"the benchmark's task ended with status {output.status}",
+            hint="the lines above are the guest's",
             detail="\n".join((*output.text[-5:], *output.console.splitlines()[-5:])),
-        )  # fmt: skip
+        )

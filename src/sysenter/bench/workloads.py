@@ -40,9 +40,20 @@ class Workload:
 
 # name -> how many, so that an emulated round is a tenth of a second
 _CALLS = {
-    "null": 40000, "read": 30000, "write": 30000, "stat": 8000, "fstat": 20000, "open": 5000, "select": 15000,
-    "poll": 15000, "pipe": 10000, "unix": 4000, "mmap": 5000, "fork": 60, "signal": 8000,
-}  # fmt: skip
+    "null": 40000,
+    "read": 30000,
+    "write": 30000,
+    "stat": 8000,
+    "fstat": 20000,
+    "open": 5000,
+    "select": 15000,
+    "poll": 15000,
+    "pipe": 10000,
+    "unix": 4000,
+    "mmap": 5000,
+    "fork": 60,
+    "signal": 8000,
+}
 _BLOCKS = {"1": 30000, "16": 30000, "64": 30000, "512": 20000, "4k": 10000, "64k": 1500}
 _REDIS = "/tmp/redis.sock"
 _REPOSITORY = (
@@ -67,25 +78,34 @@ SUITES: dict[str, tuple[Workload, ...]] = {
     ),
     "programs": (
         Workload(
-            "programs", "redis", f"redis-benchmark -s {_REDIS} -q -n 1500 -c 4 -t get,set",
+            "programs",
+            "redis",
+            f"redis-benchmark -s {_REDIS} -q -n 1500 -c 4 -t get,set",
             prepare=f"redis-server --port 0 --unixsocket {_REDIS} --save '' --daemonize yes >/dev/null; "
             f"for n in 1 2 3 4 5 6 7 8 9; do redis-cli -s {_REDIS} ping >/dev/null 2>&1 && break; sleep 0.1; done",
-            finish=f"redis-cli -s {_REDIS} shutdown nosave", packages=("redis-server", "redis-tools"),
+            finish=f"redis-cli -s {_REDIS} shutdown nosave",
+            packages=("redis-server", "redis-tools"),
         ),
         Workload(
-            "programs", "nginx", "ab -q -n 400 -c 4 http://127.0.0.1:8080/index.html", once=_NGINX,
-            prepare="nginx -c /tmp/nginx/conf", finish="nginx -c /tmp/nginx/conf -s quit; sleep 0.2",
+            "programs",
+            "nginx",
+            "ab -q -n 400 -c 4 http://127.0.0.1:8080/index.html",
+            once=_NGINX,
+            prepare="nginx -c /tmp/nginx/conf",
+            finish="nginx -c /tmp/nginx/conf -s quit; sleep 0.2",
             packages=("nginx-light", "apache2-utils"),
         ),
         Workload(
-            "programs", "sqlite3",
+            "programs",
+            "sqlite3",
             "rm -f /tmp/db; { echo 'create table t(a);'; for n in $(seq 150); do echo \"insert into t values($n);\"; "
             "done; } | sqlite3 /tmp/db",
             packages=("sqlite3",),
         ),
         Workload(
-            "programs", "python3",
-            "python3 -c 'import os\nfor n in range(4000): os.stat(\"/\"); os.read(os.open(\"/dev/zero\", 0), 1)'",
+            "programs",
+            "python3",
+            'python3 -c \'import os\nfor n in range(4000): os.stat("/"); os.read(os.open("/dev/zero", 0), 1)\'',
             packages=("python3-minimal",),
         ),
         Workload("programs", "git status", "cd /tmp/repo && git status", once=_REPOSITORY, packages=("git",)),
@@ -98,7 +118,7 @@ SUITES: dict[str, tuple[Workload, ...]] = {
         ),
     ),
     "switch": (Workload("switch", "two processes", f"{_MICRO} switch 1500"),),
-}  # fmt: skip
+}
 
 
 def chosen(names: Sequence[str]) -> tuple[Workload, ...]:

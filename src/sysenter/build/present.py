@@ -33,11 +33,23 @@ def kbuild(steps: Steps, target: Target, folder: Path, *, options: str = "") -> 
     cc = _compiler(target)
     output = run_command(
         steps,
-        ["make", "-C", target.headers, f"M={folder}", f"ARCH={target.arch.kbuild}", f"CC={cc}", f"HOSTCC={cc}",
-         f"KCFLAGS={options}", f"-j{os.cpu_count() or 1}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
-        what=f"build the module for {target.release}", timeout=300,
+        [
+            "make",
+            "-C",
+            target.headers,
+            f"M={folder}",
+            f"ARCH={target.arch.kbuild}",
+            f"CC={cc}",
+            f"HOSTCC={cc}",
+            f"KCFLAGS={options}",
+            f"-j{os.cpu_count() or 1}",
+            "CONFIG_DEBUG_INFO_BTF_MODULES=",
+            "modules",
+        ],
+        what=f"build the module for {target.release}",
+        timeout=300,
         hint="the lines above are the kernel build's own",
-    )  # fmt: skip
+    )
     # A guest loads it several times as fast without its debugging data.
     for module in folder.glob("*.ko"):
         run_command(steps, ["objcopy", "--strip-debug", module], what="strip the module", timeout=60)

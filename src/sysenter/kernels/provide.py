@@ -58,11 +58,19 @@ def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Targe
     headers = folder / f"usr/src/linux-headers-{release}"
     apt = Apt(steps, entry.release_suite, entry.arch.name, offline=offline)
     return Target(
-        name=entry.name, arch=entry.arch, image=folder / record["image"], headers=headers,
-        cc=module_compiler(steps, apt, headers), cpu=entry.cpu, cpus=1, qemu_args=(), append=entry.append,
+        name=entry.name,
+        arch=entry.arch,
+        image=folder / record["image"],
+        headers=headers,
+        cc=module_compiler(steps, apt, headers),
+        cpu=entry.cpu,
+        cpus=1,
+        qemu_args=(),
+        append=entry.append,
         guard=_guard(steps, folder / record["image"], None, folder / "guard.json"),
-        userland=userland(steps, entry.release_suite, entry.arch.name, offline=offline), modules=folder,
-    )  # fmt: skip
+        userland=userland(steps, entry.release_suite, entry.arch.name, offline=offline),
+        modules=folder,
+    )
 
 
 def unpacked_kernel(folder: Path) -> dict[str, str] | None:
@@ -104,9 +112,12 @@ def _unpack_kernel(steps: Steps, entry: DebianKernel, folder: Path, *, offline: 
         for program in host_programs(new):
             wrap_host_program(steps, Apt(steps, entry.release_suite, entry.arch.name, offline=offline), program)
         record = {
-            "layout": _LAYOUT, "release": release, "image": image, "sha256": file_sha256(new / image),
+            "layout": _LAYOUT,
+            "release": release,
+            "image": image,
+            "sha256": file_sha256(new / image),
             "packages": " ".join(f"{p.name}={p.version}" for p in packages),
-        }  # fmt: skip
+        }
         (new / "kernel.json").write_text(json.dumps(record))
 
 
@@ -183,8 +194,17 @@ def _described_target(steps: Steps, kernel: Description, *, offline: bool) -> Ta
             hint='arch = "i386", or another kernel',
         )
     return Target(
-        name=kernel.path.parent.name, arch=kernel.arch, image=kernel.image, headers=kernel.headers, cc=kernel.cc,
-        cpu=kernel.cpu, cpus=2 if kernel.smp else 1, qemu_args=kernel.qemu_args, append=kernel.append, guard=guard,
+        name=kernel.path.parent.name,
+        arch=kernel.arch,
+        image=kernel.image,
+        headers=kernel.headers,
+        cc=kernel.cc,
+        cpu=kernel.cpu,
+        cpus=2 if kernel.smp else 1,
+        qemu_args=kernel.qemu_args,
+        append=kernel.append,
+        guard=guard,
         userland=userland(steps, "bookworm", kernel.arch.name, offline=offline) if debian else None,
-        modules=None, system_map=kernel.system_map,
-    )  # fmt: skip
+        modules=None,
+        system_map=kernel.system_map,
+    )

@@ -67,8 +67,9 @@ class Output:
 
     def refusal(self) -> str:
         """Why the module refused to load, in its own words; "" if it said nothing."""
-        said = [line.split("refused: ", 1)[1] for line in (*self.console.splitlines(), *self.text)
-                if "refused: " in line]  # fmt: skip
+        said = [
+            line.split("refused: ", 1)[1] for line in (*self.console.splitlines(), *self.text) if "refused: " in line
+        ]
         return said[-1] if said else ""
 
 
@@ -83,17 +84,30 @@ class Guest(abc.ABC):
 
     @abc.abstractmethod
     def machine(
-        self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None,
-        append: str = "", extra: Sequence[str] = (), memory: int | None = None,
-    ) -> Machine:  # fmt: skip
+        self,
+        *,
+        icount: bool = False,
+        cpus: int | None = None,
+        cpu: str | None = None,
+        append: str = "",
+        extra: Sequence[str] = (),
+        memory: int | None = None,
+    ) -> Machine:
         """The machine for it; keyword arguments change it from the target's own."""
 
     @abc.abstractmethod
     def run(
-        self, steps: Steps, task: str, files: Mapping[str, bytes] | None = None, *, what: str, timeout: float,
-        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], bool | None] | None = None,
+        self,
+        steps: Steps,
+        task: str,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        what: str,
+        timeout: float,
+        machine: Machine | None = None,
+        on_record: Callable[[dict[str, Any]], bool | None] | None = None,
         stop: threading.Event | None = None,
-    ) -> Output:  # fmt: skip
+    ) -> Output:
         """Boot it, run the task, and return what it said.
 
         task: lines in the language of the guest's init, a shell's or a plan's. files: more for the
@@ -124,8 +138,9 @@ def all_said(what: str, *outputs: Output) -> Iterator[None]:
         said = " ".join(str(error).split())
         raise SysenterError(
             f"{what}: the guest did not say all that it should ({type(error).__name__}: {said})",
-            hint="its last lines are above" if detail else "it said nothing else", detail=detail,
-        ) from error  # fmt: skip
+            hint="its last lines are above" if detail else "it said nothing else",
+            detail=detail,
+        ) from error
 
 
 def record_of(line: str) -> dict[str, Any] | None:

@@ -58,35 +58,66 @@ class PresentGuest(Guest):
     """The kernel in the form that QEMU starts fastest."""
 
     def machine(
-        self, *, icount: bool = False, cpus: int | None = None, cpu: str | None = None,
-        append: str = "", extra: Sequence[str] = (), memory: int | None = None,
-    ) -> Machine:  # fmt: skip
+        self,
+        *,
+        icount: bool = False,
+        cpus: int | None = None,
+        cpu: str | None = None,
+        append: str = "",
+        extra: Sequence[str] = (),
+        memory: int | None = None,
+    ) -> Machine:
         target = self.target
         model = cpu or target.cpu
         return Machine(
-            qemu=target.arch.qemu_for(model), cpu=model, kernel=self.kernel,
+            qemu=target.arch.qemu_for(model),
+            cpu=model,
+            kernel=self.kernel,
             append=kernel_command_line(_APPEND, target.append, append, limit=_COMMAND_LINE_SIZE),
-            accelerator="tcg" if icount else self.accelerator, icount=icount, memory=memory or 256,
-            cpus=cpus or target.cpus, extra=(*target.qemu_args, *extra),
-        )  # fmt: skip
+            accelerator="tcg" if icount else self.accelerator,
+            icount=icount,
+            memory=memory or 256,
+            cpus=cpus or target.cpus,
+            extra=(*target.qemu_args, *extra),
+        )
 
     def run(
-        self, steps: Steps, task: str, files: Mapping[str, bytes] | None = None, *, what: str, timeout: float,
-        machine: Machine | None = None, on_record: Callable[[dict[str, Any]], bool | None] | None = None,
+        self,
+        steps: Steps,
+        task: str,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        what: str,
+        timeout: float,
+        machine: Machine | None = None,
+        on_record: Callable[[dict[str, Any]], bool | None] | None = None,
         stop: threading.Event | None = None,
-    ) -> Output:  # fmt: skip
+    ) -> Output:
         def on_line(line: str) -> bool:
             record = record_of(line)
             return bool(record is not None and on_record and on_record(record))
 
         result = run_machine(
-            steps, machine or self.machine(), self._initrd({"task": task.encode(), **(files or {})}),
-            what=what, timeout=timeout, on_line=on_line, stop=stop,
-        )  # fmt: skip
+            steps,
+            machine or self.machine(),
+            self._initrd({"task": task.encode(), **(files or {})}),
+            what=what,
+            timeout=timeout,
+            on_line=on_line,
+            stop=stop,
+        )
         return Output.of_result(result, TROUBLE)
 
-    def execute(self, steps: Steps, command: Sequence[str], out: BinaryIO, err: BinaryIO, *, timeout: float,
-                options: Sequence[str] = ()) -> int:  # fmt: skip
+    def execute(
+        self,
+        steps: Steps,
+        command: Sequence[str],
+        out: BinaryIO,
+        err: BinaryIO,
+        *,
+        timeout: float,
+        options: Sequence[str] = (),
+    ) -> int:
         """Load the module with its options and run a command; returns its status.
 
         out, err: what it writes goes there byte by byte, as it comes. Raises SysenterError if the module
@@ -107,9 +138,11 @@ class PresentGuest(Guest):
         check_loaded(output)
         status: list[int] = output.of("status")
         if not status:
-            raise GuestLost(f"exec: the command's status is lost (the guest's task ended with {output.status})",
-                            hint="has the guest room for another program? --append changes nothing of that",
-                            detail="\n".join(output.text[-3:]))  # fmt: skip
+            raise GuestLost(
+                f"exec: the command's status is lost (the guest's task ended with {output.status})",
+                hint="has the guest room for another program? --append changes nothing of that",
+                detail="\n".join(output.text[-3:]),
+            )
         return status[0]
 
     def shell(self, steps: Steps, options: Sequence[str] = ()) -> int:
@@ -165,6 +198,9 @@ def present_guest_for(steps: Steps, target: Target, accelerator: str, programs: 
     """
     check_processor(target.arch.qemu_for(target.cpu), target.cpu)
     return PresentGuest(
-        target, build_present_module(steps, target), accelerator, _base_image(steps, target, programs),
+        target,
+        build_present_module(steps, target),
+        accelerator,
+        _base_image(steps, target, programs),
         boot_image(steps, target),
-    )  # fmt: skip
+    )

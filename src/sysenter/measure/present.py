@@ -87,14 +87,27 @@ def measure_present(
 ) -> Measurement:
     """Measure with kernel modules, a shell and Debian's dd; as sysenter.measure.measure()."""
     scopes = {"both": "marked all"}.get(scope, scope)
-    timing_task = _task("time.sh", scopes=scopes, rounds=rounds, count=count, block=block, paths=" ".join(PATHS),
-                        options=" ".join(options))  # fmt: skip
+    timing_task = _task(
+        "time.sh",
+        scopes=scopes,
+        rounds=rounds,
+        count=count,
+        block=block,
+        paths=" ".join(PATHS),
+        options=" ".join(options),
+    )
     stop = threading.Event()
 
     def count_instructions() -> Output:
         task = _task("count.sh", scopes=scopes, options=" ".join(options))
-        return guest.run(steps, task, what="counting instructions", timeout=120,
-                         machine=guest.machine(icount=True, cpus=1), stop=stop)  # fmt: skip
+        return guest.run(
+            steps,
+            task,
+            what="counting instructions",
+            timeout=120,
+            machine=guest.machine(icount=True, cpus=1),
+            stop=stop,
+        )
 
     def time_it() -> Output:
         # isolated page tables are slow to emulate: a call takes 30 µs, and there are eight a block
@@ -142,12 +155,15 @@ def _of_outputs(guest: PresentGuest, counted: Output, timed: Output, count: int,
     rounds = [d for d in timed.of("dd") if d["round"] >= 0]
     dd = tuple(
         DdRuns(
-            path, block, count,
+            path,
+            block,
+            count,
             tuple(float(d["seconds"]) for d in rounds if d["path"] == path),
             tuple(int(d["fast_calls"]) for d in rounds if d["path"] == path),
         )
-        for path in (*PATHS, ALL) if any(d["path"] == path for d in rounds)
-    )  # fmt: skip
+        for path in (*PATHS, ALL)
+        if any(d["path"] == path for d in rounds)
+    )
     for runs in dd:
         least = 2 * count if runs.path in ("fast", ALL) else 0
         if runs.fast_calls and min(runs.fast_calls) < least:
@@ -158,12 +174,18 @@ def _of_outputs(guest: PresentGuest, counted: Output, timed: Output, count: int,
                 else "its tasks are watched: by audit, ptrace or seccomp",
             )
     return Measurement(
-        release=target.release, arch=target.arch.name, cpu=target.cpu, accelerator=guest.accelerator, cpus=target.cpus,
-        sock_register=target.guard.sock_register, accepted=bool(timed.of("loaded")),
-        calls=_costs(counted, timed.of("timed") + _all(timed.of("timed_all")), guest.accelerator), dd=dd,
+        release=target.release,
+        arch=target.arch.name,
+        cpu=target.cpu,
+        accelerator=guest.accelerator,
+        cpus=target.cpus,
+        sock_register=target.guard.sock_register,
+        accepted=bool(timed.of("loaded")),
+        calls=_costs(counted, timed.of("timed") + _all(timed.of("timed_all")), guest.accelerator),
+        dd=dd,
         overhead=_overhead(counted),
         fast_table=timed.of("fast_table")[0],
         registers_restored=bool(timed.of("before")) and timed.of("before") == timed.of("after"),
         stock_after_unload=bool(timed.of("stock_after_unload")),
         log=tuple(timed.bad_lines() + counted.bad_lines()),
-    )  # fmt: skip
+    )

@@ -28,8 +28,16 @@ def print_bench(result: Result, console: Console) -> None:
     how = "emulated (TCG): the times are the emulator's, the counts exact" if emulated else "on KVM"
     console.print(Text(f"\nLinux {result.kernel} ({result.arch}) on {result.cpu}, {how}"))
     time = "median s (emulated)" if emulated else "median s"
-    table = Table("workload", "path", time, "times stock's speed (95 %)", "outliers", "guest instructions", "x stock",
-                  "fast calls a s")  # fmt: skip
+    table = Table(
+        "workload",
+        "path",
+        time,
+        "times stock's speed (95 %)",
+        "outliers",
+        "guest instructions",
+        "x stock",
+        "fast calls a s",
+    )
     for key, paths in result.workloads.items():
         stock = paths.get("stock")
         for number, (path, timed) in enumerate(paths.items()):
