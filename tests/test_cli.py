@@ -23,6 +23,9 @@ from sysenter.steps import Steps
 from sysenter.target.target import Target
 
 
+PATHS = ("int80", "stock", "fast", "all")
+
+
 @pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-686-pae"])
 def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_target: Target, kernel: str) -> None:
     # "-" is standard output, and the tables are on the other then
@@ -45,18 +48,20 @@ def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_
         "accepted": True,
     }
     cost = {(c["call"], c["path"]): c["instructions"] for c in said["calls"]}
-    assert set(cost) == {(c, p) for c in ("getppid", "read", "write") for p in ("int80", "stock", "fast")}
-    assert cost["getppid", "fast"] <= 170
+    assert set(cost) == {(c, p) for c in ("getppid", "read", "write") for p in PATHS}
+    # It was 170, and 200 fewer: the entry that takes fewer cycles has more instructions (docs/design.md).
+    assert cost["getppid", "fast"] <= 190
     for call in ("getppid", "read", "write"):
-        assert cost[call, "fast"] <= cost[call, "stock"] - 200
+        for path in ("fast", "all"):
+            assert cost[call, path] <= cost[call, "stock"] - 180
     # Aimed at are 1.35 and 1.6 (docs/design.md has what was measured); a host that
     # is busy with something else blurs the pairs, so this only sees real losses.
     assert said["speedup"]["dd_fast_over_stock"] > 1.15
     assert said["speedup"]["dd_fast_over_int80"] > 1.25
-    assert {runs["path"] for runs in said["dd"]} == {"int80", "stock", "fast"}
+    assert {runs["path"] for runs in said["dd"]} == set(PATHS)
     for runs in said["dd"]:
         assert len(runs["seconds"]) == len(runs["fast_calls"]) == 15
-        assert all((calls >= 2 * runs["count"]) == (runs["path"] == "fast") for calls in runs["fast_calls"])
+        assert all((calls >= 2 * runs["count"]) == (runs["path"] in ("fast", "all")) for calls in runs["fast_calls"])
     assert said["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
     assert said["kernel_log"] == []
     assert "dd on the fast path:" in (done.stderr if place == "-" else done.stdout)

@@ -24,9 +24,13 @@ load_module() {
 # Intel's processors have SYSENTER, by which marked calls come.
 choose_scopes() {
 	if [ -z "${scopes-}" ]; then
-		scopes=marked
-		[ "$(uname -m)" = x86_64 ] && scopes="marked all"
-		[ "$(uname -m)" = x86_64 ] && ! grep -q GenuineIntel /proc/cpuinfo && scopes=all
+		scopes="marked all"
+		if [ "$(uname -m)" = x86_64 ]; then
+			grep -q GenuineIntel /proc/cpuinfo || scopes=all
+		else # by SYSCALL no unmodified program calls
+			grep -qw sep /proc/cpuinfo || scopes=marked
+			case " ${options-} " in *" entry=syscall "*) scopes=marked ;; esac
+		fi
 	fi
 	echo "{\"scopes\": \"$scopes\"}"
 }
