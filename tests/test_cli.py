@@ -22,7 +22,6 @@ from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-
 PATHS = ("int80", "stock", "fast", "all")
 
 
