@@ -25,12 +25,10 @@ __all__ = ["Steps", "run_command"]
 
 @dataclass
 class Steps:
-    """Reports steps with their times on stderr; stdout is for results.
-
-    debug: also show each command run, in a form that can be pasted.
-    """
+    """Reports steps with their times on stderr; stdout is for results."""
 
     debug: bool = False
+    """Whether each command run is shown too, in a form that can be pasted."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _covers: int = 0  # columns that the next line has to cover
 
