@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysenter.errors import SysenterError
+from sysenter.lab.gdbstub import gdb_options
 from sysenter.lab.qemu import GuestLost, Machine, check_processor, impossible_flags, run_machine, stale_breakpoint
 from sysenter.steps import Steps
 
@@ -78,3 +79,7 @@ def test_a_processor_that_qemu_lacks_is_named_with_what_is_near() -> None:
         check_processor("qemu-system-i386", model)
     with pytest.raises(SysenterError, match=r"knows no processor 'pentium33' \(near it: pentium3"):
         check_processor("qemu-system-i386", "pentium33,+sep")
+
+
+def test_a_comma_in_the_temporary_folder_is_not_an_option_of_qemus() -> None:
+    assert gdb_options(Path("/a,b/gdb")) == ("-gdb", "unix:/a,,b/gdb,server=on,wait=off")

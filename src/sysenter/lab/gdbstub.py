@@ -22,7 +22,8 @@ _MOST = 2000  # bytes of memory in a packet; QEMU's limit is 4096 characters, tw
 
 def gdb_options(path: Path) -> tuple[str, ...]:
     """QEMU's, for an interface at the socket `path`."""
-    return ("-gdb", f"unix:{path},server=on,wait=off")
+    # QEMU takes a comma twice for one in a name.
+    return ("-gdb", f"unix:{str(path).replace(',', ',,')},server=on,wait=off")
 
 
 class Stub:
