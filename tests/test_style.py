@@ -63,6 +63,11 @@ def test_every_source_says_its_licence() -> None:
             ), path
 
 
+def test_ruff_lays_out_all_of_it() -> None:
+    marked = re.compile(r"# fmt: ?(skip|off)$", re.M)
+    assert not [path for path in tracked() if path.suffix == ".py" and marked.search(path.read_text())]
+
+
 def test_no_file_names_a_package_registry() -> None:
     hosts = re.compile(r"(deb|ftp|security)\.debian\.org|pypi\.org|pythonhosted|registry\.npmjs", re.I)
     for path in tracked():

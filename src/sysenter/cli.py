@@ -65,9 +65,14 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         print("\n".join(guest.command_lines()))
         return 0
     measurement = measure(
-        steps, guest, rounds=options.rounds, count=options.count, options=options.module_option,
-        offline=options.offline, scope=options.scope,
-    )  # fmt: skip
+        steps,
+        guest,
+        rounds=options.rounds,
+        count=options.count,
+        options=options.module_option,
+        offline=options.offline,
+        scope=options.scope,
+    )
     replay = replayed_calls(steps, guest, [*options.module_option, *_scope(measurement.scope)])
     try:
         if options.json:
@@ -75,8 +80,11 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
     finally:  # what was measured is shown in any case
         print_measurement(measurement, tables(options.json), replay)
     if not measurement.left_as_found:
-        raise SysenterError("the kernel was not left as it was", hint="the table and its last line say how",
-                            detail="\n".join(measurement.log))  # fmt: skip
+        raise SysenterError(
+            "the kernel was not left as it was",
+            hint="the table and its last line say how",
+            detail="\n".join(measurement.log),
+        )
     return 0
 
 
@@ -133,9 +141,10 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
     differ = [result.name for result in results if result.differs]
     if differ or log:
         raise SysenterError(
-            f"other than on the stock kernel: {', '.join(differ) or 'the kernel log'}", hint="this is a bug: report it",
+            f"other than on the stock kernel: {', '.join(differ) or 'the kernel log'}",
+            hint="this is a bug: report it",
             detail="\n".join(log + [f"{r.name}, {line}" for r in results if r.differs for line in r.said]),
-        )  # fmt: skip
+        )
     return 0
 
 
@@ -149,8 +158,10 @@ def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
     found = [mitigations(steps, guest, cpu, append, scope=options.scope or "marked") for cpu, append in machines]
     print_mitigations(found, tables(width=220))
     if differ := [f"{applied.cpu} {applied.append}".strip() for applied in found if applied.missing]:
-        raise SysenterError(f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",
-                            hint="this is a bug: report it")  # fmt: skip
+        raise SysenterError(
+            f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",
+            hint="this is a bug: report it",
+        )
     return 0
 
 
@@ -175,10 +186,11 @@ def _check(options: argparse.Namespace, steps: Steps) -> int:
     if options.json:
         check_writable(options.json)
     subjects = [
-        Subject(name, options.object, options.offsets) if options.object
+        Subject(name, options.object, options.offsets)
+        if options.object
         else subject(steps, name, options.kernel, options.offline)
         for name in names
-    ]  # fmt: skip
+    ]
     started = time.monotonic()
     shown = tables(options.json)
     reports = check(shown, subjects, options.seed)
@@ -285,9 +297,15 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
         check_writable(options.json)
     target, accelerator = choose_present(steps, _target(options, steps), options.accelerator)
     result = bench(
-        steps, target, accelerator, workloads, paths=paths_for(target, options.scope), rounds=options.rounds,
-        options=options.module_option, offline=options.offline,
-    )  # fmt: skip
+        steps,
+        target,
+        accelerator,
+        workloads,
+        paths=paths_for(target, options.scope),
+        rounds=options.rounds,
+        options=options.module_option,
+        offline=options.offline,
+    )
     print_bench(result, tables(options.json, 150))
     if options.json:
         write_json(options.json, result.to_json())

@@ -59,9 +59,15 @@ def test_what_the_stock_kernel_says_as_well_is_no_trouble() -> None:
     oops = "[    {at}.5] Oops: 0000 [#{n}] PREEMPT SMP"
     mark = "[    1.0] sysenter selftests, phase: "
     console = "\n".join(
-        [mark + "before", oops.format(at=2, n=1), mark + "loaded", oops.format(at=3, n=2), "[    4.0] BUG: another",
-         mark + "after"]
-    )  # fmt: skip
+        [
+            mark + "before",
+            oops.format(at=2, n=1),
+            mark + "loaded",
+            oops.format(at=3, n=2),
+            "[    4.0] BUG: another",
+            mark + "after",
+        ]
+    )
     bad = [line for line in console.splitlines() if "Oops" in line or "BUG" in line]
     assert new_trouble(console, bad) == ["[    4.0] BUG: another"]
     assert new_trouble(console.replace("before", "loaded"), bad) == bad

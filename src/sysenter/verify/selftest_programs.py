@@ -49,9 +49,11 @@ def _sources(steps: Steps, target: Target, *, offline: bool) -> Path:
                 tarball = new / f"usr/src/{package}.tar.xz"
                 members = [f"{package}/{part}" for part in _PARTS]
                 run_command(
-                    steps, ["tar", "-xJf", tarball, "-C", new, "--strip-components=1", *members],
-                    what="unpack the selftests", timeout=600,
-                )  # fmt: skip
+                    steps,
+                    ["tar", "-xJf", tarball, "-C", new, "--strip-components=1", *members],
+                    what="unpack the selftests",
+                    timeout=600,
+                )
                 tarball.unlink()
     return folder
 
@@ -115,10 +117,24 @@ def _build(steps: Steps, tests: Path, suite: Suite, target: Target, name: str, m
             continue
         start = ["-Wl,-ereal_start"] if name == "check_initial_reg_state" else []
         argv: list[str | Path] = [
-            compiler(), target.arch.compiler_option, "-O2", "-std=gnu99", "-pthread", "-w", "-no-pie",
-            *options, *start, *(option.format(folder=tests) for option in suite.options),
-            "-o", new / build / name, tests / f"{name}.c", *more, "-lrt", "-ldl", "-lm",
-        ]  # fmt: skip
+            compiler(),
+            target.arch.compiler_option,
+            "-O2",
+            "-std=gnu99",
+            "-pthread",
+            "-w",
+            "-no-pie",
+            *options,
+            *start,
+            *(option.format(folder=tests) for option in suite.options),
+            "-o",
+            new / build / name,
+            tests / f"{name}.c",
+            *more,
+            "-lrt",
+            "-ldl",
+            "-lm",
+        ]
         try:
             run_command(steps, argv, what=f"build {name}", timeout=180)
         except SysenterError as error:

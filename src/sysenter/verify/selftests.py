@@ -54,10 +54,11 @@ unload_module() {
 
 @dataclass(frozen=True)
 class SelftestResult:
-    """One program. outcomes: phase -> exit status, and how often it said that something went well / did not."""
+    """What came of one program."""
 
     name: str
     outcomes: Mapping[str, str]
+    """Phase -> exit status, and how often it said that something went well / did not."""
     said: tuple[str, ...] = ()
     """Its last lines in each phase where its status was not 0, with the phase before them."""
 
@@ -165,9 +166,10 @@ def selftests(
     check_loaded(output)
     if output.status:
         raise SysenterError(
-            f"the guest stopped with status {output.status}", hint="4: the module did not go",
+            f"the guest stopped with status {output.status}",
+            hint="4: the module did not go",
             detail="\n".join(output.console.splitlines()[-8:]),
-        )  # fmt: skip
+        )
     if not sum(output.of("fast_calls")):
         raise SysenterError("no fast call was made", hint="the preload library did not find /dev/sysenter in the guest")
     outcomes: dict[str, dict[str, str]] = {}

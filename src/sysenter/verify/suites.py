@@ -37,22 +37,46 @@ class Suite:
 
 
 _PYTHON_TESTS = (
-    "select", "poll", "epoll", "fork1", "posix", "signal", "socket", "mmap", "threadsignals", "subprocess",
-)  # fmt: skip
+    "select",
+    "poll",
+    "epoll",
+    "fork1",
+    "posix",
+    "signal",
+    "socket",
+    "mmap",
+    "threadsignals",
+    "subprocess",
+)
 # Stressors that are system calls more than arithmetic, and how many operations of each. In
 # groups, whose stressors run at once: under an emulator the program's own start takes seconds.
 _STRESSORS: Mapping[str, Mapping[str, int]] = {
     "files": {
-        "close": 1000, "dup": 100, "fcntl": 500, "fstat": 500, "getdent": 100, "null": 2000, "open": 200, "rename": 200,
-        "seek": 500, "zero": 2000,
+        "close": 1000,
+        "dup": 100,
+        "fcntl": 500,
+        "fstat": 500,
+        "getdent": 100,
+        "null": 2000,
+        "open": 200,
+        "rename": 200,
+        "seek": 500,
+        "zero": 2000,
     },
     "processes": {"fork": 50, "get": 100, "kill": 500, "switch": 500, "vfork": 100, "wait": 50},
     "messages": {
-        "epoll": 100, "eventfd": 500, "futex": 500, "mq": 500, "pipe": 1000, "poll": 200, "sem-sysv": 500, "sock": 10,
+        "epoll": 100,
+        "eventfd": 500,
+        "futex": 500,
+        "mq": 500,
+        "pipe": 1000,
+        "poll": 200,
+        "sem-sysv": 500,
+        "sock": 10,
     },
     "signals": {"sigfd": 200, "sigq": 200, "sigsuspend": 100, "timer": 100, "timerfd": 50},
     "memory": {"fault": 200, "brk": 200},
-}  # fmt: skip
+}
 
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
@@ -60,31 +84,46 @@ SUITES: Mapping[str, Suite] = {
         Suite("x86", "the kernel's tests of its entry code", folder="x86"),
         Suite("seccomp", "the kernel's tests of seccomp", folder="seccomp", programs=("seccomp_bpf",), seconds=240),
         Suite(
-            "ptrace", "the kernel's tests of ptrace", folder="ptrace",
+            "ptrace",
+            "the kernel's tests of ptrace",
+            folder="ptrace",
             programs=("get_syscall_info", "peeksiginfo", "vmaccess"),
         ),
         Suite(
-            "rseq", "the kernel's tests of restartable sequences", folder="rseq", seconds=60,
+            "rseq",
+            "the kernel's tests of restartable sequences",
+            folder="rseq",
+            seconds=60,
             # not basic_percpu_ops_test: 200 threads with no option for fewer, no end within a minute of emulation
-            programs=("basic_test",
-                      *(f"param_test -T {kind} -r 100 -t 4" for kind in ("s", "l", "b", "m", "i"))),
+            programs=("basic_test", *(f"param_test -T {kind} -r 100 -t 4" for kind in ("s", "l", "b", "m", "i"))),
             options=("-I{folder}", "-I{folder}/../../../include", "{folder}/rseq.c"),
         ),
         Suite(
-            "user-dispatch", "the kernel's tests of syscall user dispatch", folder="syscall_user_dispatch",
-            programs=("sud_test",), options=("-include", "sys/sysinfo.h"),
+            "user-dispatch",
+            "the kernel's tests of syscall user dispatch",
+            folder="syscall_user_dispatch",
+            programs=("sud_test",),
+            options=("-include", "sys/sysinfo.h"),
         ),
         Suite(
-            "clone3", "the kernel's tests of clone3", folder="clone3",
+            "clone3",
+            "the kernel's tests of clone3",
+            folder="clone3",
             programs=("clone3", "clone3_clear_sighand", "clone3_set_tid", "clone3_cap_checkpoint_restore"),
         ),
         Suite(
-            "python", "CPython's own tests of what calls the kernel", seconds=600, memory=1024,
+            "python",
+            "CPython's own tests of what calls the kernel",
+            seconds=600,
+            memory=1024,
             packages=("libpython3.11-testsuite",),
             commands={f"test_{name}": f"python3.11 -m test -v test_{name}" for name in _PYTHON_TESTS},
         ),
         Suite(
-            "stress-ng", "stress-ng's stressors, which verify what they get", seconds=240, memory=1024,
+            "stress-ng",
+            "stress-ng's stressors, which verify what they get",
+            seconds=240,
+            memory=1024,
             packages=("stress-ng",),
             commands={
                 group: "stress-ng --verify --no-rand-seed --temp-path /tmp"
@@ -93,4 +132,4 @@ SUITES: Mapping[str, Suite] = {
             },
         ),
     )
-}  # fmt: skip
+}
