@@ -234,6 +234,41 @@ exit 0
     assert why in text, text
 
 
+@each_kernel
+def test_a_live_patch_settles_while_tasks_sleep_inside(in_guest: RunTask, module_of: Callable[[str], bytes]) -> None:
+    """A task is patched where its stack can be trusted, the stand-in's part of a sleeper's stack with it."""
+    output = in_guest(
+        """
+insmod /sysenter.ko scope=all
+settled() {
+	for tenth in $(seq 100); do
+		[ "$(cat /sys/kernel/livepatch/patch/transition 2>/dev/null || echo 0)" = 0 ] && echo "$1 settled" && return
+		sleep 0.1
+	done
+	for task in /proc/[0-9]*; do
+		[ "$(cat $task/patch_state)" = "$2" ] || echo "$1: $(cat $task/comm) $(tr '\\n' ' ' <$task/stack)"
+	done
+}
+mkfifo /tmp/wake
+for n in 1 2 3; do /gnu/bin/dd if=/tmp/wake of=/dev/null bs=1 count=1 2>/dev/null & done
+exec 9<>/tmp/wake
+sleep 0.5
+for job in $(jobs -p); do
+	grep -q sysenter_all /proc/$job/stack && grep -q entry_SYSCALL_64 /proc/$job/stack && echo "asleep inside"
+done
+insmod /patch.ko && settled on 1
+[ "$(/lib/sysenter/callers parent)" = 4242 ] && echo patched
+echo 0 >/sys/kernel/livepatch/patch/enabled; settled off 0
+echo xxx >&9; wait
+rmmod patch && echo "patch went"
+rmmod sysenter && echo went
+""",
+        files={"patch.ko": module_of("patch")}, load=False,
+    )  # fmt: skip
+    text = ["asleep inside"] * 3 + ["on settled", "patched", "off settled", "patch went", "went"]
+    assert list(output.text) == text, output.text
+
+
 BUDGETS = [  # getppid's, read's and write's guest instructions at most: measured, and what two compilers may differ
     pytest.param("bookworm-amd64", None, (246, 584, 506), id="6.1"),
     pytest.param("bookworm-amd64", "EPYC-Milan", (271, 636, 553), id="6.1-amd"),

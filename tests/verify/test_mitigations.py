@@ -57,6 +57,15 @@ def test_both_entries_execute_what_the_kernel_applies(
         assert not applied.fast
 
 
+def test_with_scope_all_amds_processors_are_served(steps: Steps) -> None:
+    """The kernel's entry with the stand-in in it: what it does against SRSO and TSA is executed."""
+    guest = guest_for(steps, provide(steps, "bookworm-amd64", offline=False), "tcg")
+    applied = mitigations(steps, guest, "EPYC-Milan", "", scope="all")
+    assert not applied.refused
+    assert {"VERW", "untrained returns"} <= applied.stock <= applied.fast
+    assert "indirect branches" not in applied.fast
+
+
 def test_a_refusal_names_the_mitigation_and_what_would_allow_loading(steps: Steps) -> None:
     target = provide(steps, "bookworm-686-pae", offline=False)
     applied = mitigations(steps, guest_for(steps, target, "tcg"), "athlon,-sep,+syscall", "pti=on")
