@@ -263,8 +263,9 @@ echo xxx >&9; wait
 rmmod patch && echo "patch went"
 rmmod sysenter && echo went
 """,
-        files={"patch.ko": module_of("patch")}, load=False,
-    )  # fmt: skip
+        files={"patch.ko": module_of("patch")},
+        load=False,
+    )
     text = ["asleep inside"] * 3 + ["on settled", "patched", "off settled", "patch went", "went"]
     assert list(output.text) == text, output.text
 
