@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the documents say can be typed and followed: commands parse, links lead somewhere, lines are not too wide."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from sysenter.options import parser
+
+DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("C[HO]*.md")])
+COMMAND = re.compile(r"(?:^ {4,}|`)(?:sudo )?(?:[A-Z_]+=\S+ )*\./sysenter (?P<rest>[^`\n]*)", re.M)
+LINK = re.compile(r"\[[^\]]*\]\((?P<to>[^)\s]+)\)")
+# Documents in which no line is wider; a table's row may be.
+WIDE = re.compile(r"^(?!\|)(?!.*https?://).{101,}$", re.M)
+NARROW = ("faq.md", "glossary.md", "install.md")
+
+
+def commands(text: str) -> list[str]:
+    """The arguments of each `./sysenter` that a document gives, whole: none of several to choose from."""
+    found = []
+    for match in COMMAND.finditer(text):
+        line = re.sub(r"\s+#.*| {2,}\S.*", "", match["rest"]).strip().removesuffix("\\")
+        if line and not line.startswith("test") and not re.search(r"[|\[…]|\.\.\.", line):
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_its_commands_parse(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in commands(document.read_text()):
+        words = shlex.split(line)
+        if words[0].isupper() or words == ["--help"]:  # COMMAND --help
+            continue
+        # numbers' names, as --wait SECONDS, stand for numbers
+        words = ["3" if word in ("SECONDS", "N", "PERCENT") else word for word in words]
+        try:
+            parser().parse_args(words)
+        except SystemExit as ended:
+            if ended.code:
+                pytest.fail(f"./sysenter {line}: {capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_its_links_lead_to_files(document: Path) -> None:
+    for match in LINK.finditer(document.read_text()):
+        place, _, section = match["to"].partition("#")
+        if place.startswith(("http:", "https:")):
+            continue
+        target = (document.parent / place).resolve() if place else document
+        assert target.exists(), f"{document.name} links to {match['to']}"
+        if section and target.suffix == ".md":
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert section in anchors, f"{document.name} links to {match['to']}"
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name in NARROW], ids=lambda path: path.name)
+def test_no_line_is_wider_than_100(document: Path) -> None:
+    assert not WIDE.findall(document.read_text())
