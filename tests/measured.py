@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""docs/measured.md from the files in docs/measured/, which `replay --json` wrote.
+
+python tests/measured.py      writes it anew
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "docs/measured"
+PAGE = ROOT / "docs/measured.md"
+# The kernels, by the names that --kernel knows, in order.
+KERNELS = ("bookworm-amd64", "bookworm-backports-amd64", "trixie-backports-amd64", "bookworm-686")
+CALLS = ("getppid", "getuid", "umask", "read", "write", "fstat")
+_HEAD = """# What was measured
+
+Cycles of the time-stamp counter for one call, from the kernel's first instruction to its last, replayed in a process on
+a real processor: {processor}, {mhz:.0f} MHz, {core} core cycles each. The mode switch itself is left out, on each path
+alike, and VERW is a NOP in each; [replay.md](replay.md) says how that is done and what it leaves out. `stock` is the
+kernel's own path, `all` an unmodified program's call while the module's scope is `all` or `both`, `fast` a marked call.
+"Overlap" is a loop of calls, "serial" has an LFENCE at both mode switches; a real call is between the two.
+
+Made by `python tests/measured.py` from what these commands wrote:
+
+{commands}
+
+Yours will differ: another processor, another kernel. The instructions will not, with the same kernel and model.
+"""
+
+
+def load(kernel: str) -> dict[str, Any]:
+    """What the command wrote for a kernel."""
+    data: dict[str, Any] = json.loads((DATA / f"{kernel}.json").read_text())
+    return data
+
+
+def _cycles(data: dict[str, Any], call: str, path: str) -> dict[str, Any]:
+    found = next(c for c in data["calls"] if (c["call"], c["path"], c["verw"]) == (call, path, False))
+    assert found["verified"], (call, path)
+    result: dict[str, Any] = found
+    return result
+
+
+def _cell(one: dict[str, Any]) -> str:
+    return f"{one['cycles']['overlap']:.0f} / {one['cycles']['serial']:.0f}"
+
+
+def call_table(data: dict[str, Any]) -> str:
+    """A row for each call: instructions, and cycles overlapping / serial, of each path."""
+    lines = [
+        "| call | instructions stock, all, fast | stock | all | fast |",
+        "|---|---|---|---|---|",
+    ]
+    for call in CALLS:
+        paths = [_cycles(data, call, path) for path in ("stock", "all", "fast")]
+        counts = ", ".join(str(p["instructions"]) for p in paths)
+        lines.append(f"| {call} | {counts} | " + " | ".join(_cell(p) for p in paths) + " |")
+    means = []
+    for path in ("stock", "all", "fast"):
+        each = [_cycles(data, call, path)["cycles"] for call in CALLS]
+        means.append(f"{mean(c['overlap'] for c in each):.0f} / {mean(c['serial'] for c in each):.0f}")
+    lines.append("| mean | | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+def mixture_table(data: dict[str, Any]) -> str:
+    """All calls mixed, by order and by what is between them."""
+    lines = ["| order | between | stock | all | fast |", "|---|---|---|---|---|"]
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for one in data["mixture"]:
+        if not one["verw"]:
+            rows.setdefault((one["order"], one["between_kib"]), {})[one["path"]] = one
+    for (order, kib), paths in rows.items():
+        between = f"{kib} KiB of other code and data" if kib else "nothing"
+        cells = []
+        for path in ("stock", "all", "fast"):
+            cycles = paths[path]["cycles"]
+            cells.append(" / ".join(f"{cycles[way]:.0f}" for way in ("overlap", "serial") if way in cycles))
+        lines.append(f"| {order} | {between} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    all_data = {kernel: load(kernel) for kernel in KERNELS}
+    first = all_data[KERNELS[0]]
+    command = "    ./sysenter replay --kernel {0} --module-option scope=both --json docs/measured/{0}.json"
+    text = _HEAD.format(
+        processor=first["processor"], mhz=first["tsc_mhz"], core=first["core_cycles"],
+        commands="\n".join(command.format(kernel) for kernel in KERNELS),
+    )  # fmt: skip
+    for data in all_data.values():
+        release = data["kernel"].split(" ", 1)[0]
+        text += f"\n## {release}, on a guest's {data['cpu']}\n\nCycles, overlap / serial.\n\n{call_table(data)}\n\n"
+        text += f"The replay's calls mixed:\n\n{mixture_table(data)}\n"
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The figures in the documents are those that a command wrote."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import measured
+from conftest import ROOT
+
+
+def test_the_page_is_what_the_files_say() -> None:
+    assert measured.PAGE.read_text() == measured.page(), "run: python tests/measured.py"
+
+
+@pytest.mark.parametrize("which", measured.KERNELS)
+def test_no_path_is_above_stock_in_any_mixture(which: str) -> None:
+    """What the documents say of every mixture, held against the files."""
+    rows: dict[tuple[str, int, bool], dict[str, dict[str, float]]] = {}
+    for one in measured.load(which)["mixture"]:
+        rows.setdefault((one["order"], one["between_kib"], one["verw"]), {})[one["path"]] = one["cycles"]
+    for paths in rows.values():
+        for path in ("all", "fast"):
+            for way, cycles in paths[path].items():
+                assert cycles < paths["stock"][way], (which, paths)
+
+
+def test_the_readme_quotes_the_page() -> None:
+    """Its table of cycles has rows of the page's means."""
+    rows = re.findall(r"^\| (\S+) \(.*\) \| (.*) \|$", (ROOT / "README.md").read_text(), re.M)
+    quoted = {release: cells for release, cells in rows if re.match(r"\d+\.\d", release)}
+    assert quoted
+    for kernel in measured.KERNELS:
+        data = measured.load(kernel)
+        release = data["kernel"].split(" ", 1)[0]
+        mean = measured.call_table(data).splitlines()[-1].removeprefix("| mean | | ").removesuffix(" |")
+        assert quoted[release] == mean, release
