@@ -91,9 +91,11 @@ def page() -> str:
     first = all_data[KERNELS[0]]
     command = "    ./sysenter replay --kernel {0} --module-option scope=both --json docs/measured/{0}.json"
     text = _HEAD.format(
-        processor=first["processor"], mhz=first["tsc_mhz"], core=first["core_cycles"],
+        processor=first["processor"],
+        mhz=first["tsc_mhz"],
+        core=first["core_cycles"],
         commands="\n".join(command.format(kernel) for kernel in KERNELS),
-    )  # fmt: skip
+    )
     for data in all_data.values():
         release = data["kernel"].split(" ", 1)[0]
         text += f"\n## {release}, on a guest's {data['cpu']}\n\nCycles, overlap / serial.\n\n{call_table(data)}\n\n"
