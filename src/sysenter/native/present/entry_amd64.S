@@ -577,6 +577,7 @@ SYM_CODE_START_LOCAL(sysenter_verw_selector)
 SYM_CODE_END(sysenter_verw_selector)
 
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR			/* an address, not a target */
 
 #include "all_amd64.S"
 
