@@ -4,6 +4,7 @@
  * A mapping holds the module: while a process depends on it, it stays.
  */
 #include "sysenter.h"
+#include "compat.h"
 #include <linux/compat.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
@@ -34,13 +35,7 @@ static int sysenter_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!current->mm->context.vdso)
 		return -ENXIO;
 #endif
-#ifdef HAVE_VM_FLAGS_CLEAR
-	vm_flags_clear(vma, VM_MAYWRITE);
-	vm_flags_set(vma, VM_DONTEXPAND);
-#else
-	vma->vm_flags &= ~VM_MAYWRITE;
-	vma->vm_flags |= VM_DONTEXPAND;
-#endif
+	sysenter_seal(vma);
 	return vm_insert_page(vma, vma->vm_start, stub_page);
 }
 

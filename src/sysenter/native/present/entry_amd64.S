@@ -65,33 +65,9 @@
 #include <asm/segment.h>
 #include <asm/unwind_hints.h>
 #include "abi.h"
+#include "compat.h"
 #include "frame.h"
 #include "offsets.h"
-
-/*
- * For the stack unwinder and objtool: this is where a task's stack ends. (The
- * macro's name until 6.3 was another.)
- */
-#ifdef HAVE_END_OF_STACK
-#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_END_OF_STACK
-#else
-#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_EMPTY
-#endif
-
-/* A kernel without the mitigation: a feature that sysenter_arch_check() refuses. */
-#ifdef X86_FEATURE_CLEAR_BHB_LOOP
-#define FEATURE_CLEAR_BHB_LOOP		X86_FEATURE_CLEAR_BHB_LOOP
-#else
-#define FEATURE_CLEAR_BHB_LOOP		X86_FEATURE_XENPV
-#endif
-#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
-#define FEATURE_IBPB_EXIT_TO_USER	X86_FEATURE_IBPB_EXIT_TO_USER
-#else
-#define FEATURE_IBPB_EXIT_TO_USER	X86_FEATURE_XENPV
-#endif
-#ifndef X86_BUG_DIV0
-#define X86_BUG_DIV0			X86_FEATURE_XENPV
-#endif
 
 /*
  * kernel.c writes the address of a kernel symbol into the last four bytes of the

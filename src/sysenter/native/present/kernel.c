@@ -4,6 +4,7 @@
  * how the jumps get there.
  */
 #include "sysenter.h"
+#include "compat.h"
 #include <linux/kprobes.h>
 #include <linux/errno.h>
 
@@ -16,11 +17,6 @@ struct patch_site {
 extern const struct patch_site sysenter_patch_sites[], sysenter_patch_sites_end[];
 
 #ifdef CONFIG_X86_64
-#ifdef HAVE_TRACE_SYSCALL_EXIT
-#define EXIT_SYMBOLS(X)	X(irqentry_exit) X(trace_syscall_exit)
-#else
-#define EXIT_SYMBOLS(X)	X(syscall_exit_to_user_mode)
-#endif
 #define KERNEL_SYMBOLS(X)			\
 	EXIT_SYMBOLS(X)				\
 	X(entry_SYSENTER_compat)		\

@@ -9,6 +9,7 @@
  * programs that ask for it (abi.h); `all', those of every program, made as ever; `both'.
  */
 #include "sysenter.h"
+#include "compat.h"
 #include <linux/cpu.h>
 #include <linux/delay.h>
 #include <linux/kdebug.h>
@@ -127,7 +128,7 @@ static int sysenter_cpu_offline(unsigned int cpu)
  * SYSCALL's it brings back EFER and not STAR: take both away before. So the gates
  * with them, which need TR: the kernel loads it some way after the IDT.
  */
-static int sysenter_suspend_cpu(void)
+static int sysenter_suspend(SYSCORE_DATA)
 {
 	if (sysenter_by_syscall) {
 		sysenter_cpu_offline(smp_processor_id());
@@ -136,35 +137,14 @@ static int sysenter_suspend_cpu(void)
 	return 0;
 }
 
-static void sysenter_resume_cpu(void)
+static void sysenter_resume(SYSCORE_DATA)
 {
 	if (sysenter_by_syscall)
 		sysenter_gates_write(true);
 	sysenter_cpu_online(smp_processor_id());
 }
 
-#ifdef HAVE_SYSCORE	/* since 6.19 the operations are const, with data beside them */
-static void sysenter_resume(void *data)
-{
-	sysenter_resume_cpu();
-}
-
-static int sysenter_suspend(void *data)
-{
-	return sysenter_suspend_cpu();
-}
-
-static const struct syscore_ops sysenter_syscore_ops = {
-	.suspend = sysenter_suspend, .resume = sysenter_resume,
-};
-static struct syscore sysenter_syscore = { .ops = &sysenter_syscore_ops };
-#else
-#define register_syscore	register_syscore_ops
-#define unregister_syscore	unregister_syscore_ops
-static struct syscore_ops sysenter_syscore = {
-	.suspend = sysenter_suspend_cpu, .resume = sysenter_resume_cpu,
-};
-#endif
+DEFINE_SYSCORE(sysenter_syscore, sysenter_suspend, sysenter_resume);
 
 /*
  * TF set by the caller: #DB at every instruction from the first one here to the
