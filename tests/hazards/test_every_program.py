@@ -196,6 +196,7 @@ hits=$(awk '$1 == "all" { print $2 }' kprobe_profile)
 echo >kprobe_events
 echo x64_sys_call >set_ftrace_filter && echo function >current_tracer
 /lib/sysenter/calls >/dev/null
+echo 0 >tracing_on
 [ $(grep -c x64_sys_call trace) -gt 1000 ] && echo traced
 echo nop >current_tracer
 cd /; rmmod sysenter && echo went
