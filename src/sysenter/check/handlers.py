@@ -320,10 +320,12 @@ def lean_jobs(bench: Bench) -> list[tuple[Job, ...]]:
     if it comes there."""
     variants, rng = bench.handler.variants, random.Random(1)
 
+    everywhere = ("lone", "mispredicted")
+
     def each(part: str, every: int = 1) -> list[tuple[Job, ...]]:
         count = len(bench.cases[part])
         found = [
-            tuple(Job(part, n, count, v) for v in (variants if part == "lone" else (variants[n % len(variants)],)))
+            tuple(Job(part, n, count, v) for v in (variants if part in everywhere else (variants[n % len(variants)],)))
             for n in range(0, count, every)
         ]
         rng.shuffle(found)  # what is unlike comes early

@@ -109,13 +109,18 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             chosen = [0x7B, 0x7B, 0, 0x33]
             chosen[place] = segment
             segments = (chosen[0], chosen[1], chosen[2], chosen[3])
-            yield calls(_fast(3, segments=segments))
-            yield calls(Call(number=3, segments=segments))
-            yield calls(_fast(7, segments=segments))
+            kinds = [
+                calls(_fast(3, segments=segments)),
+                calls(Call(number=3, segments=segments)),
+                calls(_fast(7, segments=segments)),
+            ]
+            # every third of all cases is mispredicted: of each kind some
+            yield from kinds[place % 3 :] + kinds[: place % 3]
     # whoever looks at another register than ds or es finds there what he wants to see
     for segments in ((_LDT, 0x7B, 0x7B, 0x7B), (0x7B, _LDT, 0x7B, 0x7B)):
-        for number in (0, 3):
+        for number in (0, 3, 7, 6, 3, 7, 7, 6):
             yield calls(_fast(number, registers=(0x7B,) * 5, segments=segments))
+            yield calls(_fast(number, segments=segments, vdso=0x110000))
     for one in _FLAGS:
         for other in _FLAGS:
             flags = 0x202 | one | other
@@ -191,9 +196,10 @@ def with_interruptions() -> Iterator[Case]:
     follow = _fast(2, registers=(0x21, 0x22, 0x23, 0x24, 0x25), stack=USER_STACK + 0x200)
     yield Case((_fast(3), follow))
     yield Case((_fast(6), _fast(6, stack=USER_FRAGILE + 8), follow))
-    yield Case((_fast(5, segments=(0, 0, _LDT, 0x33)), _fast(5, segments=(0x0F, 0x17, _LDT, 0)), follow))
+    yield Case((_fast(5, segments=(0x7B, 0x7B, _LDT, 0x33)), _fast(5, segments=(0x0F, 0x17, _LDT, 0)), follow))
     yield Case((_fast(3, pending=8), _fast(6, pending=4, stack=USER_FRAGILE + 8), follow))
-    yield Case((_fast(7), _fast(7, segments=(0, 0, _LDT, 0x33)), follow))
+    yield Case((_fast(7), _fast(7, segments=(0x7B, 0x7B, _LDT, 0x33)), follow))
+    yield Case((_fast(5, segments=(0, 0, _LDT, 0x33)), _fast(7, segments=(0, 0, _LDT, 0x33)), follow))
     yield Case((_fast(3, work=1), follow))
     yield Case((_fast(3, flags=0x302), Call(number=3, flags=0x4302), follow))
     yield Case((_fast(6, stack=USER_ABSENT + 0x40), _fast(6, stack=USER_ABSENT + 0x40, pending=4), follow))

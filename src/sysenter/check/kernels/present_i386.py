@@ -638,7 +638,7 @@ class PresentI386(Present):
         if self.slot(task, "OLDSS") == self.offsets["FRAME_SS"]:
             slots = self._constant_slots(task)
             if not task.ldt:
-                del slots["FS"]
+                slots["FS"] = frozenset({0, task.call.segments[2]})
             if arity(task.call.number & (NR - 1)) == 6:
                 del slots["EBP"]
             self.expect("frame", task, slots, "the return")

@@ -261,6 +261,8 @@ def _other_symbols(text: _Text, at: int, size: int) -> Iterator[tuple[str, Entry
         if at <= r.offset < at + size and r.symbol not in own:
             names = sorted({x.symbol for x in relocations if x.relative == r.relative} - own)
             other = names[(names.index(r.symbol) + 1) % len(names)]
+            if other == r.symbol:
+                continue
             changed = tuple(replace(x, symbol=other) if x is r else x for x in relocations)
             yield f"{other} for {r.symbol}", _with(text.entry, replace(text.section, relocations=changed))
 
