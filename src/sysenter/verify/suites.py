@@ -65,7 +65,6 @@ _STRESSORS: Mapping[str, Mapping[str, int]] = {
     },
     "processes": {"fork": 50, "get": 100, "kill": 500, "switch": 500, "vfork": 100, "wait": 50},
     "messages": {
-        "epoll": 100,
         "eventfd": 500,
         "futex": 500,
         "mq": 500,
