@@ -120,7 +120,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     for segments in ((_LDT, 0x7B, 0x7B, 0x7B), (0x7B, _LDT, 0x7B, 0x7B)):
         for number in (0, 3, 7, 6, 3, 7, 7, 6):
             yield calls(_fast(number, registers=(0x7B,) * 5, segments=segments))
-            yield calls(_fast(number, segments=segments, vdso=0x110000))
+            yield calls(_fast(number, segments=segments))
     for one in _FLAGS:
         for other in _FLAGS:
             flags = 0x202 | one | other
