@@ -77,7 +77,7 @@ def run(steps: Steps, guest: Guest, module: Module, tmp_path: Path) -> Run:
                 output = guest.run(
                     steps,
                     AT + LOAD + "touch /tmp/go\n"
-                    "[ -e /first ] && { sh /first || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
+                    "[ -e /second ] && { sh /second || exit 0; }\ninsmod /lib/sysenter/msr.ko\n"
                     "insmod /sysenter.ko entry=syscall || exit 99\n" + task,
                     {"sysenter.ko": module.module.read_bytes(), **(files or {})},
                     what="SYSCALL",
@@ -282,7 +282,7 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
 /lib/sysenter/msr
 /lib/sysenter/kexec /image /tmp/initrd "$(cat /proc/cmdline) second"
 """,
-        files={"image": target.image.read_bytes(), "first": SECOND},
+        files={"image": target.image.read_bytes(), "second": SECOND},
         memory=512,
     )
     assert [int(efer, 16) & 1 for efer in output.of("efer")] == [1, 0]
