@@ -8,7 +8,6 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from sysenter.bench.result import Result, from_json
 from sysenter.errors import SysenterError
@@ -90,8 +89,3 @@ def changes(before: Result, now: Result, *, anyway: bool) -> list[Change]:
                     percent = 100 * (was.median / is_now.median - 1)
                     found.append(Change(key, path, "times stock", was.median, is_now.median, percent))
     return found
-
-
-def rounds_of(result: Result) -> int:
-    """How many rounds most workloads have."""
-    return int(median([len(t.seconds) for paths in result.workloads.values() for t in paths.values()] or [0]))

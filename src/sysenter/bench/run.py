@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +37,7 @@ _COUNTING = 4  # times as slow with -icount
 
 _TASK = """
 library=/lib/sysenter/libsysenter.so
-scope= loaded=
+loaded=
 want() { # SCOPE: the module with that scope, or none
 	[ "$1" = "$loaded" ] && return
 	[ -z "$loaded" ] || rmmod sysenter || exit 4
@@ -95,22 +96,8 @@ def bench(
     except Interrupted:
         if not result.workloads:
             raise
-        return _with(result, complete=False)
+        return replace(result, complete=False)
     return result
-
-
-def _with(result: Result, *, complete: bool) -> Result:
-    return Result(
-        result.kernel,
-        result.arch,
-        result.cpu,
-        result.accelerator,
-        result.processor,
-        result.version,
-        result.module_options,
-        result.workloads,
-        complete,
-    )
 
 
 def _processor() -> str:
@@ -175,7 +162,7 @@ def _task(workloads: Sequence[Workload], paths: Sequence[str], rounds: Sequence[
                     for path in paths
                     if PATHS[path] == scope
                 ]
-    return "\n".join([*lines, "want ''", "exit 0", ""]).replace("want ''", "rmmod sysenter || exit 4")
+    return "\n".join([*lines, "rmmod sysenter || exit 4", "exit 0", ""])
 
 
 def _measure(
