@@ -335,6 +335,7 @@ def test_memory_pressure(steps: Steps, tmp_path: Path) -> None:
         FREE_MEMORY
         + """
 free() { echo "{\\"free\\": $(free_memory)}"; }
+echo 0 >/proc/sys/vm/watermark_boost_factor	# or reclaim keeps another 4 MB away from us, and the OOM killer comes
 mount -t tmpfs -o size=90% tmpfs /tmp/; touch /tmp/go
 /lib/sysenter/hazards_signals forks many_processes >/dev/null	# what the first of their kind allocate for good
 free
