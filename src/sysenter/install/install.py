@@ -20,13 +20,13 @@ from sysenter.install import dkms
 from sysenter.install.files import STATE, Manifest, put, read_manifest
 from sysenter.install.machine import (
     InstalledKernel,
+    architecture,
     check_system,
     installed_kernels,
     missing_packages,
     read_word,
     secure_boot,
     signatures_enforced,
-    triplet,
 )
 from sysenter.install.tree import FROM_DEBIAN, dkms_tree, tree_version
 from sysenter.install.uninstall import remove_all
@@ -74,14 +74,14 @@ def _static_files(version: str, scope: str | None) -> dict[Path, tuple[bytes, in
 
 def _compiled_paths() -> dict[Path, int]:
     paths = {_LIBRARY / name: 0o755 for name in _PROGRAMS}
-    return {**paths, Path(f"/usr/lib/{triplet()}/sysenter/libsysenter.so"): 0o644}
+    return {**paths, Path(f"/usr/lib/{architecture().triplet}/sysenter/libsysenter.so"): 0o644}
 
 
 def _compiled_files(steps: Steps) -> dict[Path, tuple[bytes, int]]:
     """The programs of this machine's word size, compiled here."""
-    arch = "amd64" if triplet().startswith("x86_64") else "i386"
+    arch = architecture()
     includes: list[str | Path] = ["-I", NATIVE / "present", "-I", NATIVE / "user"]
-    argv: list[str | Path] = ["gcc", "-m64" if arch == "amd64" else "-m32", "-O2", "-Wall", *includes]
+    argv: list[str | Path] = ["gcc", arch.compiler_option, "-O2", "-Wall", *includes]
     made: dict[Path, tuple[bytes, int]] = {}
     with tempfile.TemporaryDirectory(prefix="sysenter-install-") as name:
         folder = Path(name)

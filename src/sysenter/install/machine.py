@@ -13,9 +13,11 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.install.prepare import image_of
 from sysenter.processes import running
+from sysenter.target.arch import ARCHITECTURES, I386, Architecture
 
 __all__ = [
     "InstalledKernel",
+    "architecture",
     "check_system",
     "installed_kernels",
     "missing_packages",
@@ -23,7 +25,6 @@ __all__ = [
     "read_word",
     "secure_boot",
     "signatures_enforced",
-    "triplet",
 ]
 
 _LIMIT = 60  # seconds that a question to dpkg, modinfo or systemd may take
@@ -59,9 +60,9 @@ def read_word(path: str) -> str:
         return ""
 
 
-def triplet() -> str:
-    """Debian's multiarch name of this machine, as x86_64-linux-gnu."""
-    return "x86_64-linux-gnu" if _said("dpkg", "--print-architecture") == "amd64" else "i386-linux-gnu"
+def architecture() -> Architecture:
+    """This machine's, as Debian's packages know it."""
+    return ARCHITECTURES.get(_said("dpkg", "--print-architecture"), I386)
 
 
 def installed_kernels() -> tuple[InstalledKernel, ...]:

@@ -20,6 +20,7 @@ from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, Package, unpack
 from sysenter.steps import Steps, run_command
+from sysenter.target.arch import ARCHITECTURES
 
 __all__ = ["Root", "debian_root", "disk_image", "run_in_root"]
 
@@ -27,8 +28,6 @@ __all__ = ["Root", "debian_root", "disk_image", "run_in_root"]
 _LAYOUT = "1"
 # usr-is-merged (since bookworm): else apt takes usrmerge, and with it all of perl.
 _ALWAYS = ("?essential", "?exact-name(usr-is-merged)")
-_MERGED = ("bin", "lib", "sbin")
-_MERGED_AMD64 = (*_MERGED, "lib64")
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def debian_root(
 
 
 def _unpack(steps: Steps, packages: Sequence[Package], architecture: str, root: Path) -> None:
-    for name in _MERGED_AMD64 if architecture == "amd64" else _MERGED:
+    for name in ARCHITECTURES[architecture].merged:
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(f"usr/{name}")
     for package in packages:

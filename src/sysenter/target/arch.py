@@ -24,6 +24,10 @@ class Architecture:
     """The kernel build's ARCH=."""
     compiler_option: str
     """What makes the host's gcc compile for it."""
+    triplet: str
+    """Debian's multiarch name: the folder of /usr/lib that has its libraries."""
+    merged: tuple[str, ...]
+    """The folders of / that are links into /usr on a Debian system."""
     call_table: str
     """The file in a kernel's generated headers that lists its system calls."""
     call_prefix: str
@@ -53,6 +57,8 @@ I386 = Architecture(
     qemu="qemu-system-i386",
     kbuild="i386",
     compiler_option="-m32",
+    triplet="i386-linux-gnu",
+    merged=("bin", "lib", "sbin"),
     call_table="syscalls_32.h",
     call_prefix="__ia32_",
     cpu="pentium3",
@@ -66,6 +72,8 @@ AMD64 = Architecture(
     qemu=_QEMU_64,
     kbuild="x86_64",
     compiler_option="-m64",
+    triplet="x86_64-linux-gnu",
+    merged=("bin", "lib", "lib64", "sbin"),
     call_table="syscalls_64.h",
     call_prefix="__x64_",
     cpu="Skylake-Client",
