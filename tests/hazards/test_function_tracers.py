@@ -12,7 +12,7 @@ from conftest import AMD64
 from sysenter.lab.guest import Output
 
 
-# One CPU: each function is patched by way of int3 (docs/hazards.md).
+# One CPU: each function is patched by way of int3 (docs/evidence.md).
 @pytest.mark.parametrize(
     "target", [pytest.param("bookworm-686", marks=pytest.mark.long), *AMD64], indirect=True, scope="session"
 )

@@ -146,7 +146,7 @@ rmmod sysenter && echo went
             output = live(steps, kernel, task, tmp_path, wake=1, real_boot=True, cpus=cpus)
             break
         except GuestLost as lost:
-            # amd64 with two processors does, now and then, without our module: docs/hazards.md
+            # amd64 with two processors does, now and then, without our module: docs/evidence.md
             if attempt == 3 or not kernel.endswith("-amd64") or "ended before its task was done" not in str(lost):
                 raise
     assert [line for line in output.text if not line.startswith("suspended")] == [

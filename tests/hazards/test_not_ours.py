@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Faults of the emulator's and of a kernel's that the tests keep away from, on stock kernels, no module loaded.
 
-Where one of these fails, somebody has mended the fault: what is said of it in docs/hazards.md, and what the
+Where one of these fails, somebody has mended the fault: what is said of it in docs/evidence.md, and what the
 tests leave out for its sake, can go.
 """
 

@@ -181,7 +181,7 @@ def stale_breakpoint(console: str) -> bool:
     """Whether a kernel died of an int3 that is not in its memory: the emulator's fault, not its own.
 
     The kernel patches its code by way of int3. QEMU's TCG, with a thread for each
-    CPU, may run its translation of one that has been replaced (docs/hazards.md); the
+    CPU, may run its translation of one that has been replaced (docs/evidence.md); the
     oops then shows another byte where the breakpoint was taken, just before <RIP>.
     """
     died = re.search(r"int3: 0000 \[#1\].*?Code: [0-9a-f ]*?([0-9a-f]{2}) <[0-9a-f]{2}>", console, re.DOTALL)
@@ -193,7 +193,7 @@ def impossible_flags(console: str) -> bool:
     fault, not its own.
 
     This instruction changes ZF alone. QEMU 7.2's TCG may put the operand of an earlier addition into the
-    flags as well (docs/hazards.md): an exception just behind it saves them, and its IRET finds VM
+    flags as well (docs/evidence.md): an exception just behind it saves them, and its IRET finds VM
     set. The allocator's operand is in EAX too, and so is told from any other cause.
     """
     for eax, eflags in re.findall(r"EAX: ([0-9a-f]{8})(?:(?!EAX:).)*?EFLAGS: ([0-9a-f]{8})", console, re.DOTALL):

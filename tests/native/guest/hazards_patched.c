@@ -2,7 +2,7 @@
 /*
  * As root: cases for which the kernel rewrites its own text, to switch probes,
  * tracepoints and cgroups on and off before, during and after calls. A program of
- * their own, since TCG with several CPUs is bad at that (docs/hazards.md).
+ * their own, since TCG with several CPUs is bad at that (docs/evidence.md).
  */
 #include "hazards.h"
 #include <sys/mount.h>

@@ -27,7 +27,7 @@ static uint32_t any(void)		/* xorshift32 (Marsaglia 2003) */
 /*
  * Calls that would end the storm rather than be part of it: they end or stop other
  * processes, leave memory behind that no process owns, or wait for the disk. And
- * io_uring_setup: while a CPU comes on line it ends a stock 6.1 (docs/hazards.md).
+ * io_uring_setup: while a CPU comes on line it ends a stock 6.1 (docs/evidence.md).
  */
 static const unsigned char left_out[512] = {
 #ifdef __i386__
