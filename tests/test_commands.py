@@ -98,7 +98,8 @@ def test_doctor_tells_of_a_cache_and_a_temporary_folder_that_will_not_do(cli: Ru
 
 # -S: no package of any environment is found
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "--help"], ["kernels"], ["export"], ["doctor"]]
+    "arguments",
+    [["--help"], ["--version"], ["run", "--help"], ["kernels"], ["export"], ["doctor"], ["manual"]],
 )
 def test_asking_takes_no_python_package(arguments: list[str]) -> None:
     code = (

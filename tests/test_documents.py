@@ -25,7 +25,7 @@ def commands(text: str) -> list[str]:
     """The arguments of each `./sysenter` that a document gives, whole: none of several to choose from."""
     found = []
     for match in COMMAND.finditer(text):
-        line = re.sub(r"\s+#.*| {2,}\S.*|;.*", "", match["rest"]).strip().removesuffix("\\")
+        line = re.sub(r"\s+#.*| {2,}\S.*|;.*| > \S+$", "", match["rest"]).strip().removesuffix("\\")
         if line and not line.startswith("test") and not re.search(r"[|\[…]|\.\.\.", line):
             found.append(line)
     return found

@@ -242,9 +242,9 @@ def _completion(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _manual(options: argparse.Namespace, steps: Steps) -> int:
-    from sysenter.manual import manual_page
+    from sysenter.manual import manual_page, reference_page
 
-    print(manual_page(parser()))
+    print(reference_page(parser()) if options.markdown else manual_page(parser()))
     return 0
 
 

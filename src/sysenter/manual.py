@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is made of the parser: shell completion and the manual page."""
+"""What is made of the parser: shell completion, the manual page, and docs/reference/commands.md."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-import shtab
 
 from sysenter import __version__
 from sysenter.kernels.catalogue import CATALOGUE
 
-__all__ = ["completion", "manual_page"]
+__all__ = ["completion", "manual_page", "reference_page"]
 
 # What follows --kernel: a name of the catalogue, or a file.
 _KERNEL = {"bash": "_sysenter_kernels", "zsh": "_sysenter_kernels", "tcsh": "f"}
@@ -37,6 +36,8 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def completion(parser: argparse.ArgumentParser, shell: str) -> str:
     """The completion of the command line for bash, zsh or tcsh."""
+    import shtab  # the manual page is there without a Python package
+
     for action in _actions(parser):
         if "--kernel" in action.option_strings:
             action.complete = _KERNEL  # type: ignore[attr-defined]
@@ -52,6 +53,8 @@ _DESCRIPTION = (
 )
 _ENVIRONMENT = (
     ("XDG_CACHE_HOME", "The cache is in sysenter/ below it, or in ~/.cache/sysenter."),
+    ("XDG_DATA_HOME", "Baselines of bench are in sysenter/bench/ below it, or in ~/.local/share/sysenter/bench."),
+    ("TMPDIR", "Temporary files are in a folder below it, or in /tmp."),
     ("SYSENTER_DEBIAN_MIRROR", "Where packages are fetched from, if not from the mirror of this machine's apt."),
     ("SYSENTER_LEGACY_KERNELS", "A folder of folders with a kernel.toml each: 2.2 and 2.4 kernels for the tests."),
     ("SYSENTER_PATIENCE", "How many times as long as planned a guest may take, on a busy machine."),
@@ -60,7 +63,10 @@ _EXIT = (
     ("0", "All is well."),
     ("1", "An error, or a difference was found."),
     ("2", "The command line is not understood."),
-    ("130", "Interrupted."),
+    ("129", "Ended by SIGHUP."),
+    ("130", "Interrupted by Ctrl-C (SIGINT)."),
+    ("141", "Nobody read the rest of the output (SIGPIPE)."),
+    ("143", "Ended by SIGTERM."),
 )
 
 
@@ -116,3 +122,67 @@ def manual_page(parser: argparse.ArgumentParser) -> str:
     lines += [".SH ENVIRONMENT", *_listed((f"\\fB{name}\\fR", text) for name, text in _ENVIRONMENT)]
     lines += [".SH EXIT STATUS", *_listed(_EXIT)]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """A text in a table of Markdown."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _sentence(text: str) -> str:
+    text = _first(text, str.upper)
+    return text if text.endswith(".") else text + "."
+
+
+def _invocation(action: argparse.Action) -> str:
+    """How an argument is written, the same with every version of argparse."""
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+    value = "" if action.nargs == 0 else str(action.metavar or choices or action.dest.upper())
+    if not action.option_strings:
+        return {"*": f"[{value} ...]", "+": f"{value} ..."}.get(str(action.nargs), value)
+    if action.nargs == "?":
+        value = f"[{value}]"
+    return f"{', '.join(action.option_strings)} {value}".rstrip()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction) and action.help != argparse.SUPPRESS:
+            yield action
+
+
+def _table(parser: argparse.ArgumentParser) -> Iterator[str]:
+    formatter = parser._get_formatter()
+    yield from ("| argument | what it does |", "|---|---|")
+    for action in _arguments(parser):
+        if "--help" not in action.option_strings:
+            text = formatter._expand_help(action) if action.help else ""
+            yield f"| `{_cell(_invocation(action))}` | {_cell(text)} |"
+
+
+_COMMANDS_HEAD = """# Commands
+
+Written by `./sysenter manual --markdown` from the parser itself; a test holds this page against it.
+Each command also takes `--help`. What they return: [exit statuses](exit-statuses.md). What they
+read beside their arguments: [environment variables](environment.md).
+"""
+
+
+def reference_page(parser: argparse.ArgumentParser) -> str:
+    """docs/reference/commands.md, whole."""
+    lines = [_COMMANDS_HEAD, "## Arguments of every command", "", *_table(parser)]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                usage = " ".join(["./sysenter", name, "[OPTIONS]", *_positionals(command)])
+                lines += ["", f"## {name}", "", textwrap.fill(_sentence(command.description or ""), 100), ""]
+                lines += [f"    {usage}"]
+                own = [*_table(command)]
+                common = {*_table(parser)}
+                if len(rows := [row for row in own[2:] if row not in common]):
+                    lines += ["", *own[:2], *rows]
+    return "\n".join(lines)
+
+
+def _positionals(parser: argparse.ArgumentParser) -> list[str]:
+    return [_invocation(action) for action in _arguments(parser) if not action.option_strings]
