@@ -11,7 +11,7 @@ import pytest
 
 from assembled import instruction
 from sysenter.replay.operands import Decoder
-from sysenter.replay.rules import Unreplayable, nop, without_privilege
+from sysenter.replay.rules import Unreplayable, nop, verw_selector, without_privilege
 from sysenter.replay.rules_amd64 import (
     Space,
     absolute_displacement,
@@ -55,6 +55,11 @@ def test_other_kernel_addresses_lose_their_topmost_bits(address: int) -> None:
 @pytest.mark.parametrize("address", [0, 0x20001000, 0x7FFFFFFFFFFF])
 def test_a_users_address_stays(address: int) -> None:
     assert Space.moved(address) == address
+
+
+def test_the_selector_that_verw_asks_about_is_found(tmp_path: Path) -> None:
+    assert verw_selector(instruction(tmp_path, "verw there(%rip)", 64, TEXT, there=TABLE)) == TABLE
+    assert verw_selector(instruction(tmp_path, "verw (%rsp)", 64, TEXT)) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from assembled import instruction
 from sysenter.replay.operands import Decoder
+from sysenter.replay.rules import verw_selector
 from sysenter.replay.rules_i386 import rewrite, selector_in_memory, sysexit
 
 TEXT = 0xC1123450
@@ -41,6 +42,12 @@ def test_a_selector_in_memory_is_found_where_it_is_loaded(tmp_path: Path) -> Non
     assert selector_in_memory(instruction(tmp_path, "movw 0xd0801234, %fs", 32, TEXT)) == 0xD0801234
     assert selector_in_memory(instruction(tmp_path, "movw 4(%esp), %ds", 32, TEXT)) is None
     assert selector_in_memory(instruction(tmp_path, "movl 0xd0801234, %eax", 32, TEXT)) is None
+
+
+def test_the_selector_that_verw_asks_about_is_found(tmp_path: Path) -> None:
+    assert verw_selector(instruction(tmp_path, "verw %cs:0xd0801234", 32, TEXT)) == 0xD0801234
+    assert verw_selector(instruction(tmp_path, "verw 4(%esp)", 32, TEXT)) is None
+    assert verw_selector(instruction(tmp_path, "verr 0xd0801234", 32, TEXT)) is None
 
 
 def test_a_privileged_instruction_becomes_a_nop(tmp_path: Path) -> None:

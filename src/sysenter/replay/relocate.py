@@ -11,7 +11,7 @@ from sysenter.errors import SysenterError
 from sysenter.replay import rules_amd64, rules_i386
 from sysenter.replay.bundle import Bundle, Call
 from sysenter.replay.operands import Decoder
-from sysenter.replay.rules import Unreplayable
+from sysenter.replay.rules import PROCESS_DS, Unreplayable, verw_selector
 from sysenter.replay.snapshot import Snapshot
 from sysenter.replay.trace import PAGE, Trace
 
@@ -142,6 +142,10 @@ def _rewrite_executed(
         instruction = decoder.decode(memory.read(address, _within(address, memory)), address)
         if instruction.mnemonic == "verw":
             verws.append((moved(address), instruction.size))
+            selector = verw_selector(instruction)
+            if selector is None:
+                raise Unreplayable(f"{instruction.mnemonic} {instruction.op_str} at {address:#x}")
+            memory.write(selector, PROCESS_DS.to_bytes(2, "little"))
         new = rewrite(instruction)
         if new != instruction.bytes:
             memory.write(address, new)
