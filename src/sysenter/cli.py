@@ -210,14 +210,15 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.replay.command import Request, replay
     from sysenter.report.replay import pieces_to_json, print_replay, to_json
 
-    if options.json:
-        check_writable(options.json)
+    for file in filter(None, (options.json, options.trace)):
+        check_writable(file)
     request = Request(
         calls=tuple(options.calls.split(",")) if options.calls else (),
         against=options.against,
         export=options.export,
         processes=options.processes,
         pieces=options.pieces,
+        trace=options.trace is not None,
     )
     if options.source:
         outcome = replay(steps, request, source=options.source)
@@ -225,12 +226,14 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
         guest = guest_with_shell_for(steps, _target(options, steps), "tcg", refusal=f"has no replay: {NO_LEGACY}")
         outcome = replay(steps, request, kernel=(guest, [*options.module_option, *_scope(options.scope)]))
     try:
+        if outcome.paths:
+            write_json(options.trace, outcome.paths.to_json())
         if options.json and outcome.result and outcome.costs is not None:
             write_json(options.json, pieces_to_json(outcome.costs, outcome.result, outcome.call))
         elif options.json and outcome.result:
             write_json(options.json, to_json(outcome.result))
     finally:  # what was measured is shown in any case
-        print_replay(outcome, tables(options.json, 160))
+        print_replay(outcome, tables(options.json or options.trace, 160))
     return 0 if outcome.ok else 1
 
 

@@ -118,6 +118,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="what each piece of a call's paths costs; getppid's, or the first of --calls",
     )
+    replay.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write each instruction of a call's paths to FILE, for `report`, and stop; getppid's, or those of --calls",
+    )
     command("kernels", [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", [], "look at what this machine has of what sysenter needs")
     command("build", [kernel], "build the module for a kernel and print its path")

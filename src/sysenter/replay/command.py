@@ -15,6 +15,7 @@ from sysenter.lab.present_guest import PresentGuest
 from sysenter.replay import NO_LEGACY
 from sysenter.replay.bundle import Bundle, Call, plan_of_calls, read_bundle, write_bundle
 from sysenter.replay.compare import Change, against_result, against_saved, become_slower
+from sysenter.replay.path import Paths, paths_of
 from sysenter.replay.pieces import Cost, costs_of, pieces_of
 from sysenter.replay.relocate import relocated
 from sysenter.replay.result import Result, quiet, summarise
@@ -50,6 +51,8 @@ class Request:
     """A folder for the bundle, and no measuring."""
     processes: int = 9
     """How many measure."""
+    trace: bool = False
+    """Each instruction of a call's paths, and no measuring."""
     pieces: bool = False
     """What the pieces of the first call's paths cost, and nothing else."""
 
@@ -71,6 +74,8 @@ class Outcome:
     call: str = ""
     exported: Path | None = None
     """The folder with the bundle."""
+    paths: Paths | None = None
+    """Each instruction of the calls' paths, if that was asked."""
 
     @property
     def ok(self) -> bool:
@@ -177,10 +182,14 @@ def replay(
     source: Path | None = None,
 ) -> Outcome:
     """Do what `./sysenter replay` does, for a guest with its module's options, or for the bundle in `source`."""
-    if not request.export:
+    if request.trace and not kernel:
+        raise SysenterError("a bundle has no program to trace", hint="--trace takes --kernel, not --from")
+    if not request.export and not request.trace:
         check_processor()
     if kernel:
         _check_calls(request.calls, CALLS)
+        if request.trace:
+            return Outcome(paths=paths_of(steps, *kernel, request.calls or CALLS[:1]))
     other = read_bundle(request.against) if request.against and request.against.is_dir() else None
     saved = _saved(request.against) if request.against and not other else None
     if source:

@@ -44,6 +44,10 @@ class Decoder:
             return instruction
         raise ValueError(f"no instruction at {address:#x}: {code[:15].hex()}")
 
+    def disassemble(self, code: bytes, address: int) -> Iterator[Any]:
+        """All instructions of `code`."""
+        return iter(self._capstone.disasm(code, address))
+
 
 def accesses(instruction: Any, registers: Mapping[str, int], bits: int) -> Iterator[Access]:
     """The memory that `instruction` (capstone's) uses.

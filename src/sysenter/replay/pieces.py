@@ -21,12 +21,15 @@ from sysenter.replay.result import Difference, Result, quartiles
 from sysenter.replay.rules import nop
 from sysenter.replay.runner import Key
 
-__all__ = ["Cost", "Piece", "Walk", "costs_of", "pieces_of"]
+__all__ = ["VERW", "Cost", "Piece", "Walk", "costs_of", "pieces_of", "steps_of_pieces"]
+
+VERW = "VERW"
 
 _ENTRY_TEXT = 0x2000  # bytes around an entry's first instruction that its own code is in
 _FUNCTION = 0x400  # bytes around a step that are of the same function
 _PT_RIP = 0x80  # of struct pt_regs, amd64
 _REL8 = range(-128, 128)
+Patches = Sequence[tuple[int, bytes]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Walk:
     """The instructions of a call, in the order in which they are executed."""
 
     def __init__(self, bundle: Bundle, call: Call) -> None:
-        decoder, patched = Decoder(64 if bundle.arch == "amd64" else 32), dict(call.patches)
+        self._decoder = decoder = Decoder(64 if bundle.arch == "amd64" else 32)
+        patched = dict(call.patches)
         assert call.trace is not None
         self.call, self.bundle = call, bundle
         self.steps: list[Any] = []
@@ -97,6 +101,30 @@ class Walk:
         at = self.steps[step].address
         return ((at, b"\xe8" + (target - at - 5).to_bytes(4, "little", signed=True)),)
 
+    def left_out(self, patches: Patches) -> list[int]:
+        """The steps that are not executed with these patches: replaced, jumped over, or in what is not called."""
+        which: list[int] = []
+        until = 0
+        for n, step in enumerate(self.steps):
+            patch = next(((at, new) for at, new in patches if at <= step.address < at + len(new)), None)
+            if n < until or patch is None:
+                continue
+            new = list(self._decoder.disassemble(patch[1], patch[0]))
+            goes = next((each for each in new if each.mnemonic in ("jmp", "call")), None)
+            end: int | None = n + 1
+            if goes is not None and goes.operands[0].type == CS_OP_IMM and step.address == patch[0]:
+                end = self.find(range(n + 1, len(self.steps)), lambda s, to=goes.operands[0].imm: s.address == to)  # type: ignore[misc]
+            elif step.mnemonic == "call":
+                end = self._returned(n)
+            until = n + 1 if end is None else end
+            which += range(n + 1 if goes is not None and goes.mnemonic == "call" else n, until)
+        return which
+
+    def _returned(self, call: int) -> int | None:
+        """The first step after the function that is called there."""
+        behind = self.steps[call].address + self.steps[call].size
+        return self.find(range(call + 1, len(self.steps)), lambda s: s.address == behind)
+
     # --- what pieces both paths have ----------------------------------------------
 
     def clearing(self, where: range) -> tuple[tuple[int, bytes], ...]:
@@ -149,9 +177,6 @@ def _per_cpu(step: Any) -> bool:
     return any(o.type == CS_OP_MEM and o.mem.segment in (x86.X86_REG_GS, x86.X86_REG_FS) for o in step.operands)
 
 
-Patches = Sequence[tuple[int, bytes]]
-
-
 def _both(walk: Walk) -> Iterable[tuple[str, Patches]]:
     yield "registers cleared at the entry", walk.clearing(walk.entry())
     dispatch = walk.dispatch()
@@ -189,9 +214,9 @@ def _stock_amd64(walk: Walk) -> Iterable[tuple[str, Patches]]:
     if moved:
         yield "stack offset taken off", walk.nops(moved[:1])
     dispatch, pops = walk.dispatch(), walk.find(walk.exit(), lambda s: s.mnemonic == "pop")
-    # since 6.7 do_syscall_64() itself looks whether SYSRET may be used
+    # since 6.7 do_syscall_64() itself looks whether SYSRET may be used; the module's stand-in asks before the call
     looks = walk.find(
-        everywhere,
+        range(dispatch[1] if dispatch else 0, len(walk.steps)),
         lambda s: (
             s.mnemonic == "mov"
             and s.operands[0].type == CS_OP_REG
@@ -257,15 +282,29 @@ def _fast_amd64(walk: Walk) -> Iterable[tuple[str, Patches]]:
     yield "registers cleared at the exit", walk.clearing(walk.exit())
 
 
+def _found(walk: Walk) -> list[tuple[str, Patches]]:
+    found = list(_both(walk))
+    if walk.bundle.arch == "amd64":
+        found += _fast_amd64(walk) if walk.call.path == "fast" else _stock_amd64(walk)
+    return found
+
+
+def steps_of_pieces(bundle: Bundle, name: str) -> dict[str, dict[int, str]]:
+    """Path -> number of a step of a call's -> the smallest piece that it is a part of."""
+    paths = {}
+    for call in (c for c in bundle.calls if c.name == name and c.trace is not None):
+        walk = Walk(bundle, call)
+        pieces = [(what, walk.left_out(patches)) for what, patches in _found(walk) if patches]
+        pieces.append((VERW, [n for n, step in enumerate(walk.steps) if step.mnemonic == "verw"]))
+        paths[call.path] = {n: what for what, which in sorted(pieces, key=lambda p: -len(p[1])) for n in which}
+    return paths
+
+
 def pieces_of(bundle: Bundle, name: str) -> list[Piece]:
     """The pieces that are found in the paths of a call. VERW is none: it is timed with and without anyway."""
     pieces: list[Piece] = []
     for call in (c for c in bundle.calls if c.name == name and c.trace is not None):
-        walk = Walk(bundle, call)
-        found = list(_both(walk))
-        if bundle.arch == "amd64":
-            found += _fast_amd64(walk) if call.path == "fast" else _stock_amd64(walk)
-        for what, patches in found:
+        for what, patches in _found(Walk(bundle, call)):
             if patches:
                 # the piece's own come last: where both change a byte, it is the piece's
                 new = replace(call, path=f"{call.path}-{len(pieces)}", patches=(*call.patches, *patches), trace=None)
@@ -304,7 +343,7 @@ def costs_of(pieces: Sequence[Piece], result: Result, name: str) -> list[Cost]:
     counts = {(v.call, v.path): v.replayed for v in result.verdicts}
     costs = []
     for path in dict.fromkeys(piece.path for piece in pieces):
-        with_verw = _cost(result, name, path, "VERW", lambda way, path=path: Key(name, path, True, way), 0)  # type: ignore[misc]
+        with_verw = _cost(result, name, path, VERW, lambda way, path=path: Key(name, path, True, way), 0)  # type: ignore[misc]
         if with_verw.costs:
             turned = {way: Difference(-c.high, -c.middle, -c.low) for way, c in with_verw.costs.items()}
             costs.append(replace(with_verw, costs=turned, instructions=1))

@@ -5,7 +5,8 @@ The guest runs native/replay/sites.c. A debugger stops it before each call and s
 it, first on the kernel as it is, then with the module loaded: `stock` is a call without the
 module, `fast` a marked one with it, and `all` an unmarked one that the module makes
 shorter, where it does. At the end, before a call, every page that was used is saved at
-one moment.
+one moment. Some calls are stepped through by `int80` as well, for people to read: a
+process cannot replay those.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from sysenter.target.arch import ARCHITECTURES, Architecture
 __all__ = ["CALLS", "Snapshot", "take"]
 
 # The calls of native/replay/sites.c.
+INT80 = ("getppid", "read", "write")
 CALLS = ("getppid", "read", "write", "lseek", "getuid", "fcntl", "umask", "writev", "fstat", "getpgid", "pread")
 PROGRAM_AT = 0x20000000  # where the guest's program is: nothing else of a replay is there
 # -O1 -fomit-frame-pointer: each site once, and a register more on i386.
@@ -73,7 +75,7 @@ fi
 grep -E ' ({symbols})([[:space:]]|$)' /proc/kallsyms | sed 's/^\\([0-9a-f]*\\) . \\([^[:space:]]*\\).*/{{"symbol": "\\2", "at": "\\1"}}/'
 """  # noqa: E501
 _SECONDS = 180  # for the guest's whole life, times patience()
-_VERSION = "3"  # of what a snapshot holds; part of its name in the cache
+_VERSION = "4"  # of what a snapshot holds; part of its name in the cache
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Snapshot:
     """Base of the kernel's per-CPU segment."""
     traces: Mapping[tuple[str, str], Trace]
     """(call, path) -> its trace."""
+    int80: Mapping[str, Trace]
+    """Call -> its trace by int $0x80, of which neither the pages nor the instructions are below."""
     executed: frozenset[int]
     """Every instruction that was seen."""
     pages: Mapping[int, tuple[int, bytes]]
@@ -270,7 +274,12 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
             booted.wait("before")
             stub = Stub(socket)
             try:
-                tracer = Tracer(stub, guest.target.arch.bits)
+                aside = Tracer(stub, guest.target.arch.bits, _PROGRAM)
+                int80 = {}
+                for call in set(INT80).intersection(calls):
+                    stub.run_to(sites[f"site_int80_{call}"], 30)
+                    int80[call] = aside.call()
+                tracer = Tracer(stub, guest.target.arch.bits, _PROGRAM)
                 traces = _traces(tracer, stub, sites, booted, calls)
                 last = "stock" if {"marked": True} in booted.said else "before"
                 stub.run_to(sites[f"site_{last}_{calls[0]}"], 30)
@@ -291,6 +300,7 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
         symbols={r["symbol"]: int(r["at"], 16) for r in booted.said if "symbol" in r},
         per_cpu=tracer.per_cpu,
         traces=traces,
+        int80=int80,
         executed=frozenset(tracer.executed),
         pages={v: (p, physical[p]) for v, p in tracer.pages.items() if _wanted(v, guest.target.arch.bits)},
     )
@@ -341,6 +351,32 @@ def take(
     return snapshot
 
 
+def _saved(trace: Trace) -> dict[str, Any]:
+    return {
+        "steps": trace.steps,
+        "code": [[a, c.hex()] for a, c in trace.code.items()],
+        "arguments": trace.arguments,
+        "stack": trace.stack,
+        "result": trace.result,
+        "back": trace.back,
+        "before": [[a, c.hex()] for a, c in trace.before],
+        "behind": [[a, c.hex()] for a, c in trace.behind],
+    }
+
+
+def _loaded(saved: Mapping[str, Any]) -> Trace:
+    return Trace(
+        tuple(saved["steps"]),
+        {a: bytes.fromhex(c) for a, c in saved["code"]},
+        tuple(saved["arguments"]),
+        saved["stack"],
+        saved["result"],
+        saved["back"],
+        tuple((a, bytes.fromhex(c)) for a, c in saved["before"]),
+        tuple((a, bytes.fromhex(c)) for a, c in saved["behind"]),
+    )
+
+
 def save(snapshot: Snapshot, folder: Path) -> None:
     """Write a snapshot into an empty folder."""
     physical = sorted({p for p, _ in snapshot.pages.values()})
@@ -354,19 +390,8 @@ def save(snapshot: Snapshot, folder: Path) -> None:
         "options": snapshot.options,
         "symbols": dict(snapshot.symbols),
         "per_cpu": snapshot.per_cpu,
-        "traces": [
-            {
-                "call": call,
-                "path": path,
-                "steps": t.steps,
-                "code": [[a, c.hex()] for a, c in t.code.items()],
-                "arguments": t.arguments,
-                "stack": t.stack,
-                "result": t.result,
-                "back": t.back,
-            }
-            for (call, path), t in snapshot.traces.items()
-        ],
+        "traces": [{"call": call, "path": path, **_saved(t)} for (call, path), t in snapshot.traces.items()],
+        "int80": {call: _saved(t) for call, t in snapshot.int80.items()},
         "executed": sorted(snapshot.executed),
         "physical": physical,
         "pages": [[v, p] for v, (p, _) in snapshot.pages.items()],
@@ -387,17 +412,8 @@ def load(folder: Path) -> Snapshot:
         options=about["options"],
         symbols=about["symbols"],
         per_cpu=about["per_cpu"],
-        traces={
-            (t["call"], t["path"]): Trace(
-                tuple(t["steps"]),
-                {a: bytes.fromhex(c) for a, c in t["code"]},
-                tuple(t["arguments"]),
-                t["stack"],
-                t["result"],
-                t["back"],
-            )
-            for t in about["traces"]
-        },
+        traces={(t["call"], t["path"]): _loaded(t) for t in about["traces"]},
+        int80={call: _loaded(t) for call, t in about["int80"].items()},
         executed=frozenset(about["executed"]),
         pages={v: (p, contents[p]) for v, p in about["pages"]},
     )

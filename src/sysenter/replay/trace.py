@@ -65,6 +65,10 @@ class Trace:
     """What the call gave."""
     back: int
     """Where it returned to."""
+    before: tuple[tuple[int, bytes], ...] = ()
+    """(address, bytes) of the program's own instructions, from its call to the one that enters the kernel."""
+    behind: tuple[tuple[int, bytes], ...] = ()
+    """The same, from the kernel's return to the program's."""
 
 
 class Tracer:
@@ -74,8 +78,9 @@ class Tracer:
     executed: every instruction seen, also of calls whose trace was not kept.
     """
 
-    def __init__(self, stub: Stub, bits: int) -> None:
-        self._stub, self._bits = stub, bits
+    def __init__(self, stub: Stub, bits: int, program: range) -> None:
+        """program: where the guest's program is."""
+        self._stub, self._bits, self._program = stub, bits, program
         self._decoder = Decoder(bits)
         self._pc, self._sp = ("rip", "rsp") if bits == 64 else ("eip", "esp")
         self._code: dict[int, Any] = {}  # capstone's instructions
@@ -100,10 +105,11 @@ class Tracer:
     def call(self) -> Trace:
         """Step from a call's first instruction in user mode until it is back there."""
         before = after = self.registers()
+        own: list[Any] = []
         for _ in range(32):  # on i386 the vDSO's part
             before = after
-            self._stub.step()
-            after = self.registers()
+            own.append(self._decoded(after[self._pc]))
+            after = self._step(after)
             if not after["cs"] & 3:
                 break
         else:
@@ -115,18 +121,30 @@ class Tracer:
                 raise SysenterError(f"a call took more than {_MOST} instructions", hint="this is a bug: report it")
             steps.append(after[self._pc])
             self._note(after)
-            last = after
-            while after == last:  # QEMU sometimes stops anew without having executed anything
-                self._stub.step()
-                after = self.registers()
+            after = self._step(after)
+        arrived = after
+        behind: list[Any] = []
+        while after[self._pc] not in self._program and len(behind) < 32:
+            behind.append(self._decoded(after[self._pc]))
+            after = self._step(after)
         return Trace(
             steps=tuple(steps),
             code={address: bytes(self._code[address].bytes) for address in steps},
             arguments=tuple(before[name] for name in ARGUMENTS[self._bits]),
             stack=stack,
-            result=after["rax" if self._bits == 64 else "eax"],
-            back=after[self._pc],
+            result=arrived["rax" if self._bits == 64 else "eax"],
+            back=arrived[self._pc],
+            before=tuple((each.address, bytes(each.bytes)) for each in own),
+            behind=tuple((each.address, bytes(each.bytes)) for each in behind),
         )
+
+    def _step(self, last: dict[str, int]) -> dict[str, int]:
+        """Execute one instruction; the registers behind it. last: those before it."""
+        after = last
+        while after == last:  # QEMU sometimes stops anew without having executed anything
+            self._stub.step()
+            after = self.registers()
+        return after
 
     def step_to(self, address: int) -> bool:
         """Step in user mode until `address` is next; False if the loop has gone elsewhere."""
@@ -136,18 +154,23 @@ class Tracer:
             self._stub.step()
         return False
 
-    def _note(self, registers: Mapping[str, int]) -> None:
-        """Note what the next instruction is and which pages it uses."""
-        address = registers[self._pc]
+    def _decoded(self, address: int) -> Any:
+        """The instruction there."""
         if address not in self._code:
             try:
                 code = self._stub.read(address, 16)
             except OSError:  # the last of a mapping
                 code = self._stub.read(address, PAGE - address % PAGE)
-            self._code[address] = instruction = self._decoder.decode(code, address)
+            self._code[address] = self._decoder.decode(code, address)
+        return self._code[address]
+
+    def _note(self, registers: Mapping[str, int]) -> None:
+        """Note what the next instruction is and which pages it uses."""
+        address = registers[self._pc]
+        instruction = self._decoded(address)
+        if address not in self.executed:
             self._need(address)
             self._need(address + instruction.size - 1)
-        instruction = self._code[address]
         self.executed.add(address)
         if self._bits == 64 and registers["gs_base"] >> 63:
             self.per_cpu = registers["gs_base"]

@@ -16,6 +16,7 @@ from sysenter.replay.runner import Key, Mixed
 if TYPE_CHECKING:  # capstone is not loaded for a table
     from sysenter.replay.command import Outcome
     from sysenter.replay.compare import Change
+    from sysenter.replay.path import Paths
     from sysenter.replay.pieces import Cost
 
 __all__ = ["LEFT_OUT", "cell", "pieces_to_json", "print_replay", "to_json"]
@@ -267,9 +268,23 @@ def _print_costs(costs: Sequence[Cost], result: Result, name: str, console: Cons
         console.print(Text(line))
 
 
+def _print_paths(paths: Paths, console: Console) -> None:
+    """How many instructions each path has in each lane."""
+    lanes_there = list(dict.fromkeys(step.lane for step in paths.paths[0].steps))
+    table = Table(title=f"instructions in {paths.kernel}, on {paths.cpu}", title_justify="left")
+    for column in ("call", "path", *lanes_there, "together"):
+        table.add_column(column, justify="left" if column in ("call", "path") else "right")
+    for each in paths.paths:
+        lanes = [sum(step.lane == lane for step in each.steps) for lane in lanes_there]
+        table.add_row(each.call, each.path, *map(str, lanes), str(len(each.steps)))
+    console.print(table)
+
+
 def print_replay(outcome: Outcome, console: Console) -> None:
     """Print what came of a replay."""
-    if outcome.exported:
+    if outcome.paths:
+        _print_paths(outcome.paths, console)
+    elif outcome.exported:
         size = sum(path.stat().st_size for path in outcome.exported.iterdir())
         console.print(f"{outcome.exported}: {size / 1e6:.1f} MB", markup=False, soft_wrap=True)
     elif outcome.result and outcome.costs is not None:

@@ -8,6 +8,9 @@
  *			module, then makes them again, and the fast ones (site_stock_NAME,
  *			site_fast_NAME); if it takes no marked calls, site_before_NAME
  *
+ * Some are made by int $0x80 as well, before the module is there (site_int80_NAME): not to be
+ * replayed, but to be seen.
+ *
  * Each is made REPEAT times in a row: the debugger single-steps a call that comes
  * right after another of its kind.
  */
@@ -41,15 +44,15 @@ volatile int go;
 			     : "0"((long)nr), "D"((long)(a)), "S"((long)(b)), "d"((long)(c)) \
 			     : "memory", "cc", "rcx", "r11", "r8", "r9");		\
 	}
-/* FAST_CALL_AMD64 with a name at its SYSENTER. */
+/* FAST_CALL_AMD64 with a name. */
 #define FAST(name, nr, a, b, c, d)							\
 	for (int i = 0; i < REPEAT; i++) {						\
 		register long r10 asm("r10") = (long)(d);				\
 		long result, di = (long)(a), si = (long)(b), dx = (long)(c);		\
-		asm volatile("movq %%rsp, %%r11\n\t"					\
-			     "leaq 1f(%%rip), %%rcx\n"					\
-			     ".globl site_fast_" #name "\n"				\
-			     "site_fast_" #name ": sysenter\n\t"			\
+		asm volatile(".globl site_fast_" #name "\n"				\
+			     "site_fast_" #name ": movq %%rsp, %%r11\n\t"		\
+			     "leaq 1f(%%rip), %%rcx\n\t"					\
+			     "sysenter\n\t"						\
 			     "syscall\n1:"						\
 			     : "=a"(result), "+D"(di), "+S"(si), "+d"(dx), "+r"(r10)	\
 			     : "0"((long)(nr) + SYSENTER_MARK_AMD64)			\
@@ -89,6 +92,21 @@ static void (*vdso)(void);
 	X(getpgid, SYS_getpgid, 0, 0, 0, 0)			\
 	X(pread, SYS_pread64, zero, buffer, 1, 0)
 
+/* int $0x80 has i386's numbers; a static program's data is below 4 GiB. */
+#define INT80(name, nr, a, b, c)							\
+	for (int i = 0; i < REPEAT; i++) {						\
+		int result;								\
+		asm volatile(".globl site_int80_" #name "\nsite_int80_" #name ": int $0x80" \
+			     : "=a"(result)						\
+			     : "0"(nr), "b"(a), "c"(b), "d"(c)				\
+			     : "memory", "cc" INT80_LOSES);				\
+	}
+#ifdef __x86_64__
+#define INT80_LOSES	, "r8", "r9", "r10", "r11"
+#else
+#define INT80_LOSES
+#endif
+
 #define BEFORE(name, ...)	STOCK(before, name, __VA_ARGS__)
 #define BOTH(name, ...)		STOCK(stock, name, __VA_ARGS__) FAST(name, __VA_ARGS__)
 
@@ -99,6 +117,9 @@ static int zero, null;
 static __attribute__((noinline)) void before(void)
 {
 	CALLS(BEFORE)
+	INT80(getppid, 64, 0, 0, 0)
+	INT80(read, 3, zero, buffer, 1)
+	INT80(write, 4, null, buffer, 1)
 }
 
 static __attribute__((noinline)) void both(void)
