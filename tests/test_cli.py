@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from conftest import ROOT, RunCli, interruptible, one_line_error
 from sysenter.cache import cache_folder
 from sysenter.lab.guest import Guest
@@ -33,7 +34,7 @@ def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout if place == "-" else Path(place).read_text())
     expected = {"bookworm-686": target, "bookworm-686-pae": pae_target}[kernel]
-    assert said["schema"] == 1
+    schemas.hold("run", said)
     assert said["target"] == {
         "release": expected.release,
         "arch": "i386",

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from conftest import ROOT
+import fastjsonschema
+import pytest
+
+import schemas
+from conftest import ROOT, RunCli
 from sysenter import manual, processes
 from sysenter.options import parser
 
@@ -101,3 +106,28 @@ def test_kernel_toml_has_each_key() -> None:
     assert list(rows) == list(_KEYS)
     for key, (_, required) in _KEYS.items():
         assert ("optional" in rows[key]) is not required, key
+
+
+def test_measured_files_are_as_the_schema_says() -> None:
+    files = sorted((ROOT / "docs/measured").glob("*.json"))
+    assert files
+    for path in files:
+        schemas.hold("replay", json.loads(path.read_text()))
+
+
+def test_status_is_as_the_schema_says(cli: RunCli) -> None:
+    schemas.hold("status", json.loads(cli("status", "--json", "-").stdout))
+
+
+@pytest.mark.parametrize("path", sorted(schemas.SCHEMAS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_page_of_json_names_each_key_of_a_schema(path: Path) -> None:
+    page = (ROOT / "docs/json.md").read_text()
+    section = next(part for part in page.split("\n## ") if f"schemas/{path.name})" in part)
+    for key in json.loads(path.read_text())["properties"]:
+        assert f"`{key}`" in section, f"{path.stem}: {key}"
+
+
+def test_a_key_that_no_schema_has_is_found() -> None:
+    said = json.loads((ROOT / "docs/measured/bookworm-686.json").read_text())
+    with pytest.raises(fastjsonschema.JsonSchemaException, match="more"):
+        schemas.hold("replay", said | {"more": 1})

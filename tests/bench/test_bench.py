@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from conftest import RunCli, one_line_error
 
 
@@ -20,6 +21,7 @@ def test_calls_and_dd_by_every_path(cli: RunCli, kernel: str, tmp_path: Path) ->
     done = cli(*arguments, "--json", str(file), "--save", "one", timeout=500, env=env)
     assert done.returncode == 0, done.stderr
     said = json.loads(file.read_text())
+    schemas.hold("bench", said)
     assert said["complete"]
     for key in ("calls/null", "dd/bs=1"):
         paths = said["workloads"][key]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import schemas
 from conftest import ROOT, RunCli, interruptible, one_line_error
 from sysenter.build.module import Module
 from sysenter.check.command import check, check_mutants
@@ -82,6 +83,7 @@ def test_command_writes_what_it_found(cli: RunCli, tmp_path: Path) -> None:
     done = cli("check", "legacy-cruel", "--json", str(tmp_path / "found.json"))
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
+    schemas.hold("check", found)
     assert found["handlers"][0]["ok"] is True
     assert found["handlers"][0]["events"] > 1000
 

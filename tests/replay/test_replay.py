@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from conftest import RunCli, one_line_error
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
@@ -219,7 +220,7 @@ def test_a_bundle_is_carried_measured_and_compared(steps: Steps, bundle: Bundle,
     assert done.returncode == 0, done.stderr
     assert "left out: the mode switch" in done.stdout
     figures = json.loads(saved.read_text())
-    assert figures["schema"] == 1
+    schemas.hold("replay", figures)
     assert figures["kernel"] == bundle.kernel
     assert {(c["call"], c["path"], c["verw"]) for c in figures["calls"]} == {
         (call, path, verw) for call in ("getppid", "read") for path in ("stock", "fast") for verw in (False, True)
@@ -231,7 +232,9 @@ def test_a_bundle_is_carried_measured_and_compared(steps: Steps, bundle: Bundle,
     assert {m["order"] for m in figures["mixture"]} == {"repeats", "random"}
     done = cli("replay", *few, "--pieces", "--json", str(tmp_path / "pieces.json"))
     assert done.returncode == 0, done.stderr
-    pieces = json.loads((tmp_path / "pieces.json").read_text())["pieces"]
+    written = json.loads((tmp_path / "pieces.json").read_text())
+    schemas.hold("pieces", written)
+    pieces = written["pieces"]
     assert {("stock", "VERW"), ("fast", "VERW"), ("stock", "exit work")} <= {(p["path"], p["piece"]) for p in pieces}
     assert all(set(p["costs"]) == {"overlap", "serial", "nested"} for p in pieces)
     for against in (saved, folder):
