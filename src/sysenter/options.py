@@ -192,8 +192,8 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--scope",
         choices=("marked", "all", "both"),
-        default="both",
-        help="the fast paths: by the preload library, of every program, or both (default)",
+        default="",
+        help="the fast paths: by the preload library (marked), of every program (all), both; default: what can work",
     )
     bench.add_argument("--rounds", type=_positive, default=9, help="of each path (default: %(default)s)")
     bench.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")

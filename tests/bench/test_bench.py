@@ -37,6 +37,22 @@ def test_calls_and_dd_by_every_path(cli: RunCli, kernel: str, tmp_path: Path) ->
 
 
 @pytest.mark.long
+def test_where_no_call_can_be_marked(cli: RunCli, tmp_path: Path) -> None:
+    """AMD's processors have no SYSENTER in 64-bit mode: the unmodified program is the only fast one."""
+    file = tmp_path / "bench.json"
+    words = ("bench", "calls/null", "--kernel", "bookworm-amd64", "--cpu", "EPYC-Milan", "--rounds", "1")
+    done = cli(*words, "--json", str(file), timeout=500)
+    assert done.returncode == 0, done.stderr
+    paths = json.loads(file.read_text())["workloads"]["calls/null"]
+    assert set(paths) == {"stock", "all"}
+    assert max(paths["stock"]["calls"]) == 0
+    assert min(paths["all"]["calls"]) >= 30000
+    assert paths["all"]["instructions"] < 0.95 * paths["stock"]["instructions"]
+    done = cli(*words, "--scope", "marked", timeout=500)
+    assert "only Intel's have SYSENTER" in one_line_error(done)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("kernel", ["bookworm-amd64", "bookworm-686"])
 def test_real_programs(cli: RunCli, kernel: str, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"

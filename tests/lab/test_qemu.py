@@ -9,7 +9,15 @@ import pytest
 
 from sysenter.errors import SysenterError
 from sysenter.lab.gdbstub import gdb_options
-from sysenter.lab.qemu import GuestLost, Machine, check_processor, impossible_flags, run_machine, stale_breakpoint
+from sysenter.lab.qemu import (
+    GuestLost,
+    Machine,
+    check_processor,
+    impossible_flags,
+    run_machine,
+    stale_breakpoint,
+    vendor,
+)
 from sysenter.steps import Steps
 
 # Two lines of a real oops (7.3.4 amd64, QEMU 7.2 with two CPUs, no module in), and what makes it another one.
@@ -83,3 +91,18 @@ def test_a_processor_that_qemu_lacks_is_named_with_what_is_near() -> None:
 
 def test_a_comma_in_the_temporary_folder_is_not_an_option_of_qemus() -> None:
     assert gdb_options(Path("/a,b/gdb")) == ("-gdb", "unix:/a,,b/gdb,server=on,wait=off")
+
+
+@pytest.mark.parametrize(
+    ("model", "is_of"),
+    [
+        ("Icelake-Server", "GenuineIntel"),
+        ("pentium3", "GenuineIntel"),
+        ("EPYC-Milan,-avx", "AuthenticAMD"),
+        ("athlon,-sep,+syscall", "AuthenticAMD"),
+        ("Dhyana", "HygonGenuine"),
+        ("EPYC,vendor=GenuineIntel", "GenuineIntel"),
+    ],
+)
+def test_a_models_vendor(model: str, is_of: str) -> None:
+    assert vendor(model) == is_of

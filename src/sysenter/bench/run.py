@@ -18,10 +18,11 @@ from sysenter.kernels.root import debian_root
 from sysenter.lab.guest import Output
 from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.lab.present_guest import PresentGuest, present_guest_for
-from sysenter.lab.qemu import Machine
+from sysenter.lab.qemu import Machine, vendor
 from sysenter.lab.system import system_for
 from sysenter.processes import Interrupted
 from sysenter.steps import Steps
+from sysenter.target.arch import AMD64
 from sysenter.target.target import Target
 
 __all__ = ["PATHS", "bench", "paths_for"]
@@ -42,7 +43,7 @@ want() { # SCOPE: the module with that scope, or none
 	[ "$1" = "$loaded" ] && return
 	[ -z "$loaded" ] || rmmod sysenter || exit 4
 	loaded=$1 options="scope=$1 $more"
-	load_module
+	[ -z "$1" ] || load_module
 }
 timed() { # SUITE NAME PATH ROUND COMMAND PREPARE FINISH
 	preload=
@@ -60,9 +61,16 @@ class _Runs(Protocol):
 
 
 def paths_for(target: Target, scope: str) -> tuple[str, ...]:
-    """The paths of a scope (marked, all, both), stock first."""
+    """The paths of a scope (marked, all, both), stock first. "": those that can work on the target's processor."""
+    if not scope:
+        scope = "both" if target.arch is not AMD64 or vendor(target.cpu) == "GenuineIntel" else "all"
     wanted = {"marked": ("fast",), "all": ("all",), "both": ("fast", "all")}[scope]
     return ("stock", *wanted)
+
+
+def _scope_of(path: str, paths: Sequence[str]) -> str:
+    """What is loaded for it; for stock nothing where no call can be marked."""
+    return "" if path == "stock" and "fast" not in paths else PATHS[path]
 
 
 def bench(
@@ -153,14 +161,14 @@ def _task(workloads: Sequence[Workload], paths: Sequence[str], rounds: Sequence[
     lines += [f"inside sh -c {shlex.quote(w.once)} >/dev/null 2>&1" for w in workloads if w.once]
     for number in rounds:
         # by load: stock and fast, then all
-        for scope in dict.fromkeys(PATHS[path] for path in paths):
-            lines.append(f"want {scope}")
+        for scope in dict.fromkeys(_scope_of(path, paths) for path in paths):
+            lines.append(f"want '{scope}'")
             for w in workloads:
                 lines += [
                     f"timed {w.suite} {shlex.quote(w.name)} {path} {number} "
                     f"{shlex.quote(w.command)} {shlex.quote(w.prepare)} {shlex.quote(w.finish)}"
                     for path in paths
-                    if PATHS[path] == scope
+                    if _scope_of(path, paths) == scope
                 ]
     return "\n".join([*lines, "rmmod sysenter || exit 4", "exit 0", ""])
 

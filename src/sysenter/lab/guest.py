@@ -26,6 +26,11 @@ from sysenter.target.target import Target
 __all__ = ["Guest", "Output", "all_said", "record_of"]
 
 
+# `RETBleed: WARNING: ...`: what a kernel says at its boot of a processor that it cannot wholly mitigate
+# (arch/x86/kernel/cpu/bugs.c). A line of WARN()'s has nothing before the word.
+_OF_THE_PROCESSOR = ": WARNING: "
+
+
 @dataclass(frozen=True)
 class Output:
     """What came out of a guest."""
@@ -63,7 +68,11 @@ class Output:
 
     def bad_lines(self) -> list[str]:
         """The lines of the kernel's log that say something went wrong in the kernel."""
-        return [line for line in self.console.splitlines() if any(word in line for word in self.trouble)]
+        return [
+            line
+            for line in self.console.splitlines()
+            if any(word in line for word in self.trouble) and _OF_THE_PROCESSOR not in line
+        ]
 
     def refusal(self) -> str:
         """Why the module refused to load, in its own words; "" if it said nothing."""

@@ -37,6 +37,7 @@ __all__ = [
     "run_interactive",
     "run_machine",
     "stale_breakpoint",
+    "vendor",
 ]
 
 _LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
@@ -97,6 +98,25 @@ def _models(binary: str) -> frozenset[str]:
     """The processors that a QEMU knows; empty if it does not tell."""
     told = output_of([binary, "-cpu", "help"])
     return frozenset(re.findall(r"^(?:x86)? +(\S+)", told.partition("Recognized CPUID flags")[0], re.MULTILINE))
+
+
+# QEMU's models that are not Intel's (its target/i386/cpu.c).
+_VENDORS = {
+    "AuthenticAMD": ("EPYC", "Opteron", "athlon", "phenom", "qemu64", "max"),
+    "HygonGenuine": ("Dhyana",),
+}
+
+
+def vendor(model: str) -> str:
+    """The vendor that a processor model for QEMU's -cpu says that it is of."""
+    name, *features = model.split(",")
+    for feature in features:
+        if feature.startswith("vendor="):
+            return feature.removeprefix("vendor=")
+    if name == "host":
+        found = re.search(r"^vendor_id\s*: (\S+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        return found[1] if found else ""
+    return next((its for its, models in _VENDORS.items() if name.startswith(models)), "GenuineIntel")
 
 
 def check_processor(binary: str, model: str) -> None:
