@@ -129,15 +129,18 @@ def _exec(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _selftests(options: argparse.Namespace, steps: Steps) -> int:
-    from sysenter.report.selftests import print_selftests
+    from sysenter.report.selftests import print_selftests, to_json
     from sysenter.verify.selftests import selftests
     from sysenter.verify.suites import SUITES
 
-    suite = SUITES[options.suite]
-    results, log = selftests(
-        steps, _guest_with_shell(options, steps), suite, offline=options.offline, scope=options.scope or "marked"
-    )
-    print_selftests(results, tables())
+    if options.json:
+        check_writable(options.json)
+    suite, scope = SUITES[options.suite], options.scope or "marked"
+    guest = _guest_with_shell(options, steps)
+    results, log = selftests(steps, guest, suite, offline=options.offline, scope=scope)
+    print_selftests(results, tables(options.json))
+    if options.json:
+        write_json(options.json, to_json(guest, suite.name, scope, results, log))
     differ = [result.name for result in results if result.differs]
     if differ or log:
         raise SysenterError(
@@ -149,14 +152,18 @@ def _selftests(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
-    from sysenter.report.mitigations import print_mitigations
+    from sysenter.report.mitigations import print_mitigations, to_json
     from sysenter.verify.mitigations import MACHINES, mitigations
 
+    if options.json:
+        check_writable(options.json)
     guest = _guest_with_shell(options, steps)
     chosen = options.cpu or options.append
     machines = [(guest.target.cpu, options.append)] if chosen else MACHINES[guest.target.arch]
     found = [mitigations(steps, guest, cpu, append, scope=options.scope or "marked") for cpu, append in machines]
-    print_mitigations(found, tables(width=220))
+    print_mitigations(found, tables(options.json, width=220))
+    if options.json:
+        write_json(options.json, to_json(guest, options.scope or "marked", found))
     if differ := [f"{applied.cpu} {applied.append}".strip() for applied in found if applied.missing]:
         raise SysenterError(
             f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",

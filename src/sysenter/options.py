@@ -155,11 +155,15 @@ def parser() -> argparse.ArgumentParser:
         default="x86",
         help="; ".join(f"{suite.name}: {suite.about}" for suite in SUITES.values()) + " (default: %(default)s)",
     )
-    command(
+    faults = command(
         "mitigations",
         [kernel, lab, scope],
         "what the kernel's entry and ours do against the processor's faults, as executed",
     )
+    for each in (tests, faults):
+        each.add_argument(
+            "--json", type=Path, metavar="FILE", help="also write what was found to FILE (-: standard output)"
+        )
     execute = command("exec", [kernel, lab, scope], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")

@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+import schemas
 from guests import guest_for
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Output
+from sysenter.lab.guest import Guest, Output
+from sysenter.report.mitigations import to_json
 from sysenter.steps import Steps
-from sysenter.verify.mitigations import Instruction, mitigations, read_trace, seen
+from sysenter.verify.mitigations import Applied, Instruction, mitigations, read_trace, seen
 
 LOG = """----------------
 IN: entry_SYSCALL_64
@@ -55,6 +57,18 @@ def test_both_entries_execute_what_the_kernel_applies(
     assert "indirect branches" not in applied.fast
     if not expected:
         assert not applied.fast
+
+
+def test_json_has_what_the_table_has(guest: Guest) -> None:
+    seen_there = frozenset({"PTI", "VERW"})
+    faults = {"meltdown": "Mitigation: PTI", "mds": "Vulnerable: Clear CPU buffers attempted, no microcode", "tsa": "-"}
+    said = to_json(guest, "marked", [Applied("Haswell", "nosmt", faults, seen_there, frozenset({"VERW"}), "copy")])
+    schemas.hold("mitigations", said)
+    (machine,) = said["machines"]
+    assert (said["kind"], said["kernel"], said["scope"]) == ("mitigations", guest.target.release, "marked")
+    assert machine["mitigated"] == {"meltdown": "PTI", "mds": "Clear CPU buffers attempted"}
+    assert (machine["stock"], machine["fast"], machine["missing"]) == (["PTI", "VERW"], ["VERW"], ["PTI"])
+    assert machine["refused"] == machine["lost"] == ""
 
 
 def test_with_scope_all_amds_processors_are_served(steps: Steps) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+import schemas
 from guests import guest_for
 from sysenter.kernels.provide import provide
+from sysenter.lab.guest import Guest
+from sysenter.report.selftests import to_json
 from sysenter.steps import Steps
 from sysenter.verify.selftests import SelftestResult, new_trouble, selftests
 from sysenter.verify.suites import SUITES
@@ -82,3 +85,13 @@ def test_an_outcome_that_changes_is_seen() -> None:
     assert not SelftestResult("static only", static).differs
     package = {p: o for p, o in same.items() if p != "before, dynamic"}
     assert SelftestResult("of a package", {**package, "fast": "1 3/0"}).differs == ("fast",)
+
+
+def test_json_has_what_the_table_has(guest: Guest) -> None:
+    result = SelftestResult("a", {"before": "0 1/0", "loaded": "1 0/1", "after": "0 1/0"}, ("loaded: broken",))
+    said = to_json(guest, "x86", "marked", [result], ["BUG"])
+    schemas.hold("selftests", said)
+    assert said["programs"] == [
+        {"program": "a", "outcomes": result.outcomes, "differs": ["loaded"], "said": ["loaded: broken"]}
+    ]
+    assert (said["kind"], said["suite"], said["kernel_log"]) == ("selftests", "x86", ["BUG"])

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from sysenter.lab.guest import Guest
 from sysenter.verify.mitigations import Applied
 
-__all__ = ["print_mitigations"]
+__all__ = ["print_mitigations", "to_json"]
 
 
 def _words(which: Iterable[str]) -> str:
@@ -35,3 +37,29 @@ def print_mitigations(found: Iterable[Applied], console: Console) -> None:
             applied.refused or applied.copy,
         )
     console.print(table)
+
+
+def to_json(guest: Guest, scope: str, found: Iterable[Applied]) -> dict[str, Any]:
+    """What was found, as the object that docs/json.md describes, schema 1."""
+    return {
+        "schema": 1,
+        "kind": "mitigations",
+        "kernel": guest.target.release,
+        "arch": guest.target.arch.name,
+        "scope": scope,
+        "machines": [
+            {
+                "cpu": applied.cpu,
+                "append": applied.append,
+                "faults": dict(applied.kernel),
+                "mitigated": applied.mitigated,
+                "stock": sorted(applied.stock),
+                "fast": sorted(applied.fast),
+                "missing": sorted(applied.missing),
+                "entry": applied.copy,
+                "refused": applied.refused,
+                "lost": applied.lost,
+            }
+            for applied in found
+        ],
+    }
