@@ -61,9 +61,9 @@ def test_present_amd64_holds(steps: Steps, name: str, cases: int, events: int) -
 
 @pytest.mark.parametrize("name", [name for name, handler in HANDLERS.items() if not handler.must_fail])
 def test_a_sample_of_mutants_is_caught(steps: Steps, name: str) -> None:
-    """A check that lets wrong handlers pass assures nothing; another sample each time the generator changes."""
+    """A check that lets wrong handlers pass assures nothing. `check --mutants` tries all of them."""
     default = HANDLERS[name].default_kernel or "bookworm-686"
-    report = check_mutants(silent(), subject(steps, name, default, False), 24, seed=7)
+    report = check_mutants(silent(), subject(steps, name, default, False), 12, seed=7)
     assert not report.unexplained
     assert len(report.caught) >= 0.8 * report.tried
 
