@@ -19,17 +19,20 @@ KERNELS = ("bookworm-amd64", "bookworm-backports-amd64", "trixie-backports-amd64
 CALLS = ("getppid", "getuid", "umask", "read", "write", "fstat")
 _HEAD = """# What was measured
 
-Cycles of the time-stamp counter for one call, from the kernel's first instruction to its last, replayed in a process on
-a real processor: {processor}, {mhz:.0f} MHz, {core} core cycles each. The mode switch itself is left out, on each path
-alike, and VERW is a NOP in each; [replay.md](replay.md) says how that is done and what it leaves out. `stock` is the
-kernel's own path, `all` an unmodified program's call while the module's scope is `all` or `both`, `fast` a marked call.
-"Overlap" is a loop of calls, "serial" has an LFENCE at both mode switches; a real call is between the two.
+Cycles of the time-stamp counter for one call, from the kernel's first instruction to its last,
+replayed in a process on a real processor: {processor}, {mhz:.0f} MHz, {core} core cycles each. The
+mode switch itself is left out, on each path alike, and VERW is a NOP in each;
+[replay.md](replay.md) says how that is done and what it leaves out. `stock` is the kernel's own
+path, `all` an unmodified program's call while the module's scope is `all` or `both`, `fast` a
+marked call. "Overlap" is a loop of calls, "serial" has an LFENCE at both mode switches; a real call
+is between the two.
 
 Made by `python tests/measured.py` from what these commands wrote:
 
 {commands}
 
-Yours will differ: another processor, another kernel. The instructions will not, with the same kernel and model.
+Yours will differ: another processor, another kernel. The instructions will not, with the same
+kernel and model.
 """
 
 
@@ -89,7 +92,7 @@ def page() -> str:
     """The whole page."""
     all_data = {kernel: load(kernel) for kernel in KERNELS}
     first = all_data[KERNELS[0]]
-    command = "    ./sysenter replay --kernel {0} --module-option scope=both --json docs/measured/{0}.json"
+    command = "    ./sysenter replay --kernel {0} --module-option scope=both \\\n        --json docs/measured/{0}.json"
     text = _HEAD.format(
         processor=first["processor"],
         mhz=first["tsc_mhz"],

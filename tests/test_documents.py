@@ -16,17 +16,23 @@ from sysenter.options import parser
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("C[HO]*.md")])
 COMMAND = re.compile(r"(?:^ {4,}|`)(?:sudo )?(?:[A-Z_]+=\S+ )*\./sysenter (?P<rest>[^`\n]*)", re.M)
 LINK = re.compile(r"\[[^\]]*\]\((?P<to>[^)\s]+)\)")
-# Documents in which no line is wider; a table's row may be.
+# A table's row may be wider, and what has been said of a change.
 WIDE = re.compile(r"^(?!\|)(?!.*https?://).{101,}$", re.M)
-NARROW = ("faq.md", "glossary.md", "install.md", "hazards.md", "evidence.md")
 
 
 def commands(text: str) -> list[str]:
     """The arguments of each `./sysenter` that a document gives, whole: none of several to choose from."""
     found = []
     for match in COMMAND.finditer(text):
-        line = re.sub(r"\s+#.*| {2,}\S.*|;.*| > \S+$", "", match["rest"]).strip().removesuffix("\\")
-        if line and not line.startswith("test") and not re.search(r"[|\[…]|\.\.\.", line):
+        line = match["rest"]
+        if match[0].startswith("`") and text[match.end()] == "\n":
+            line += " ".join(text[match.end() :].split("`")[0].split("\n"))
+        elif line.endswith("'") and line.count("'") % 2:  # goes on in the next lines
+            line += text[match.end() :].split("'")[0] + "'"
+        else:
+            line = re.sub(r"\s+#.*| {2,}\S.*|;.*| > \S+$", "", line)
+        line = line.strip().removesuffix("\\")
+        if line and not re.match(r"test|docs", line) and not re.search(r"[|\[…]|\.\.\.", line):
             found.append(line)
     return found
 
@@ -60,7 +66,7 @@ def test_its_links_lead_to_files(document: Path) -> None:
             assert section in anchors, f"{document.name} links to {match['to']}"
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name in NARROW], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "CHANGELOG.md"], ids=lambda path: path.name)
 def test_no_line_is_wider_than_100(document: Path) -> None:
     assert not WIDE.findall(document.read_text())
 

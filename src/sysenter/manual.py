@@ -125,8 +125,8 @@ def manual_page(parser: argparse.ArgumentParser) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text in a table of Markdown."""
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    """A text in a table of Markdown, in backquotes too."""
+    return text.replace("|", " or ").replace("<", "&lt;")
 
 
 def _sentence(text: str) -> str:

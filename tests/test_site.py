@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The documentation site: it builds without a warning, has every page, and fetches nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    argv = [ROOT / "sysenter", "docs", "build", "--strict", "--site-dir", folder]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_page_is_there(site: Path) -> None:
+    for page in (ROOT / "docs").glob("**/*.md"):
+        assert (site / page.relative_to(ROOT / "docs").with_suffix(".html")).exists(), page
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    """What a browser loads by itself; a link that a reader follows may lead anywhere."""
+    loads = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"?(https?:[^\" >]*)|@import[^;]*https?:")
+    for path in [*site.glob("**/*.html"), *site.glob("**/*.css")]:
+        assert not loads.findall(path.read_text()), path
