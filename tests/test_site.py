@@ -15,7 +15,7 @@ from conftest import ROOT
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    argv = [ROOT / "sysenter", "docs", "build", "--strict", "--site-dir", folder]
+    argv = [str(ROOT / "sysenter"), "docs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
