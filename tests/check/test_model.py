@@ -13,7 +13,7 @@ import pytest
 from guests import SOURCES
 from processor_cases import ProcessorCase, differs, processor_cases
 from sysenter.build.module import Module
-from sysenter.check.case import Call, Case, Event
+from sysenter.check.case import Call, Call64, Case, Event
 from sysenter.check.code.objectfile import EntryObject, parse_offsets
 from sysenter.check.handlers import HANDLERS, Job
 from sysenter.check.kernels.present_i386 import MARK, PresentI386
@@ -146,6 +146,29 @@ def test_unload_is_seen_to_need_the_mark(entry: tuple[EntryObject, dict[str, int
     failure = run(PresentI386(mutant.object, entry[1]), Case((Call(number=MARK | 3, sleeps="same"),)))
     assert failure is not None
     assert failure.key == "inside"
+
+
+def test_what_was_unmapped_is_not_left_in_the_tlb(steps: Steps) -> None:
+    """With PCIDs an entry that misses a flush leaves a freed page readable, and nothing else shows it: neither
+    registers nor CR3 differ, and an emulator that flushes always does as if all was well."""
+    bench = subject(steps, "present-amd64", "bookworm-amd64", False).bench(seed=1)
+    handler, variant = bench.handler, "pti, pcid, ibrs"
+    kernel = bench.kernel(variant)
+    assert isinstance(kernel.plain, Call64)
+    call = replace(kernel.plain, number=Call64.FAST)
+    unmapping = Case((replace(call, unmaps=True), call), variant=variant)
+    elsewhere = Case((replace(call, unmaps=True, sleeps="other"), call), variant=variant)
+    assert run(kernel, unmapping) is None
+    assert run(kernel, elsewhere) is None
+    by_another = [Case((call,), (Event(step, "shootdown"),), variant=variant) for step in range(1, 80)]
+    assert not [case for case in by_another if run(kernel, case)]
+    wrong = {m.plain: m for m in mutants(bench.entry, handler.section, handler.roots)}
+    for plain in ("jae to {bts r11, 0x3f}: condition inverted", "mov edi, r11d: removed"):
+        mutated = bench.with_object(wrong[plain].object).kernel(variant)
+        found = [run(mutated, case) for case in (unmapping, *by_another)]
+        assert found[0] is not None
+        assert found[0].key == "stale", plain
+        assert any(failure is not None and failure.key == "stale" for failure in found[1:]), plain
 
 
 def test_each_listed_survivor_is_a_mutant_of_today(steps: Steps, entry: tuple[EntryObject, dict[str, int]]) -> None:

@@ -101,6 +101,8 @@ class Call64(Call):
     """rbx, rbp, r12 to r15."""
     flush: bool = False
     """Whether the user's PCID is to be flushed when it next returns."""
+    unmaps: bool = False
+    """Whether the body unmaps a page of the caller's."""
     guest: bool = False
     """Whether a virtual machine runs on the CPU during the body."""
     unwound: bool = False
@@ -110,6 +112,8 @@ class Call64(Call):
         yield from super()._parts(plain)
         if self.flush:
             yield "its PCID to be flushed"
+        if self.unmaps:
+            yield "the body unmaps a page"
         if self.guest:
             yield "a virtual machine runs on the CPU during the body"
         if self.unwound:

@@ -232,6 +232,13 @@ _ALL = (
         "CVE-2017-5754; Documentation/x86/pti.rst; arch/x86/entry/calling.h, SWITCH_TO_USER_CR3",
     ),
     Property(
+        "stale",
+        "user mode finds no translation in its TLB of what is no longer mapped",
+        "with PCIDs a change of the address space leaves the user's to be flushed by whoever returns there: "
+        "without, a page that has been given to somebody else stays readable",
+        "SDM Vol. 3A, 4.10.4.1; arch/x86/mm/tlb.c, invalidate_user_asid",
+    ),
+    Property(
         "canonical",
         "SYSRET never sees a non-canonical address",
         "it faults in kernel mode, on the user's stack pointer",

@@ -148,6 +148,10 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield calls(_fast(number, sleeps=sleeps, flush=True))
     yield calls(_fast(3, flush=True))
     yield calls(_fast(7, flush=True))
+    for number in (3, 6, 7):
+        yield calls(_fast(number, unmaps=True))
+        yield calls(_fast(number, unmaps=True, sleeps="other"))
+        yield calls(_fast(number, unmaps=True, pending=8))
     yield calls(_fast(3, unwound=True))
 
 
@@ -177,12 +181,13 @@ def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call64:
         flush=rng.random() < 0.1,
         guest=rng.random() < 0.1,
         unwound=rng.random() < 0.1,
+        unmaps=rng.random() < 0.1,
     )
 
 
 def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterator[Case]:
     """Random callers, three calls each, with none to three events at random places."""
-    kinds = ("nmi", "irq", "preempt", "work", "trace")
+    kinds = ("nmi", "irq", "preempt", "work", "trace", "shootdown")
     return random_cases(rng, offsets, count, _random_call, kinds, tuple(VARIANTS))
 
 
@@ -197,6 +202,7 @@ def events(offsets: dict[str, int]) -> tuple[Event, ...]:
         Event(0, "work", 8),
         Event(0, "work", 1 << 1),
         Event(0, "trace", 1),
+        Event(0, "shootdown"),
     )
 
 

@@ -30,12 +30,30 @@ from sysenter.check.cpu.memory import PAGE, Memory
 
 _unicorn: Any = unicorn  # its functions have no types
 
-__all__ = ["AC", "CF", "DF", "FIXED", "ID", "IF", "IOPL", "NT", "RF", "TF", "VM", "Cpu", "Fault", "Processor", "Watch"]
+__all__ = [
+    "AC",
+    "CF",
+    "DF",
+    "FIXED",
+    "ID",
+    "IF",
+    "IOPL",
+    "NT",
+    "PCID",
+    "RF",
+    "TF",
+    "VM",
+    "Cpu",
+    "Fault",
+    "Processor",
+    "Watch",
+]
 
 CF, PF, AF, ZF, SF, TF, IF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
 IOPL, NT, RF, VM, AC, ID = 0x3000, 0x4000, 0x10000, 0x20000, 0x40000, 0x200000
 FIXED = 2
 _CR3_NOFLUSH = 1 << 63
+PCID = 0xFFF  # of CR3
 _FS_BASE = 0xC0000100  # the MSR; in 32-bit mode Unicorn takes the base from nowhere else
 _ARITHMETIC = CF | PF | AF | ZF | SF | OF | DF
 # SDM Vol. 2B, POPF, Table 4-15, CPL 0, 32-bit operand; VIF and VIP are cleared
@@ -78,6 +96,8 @@ class Cpu:
     """Whether the last write to CR3 flushed what it loaded."""
     spec_ctrl: int = 0
     """MSR SPEC_CTRL, with 64 bits only."""
+    stale: frozenset[int] = frozenset()
+    """The PCIDs under which the TLB may still have what is no longer mapped."""
 
     def leave(self) -> None:
         """Gone to user mode: nothing of the call is left in it."""
@@ -104,6 +124,7 @@ class Cpu:
             self.cr3,
             self.flushed,
             self.spec_ctrl,
+            self.stale,
         )
 
 
@@ -462,6 +483,8 @@ class Processor:
                 raise Fault(13, ins.address)
             self.watch.load_cr3(cpu, value & ~_CR3_NOFLUSH)
             cpu.cr3, cpu.flushed = value & ~_CR3_NOFLUSH, not value & _CR3_NOFLUSH
+            if cpu.flushed:
+                cpu.stale -= {cpu.cr3 & PCID}
         cpu.eip = ins.address + ins.size
 
 

@@ -16,7 +16,7 @@ from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, 
 from sysenter.check.code.objectfile import EntryObject
 from sysenter.check.code.program import Program, lay_out
 from sysenter.check.cpu.memory import PAGE, Area, Memory
-from sysenter.check.cpu.processor import CF, DF, FIXED, IF, ZF, Cpu, Fault
+from sysenter.check.cpu.processor import CF, DF, FIXED, IF, PCID, ZF, Cpu, Fault
 from sysenter.check.cpu.processor64 import R11, Processor64, canonical
 from sysenter.check.kernels.base import Task
 from sysenter.check.kernels.present import ARITHMETIC, NR, Present, Slots, arity
@@ -364,6 +364,7 @@ class PresentAmd64(Present):
         due = 1 << (cpu.cr3 & 0x7FF) if call.flush and self.processor.pcid else 0
         self.memory.write(self.percpu(cpu.number, "user_pcid_flush_mask"), due)
         task.flush_due = bool(due)
+        cpu.stale = frozenset({self.user_cr3(task, cpu) & PCID} if due else ())
         cpu.registers = self.registers_of(call)
         cpu.flags = call.flags | FIXED | IF
         for name, selector in zip(("ds", "es", "fs", "gs"), call.segments, strict=True):
@@ -555,6 +556,8 @@ class PresentAmd64(Present):
             self.set_task_field(task, "TASK_unwind_mask", _UNWIND_USED)
         if call.guest:
             self.memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 1, 1)
+        if call.unmaps:
+            self.unmap(task, cpu)
         self.raise_work(task, call.pending, call.tracing)
         kept = [cpu.registers[n] for n in (EBX, EBP, 12, 13, 14, 15)]
         cpu.eip = self.processor.pop(cpu)
@@ -709,6 +712,8 @@ class PresentAmd64(Present):
     def _flushed_if_due(self, task: Task, cpu: Cpu) -> None:
         if not self.processor.pcid:
             return
+        if cpu.cr3 & PCID in cpu.stale:
+            raise Broken("stale", f"PCID {cpu.cr3 & PCID:#x} still has what was unmapped when user mode goes on")
         bit = 1 << (self.kernel_cr3(task, cpu) & 0x7FF)
         was, left = task.flush_due, self.memory.word(self.percpu(cpu.number, "user_pcid_flush_mask"))
         if was != cpu.flushed:
@@ -722,9 +727,29 @@ class PresentAmd64(Present):
     # -- what may happen -------------------------------------------------------------------
 
     def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
-        if event.kind in ("irq", "preempt"):
+        if event.kind == "shootdown" and not self.processor.pcid:
+            return False  # nothing is left for later then
+        if event.kind in ("irq", "preempt", "shootdown"):
             return bool(cpu.flags & IF) and not cpu.shadow
         return True
+
+    def happen(self, task: Task, cpu: Cpu, event: Event) -> None:
+        if event.kind != "shootdown":
+            return super().happen(task, cpu, event)
+        self.say(task, cpu, "another thread unmaps a page, and has this CPU's TLB flushed of it")
+        self.interrupt(task, cpu)
+        self.unmap(task, cpu)
+        return None
+
+    def unmap(self, task: Task, cpu: Cpu) -> None:
+        """flush_tlb_one_user(), flush_tlb_func(): under the kernel's PCID at once, under the user's by a bit for
+        whoever returns there. Until then the TLB may have what the user's page table had."""
+        if not self.processor.pcid:
+            return
+        at = self.percpu(cpu.number, "user_pcid_flush_mask")
+        self.memory.write(at, self.memory.word(at) | 1 << (self.kernel_cr3(task, cpu) & 0x7FF))
+        cpu.stale |= {self.user_cr3(task, cpu) & PCID}
+        task.flush_due = True
 
     def nmi(self, task: Task, cpu: Cpu) -> None:
         """On its own stack. HAZARD: asm_exc_nmi takes rsp on that stack for an NMI within an NMI,
