@@ -19,6 +19,7 @@ from sysenter.report.output import check_writable, tables, write_json
 from sysenter.steps import Steps
 
 if TYPE_CHECKING:
+    from sysenter.lab.guest import Guest
     from sysenter.lab.present_guest import PresentGuest
     from sysenter.target.target import Target
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 # without a Python package, and Unicorn and capstone load for what needs them.
 
 __all__ = ["main"]
+
+
+def _choose_qemu(options: argparse.Namespace, steps: Steps) -> None:
+    """Take the QEMU that the user named, for every machine from now on."""
+    if options.qemu:
+        from sysenter.kernels.emulators import qemu_folder
+        from sysenter.lab.qemu import use_qemu
+
+        use_qemu(qemu_folder(steps, options.qemu, offline=options.offline))
 
 
 def _on_machine(target: Target, options: argparse.Namespace) -> Target:
@@ -40,9 +50,27 @@ def _target(options: argparse.Namespace, steps: Steps) -> Target:
     return _on_machine(provide(steps, options.kernel, offline=options.offline), options)
 
 
+def _in_bochs(options: argparse.Namespace, steps: Steps) -> PresentGuest | None:
+    """The guest in Bochs, if the user wants it there."""
+    if getattr(options, "emulator", "qemu") != "bochs":
+        return None
+    from sysenter.kernels.provide import provide
+    from sysenter.lab.bochs_guest import bochs_guest_for
+
+    if options.qemu or options.accelerator == "kvm":
+        given = "--qemu" if options.qemu else "--accelerator kvm"
+        raise SysenterError(f"{given} is not for Bochs", hint="leave one of the two out")
+    target = provide(steps, options.kernel, offline=options.offline)
+    target = replace(target, append=" ".join(filter(None, (target.append, options.append))))
+    return bochs_guest_for(steps, target, cpu=options.cpu or "", offline=options.offline)
+
+
 def _guest_with_shell(options: argparse.Namespace, steps: Steps) -> PresentGuest:
     from sysenter.lab import guest_with_shell_for
 
+    if guest := _in_bochs(options, steps):
+        return guest
+    _choose_qemu(options, steps)
     return guest_with_shell_for(steps, _target(options, steps), options.accelerator)
 
 
@@ -60,14 +88,17 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
 
     if options.json:
         check_writable(options.json)
-    guest = guest_for(steps, _target(options, steps), options.accelerator)
+    guest: Guest | None = _in_bochs(options, steps)
+    if guest is None:
+        _choose_qemu(options, steps)
+        guest = guest_for(steps, _target(options, steps), options.accelerator)
     if options.dry_run:
         print("\n".join(guest.command_lines()))
         return 0
     measurement = measure(
         steps,
         guest,
-        rounds=options.rounds,
+        rounds=options.rounds or (1 if options.emulator == "bochs" else 15),
         count=options.count,
         options=options.module_option,
         offline=options.offline,
@@ -305,6 +336,7 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
     before = baseline.load(options.against) if options.against else None
     if options.json:
         check_writable(options.json)
+    _choose_qemu(options, steps)
     target, accelerator = choose_present(steps, _target(options, steps), options.accelerator)
     result = bench(
         steps,

@@ -59,8 +59,21 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto takes KVM if a probe shows that it boots a guest",
     )
-    lab.add_argument("--cpu", metavar="MODEL", help="QEMU's processor model, as athlon,-sep,+syscall")
+    lab.add_argument("--cpu", metavar="MODEL", help="the emulator's processor model, as athlon,-sep,+syscall")
     lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
+
+    lab.add_argument(
+        "--qemu",
+        metavar="PATH|trixie",
+        help="another QEMU: a program, a folder of them, or that of Debian 13, by its own loader",
+    )
+    emulator = argparse.ArgumentParser(add_help=False)
+    emulator.add_argument(
+        "--emulator",
+        choices=("qemu", "bochs"),
+        default="qemu",
+        help="who emulates (default: %(default)s); Bochs is slower, and shares no code with QEMU",
+    )
 
     scope = argparse.ArgumentParser(add_help=False)
     scope.add_argument(
@@ -80,10 +93,12 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, parents: list[argparse.ArgumentParser], help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[common, *parents], help=help, description=help)
 
-    run = command("run", [kernel, lab, scope], "boot a real kernel, load the module, run dd over each entry path")
+    run = command(
+        "run", [kernel, lab, emulator, scope], "boot a real kernel, load the module, run dd over each entry path"
+    )
     run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE (- is standard output)")
     run.add_argument(
-        "--rounds", type=_positive, default=15, help="times that each path's dd runs (default: %(default)s)"
+        "--rounds", type=_positive, help="times that each path's dd runs (default: 15; in Bochs, where none differs, 1)"
     )
     run.add_argument(
         "--count", type=_positive, default=40_000, help="one-byte reads and writes in each dd (default: %(default)s)"
@@ -145,9 +160,11 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
     check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
-    command("shell", [kernel, lab, scope], "a prompt in the guest, module and library at hand")
+    command("shell", [kernel, lab, emulator, scope], "a prompt in the guest, module and library at hand")
     tests = command(
-        "selftests", [kernel, lab, scope], "run other people's tests on every path: the kernel's, CPython's, ..."
+        "selftests",
+        [kernel, lab, emulator, scope],
+        "run other people's tests on every path: the kernel's, CPython's, ...",
     )
     tests.add_argument(
         "--suite",
@@ -164,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--json", type=Path, metavar="FILE", help="also write what was found to FILE (-: standard output)"
         )
-    execute = command("exec", [kernel, lab, scope], "run one command in the guest, the module loaded")
+    execute = command("exec", [kernel, lab, emulator, scope], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
     completion = command("completion", [], "print the completion of this command line for a shell")

@@ -17,7 +17,7 @@ from sysenter.target.image import BzImage, read_bzimage
 from sysenter.target.memory import has_pvh_entry
 from sysenter.target.target import Target
 
-__all__ = ["boot_image", "entered_behind_header", "legacy_boot_image"]
+__all__ = ["boot_image", "boot_params", "entered_behind_header", "legacy_boot_image"]
 
 _SHIM_AT = 0x100000
 _JMP_SHORT = 0xEB
@@ -104,7 +104,7 @@ def _vmlinux(steps: Steps, target: Target) -> Path | None:
     return folder / "vmlinux" if (folder / "vmlinux").exists() else None
 
 
-def _boot_params(image: BzImage) -> bytes:
+def boot_params(image: BzImage) -> bytes:
     """The zero page with the kernel's own setup header in it (zero-page.rst)."""
     page = bytearray(4096)
     end = 0x202 + image.setup[0x201]
@@ -115,7 +115,7 @@ def _boot_params(image: BzImage) -> bytes:
 
 def _multiboot(steps: Steps, image: BzImage, shim: Path, scratch: Path) -> bytes:
     elf = ELFFile(io.BytesIO(image.kernel))
-    (scratch / "boot_params.bin").write_bytes(_boot_params(image))
+    (scratch / "boot_params.bin").write_bytes(boot_params(image))
     entry = f"-DKERNEL_ENTRY={elf['e_entry']:#x}"
     argv = [
         compiler(),

@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
@@ -24,7 +24,7 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.steps import Steps
 
-__all__ = ["host_programs", "module_compiler", "wrap_host_program"]
+__all__ = ["host_programs", "module_compiler", "own_loader", "release_root", "wrap_host_program"]
 
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -50,11 +50,11 @@ def module_compiler(steps: Steps, apt: Apt, headers: Path) -> str | None:
 
 
 def _fetched_compiler(steps: Steps, apt: Apt, version: str) -> Path:
-    root = _root(steps, apt, (f"gcc-{version}-x86-64-linux-gnu",), f"gcc {version}")
+    root = release_root(steps, apt, (f"gcc-{version}-x86-64-linux-gnu",), f"gcc {version}")
     driver = root / f"usr/bin/x86_64-linux-gnu-gcc-{version}"
     script = root / f"bin/gcc-{version}"
     # The driver starts cc1, as and ld, which need the loader as it does.
-    text = _script(root, driver, f" -wrapper {','.join(_loader(root))} -B{root}/bin")
+    text = _script(root, driver, f" -wrapper {','.join(own_loader(root))} -B{root}/bin")
     with lock(f"toolchain-{apt.suite}"):
         if not script.exists() or script.read_text() != text:  # not made yet, or the cache was moved
             script.parent.mkdir(exist_ok=True)
@@ -92,20 +92,21 @@ def _wanted_libc(path: Path) -> tuple[int, ...]:
 
 def wrap_host_program(steps: Steps, apt: Apt, program: Path) -> None:
     """Put a script in the place of a program that runs it by its own release's loader."""
-    root = _root(steps, apt, _RUNTIME, "C library")
+    root = release_root(steps, apt, _RUNTIME, "C library")
     original = program.with_name(f"{program.name}.elf")
     program.rename(original)
     # Some find others beside them by argv[0].
-    loader = shlex.join(_loader(root))
+    loader = shlex.join(own_loader(root))
     _write_script(program, f'#!/bin/sh\nexec {loader} --argv0 "$0" "$0.elf" "$@"\n')
 
 
-def _loader(root: Path) -> list[str]:
+def own_loader(root: Path) -> list[str]:
+    """The words before a program of release_root() that start it by its own release's loader."""
     return [str(root / _LOADER), "--library-path", str(root / _LIBRARIES)]
 
 
 def _script(root: Path, program: Path, options: str) -> str:
-    return f'#!/bin/sh\nexec {shlex.join([*_loader(root), str(program)])}{options} "$@"\n'
+    return f'#!/bin/sh\nexec {shlex.join([*own_loader(root), str(program)])}{options} "$@"\n'
 
 
 def _write_script(path: Path, text: str) -> None:
@@ -113,15 +114,26 @@ def _write_script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _root(steps: Steps, apt: Apt, names: tuple[str, ...], what: str) -> Path:
-    """Packages with all that they depend on, unpacked into one folder."""
+def release_root(
+    steps: Steps,
+    apt: Apt,
+    names: tuple[str, ...],
+    what: str,
+    *,
+    package: Callable[[str], bool] = lambda _: True,
+    wanted: Callable[[str], bool] = lambda name: not name.startswith("usr/share"),
+) -> Path:
+    """Packages with all that they depend on, unpacked into one folder.
+
+    package: which of these packages are fetched. wanted: which of their files, by path, are unpacked.
+    """
     folder = cache_folder() / "toolchains" / f"{apt.suite}-{digest([*names])}"
     with lock(f"toolchain-{apt.suite}"):
         if not folder.exists():
-            packages = apt.fetch(apt.closure(names))
+            packages = apt.fetch([name for name in apt.closure(names) if package(name)])
             with steps.step(f"unpack the {what} of Debian {apt.suite}"), fill(folder) as new:
-                for package in packages:
-                    unpack(steps, package, new, lambda name: not name.startswith("usr/share"))
+                for one in packages:
+                    unpack(steps, one, new, wanted)
                 if not (new / _LOADER).exists():
                     raise SysenterError(
                         f"no {_LOADER} in Debian {apt.suite}'s libc6", hint="a newer sysenter may know where it is now"

@@ -89,7 +89,7 @@ class Guest(abc.ABC):
     target: Target
     module: Module
     accelerator: str
-    """What runs it: "tcg" or "kvm"."""
+    """What runs it: "tcg", "kvm" or "bochs"."""
 
     @abc.abstractmethod
     def machine(

@@ -21,11 +21,19 @@ from sysenter.kernels.drivers import linked
 from sysenter.lab.guest import Guest, Output, record_of
 from sysenter.lab.loading import check_loaded
 from sysenter.lab.prompt import EXEC_TASK, SHELL_TASK, command_line
-from sysenter.lab.qemu import GuestLost, Machine, check_processor, kernel_command_line, run_interactive, run_machine
+from sysenter.lab.qemu import (
+    GuestLost,
+    Machine,
+    Result,
+    check_processor,
+    kernel_command_line,
+    run_interactive,
+    run_machine,
+)
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["TROUBLE", "PresentGuest", "present_guest_for"]
+__all__ = ["TROUBLE", "PresentGuest", "base_image", "present_guest_for"]
 
 # What makes a boot fast and its log readable. `acpi=off` would break poweroff. loglevel=5
 # after `quiet`: a WARN() and its trace are of level 4, which `quiet` alone keeps off the console.
@@ -73,13 +81,17 @@ class PresentGuest(Guest):
             qemu=target.arch.qemu_for(model),
             cpu=model,
             kernel=self.kernel,
-            append=kernel_command_line(_APPEND, target.append, append, limit=_COMMAND_LINE_SIZE),
+            append=self.command_line(append),
             accelerator="tcg" if icount else self.accelerator,
             icount=icount,
             memory=memory or 256,
             cpus=cpus or target.cpus,
             extra=(*target.qemu_args, *extra),
         )
+
+    def command_line(self, append: str = "") -> str:
+        """The kernel's, with more behind it."""
+        return kernel_command_line(_APPEND, self.target.append, append, limit=_COMMAND_LINE_SIZE)
 
     def run(
         self,
@@ -97,16 +109,22 @@ class PresentGuest(Guest):
             record = record_of(line)
             return bool(record is not None and on_record and on_record(record))
 
-        result = run_machine(
-            steps,
-            machine or self.machine(),
-            self._initrd({"task": task.encode(), **(files or {})}),
-            what=what,
-            timeout=timeout,
-            on_line=on_line,
-            stop=stop,
-        )
+        initrd = self._initrd({"task": task.encode(), **(files or {})})
+        result = self._start(steps, machine or self.machine(), initrd, what, timeout, on_line, stop)
         return Output.of_result(result, TROUBLE)
+
+    def _start(
+        self,
+        steps: Steps,
+        machine: Machine,
+        initrd: bytes,
+        what: str,
+        timeout: float,
+        on_line: Callable[[str], bool | None],
+        stop: threading.Event | None,
+    ) -> Result:
+        """As run_machine."""
+        return run_machine(steps, machine, initrd, what=what, timeout=timeout, on_line=on_line, stop=stop)
 
     def execute(
         self,
@@ -155,7 +173,7 @@ class PresentGuest(Guest):
         return self.base.read_bytes() + archive({"sysenter.ko": self.module.module.read_bytes(), **files})
 
 
-def _base_image(steps: Steps, target: Target, more: Sequence[Program]) -> Path:
+def base_image(steps: Steps, target: Target, more: Sequence[Program]) -> Path:
     """The initramfs without a task: userland, our programs, the kernel's msr driver."""
     if target.userland is None:
         raise SysenterError(f"{target.name}: no userland for a guest of this kernel")
@@ -201,6 +219,6 @@ def present_guest_for(steps: Steps, target: Target, accelerator: str, programs: 
         target,
         build_present_module(steps, target),
         accelerator,
-        _base_image(steps, target, programs),
+        base_image(steps, target, programs),
         boot_image(steps, target),
     )

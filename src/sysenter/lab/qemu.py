@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
-import selectors
 import shutil
-import subprocess
 import sys
 import termios
 import threading
@@ -21,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from sysenter.errors import SysenterError
+from sysenter.lab.reading import LOG_LIMIT, patience, read_lines, telling
 from sysenter.processes import Interrupted, output_of, running, stopping
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
@@ -32,22 +30,17 @@ __all__ = [
     "check_processor",
     "impossible_flags",
     "kernel_command_line",
+    "lost",
     "patience",
     "qemu_argv",
     "run_interactive",
     "run_machine",
     "stale_breakpoint",
+    "use_qemu",
     "vendor",
+    "with_parent",
 ]
 
-_LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
-_PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
-# Seconds of the processor's time, and of the clock's where the host is busy with other things, in which a kernel
-# must say something or its userland must have begun (under TCG, on a host at rest, that takes 2 to 8); and of
-# using no processor time at all, as one that has halted.
-_SILENT_CPU, _SILENT, _HALTED = 30.0, 90.0, 15.0
-_TICK = os.sysconf("SC_CLK_TCK")
-_USERLAND = '{"userland": true}'  # a guest's init says that it has come
 _ATTEMPTS = 3  # for a guest that a fault of the emulator's ended
 # The flags that an IRET from the kernel to virtual-8086 mode loads, without IF, which an exception's handler clears.
 _LOADED = 0x3E7DD7
@@ -64,12 +57,12 @@ class Machine:
     qemu: str
     """The emulator's program (Architecture.qemu_for)."""
     cpu: str
-    """QEMU's processor model."""
+    """The emulator's processor model."""
     kernel: Path
     append: str
     """The kernel's command line."""
     accelerator: str = "tcg"
-    """ "tcg" or "kvm"."""
+    """ "tcg", "kvm" or "bochs"."""
     icount: bool = False
     """Count guest instructions exactly (TCG only; the time-stamp counter shows them)."""
     memory: int = 256
@@ -91,6 +84,19 @@ class Result:
     """From QEMU's start to its end."""
     complaint: str = ""
     """What QEMU itself said."""
+
+
+def use_qemu(place: Path) -> None:
+    """Take QEMU's programs from a folder, or one program for all; for tests too: SYSENTER_QEMU."""
+    os.environ["SYSENTER_QEMU"] = str(place)
+
+
+def _program(name: str) -> str:
+    """The file of one of QEMU's programs, as use_qemu() or the user's environment has it."""
+    place = Path(os.environ.get("SYSENTER_QEMU") or "")
+    if place == Path(""):
+        return name
+    return str(place / name if place.is_dir() else place)
 
 
 @cache
@@ -124,7 +130,7 @@ def check_processor(binary: str, model: str) -> None:
 
     model: as for QEMU's -cpu; what stands behind a comma is QEMU's own to check.
     """
-    name, known = model.split(",")[0], _models(binary)
+    name, known = model.split(",")[0], _models(_program(binary))
     if known and name not in known:
         near = difflib.get_close_matches(name, sorted(known), 3)
         raise SysenterError(
@@ -149,21 +155,9 @@ def kernel_command_line(*parts: str, limit: int) -> str:
     return line
 
 
-def patience() -> float:
-    """How many times as long as planned a guest may take: SYSENTER_PATIENCE, for kernels that check themselves."""
-    value = os.environ.get("SYSENTER_PATIENCE") or "1"
-    try:
-        times = float(value)
-    except ValueError:
-        times = math.nan
-    if not math.isfinite(times):
-        raise SysenterError(f"SYSENTER_PATIENCE is {value!r}, not a number", hint="give one, as 5")
-    return max(times, 1.0)
-
-
 def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:
     """QEMU's command line; `console` and `task` are its -serial arguments."""
-    argv = [machine.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv = [_program(machine.qemu), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-machine", "pc", "-m", str(machine.memory), "-cpu", machine.cpu]
     argv += ["-accel", "kvm" if machine.accelerator == "kvm" else "tcg"]
     if machine.icount:
@@ -177,8 +171,8 @@ def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[s
     return argv + list(machine.extra)
 
 
-def _with_parent(argv: Sequence[str]) -> list[str]:
-    """QEMU that dies with us, whatever kills us (prctl PR_SET_PDEATHSIG)."""
+def with_parent(argv: Sequence[str]) -> list[str]:
+    """An emulator that dies with us, whatever kills us (prctl PR_SET_PDEATHSIG)."""
     return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
@@ -187,14 +181,6 @@ def _check_installed(argv: Sequence[str]) -> None:
         raise SysenterError(
             f"{argv[0]} is not installed", hint="install Debian's qemu-system-x86, or run without --no-install"
         )
-
-
-def _telling(text: str) -> str:
-    """The lines of a console that say why it ended: from the first oops on, else the last ones."""
-    lines = text.replace("\r", "").splitlines()
-    why = re.compile(r"Oops|BUG:|Machine Check Exception|Kernel panic")
-    first = next((n for n, line in enumerate(lines) if why.search(line)), None)
-    return "\n".join(lines[-12:] if first is None else lines[first : first + 40])
 
 
 def stale_breakpoint(console: str) -> bool:
@@ -230,6 +216,16 @@ def _emulators_fault(console: str) -> str:
     return "gave CMPXCHG8B flags that no processor has" if impossible_flags(console) else ""
 
 
+def lost(what: str, why: str, result: Result) -> GuestLost:
+    """The error for a guest that was lost, with its last lines. what: what it did."""
+    detail = telling(result.console or result.complaint)
+    if result.lines:
+        detail += "\nits task said last:\n" + "\n".join(line[:200] for line in result.lines[-3:])
+    said = bool(result.console.strip() or result.lines)
+    hint = "the guest's last lines are above" if said else "the guest's kernel said nothing at all"
+    return GuestLost(f"{what}: {why}", hint=hint, detail=detail)
+
+
 def run_machine(
     steps: Steps,
     machine: Machine,
@@ -256,12 +252,7 @@ def run_machine(
             break
         steps.say(f"         {what}: QEMU {fault} (its own fault); once more")
     if why:
-        detail = _telling(result.console or result.complaint)
-        if result.lines:
-            detail += "\nits task said last:\n" + "\n".join(line[:200] for line in result.lines[-3:])
-        said = bool(result.console.strip() or result.lines)
-        hint = "the guest's last lines are above" if said else "the guest's kernel said nothing at all"
-        raise GuestLost(f"{what}: {why}", hint=hint, detail=detail)
+        raise lost(what, why, result)
     return result
 
 
@@ -287,17 +278,18 @@ def _run_once(
             _handed_over(console_path, b"") as (console_name, console_handle),
             errors_path.open("wb") as errors,
             running(
-                _with_parent(qemu_argv(machine, initrd_name, f"file:{console_name}", "stdio")),
+                with_parent(qemu_argv(machine, initrd_name, f"file:{console_name}", "stdio")),
                 what="start QEMU",
                 stderr=errors,
                 pass_fds=(initrd_handle, console_handle),
             ) as process,
         ):
-            lines, why = _read_lines(process, start, timeout, console_path, on_line, stop)
+            assert process.stdout is not None
+            lines, why = read_lines(process.stdout, process.pid, start, timeout, console_path, on_line, stop)
         if stopping.is_set():  # a signal has ended QEMU
             raise Interrupted(15)
         seconds = time.monotonic() - start
-        console = console_path.read_bytes()[-_LOG_LIMIT:].decode("utf-8", "replace").replace("\r", "")
+        console = console_path.read_bytes()[-LOG_LIMIT:].decode("utf-8", "replace").replace("\r", "")
         complaint = errors_path.read_text(errors="replace").strip()
     if not why and not (lines and lines[-1].startswith('{"exit"')):
         why = "the guest ended before its task was done"
@@ -320,96 +312,13 @@ def _handed_over(path: Path, content: bytes) -> Iterator[tuple[Path, int]]:
         os.close(handle)
 
 
-def _seconds_used(pid: int) -> float:
-    """The processor time that a process has used; 0 if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICK
-
-
-class _Silence:
-    """Tells when a guest has been silent for too long to be one that still starts."""
-
-    def __init__(self, pid: int, start: float) -> None:
-        self._pid, self._start = pid, start
-        self._used, self._since = 0.0, start  # the last progress seen, and when
-
-    def too_long(self) -> str:
-        """How long it is silent, in words; "" if it may still be starting."""
-        now, used = time.monotonic(), _seconds_used(self._pid)
-        if used - self._used > 0.1:
-            self._used, self._since = used, now
-        if now - self._since > _HALTED * patience():
-            return f"{now - self._start:.0f} s, and it has stopped"
-        if used > _SILENT_CPU * patience():
-            return f"{used:.0f} s of work"
-        return f"{now - self._start:.0f} s" if now - self._start > _SILENT * patience() else ""
-
-
-def _read_lines(
-    process: subprocess.Popen[bytes],
-    start: float,
-    timeout: float,
-    console: Path,
-    on_line: Callable[[str], bool | None] | None,
-    stop: threading.Event | None,
-) -> tuple[list[str], str]:
-    """The task's lines, and why reading them stopped early ("" if it did not)."""
-    assert process.stdout is not None
-    lines: list[str] = []
-    pending, total, done, alive = b"", 0, False, False
-    deadline = start + timeout * patience()
-    silence = _Silence(process.pid, start)
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while True:
-            if stop and stop.is_set():
-                return lines, "stopped"
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return lines, "" if done else "no end of its task in the time allowed"
-            if not selector.select(min(left, 0.5)):
-                if console.stat().st_size > _LOG_LIMIT:
-                    return lines, f"it filled its log ({_LOG_LIMIT >> 20} MiB)"
-                if any(mark in console.read_bytes()[-4096:] for mark in _PANIC):
-                    return lines, "the kernel panicked"
-                alive = alive or console.stat().st_size > 0
-                if not alive and (long := silence.too_long()):
-                    return lines, (
-                        f"neither a line on the kernel's console nor its userland's first one in {long}:"
-                        " it does not start on this processor (--cpu) or with this command line (--append)"
-                    )
-                continue
-            alive = True
-            chunk = process.stdout.read1(65536)  # type: ignore[attr-defined]
-            if not chunk:
-                panicked = any(mark in console.read_bytes()[-8192:] for mark in _PANIC)
-                return lines, "the kernel panicked" if panicked else ""
-            *whole, pending = (pending + chunk).split(b"\n")
-            for raw in whole:
-                line = raw.decode("utf-8", "replace").rstrip("\r")
-                if line == _USERLAND:
-                    continue
-                done = line.startswith('{"exit"')
-                if done and lines and not lines[-1]:
-                    lines.pop()  # the guest's init ends what may be a line without an end
-                if on_line and on_line(line):
-                    continue
-                lines.append(line)
-                total += len(raw) + 1
-            if total + len(pending) > _LOG_LIMIT:
-                return lines, f"its task wrote more than {_LOG_LIMIT >> 20} MiB"
-
-
 def run_interactive(steps: Steps, machine: Machine, initrd: bytes) -> int:
     """Start a machine with its first serial port on this terminal; returns QEMU's status."""
     with scratch_folder() as folder, _handed_over(folder / "initrd", initrd) as (name, handle):
         shown = qemu_argv(machine, folder / "initrd", "mon:stdio", "")
         _check_installed(shown)
         steps.command(shown)
-        argv = _with_parent(qemu_argv(machine, name, "mon:stdio", ""))
+        argv = with_parent(qemu_argv(machine, name, "mon:stdio", ""))
         modes = termios.tcgetattr(sys.stdin)
         try:
             with running(

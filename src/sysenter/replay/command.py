@@ -166,6 +166,8 @@ def replayed_calls(steps: Steps, guest: Guest, options: Sequence[str]) -> Result
     """The cycles of a few calls, for `run` to show beside what it emulates; or why there are none."""
     if not isinstance(guest, PresentGuest):
         return NO_LEGACY
+    if guest.accelerator == "bochs":
+        return "a replay is taken of a guest in QEMU"
     try:
         check_processor()
         bundle = bundle_of(steps, replace(guest, accelerator="tcg"), options, _FEW)

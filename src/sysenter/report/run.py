@@ -15,10 +15,16 @@ from sysenter.report.replay import cell
 
 __all__ = ["print_measurement"]
 
+_HOW = {
+    "kvm": "on KVM",
+    "tcg": "emulated (TCG): the times are the emulator's, the counts exact",
+    "bochs": "emulated (Bochs): the counts exact, the times made of them",
+}
+
 
 def _dd_table(m: Measurement) -> Table:
     first = m.dd[0]
-    emulated = " (emulated time)" if m.accelerator == "tcg" else ""
+    emulated = " (emulated time)" if m.accelerator != "kvm" else ""
     table = Table(
         title=f"dd if=/dev/zero of=/dev/null bs={first.block} count={first.count}, "
         f"{len(first.seconds)} rounds{emulated}",
@@ -48,7 +54,7 @@ def _call_table(m: Measurement, replay: Result | str) -> Table:
         "guest instructions",
         "against stock",
         *(("cycles",) if cycles else ()),
-        "ns" if m.accelerator != "tcg" else "ns (emulated)",
+        "ns" if m.accelerator == "kvm" else "ns (emulated)",
         *(("cycles, replayed here",) if isinstance(replay, Result) else ()),
     ):
         table.add_column(name, justify="left" if name in ("call", "path") else "right")
@@ -69,7 +75,7 @@ def _call_table(m: Measurement, replay: Result | str) -> Table:
 
 
 def _ratio_lines(m: Measurement) -> list[Text]:
-    emulated = ", emulated" if m.accelerator == "tcg" else ""
+    emulated = ", emulated" if m.accelerator != "kvm" else ""
     lines = []
     if m.fast_over_stock is not None and m.fast_over_int80 is not None:
         lines.append(
@@ -116,7 +122,7 @@ def _replay_line(replay: Result | str) -> Text:
 
 def print_measurement(m: Measurement, console: Console, replay: Result | str) -> None:
     """Print a measurement for a person. replay: its calls on this machine's processor, or why there are none."""
-    how = "on KVM" if m.accelerator == "kvm" else "emulated (TCG): the times are the emulator's, the counts exact"
+    how = _HOW[m.accelerator]
     yes = {True: "yes", False: "NO"}
     parts: list[RenderableType] = [
         Text(f"\nLinux {m.release} ({m.arch}) on {m.cpu}, {m.cpus} CPU, {how}"),

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one place that starts Bochs.
+
+Bochs interprets one instruction after another, as the manuals say, and shares no code
+with QEMU. It has what QEMU 7.2's TCG has not: PCID, CET with IBT, #DB held back after
+MOV SS. A machine of it boots from a disk (build/disk.py); its serial ports are those of QEMU's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import pty
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from sysenter.build.disk import disk_image
+from sysenter.errors import SysenterError
+from sysenter.kernels.emulators import Bochs
+from sysenter.lab.qemu import Machine, Result, lost, with_parent
+from sysenter.lab.reading import LOG_LIMIT, read_lines
+from sysenter.processes import Interrupted, environment, running, stopping
+from sysenter.scratch import scratch_folder
+from sysenter.steps import Steps
+
+__all__ = ["SLOWNESS", "check_model", "run_bochs"]
+
+SLOWNESS = 8
+"""How many times as long as under TCG a guest may take: measured, a boot takes 3 to 6 times as long."""
+_GOING = 20.0  # seconds from a task's end to the machine's
+_IPS = 50_000_000  # instructions in a second of the guest's time; the time-stamp counter counts them
+
+# reset_on_triple_fault=0: such a guest ends. ignore_bad_msrs: kernels ask for registers that a model has not.
+# sync=none: the guest's time is that of the instructions, whatever the host's is.
+_CONFIGURATION = """\
+megs: {memory}
+romimage: file="{bios}"
+vgaromimage: file="{vga_bios}"
+cpu: model={model}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1
+clock: sync=none, time0=1700000000
+boot: disk
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=disk, path="{disk}", mode=flat, cylinders=0
+ata1: enabled=0
+com1: enabled=1, mode=file, dev="{console}"
+com2: enabled=1, mode=file, dev="{task}"
+display_library: term
+speaker: enabled=0
+log: "{log}"
+panic: action=fatal
+error: action=ignore
+info: action=ignore
+debug: action=ignore
+"""
+
+
+@cache
+def _models(bochs: Bochs) -> tuple[str, ...]:
+    """The processors that Bochs knows; empty if it does not tell."""
+    with running([*bochs.argv, "--help", "cpu"], what="ask Bochs", env=_environment(bochs)) as process:
+        told = process.communicate(timeout=20)[0].decode(errors="replace")
+    return tuple(re.findall(r"^(\w+)$", told.partition("Supported CPU models:")[2], re.MULTILINE))
+
+
+def check_model(bochs: Bochs, model: str) -> None:
+    """See that Bochs has a processor of this name. Raises SysenterError if not."""
+    known = _models(bochs)
+    if known and model not in known:
+        near = difflib.get_close_matches(model, known, 3)
+        raise SysenterError(f"Bochs knows no processor {model!r}", hint=f"near it: {', '.join(near or known)}")
+
+
+def _environment(bochs: Bochs) -> dict[str, str]:
+    return {**environment(), **bochs.environment}
+
+
+def run_bochs(
+    steps: Steps,
+    bochs: Bochs,
+    kernel: Path,
+    machine: Machine,
+    initrd: bytes,
+    *,
+    what: str,
+    timeout: float,
+    on_line: Callable[[str], bool | None] | None = None,
+    stop: threading.Event | None = None,
+) -> Result:
+    """Start a machine, read its task's lines to the end, see that it ends; as run_machine() of QEMU's.
+
+    kernel: the folder of disk_kernel(). timeout: seconds of a guest of QEMU's, for SLOWNESS times as many here.
+    Raises GuestLost, or SysenterError if the machine has what Bochs cannot have.
+    """
+    with scratch_folder() as folder:
+        names = {name: folder / name for name in ("disk", "console", "log", "configuration")}
+        names["disk"].write_bytes(disk_image(kernel, machine.append, initrd, machine.memory))
+        names["console"].touch()
+        reading, writing = os.pipe()
+        names["configuration"].write_text(
+            _CONFIGURATION.format(
+                memory=machine.memory,
+                bios=bochs.bios,
+                vga_bios=bochs.vga_bios,
+                model=machine.cpu,
+                cpus=machine.cpus,
+                ips=_IPS,
+                task=f"/proc/self/fd/{writing}",
+                **names,
+            )
+        )
+        argv = [*bochs.argv, "-q", "-f", str(names["configuration"])]
+        steps.command(argv)
+        start = time.monotonic()
+        with (
+            open(reading, "rb", buffering=0) as task,
+            contextlib.ExitStack() as ending,
+        ):
+            screen = ending.enter_context(_screen())
+            process = ending.enter_context(
+                running(
+                    with_parent(argv),
+                    what="start Bochs",
+                    env=_environment(bochs),
+                    stdin=screen,
+                    stdout=screen,
+                    stderr=screen,
+                    pass_fds=(writing,),
+                )
+            )
+            os.close(writing)
+            lines, why = read_lines(
+                task,
+                process.pid,
+                start,
+                timeout * SLOWNESS,
+                names["console"],
+                on_line,
+                stop,
+                slowness=SLOWNESS,
+                going=_GOING,
+            )
+        if stopping.is_set():  # a signal has ended Bochs
+            raise Interrupted(15)
+        seconds = time.monotonic() - start
+        console = names["console"].read_bytes()[-LOG_LIMIT:].decode("utf-8", "replace").replace("\r", "")
+        log = names["log"].read_text(errors="replace") if names["log"].exists() else ""
+    complaint = "\n".join(line for line in log.splitlines() if re.match(r"\d+p\[", line))  # its panics
+    if not why and not (lines and lines[-1].startswith('{"exit"')):
+        why = "the guest ended before its task was done"
+        if complaint:
+            why += f"; Bochs says: {complaint.splitlines()[0].partition(']')[2].strip()}"
+    result = Result(tuple(lines), console, seconds, complaint)
+    if why:
+        raise lost(what, why, result)
+    return result
+
+
+@contextmanager
+def _screen() -> Iterator[int]:
+    """A terminal for Bochs, which has no way to run without a screen, and nobody who looks at it."""
+    ours, theirs = pty.openpty()
+    drained = threading.Thread(target=_drain, args=(ours,), daemon=True)
+    drained.start()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        drained.join(2)
+        os.close(ours)
+
+
+def _drain(terminal: int) -> None:
+    with contextlib.suppress(OSError):  # EIO: the last who had it open has gone
+        while os.read(terminal, 65536):
+            pass

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest of a kernel of today in Bochs instead of QEMU: the same files, task and lines."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sysenter.build.disk import SMALLEST_MEMORY, disk_kernel
+from sysenter.build.native import Program
+from sysenter.build.present import build_present_module
+from sysenter.errors import SysenterError
+from sysenter.kernels.emulators import Bochs, fetched_bochs
+from sysenter.lab.bochs import check_model, run_bochs
+from sysenter.lab.present_guest import PresentGuest, base_image
+from sysenter.lab.qemu import Machine, Result
+from sysenter.steps import Steps
+from sysenter.target.target import Target
+
+__all__ = ["MODELS", "BochsGuest", "bochs_guest_for"]
+
+MODELS = {32: "p3_katmai", 64: "tigerlake"}
+"""Bits of a kernel's word -> the processor that it runs on, unless --cpu names another. Tiger Lake has PCID, SMAP
+and CET."""
+
+
+@dataclass(frozen=True)
+class BochsGuest(PresentGuest):
+    """A kernel of today in Bochs. `kernel` is the folder of disk_kernel()."""
+
+    bochs: Bochs
+
+    def machine(
+        self,
+        *,
+        icount: bool = False,
+        cpus: int | None = None,
+        cpu: str | None = None,
+        append: str = "",
+        extra: Sequence[str] = (),
+        memory: int | None = None,
+    ) -> Machine:
+        """As Guest.machine. cpu: a model of Bochs's. icount changes nothing: Bochs always counts."""
+        if given := (*self.target.qemu_args, *extra):
+            raise SysenterError(
+                f"Bochs takes no options of QEMU's ({given[0]})", hint="run it without --emulator bochs"
+            )
+        return Machine(
+            qemu=self.bochs.argv[-1],
+            cpu=cpu or self.target.cpu,
+            kernel=self.kernel,
+            append=self.command_line(append),
+            accelerator=self.accelerator,
+            icount=True,
+            memory=max(memory or 256, SMALLEST_MEMORY),
+            cpus=cpus or self.target.cpus,
+        )
+
+    def _start(
+        self,
+        steps: Steps,
+        machine: Machine,
+        initrd: bytes,
+        what: str,
+        timeout: float,
+        on_line: Callable[[str], bool | None],
+        stop: threading.Event | None,
+    ) -> Result:
+        return run_bochs(
+            steps, self.bochs, self.kernel, machine, initrd, what=what, timeout=timeout, on_line=on_line, stop=stop
+        )
+
+    def command_lines(self) -> tuple[str, ...]:
+        raise SysenterError(
+            "Bochs has no command line to show: its machine is described in a file of the moment",
+            hint="--debug shows the commands of a run",
+        )
+
+    def shell(self, steps: Steps, options: Sequence[str] = ()) -> int:
+        raise SysenterError(
+            "there is no shell in Bochs: its serial port takes no terminal",
+            hint="`./sysenter exec --emulator bochs -- COMMAND` runs one command",
+        )
+
+
+def bochs_guest_for(
+    steps: Steps, target: Target, *, cpu: str = "", offline: bool = False, programs: Sequence[Program] = ()
+) -> BochsGuest:
+    """Make everything that booting `target` in Bochs takes, Bochs among it.
+
+    cpu: a model of Bochs's, of MODELS if "". programs: beside the product's own.
+    """
+    bochs = fetched_bochs(steps, offline=offline)
+    model = cpu or MODELS[target.arch.bits]
+    check_model(bochs, model)
+    return BochsGuest(
+        replace(target, cpu=model),
+        build_present_module(steps, target),
+        "bochs",
+        base_image(steps, target, programs),
+        disk_kernel(steps, target),
+        bochs,
+    )
