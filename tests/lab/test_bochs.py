@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A second opinion: Bochs, which shares no code with QEMU, finds what QEMU finds, and what QEMU cannot.
+
+Bochs has PCID, CET with IBT, and holds #DB back after MOV SS. Only the guest of bookworm-686 is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from conftest import ROOT, RunCli, one_line_error
+from guests import PROGRAMS
+from sysenter.build.disk import SMALLEST_MEMORY, disk_image, disk_kernel
+from sysenter.errors import SysenterError
+from sysenter.kernels.provide import provide
+from sysenter.lab.bochs_guest import bochs_guest_for
+from sysenter.lab.present_guest import present_guest_for
+from sysenter.lab.qemu import GuestLost
+from sysenter.replay.snapshot import take
+from sysenter.steps import Steps
+
+_ENDBR64, _NOP4 = b"\xf3\x0f\x1e\xfa", b"\x0f\x1f\x40\x00"
+_SECONDS = 120  # of QEMU's; Bochs has SLOWNESS times as many
+# hazards_watch last: it turns auditing on, and from then on the kernel wants each call for itself
+_CALLERS = ("hazards_calls", "hazards_signals", "hazards_system", "hazards_arch", "hazards_watch")
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """Where the hostile callers run."""
+
+    kernel: str
+    cpu: str
+    append: str
+    shows: tuple[str, ...] = ()
+    """What the kernel's log must have, or the machine is not the one that was meant."""
+
+
+_PTI = "page tables isolation: enabled"
+_MACHINES = {
+    "686": _Machine("bookworm-686", "p3_katmai", ""),
+    "686-pae-pti": _Machine("bookworm-686-pae", "p3_katmai", "pti=on", (_PTI,)),
+    "6.1-pti-pcid": _Machine("bookworm-amd64", "corei7_haswell_4770", "pti=on", (_PTI,)),
+    "6.12-ibt": _Machine("trixie-amd64", "tigerlake", "", ("Indirect Branch Tracking enabled",)),
+    "6.12-ibt-pti-pcid": _Machine("trixie-amd64", "tigerlake", "pti=on", (_PTI, "Indirect Branch Tracking enabled")),
+    "7.3-ibt": _Machine("trixie-backports-amd64", "tigerlake", "", ("Indirect Branch Tracking enabled",)),
+}
+
+# Faults of Bochs's, one by one: (machine, case) -> why its answer may differ between the entries.
+_FAULTS: Mapping[tuple[str, str], str] = {}
+# Lines of the kernel's log that a fault of Bochs's makes: machine -> the line's part, and why.
+_LOGGED: Mapping[str, Mapping[str, str]] = {}
+
+
+def _hostile_callers(steps: Steps, name: str) -> dict[str, str]:
+    """Case -> what both entries said, on one machine. Its log must be clean, and the module must go."""
+    machine = _MACHINES[name]
+    guest = bochs_guest_for(steps, provide(steps, machine.kernel, offline=False), cpu=machine.cpu, programs=PROGRAMS)
+    lines = ["insmod /sysenter.ko || exit 99", "mount -t tracefs tracefs /sys/kernel/tracing"]
+    lines += [f"/lib/sysenter/{program}; /lib/sysenter/{program} -root" for program in _CALLERS]
+    lines += ["rmmod sysenter && echo went", "insmod /sysenter.ko && rmmod sysenter && echo again", "dmesg"]
+    output = guest.run(
+        steps, "\n".join(lines), what="hostile callers", timeout=_SECONDS, machine=guest.machine(append=machine.append)
+    )
+    assert {"went", "again"} <= set(output.text), output.text
+    assert not [words for words in machine.shows if words not in "\n".join(output.text)], (
+        "not the machine that was meant"
+    )
+    allowed = _LOGGED.get(name, {})
+    assert not [line for line in output.bad_lines() if not any(words in line for words in allowed)], output.console
+    differ = [r for r in output.records if not r["same"] and (name, r["case"]) not in _FAULTS]
+    assert not differ, "\n".join(f"{r['case']}:\n  fast  {r['fast']}\n  stock {r['stock']}" for r in differ)
+    said = {r["case"]: r["stock"] for r in output.records}
+    assert len(said) >= 70, f"only {len(said)} cases ran"
+    return said
+
+
+def test_hostile_callers_find_no_difference(steps: Steps) -> None:
+    said = _hostile_callers(steps, "686")
+    # A comparison says nothing if both sides did nothing.
+    assert "SIGSYS 31" in said["seccomp_trap"]
+    assert "4 records" in said["audit"]
+    # The first stop is of the write to what is watched. The #DB of MOV SS is held over SYSENTER and comes in the
+    # kernel, which drops it; QEMU, which does not hold it, stops a second time, in user mode.
+    assert said["watch_mov_ss"].count("stop 5") == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in _MACHINES if name != "686"])
+def test_hostile_callers_find_no_difference_on(steps: Steps, name: str) -> None:
+    _hostile_callers(steps, name)
+
+
+def _without_endbr(module: bytes) -> bytes:
+    """The module with a no-operation for each ENDBR64 of its entries."""
+    elf = ELFFile(io.BytesIO(module))
+    symbols = elf.get_section_by_name(".symtab")
+    assert isinstance(symbols, SymbolTableSection)
+    changed = bytearray(module)
+    names = ("sysenter_entry", "sysenter_entry_mitigated", "sysenter_entry_pti")
+    entries = [symbol for symbol in symbols.iter_symbols() if symbol.name in names]
+    assert len(entries) == len(names)
+    for symbol in entries:
+        at = elf.get_section(symbol["st_shndx"])["sh_offset"] + symbol["st_value"]
+        assert changed[at : at + 4] == _ENDBR64, symbol.name
+        changed[at : at + 4] = _NOP4
+    return bytes(changed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("append", ["", "pti=on"], ids=["", "pti"])
+def test_a_module_without_its_endbrs_dies_where_branches_are_tracked(steps: Steps, append: str) -> None:
+    """SYSENTER begins at an ENDBR where the kernel has IBT (SDM Vol. 1, 17.3.2): QEMU does not know."""
+    guest = bochs_guest_for(steps, provide(steps, "trixie-amd64", offline=False), cpu="tigerlake")
+    machine = guest.machine(append=append)
+    task = "insmod /sysenter.ko || exit 99\n/lib/sysenter/calls; rmmod sysenter && echo went"
+    module = guest.module.module.read_bytes()
+    assert "went" in guest.run(steps, task, what="with ENDBR", timeout=_SECONDS, machine=machine).text
+    files = {"sysenter.ko": _without_endbr(module)}
+    with pytest.raises(GuestLost):
+        guest.run(steps, task, files, what="without ENDBR", timeout=_SECONDS, machine=machine)
+    # and it is the tracking that ends it
+    machine = guest.machine(append=f"{append} ibt=off")
+    assert "went" in guest.run(steps, task, files, what="untracked", timeout=_SECONDS, machine=machine).text
+
+
+_COUNT = "insmod /sysenter.ko || exit 99\n/lib/sysenter/calls; rmmod sysenter"
+_CALLS = ("getppid", "read", "write")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kernel", "qemu", "bochs"),
+    [("bookworm-686", "pentium3", "p3_katmai"), ("bookworm-amd64", "Icelake-Server", "corei7_icelake_u")],
+)
+def test_counts_agree_to_the_instruction(steps: Steps, kernel: str, qemu: str, bochs: str) -> None:
+    """QEMU counts n + 1 for a string instruction that is repeated n times, Bochs n; nothing else differs."""
+    target = replace(provide(steps, kernel, offline=False), cpu=qemu, append="mitigations=off")
+    guest = present_guest_for(steps, target, "tcg")
+    outputs = (
+        guest.run(steps, _COUNT, what="QEMU counts", timeout=_SECONDS, machine=guest.machine(icount=True)),
+        bochs_guest_for(steps, target, cpu=bochs).run(steps, _COUNT, what="Bochs counts", timeout=_SECONDS),
+    )
+    by_qemu, by_bochs = ({(r["call"], r["path"]): r["tsc"] - r["empty"] for r in o.records} for o in outputs)
+    traces = take(steps, guest, calls=_CALLS).traces
+    for call in _CALLS:
+        for path in ("stock", "fast"):
+            trace = traces[call, path]
+            # single-stepped by QEMU, a repeated instruction is where it was until its count is 0
+            repeated = sum(
+                step == before and step != earlier
+                for earlier, before, step in zip((0, *trace.steps), trace.steps, trace.steps[1:], strict=False)
+            )
+            assert by_qemu[call, path] - by_bochs[call, path] == repeated, (call, path, by_qemu, by_bochs)
+    # the program's own 32-bit entry copies pt_regs to the task's stack and back (entry_32.S)
+    if kernel == "bookworm-686":
+        assert by_qemu["getppid", "int80"] - by_bochs["getppid", "int80"] == 2
+    assert by_qemu["getppid", "stock"] > 300
+
+
+def test_what_bochs_cannot_is_refused_by_name(cli: RunCli, steps: Steps) -> None:
+    said = one_line_error(cli("exec", "--emulator", "bochs", "--cpu", "haswell", "true"))
+    assert "Bochs knows no processor 'haswell'" in said
+    assert "corei7_haswell_4770" in said
+    for words, given in (
+        (("exec", "--emulator", "bochs", "--accelerator", "kvm", "true"), "--accelerator kvm"),
+        (("exec", "--emulator", "bochs", "--qemu", "/usr/bin", "true"), "--qemu"),
+        (("run", "--emulator", "bochs", "--dry-run"), "command line"),
+    ):
+        assert given in one_line_error(cli(*words))
+    guest = bochs_guest_for(steps, provide(steps, "bookworm-686", offline=False))
+    with pytest.raises(SysenterError, match="no shell in Bochs"):
+        guest.shell(steps)
+    with pytest.raises(SysenterError, match="no options of QEMU's"):
+        guest.machine(extra=("-smp", "2"))
+
+
+def test_a_disk_has_room_for_what_is_on_it(steps: Steps) -> None:
+    folder = disk_kernel(steps, provide(steps, "bookworm-686", offline=False))
+    disk = disk_image(folder, "quiet", b"initrd" * 1000, SMALLEST_MEMORY)
+    assert disk[510:512] == b"\x55\xaa"
+    assert len(disk) % 512 == 0
+    with pytest.raises(SysenterError, match="no room in 192 MiB"):
+        disk_image(folder, "quiet", bytes(64 << 20), SMALLEST_MEMORY)
+
+
+def test_bochs_ends_with_its_parent() -> None:
+    """Whatever ends us: nobody could find it again."""
+    argv = [sys.executable, "-m", "sysenter", "exec", "--emulator", "bochs", "--", "sleep 600"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    bochs: list[int] = []
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as ours:
+        deadline = time.monotonic() + 60
+        while not bochs and ours.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            bochs = _children_named(ours.pid, b"bochs-bin")
+        ours.kill()
+    assert bochs, "it was not started"
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in bochs):
+        assert time.monotonic() < deadline, "Bochs lives"
+        time.sleep(0.1)
+
+
+def _children_named(parent: int, name: bytes) -> list[int]:
+    """The processes below another one with a word that ends so on their command line."""
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    found = []
+    for pid in children.read_text().split() if children.exists() else ():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            found += [int(pid)] if any(word.endswith(name) for word in words) else []
+    return found
