@@ -106,7 +106,7 @@ def _models(binary: str) -> frozenset[str]:
     return frozenset(re.findall(r"^(?:x86)? +(\S+)", told.partition("Recognized CPUID flags")[0], re.MULTILINE))
 
 
-# QEMU's models that are not Intel's (its target/i386/cpu.c).
+# QEMU's models that are not Intel's, as its own list for i386 has them.
 _VENDORS = {
     "AuthenticAMD": ("EPYC", "Opteron", "athlon", "phenom", "qemu64", "max"),
     "HygonGenuine": ("Dhyana",),
