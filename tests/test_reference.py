@@ -11,6 +11,7 @@ from pathlib import Path
 import fastjsonschema
 import pytest
 
+import architecture
 import schemas
 from conftest import ROOT, RunCli
 from sysenter import manual, processes
@@ -131,3 +132,12 @@ def test_a_key_that_no_schema_has_is_found() -> None:
     said = json.loads((ROOT / "docs/measured/bookworm-686.json").read_text())
     with pytest.raises(fastjsonschema.JsonSchemaException, match="more"):
         schemas.hold("replay", said | {"more": 1})
+
+
+def test_the_picture_of_the_rooms_is_the_codes() -> None:
+    assert architecture.PICTURE.read_text() == architecture.picture(), "run: python tests/architecture.py"
+
+
+def test_rooms_that_import_each_other_are_found() -> None:
+    with pytest.raises(ValueError, match="circle"):
+        architecture.levels({"build": {"lab"}, "lab": {"build"}})
