@@ -29,6 +29,7 @@ PROGRAMS = (
     Program("hazards_system", SOURCES / "hazards_system.c", _STATIC),
     Program("hazards_unload", SOURCES / "hazards_unload.c", _STATIC),
     Program("hazards_storm", SOURCES / "hazards_storm.c", _STATIC),
+    Program("vm", SOURCES / "vm.c", _STATIC),
     Program("watched", SOURCES / "watched.c", _STATIC),
     Program("ldt", SOURCES / "ldt_{arch}.c", _FIXED),
     Program("window", SOURCES / "window_{arch}.c", _FIXED),

@@ -325,7 +325,25 @@ def _uninstall(options: argparse.Namespace, steps: Steps) -> int:
     return 0
 
 
+def _bench_here(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.bench.here import measure_here
+    from sysenter.report.here import print_here
+
+    for word, given in (("workload", options.workloads), ("--save", options.save), ("--against", options.against)):
+        if given:
+            raise SysenterError(f"bench --here takes no {word}", hint="it measures its own six calls; --json keeps them")
+    if options.json:
+        check_writable(options.json)
+    here = measure_here(steps, rounds=options.rounds)
+    print_here(here, tables(options.json))
+    if options.json:
+        write_json(options.json, here.to_json())
+    return 0
+
+
 def _bench(options: argparse.Namespace, steps: Steps) -> int:
+    if options.here:
+        return _bench_here(options, steps)
     from sysenter.bench import baseline
     from sysenter.bench.run import bench, paths_for
     from sysenter.bench.workloads import chosen

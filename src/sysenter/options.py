@@ -228,5 +228,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="PERCENT",
         help="how much slower is no regression (default: %(default)s)",
     )
+    bench.add_argument(
+        "--here", action="store_true", help="on this machine, the module loaded, as root: cycles of single calls"
+    )
     bench.add_argument("--anyway", action="store_true", help="compare with a baseline of another machine, too")
     return whole

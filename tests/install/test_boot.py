@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from installed import KERNEL, installed_root, run_in_copy
+from conftest import ROOT
+from installed import KERNELS, installed_root, run_in_copy
 from sysenter.kernels.provide import provide
 from sysenter.kernels.root import disk_image
 from sysenter.lab import guest_with_shell_for
@@ -28,11 +31,11 @@ pytestmark = [
 Boot = Callable[..., Output]
 
 
-@pytest.fixture(scope="module")
-def disk(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> tuple[System, Path]:
+@pytest.fixture(scope="module", params=KERNELS)
+def disk(request: pytest.FixtureRequest, steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> tuple[System, Path]:
     """A system on which the module is installed, with --at-boot, and an image of it to boot and to write to."""
     folder = tmp_path_factory.mktemp("boot")
-    root = installed_root(steps)
+    root = installed_root(steps, request.param)
     copy = folder / "root"
     shutil.copytree(root.folder, copy, symlinks=True)
     said = run_in_copy(steps, copy, "sysenter install --all-kernels --at-boot && rm -rf /src")
@@ -40,13 +43,21 @@ def disk(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> tuple[System
     image = folder / "system.ext4"
     disk_image(steps, copy, image, free=256)
     shutil.rmtree(copy)
-    guest = guest_with_shell_for(steps, provide(steps, KERNEL, offline=False), "tcg")
+    guest = guest_with_shell_for(steps, provide(steps, request.param, offline=False), "tcg")
     return replace(system_for(steps, guest, root, offline=False), image=image), image
 
 
 def written_to(machine: Machine) -> Machine:
     """The machine, whose disk keeps what is written."""
     return replace(machine, extra=tuple(word.replace("snapshot=on", "snapshot=off") for word in machine.extra))
+
+
+def own_sources() -> bytes:
+    """This checkout, for a system on which only what install wrote is left."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as sources:
+        sources.add(ROOT / "src", "src", filter=lambda member: None if "__pycache__" in member.name else member)
+    return packed.getvalue()
 
 
 WAIT = """
@@ -97,9 +108,57 @@ def test_a_word_on_the_command_line_keeps_it_out(steps: Steps, disk: tuple[Syste
 
 
 @pytest.mark.long
-def test_a_kernel_that_loads_signed_modules_only_says_so(steps: Steps, disk: tuple[System, Path]) -> None:
+def test_this_machine_is_measured(steps: Steps, disk: tuple[System, Path]) -> None:
+    """`bench --here` with each scope: every path that there is, each in fewer cycles than what it replaces."""
     system, _ = disk
-    machine = system.machine(memory=1024, append="module.sig_enforce=1")
-    task = "modprobe sysenter; dmesg | grep -i -m 1 'key\\|signature'"
-    output = system.boot(steps, task, {}, what="a boot with module.sig_enforce=1", timeout=240, machine=machine)
-    assert "Key was rejected" in "\n".join(output.text), output.text
+    task = """
+tar -C / -xf /lab/src.tar; rm -f /var/lib/sysenter/fuse; systemctl stop sysenter.service
+export PYTHONPATH=/src
+python3 -m sysenter bench --here
+for scope in marked all both; do
+	modprobe sysenter scope=$scope
+	python3 -m sysenter bench --here --rounds 5 --json /tmp/$scope.json
+	printf '{"here": '; tr -d '\\n' </tmp/$scope.json; echo '}'
+	rmmod sysenter
+done
+"""
+    files = {"lab/src.tar": own_sources()}
+    output = system.boot(steps, task, files, what="bench --here", timeout=400)
+    assert not output.bad_lines(), output.console
+    assert "sysenter: bench --here: the module is not loaded here (sudo ./sysenter install --try)" in output.text
+    found = [record["here"] for record in output.of("here")]
+    assert [here["scope"] for here in found] == ["marked", "all", "both"], output.text
+    for here, paths in zip(found, ({"stock", "fast"}, {"all"}, {"all", "fast"}), strict=True):
+        cycles = {(row["call"], row["path"]): row["least"] for row in here["calls"]}
+        assert {path for _, path in cycles} == {"int80", *paths}
+        assert len(cycles) == 6 * (1 + len(paths))
+        assert all(cycles[call, path] < cycles[call, "int80"] for call, path in cycles if path in ("fast", "all"))
+    assert any("this machine is a virtual one" in line for line in output.text)
+
+
+@pytest.mark.long
+def test_a_kernel_that_loads_signed_modules_only_says_so(steps: Steps, disk: tuple[System, Path]) -> None:
+    """DKMS's key is not enrolled; `--try` and `status` say what that means.
+
+    As module.sig_enforce=1 on the command line, but from then on: the lab starts its guests
+    without the kernel's built-in keys, by which the drivers of the disk are signed.
+    """
+    system, _ = disk
+    task = """
+tar -C / -xf /lab/src.tar; rm -f /var/lib/sysenter/fuse; systemctl stop sysenter.service
+export PYTHONPATH=/src
+echo 1 >/sys/module/module/parameters/sig_enforce
+python3 -c 'from sysenter.ending import conclude; from sysenter.install.install import try_now
+from sysenter.steps import Steps
+steps = Steps()
+print("status", conclude(steps, lambda: try_now(steps) or 0))'
+python3 -m sysenter status
+"""
+    files = {"lab/src.tar": own_sources()}
+    output = system.boot(steps, task, files, what="a boot with signed modules only", timeout=240)
+    said = "\n".join(output.text)
+    assert "Key was rejected by service" in said, said
+    assert "this kernel loads signed modules only: mokutil --import /var/lib/dkms/mok.pub" in said
+    assert "status 1" in output.text
+    assert "signed modules only: yes" in said
+    assert not output.bad_lines(), output.console

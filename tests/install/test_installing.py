@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from installed import installed_root, run_in_copy
+from installed import KERNELS, LIST, installed_root, run_in_copy
 from sysenter.steps import Steps
 
 pytestmark = [
@@ -22,16 +22,11 @@ pytestmark = [
 
 InRoot = Callable[..., str]
 
-# Files that only time or the packages' own tools change.
-_NOT_OURS = r"-path /proc -o -path /sys -o -path /dev -o -path /src -o -path /tmp -o -path /run -o -path /root"
-LIST = rf"find / \( {_NOT_OURS} \) -prune -o -print | sort"
-
-
-@pytest.fixture(scope="module")
-def system(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module", params=KERNELS)
+def system(request: pytest.FixtureRequest, steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of such a system."""
     copy = tmp_path_factory.mktemp("system") / "root"
-    shutil.copytree(installed_root(steps).folder, copy, symlinks=True)
+    shutil.copytree(installed_root(steps, request.param).folder, copy, symlinks=True)
     yield copy
     shutil.rmtree(copy, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sysenter.errors import SysenterError
 
-__all__ = ["Comparison", "Result", "Timed", "bootstrap", "from_json"]
+__all__ = ["Comparison", "Result", "Timed", "bootstrap", "compare_rounds", "from_json"]
 
 SCHEMA = 1
 _RESAMPLES = 2000
@@ -67,7 +67,8 @@ def bootstrap(ratios: Sequence[float]) -> tuple[float, float]:
     return medians[int(0.025 * _RESAMPLES)], medians[int(0.975 * _RESAMPLES) - 1]
 
 
-def _compared(stock: Sequence[float], path: Sequence[float]) -> Comparison | None:
+def compare_rounds(stock: Sequence[float], path: Sequence[float]) -> Comparison | None:
+    """stock over path in each round, together; None if there is no round that both have."""
     ratios = [s / p for s, p in zip(stock, path, strict=False) if p > 0]
     if not ratios:
         return None
@@ -107,7 +108,7 @@ class Result:
         paths = self.workloads.get(key, {})
         if path not in paths or "stock" not in paths:
             return None
-        return _compared(paths["stock"].seconds, paths[path].seconds)
+        return compare_rounds(paths["stock"].seconds, paths[path].seconds)
 
     @property
     def machine(self) -> dict[str, str]:

@@ -24,6 +24,8 @@ from sysenter.install.machine import (
     check_system,
     installed_kernels,
     missing_packages,
+    modinfo,
+    packaged,
     read_word,
     secure_boot,
     signatures_enforced,
@@ -68,8 +70,12 @@ def _static_files(version: str, scope: str | None) -> dict[Path, tuple[bytes, in
     for unit in UNITS:
         files[Path("/etc/systemd/system") / unit] = ((native / unit).read_bytes(), 0o644)
     if scope:
-        files[Path("/etc/modprobe.d/sysenter.conf")] = (f"options sysenter scope={scope}\n".encode(), 0o644)
+        files |= _scope_file(scope)
     return files
+
+
+def _scope_file(scope: str) -> dict[Path, tuple[bytes, int]]:
+    return {Path("/etc/modprobe.d/sysenter.conf"): (f"options sysenter scope={scope}\n".encode(), 0o644)}
 
 
 def _compiled_paths() -> dict[Path, int]:
@@ -159,6 +165,8 @@ def install(
     Raises SysenterError, everything undone, if a step fails.
     """
     check_system()
+    if packaged():
+        return _beside_packages(steps, packaged(), all_kernels=all_kernels, at_boot=at_boot, scope=scope)
     plan = plan_for(project, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
     before = read_manifest()
     _check_room()
@@ -193,6 +201,27 @@ def install(
     return refused
 
 
+def _beside_packages(
+    steps: Steps, version: str, *, all_kernels: bool, at_boot: bool, scope: str | None
+) -> dict[str, str]:
+    """Install's wishes where this project's Debian packages have brought the files; their purge takes all away."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    manifest = read_manifest() or Manifest(version, now)
+    refused = {}
+    for kernel in installed_kernels():
+        if all_kernels or kernel.release == os.uname().release:
+            if not modinfo(kernel.release, "target"):
+                with steps.step(f"build the module for {kernel.release}"):
+                    dkms.build(steps, version, kernel)
+            refused[kernel.release] = modinfo(kernel.release, "refused")
+    if scope:
+        put(manifest, _scope_file(scope))
+    if at_boot:
+        # and not systemctl: what this notes, the package's purge takes back
+        _at_boot(steps, manifest, ["deb-systemd-helper", "enable"])
+    return refused
+
+
 def _forget_older(steps: Steps, manifest: Manifest, plan: Plan) -> None:
     for old in dkms.versions():
         if old != plan.version:
@@ -212,12 +241,12 @@ def _forget_older(steps: Steps, manifest: Manifest, plan: Plan) -> None:
     manifest.write()
 
 
-def _at_boot(steps: Steps, manifest: Manifest) -> None:
+def _at_boot(steps: Steps, manifest: Manifest, enable: Sequence[str] = ("systemctl", "enable")) -> None:
     put(manifest, {STATE / "at-boot": (b"", 0o644)})
     (STATE / "fuse").unlink(missing_ok=True)
     run_command(
         steps,
-        ["systemctl", "enable", "sysenter.service", "sysenter-settled.timer"],
+        [*enable, "sysenter.service", "sysenter-settled.timer"],
         what="enable the units",
         timeout=60,
         hint="--at-boot needs systemd; without it, load the module from your own boot script",

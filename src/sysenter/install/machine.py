@@ -22,6 +22,7 @@ __all__ = [
     "installed_kernels",
     "missing_packages",
     "modinfo",
+    "packaged",
     "read_word",
     "secure_boot",
     "signatures_enforced",
@@ -89,6 +90,12 @@ def missing_packages(wanted: tuple[str, ...]) -> tuple[str, ...]:
         if "install ok installed" not in _said("dpkg-query", "-W", "-f", "${Status}", name):
             missing.append(name)
     return tuple(missing)
+
+
+def packaged() -> str:
+    """The version of this project's own Debian package, which has the module's sources; "" if it is not installed."""
+    said = _said("dpkg-query", "-W", "-f", "${Status} ${Version}", "sysenter-dkms")
+    return said.removeprefix("install ok installed ") if said.startswith("install ok installed ") else ""
 
 
 def _container() -> str:

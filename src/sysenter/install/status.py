@@ -14,6 +14,7 @@ from sysenter.install.machine import (
     InstalledKernel,
     installed_kernels,
     modinfo,
+    packaged,
     read_word,
     secure_boot,
     signatures_enforced,
@@ -48,7 +49,7 @@ class Status:
     version: str
     """DKMS's version; "" if nothing is installed."""
     when: str
-    """When it was installed, ISO 8601."""
+    """When it was installed, ISO 8601; "" where Debian's packages did it."""
     kernels: tuple[KernelStatus, ...]
     """Each kernel that can be booted here."""
     loaded: bool
@@ -108,7 +109,7 @@ def status() -> Status:
     manifest = read_manifest()
     calls = read_word(f"{_PARAMETERS}/calls")
     return Status(
-        version=manifest.version if manifest else "",
+        version=manifest.version if manifest else packaged(),
         when=manifest.when if manifest else "",
         kernels=tuple(_kernel(kernel) for kernel in installed_kernels()),
         loaded=_PARAMETERS.exists(),

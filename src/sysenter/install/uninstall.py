@@ -10,7 +10,7 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
 from sysenter.install.files import Manifest, read_manifest, take_away
-from sysenter.install.machine import read_word
+from sysenter.install.machine import packaged, read_word
 from sysenter.steps import Steps, run_command
 
 __all__ = ["holders", "remove_all", "uninstall", "unload"]
@@ -77,6 +77,11 @@ def _quietly(steps: Steps, *argv: str) -> None:
 
 def uninstall(steps: Steps, *, wait: float) -> bool:
     """All of it; returns False if nothing was installed. wait: seconds for whoever holds the module."""
+    if packaged():
+        raise SysenterError(
+            "sysenter was installed by its Debian packages, which take it away",
+            hint="apt-get purge sysenter sysenter-dkms",
+        )
     manifest = read_manifest()
     if manifest is None and not dkms.versions():
         return False

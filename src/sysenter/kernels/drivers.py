@@ -19,15 +19,17 @@ from sysenter.kernels.debian import Apt, unpack
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["DISK", "drivers", "linked"]
+__all__ = ["DISK", "KVM", "drivers", "linked"]
 
 # For an ext4 image on a virtio disk.
 DISK = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
+# For virtual machines on a processor of AMD's, the kind that QEMU emulates.
+KVM = ("kvm_amd",)
 
 _PACKAGES = ("linux-image-", "linux-modules-")
 _FOLDERS = re.compile(
     r"/kernel/(crypto|lib|net/9p|fs/(ext4|jbd2|mbcache|9p|netfs|fscache|overlayfs|squashfs)"
-    r"|drivers/(virtio|block|net|char/hw_random))(/|\.ko)"
+    r"|drivers/(virtio|block|net|char/hw_random|crypto/ccp)|arch/x86/kvm|virt/lib)(/|\.ko)"
 )
 
 

@@ -38,7 +38,7 @@ def print_status(status: Status, console: Console) -> None:
     if not status.version:
         console.print("not installed (sudo ./sysenter install)")
     else:
-        console.print(f"sysenter {status.version}, installed {status.when}")
+        console.print(f"sysenter {status.version}, installed {status.when or 'by its Debian packages'}")
     table = Table("kernel", "module", "why", "signed by")
     for kernel in status.kernels:
         name = f"{kernel.release} (running)" if kernel.running else kernel.release

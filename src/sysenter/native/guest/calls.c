@@ -15,21 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef __x86_64__
-#include "../user/fast_call_amd64.h"
-#else
-#include "abi.h"
-#endif
+#include "../user/paths.h"
 
 #define ROUNDS	400
 #define LOOP	2000
-
-static void (*stock_path)(void), (*fast_path)(void);	/* amd64: only whether there */
 
 /*
  * The jump: Bochs' counter stands still within a run of instructions without a branch. Both readings of a pair
@@ -43,59 +35,19 @@ static inline uint64_t tsc(void)
 	return (uint64_t)high << 32 | low;
 }
 
-#ifdef __x86_64__
-/* The compat entry: the 32-bit call of the same name; a static program's data is below 4 GiB. */
+/* The number in the table that int $0x80 goes by. */
 static inline __attribute__((always_inline)) long number32(long nr)
 {
+#ifdef __x86_64__
 	return nr == SYS_getppid ? 64 : nr == SYS_read ? 3 : nr == SYS_write ? 4 : -1;
-}
-
-static inline __attribute__((always_inline)) long by_int80(long nr, long a, long b, long c)
-{
-	int result;
-
-	asm volatile("int $0x80" : "=a"(result) : "0"(number32(nr)), "b"(a), "c"(b), "d"(c)
-		     : "memory", "cc", "r8", "r9", "r10", "r11");
-	return result;
-}
-
-static inline __attribute__((always_inline)) long by_stock(long nr, long a, long b, long c)
-{
-	long result;
-
-	asm volatile("syscall" : "=a"(result) : "0"(nr), "D"(a), "S"(b), "d"(c)
-		     : "memory", "cc", "rcx", "r11");
-	return result;
-}
-
-#define by_fast	fast_call3
 #else
-static inline __attribute__((always_inline)) long by_int80(long nr, long a, long b, long c)
-{
-	long result;
-
-	asm volatile("int $0x80" : "=a"(result) : "0"(nr), "b"(a), "c"(b), "d"(c) : "memory", "cc");
-	return result;
-}
-
-static inline __attribute__((always_inline)) long by_stock(long nr, long a, long b, long c)
-{
-	long result;
-
-	asm volatile("call *%[path]" : "=a"(result)
-		     : "0"(nr), "b"(a), "c"(b), "d"(c), [path] "m"(stock_path) : "memory", "cc");
-	return result;
-}
-
-static inline __attribute__((always_inline)) long by_fast(long nr, long a, long b, long c)
-{
-	long result;
-
-	asm volatile("call *%[path]" : "=a"(result)
-		     : "0"(nr | SYSENTER_MARK_I386), "b"(a), "c"(b), "d"(c), [path] "m"(fast_path) : "memory", "cc");
-	return result;
-}
+	return nr;
 #endif
+}
+
+#define number_for_int80(nr)	number32(nr)
+#define number_for_stock(nr)	(nr)
+#define number_for_fast(nr)	(nr)
 
 static uint64_t empty_pair(void)
 {
@@ -124,7 +76,7 @@ static double now(void)
 	long result = 0;								\
 	for (int i = 0; i < ROUNDS; i++) {						\
 		uint64_t start = tsc();							\
-		result = by_##path(nr, a, b, c);					\
+		result = by_##path(number_for_##path(nr), a, b, c);					\
 		uint64_t taken = tsc() - start;						\
 		if (taken < least)							\
 			least = taken;							\
@@ -132,7 +84,7 @@ static double now(void)
 	for (int i = 0; i < 5; i++) {							\
 		double start = now();							\
 		for (int j = 0; j < LOOP; j++)						\
-			by_##path(nr, a, b, c);						\
+			by_##path(number_for_##path(nr), a, b, c);						\
 		double each = (now() - start) / LOOP;					\
 		if (each < best)							\
 			best = each;							\
@@ -154,20 +106,9 @@ int main(void)
 {
 	uint64_t empty = empty_pair();
 	int zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY);
-	int device = open("/dev/sysenter", O_RDONLY);
 	static char buffer[16];	/* not on the stack: int $0x80 takes 32 bits of its address */
 
-#ifdef __x86_64__
-	stock_path = (void (*)(void))getauxval(AT_SYSINFO_EHDR);
-#else
-	stock_path = (void (*)(void))getauxval(AT_SYSINFO);
-#endif
-	if (device >= 0) {
-		char *page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, device, 0);
-
-		if (page != MAP_FAILED)
-			fast_path = (void (*)(void))(page + SYSENTER_STUB_MARKED);
-	}
+	find_paths();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ALL("getppid", SYS_getppid, 0, 0, 0, getppid());
 	ALL("read", SYS_read, zero, (long)buffer, 1, 1);

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Debian packages: built from a clone, held to lintian, installed, upgraded, purged, in a chroot of a real system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from installed import LIST, installed_root, run_in_copy
+from sysenter.steps import Steps
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="packages are installed in a chroot, which takes root"),
+    pytest.mark.xdist_group("install"),
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+]
+
+BUILDING = ("dpkg-dev", "debhelper", "dh-dkms", "dh-python", "fakeroot", "lintian")
+
+
+@pytest.fixture(scope="module")
+def system(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A system that can build packages, and a clone in it."""
+    copy = tmp_path_factory.mktemp("packages") / "root"
+    shutil.copytree(installed_root(steps, "bookworm-amd64", BUILDING).folder, copy, symlinks=True)
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in names:
+        to = copy / "src/clone/sysenter" / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, to)
+    yield copy
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+def test_the_packages_build_hold_install_and_go(steps: Steps, system: Path) -> None:
+    """What docs/guides/install.md says, word by word; at the end the list of all files is what it was."""
+    said = run_in_copy(
+        steps,
+        system,
+        f"""
+cd /src/clone/sysenter
+dpkg-buildpackage -us -uc >/tmp/build 2>&1 || {{ tail -n 30 /tmp/build; exit; }}
+cd ..; echo "made:" *.dsc *.deb
+lintian --allow-root --fail-on error,warning --info *.changes && echo "lintian: nothing"
+dkms generate_mok >/dev/null 2>&1
+{LIST} >/tmp/before
+dpkg -i ./*.deb >/tmp/dpkg 2>&1 || tail -n 20 /tmp/dpkg
+sysenter() {{ /usr/bin/sysenter "$@"; }}
+sysenter status
+sysenter install --all-kernels --at-boot --scope both
+ls /var/lib/sysenter/at-boot /etc/modprobe.d/sysenter.conf /etc/systemd/system/*.wants/sysenter*
+sysenter uninstall
+sysenter-run echo "a program runs"
+ls /usr/lib/x86_64-linux-gnu/sysenter/libsysenter.so /usr/lib/sysenter/trial /lib/systemd/system/sysenter.service
+dpkg --purge sysenter sysenter-dkms >/tmp/purge 2>&1 || tail -n 20 /tmp/purge
+{LIST} | diff /tmp/before - && echo "nothing left"
+dkms status; dpkg --audit
+""",
+        timeout=900,
+    )
+    assert "sysenter_0.1.0.dsc" in said, said
+    assert "lintian: nothing" in said, said
+    kernel = next((system / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+    assert any(kernel in line and "built" in line for line in said.splitlines()), said
+    assert f"{kernel}: the module is built" in said
+    assert "/etc/systemd/system/multi-user.target.wants/sysenter.service" in said
+    assert "(apt-get purge sysenter sysenter-dkms)" in said
+    assert "a program runs" in said
+    assert said.endswith("nothing left\n"), said
