@@ -331,7 +331,8 @@ def _bench_here(options: argparse.Namespace, steps: Steps) -> int:
 
     for word, given in (("workload", options.workloads), ("--save", options.save), ("--against", options.against)):
         if given:
-            raise SysenterError(f"bench --here takes no {word}", hint="it measures its own six calls; --json keeps them")
+            hint = "it measures its own six calls; --json keeps them"
+            raise SysenterError(f"bench --here takes no {word}", hint=hint)
     if options.json:
         check_writable(options.json)
     here = measure_here(steps, rounds=options.rounds)

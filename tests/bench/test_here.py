@@ -12,6 +12,7 @@ import pytest
 from conftest import RunCli, one_line_error
 from sysenter.bench import here
 from sysenter.build.native import compile_programs
+from sysenter.errors import SysenterError
 from sysenter.steps import Steps
 from sysenter.target.arch import AMD64, I386, Architecture
 
@@ -74,5 +75,5 @@ def test_calls_that_were_not_fast_are_no_result(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "parameters/scope").write_text("all\n")
     monkeypatch.setattr(here, "_MODULE", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(here.SysenterError, match="the module counted 0"):
+    with pytest.raises(SysenterError, match="the module counted 0"):
         here.measure_here(steps, rounds=1)

@@ -22,6 +22,7 @@ pytestmark = [
 
 InRoot = Callable[..., str]
 
+
 @pytest.fixture(scope="module", params=KERNELS)
 def system(request: pytest.FixtureRequest, steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of such a system."""

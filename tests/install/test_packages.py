@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The Debian packages: built from a clone, held to lintian, installed, upgraded, purged, in a chroot of a real system."""
+"""The Debian packages: built from a clone, held to lintian, installed, purged, in a chroot of a real system."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from sysenter import __version__
@@ -19,7 +18,7 @@ from sysenter.install.machine import read_word
 from sysenter.steps import Steps, run_command
 from sysenter.target.arch import AMD64, I386
 
-__all__ = ["Here", "Cycles", "measure_here", "read_records"]
+__all__ = ["Cycles", "Here", "measure_here", "read_records"]
 
 _MODULE = Path("/sys/module/sysenter")
 _PROGRAM = Program("here", NATIVE / "bench/here.c", ("-static", "-no-pie"))
@@ -104,8 +103,10 @@ def read_records(lines: Iterable[str]) -> dict[str, dict[str, Cycles]]:
 
 def _processor() -> tuple[str, bool]:
     """Its name, and whether it is a virtual one (CPUID leaf 1, ECX bit 31)."""
-    lines = read_word("/proc/cpuinfo").splitlines()
-    named = dict((word.strip() for word in line.split(":", 1)) for line in reversed(lines) if ":" in line)
+    named = {}
+    for line in read_word("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        named[name.strip()] = value.strip()
     return named.get("model name", "unknown"), "hypervisor" in named.get("flags", "").split()
 
 
