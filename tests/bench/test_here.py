@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from conftest import RunCli, one_line_error
 from sysenter.bench import here
 from sysenter.build.native import compile_programs
@@ -49,7 +50,9 @@ def test_rounds_are_paired_and_the_first_warms_up() -> None:
     compared = result.compared("getppid", "fast")
     assert compared is not None
     assert (compared.median, compared.rounds, compared.shown) == (2, 6, True)
-    row = result.to_json()["calls"][1]
+    said = result.to_json()
+    schemas.hold("bench-here", said)
+    row = said["calls"][1]
     assert (row["path"], row["times_stock"]["median"]) == ("fast", 2)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from conftest import ROOT
 from installed import KERNELS, installed_root, run_in_copy
 from sysenter.kernels.provide import provide
@@ -129,6 +130,7 @@ done
     found = [record["here"] for record in output.of("here")]
     assert [here["scope"] for here in found] == ["marked", "all", "both"], output.text
     for here, paths in zip(found, ({"stock", "fast"}, {"all"}, {"all", "fast"}), strict=True):
+        schemas.hold("bench-here", here)
         cycles = {(row["call"], row["path"]): row["least"] for row in here["calls"]}
         assert {path for _, path in cycles} == {"int80", *paths}
         assert len(cycles) == 6 * (1 + len(paths))
