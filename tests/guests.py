@@ -30,6 +30,8 @@ PROGRAMS = (
     Program("hazards_unload", SOURCES / "hazards_unload.c", _STATIC),
     Program("hazards_storm", SOURCES / "hazards_storm.c", _STATIC),
     Program("vm", SOURCES / "vm.c", _STATIC),
+    Program("many_sleepers", SOURCES / "many_sleepers.c", _STATIC),
+    Program("served", SOURCES / "served.c", _STATIC),
     Program("watched", SOURCES / "watched.c", _STATIC),
     Program("ldt", SOURCES / "ldt_{arch}.c", _FIXED),
     Program("window", SOURCES / "window_{arch}.c", _FIXED),

@@ -21,6 +21,15 @@ load() {
 }
 """
 
+
+def load_module(scope: str, before: str = "") -> str:
+    """Load it. With scope=all programs are unmodified (SYSENTER_PATH), and `before` runs without the module too:
+    see cases_of()."""
+    if scope != "all":
+        return f"insmod /sysenter.ko scope={scope} || exit 99\n"
+    return f"export SYSENTER_PATH=stock\n{before}\ninsmod /sysenter.ko scope=all || exit 99\n"
+
+
 # As long as there is the file /tmp/go, processors 1 to 3 are switched off and on.
 HOTPLUG = """
 hotplug() {

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from cases import cases_of
-from conftest import AMD64
 from guests import guest_for
 from monitor import again_and_again, monitor
-from shell import FREE_MEMORY, HOTPLUG, LOAD
+from shell import FREE_MEMORY, HOTPLUG, LOAD, load_module
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output
@@ -23,10 +22,18 @@ from sysenter.steps import Steps
 
 # The storm has hotplug and NMIs on 6.1 too.
 KERNELS = [
-    "bookworm-686",
-    pytest.param("bookworm-686-pae", marks=pytest.mark.long),
-    *AMD64,
+    ("bookworm-686", "marked"),
+    pytest.param("bookworm-686-pae", "marked", marks=pytest.mark.long),
+    pytest.param("bookworm-amd64", "marked", marks=pytest.mark.long),
+    ("bookworm-backports-amd64", "marked"),
+    ("trixie-amd64", "marked"),
+    ("trixie-backports-amd64", "marked"),
+    pytest.param("bookworm-686", "all", marks=pytest.mark.long),
+    pytest.param("bookworm-amd64", "all", marks=pytest.mark.long),
+    pytest.param("trixie-backports-amd64", "all", marks=pytest.mark.long),
 ]
+# How many calls of unmodified programs were the module's.
+CALLS_ALL = "cat /sys/module/sysenter/parameters/calls_all"
 # A socket for each processor. In one socket this model's processors are threads of one
 # core, and the kernel rewrites its own code (sched_smt_present) as the second of them
 # comes and goes. QEMU 7.2's TCG, a thread for each processor, now and then keeps the
@@ -36,7 +43,11 @@ SOCKETS = ("-smp", "{0},sockets={0}")
 
 # The processor and the module's option. Both entries, since what is compared with is the kernel's own; Linux
 # warns of an Athlon on several processors by itself.
-ENTRIES = {"auto": (None, ""), "syscall": ("Opteron_G1,+syscall", "entry=syscall")}
+ENTRIES = {
+    "auto": (None, ""),
+    "syscall": ("Opteron_G1,+syscall", "entry=syscall"),
+    "every": (None, "scope=all"),  # unmodified programs: the preload library finds no device
+}
 
 
 def live(
@@ -52,12 +63,14 @@ def live(
     timeout: float = 120,
     append: str = "",
     real_boot: bool = False,
+    scope: str = "marked",
+    before: str = "",
 ) -> Output:
     """Run a task with the module loaded.
 
     nmi, wake: seconds between NMIs, and wake-ups. real_boot: from the image as it is: a
     kernel that the Multiboot shim has started does not come back from S3, the module
-    there or not.
+    there or not. scope, before: as load_module().
     """
     if kernel == "bookworm-686-pae":  # what it has over 686 is page-table isolation
         append += " pti=on"
@@ -73,8 +86,12 @@ def live(
         with again_and_again(nmi or wake or 3600, lambda: send(command) if ready.is_set() else None):
             output = guest.run(
                 steps,
-                HOTPLUG + LOAD + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
-                "insmod /sysenter.ko || exit 99\ntouch /tmp/go\necho '{\"ready\": true}'\n" + task,
+                HOTPLUG
+                + LOAD
+                + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
+                + load_module(scope, before)
+                + "touch /tmp/go\necho '{\"ready\": true}'\n"
+                + task,
                 {"sysenter.ko": module.module.read_bytes()},
                 what="the machine's life",
                 timeout=timeout,
@@ -86,12 +103,12 @@ def live(
     return output
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_processors_go_off_and_on_line(steps: Steps, kernel: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kernel", "scope"), KERNELS)
+def test_processors_go_off_and_on_line(steps: Steps, kernel: str, scope: str, tmp_path: Path) -> None:
     output = live(
         steps,
         kernel,
-        """
+        f"""
 touch /tmp/turns
 load & load & load & hotplug &
 sleep 10
@@ -99,10 +116,15 @@ for second in $(seq 60); do [ $(wc -l </tmp/turns) -lt 3 ] && sleep 1; done
 rm /tmp/go; wait
 echo "turns $(wc -l </tmp/turns)"
 /lib/sysenter/msr
+for cpu in 0 1 2 3; do
+	served=$({CALLS_ALL}); taskset $((1 << cpu)) /lib/sysenter/callers parent >/dev/null
+	[ $(($({CALLS_ALL}) - served)) -gt 20 ] && echo "served on $cpu"
+done
 rmmod sysenter && echo went
 /lib/sysenter/msr
 """,
         tmp_path,
+        scope=scope,
     )
     assert not [line for line in output.text if line.startswith("callers")], output.text
     turns = next(int(line.split()[1]) for line in output.text if line.startswith("turns"))
@@ -112,22 +134,28 @@ rmmod sysenter && echo went
     assert len(entries) == 8
     assert len(set(entries[:4])) == 1, "a processor came back without the fast entry"
     assert len(set(entries[4:])) == 1, "a processor kept the fast entry"
-    assert entries[0] != entries[4]
+    if scope == "all":
+        assert [f"served on {cpu}" for cpu in range(4)] == [line for line in output.text if "served" in line]
+    if scope == "marked" or kernel.endswith("686"):
+        assert entries[0] != entries[4]
 
 
 @pytest.mark.parametrize(
-    ("kernel", "cpus"),
+    ("kernel", "cpus", "scope"),
     [
-        ("bookworm-686", 4),
-        pytest.param("bookworm-686", 1, marks=pytest.mark.long),
-        pytest.param("bookworm-686-pae", 2, marks=pytest.mark.long),
-        pytest.param("bookworm-amd64", 2, marks=pytest.mark.long),
-        ("bookworm-backports-amd64", 2),
-        ("trixie-amd64", 2),
-        pytest.param("trixie-backports-amd64", 2, marks=pytest.mark.long),
+        ("bookworm-686", 4, "marked"),
+        pytest.param("bookworm-686", 1, "marked", marks=pytest.mark.long),
+        pytest.param("bookworm-686-pae", 2, "marked", marks=pytest.mark.long),
+        pytest.param("bookworm-amd64", 2, "marked", marks=pytest.mark.long),
+        ("bookworm-backports-amd64", 2, "marked"),
+        ("trixie-amd64", 2, "marked"),
+        pytest.param("trixie-backports-amd64", 2, "marked", marks=pytest.mark.long),
+        pytest.param("bookworm-686", 4, "all", marks=pytest.mark.long),
+        pytest.param("bookworm-amd64", 2, "all", marks=pytest.mark.long),
+        pytest.param("trixie-backports-amd64", 2, "all", marks=pytest.mark.long),
     ],
 )
-def test_suspend_to_memory(steps: Steps, kernel: str, cpus: int, tmp_path: Path) -> None:
+def test_suspend_to_memory(steps: Steps, kernel: str, cpus: int, scope: str, tmp_path: Path) -> None:
     """S3: the boot processor's registers are lost, the kernel writes its own values; ours must come back."""
     task = """
 load & load & load &
@@ -137,13 +165,16 @@ for time in 1 2 3; do
 	echo mem >/sys/power/state && echo "slept $time"
 	/lib/sysenter/msr
 done
+served=$(cat /sys/module/sysenter/parameters/calls_all)
 /lib/sysenter/hazards_calls registers flags
+echo "{\\"served\\": $(($(cat /sys/module/sysenter/parameters/calls_all) - served))}"
 rm /tmp/go; wait
 rmmod sysenter && echo went
 """
+    before = "/lib/sysenter/hazards_calls registers flags"
     for attempt in (1, 2, 3):
         try:
-            output = live(steps, kernel, task, tmp_path, wake=1, real_boot=True, cpus=cpus)
+            output = live(steps, kernel, task, tmp_path, wake=1, real_boot=True, cpus=cpus, scope=scope, before=before)
             break
         except GuestLost as lost:
             # amd64 with two processors does, now and then, without our module: docs/evidence.md
@@ -159,10 +190,11 @@ rmmod sysenter && echo went
     assert len(entries) == 4 * cpus
     assert len(set(entries)) == 1, output.records
     assert cases_of(output) == {"registers": 1, "flags": 1}
+    assert (output.of("served")[0] > 50) == (scope == "all")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_nmi_storm(steps: Steps, kernel: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kernel", "scope"), KERNELS)
+def test_nmi_storm(steps: Steps, kernel: str, scope: str, tmp_path: Path) -> None:
     """NMIs find every instruction of the entry in time, on either stack."""
     output = live(
         steps,
@@ -179,6 +211,8 @@ grep NMI: /proc/interrupts
         tmp_path,
         cpus=2,
         nmi=0.004,
+        scope=scope,
+        before="/lib/sysenter/hazards_signals thousand_alarms many_processes",
     )
     interrupts = next(line for line in output.text if line.startswith(" NMI:") or line.strip().startswith("NMI:"))
     assert int(interrupts.split()[1]) > 300, interrupts
@@ -186,25 +220,34 @@ grep NMI: /proc/interrupts
     assert not [line for line in output.text if line.startswith("callers")], output.text
 
 
-def test_loads_and_leaves_under_nmis_and_full_preemption(steps: Steps, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "scope"),
+    [
+        ("bookworm-686", "marked"),
+        pytest.param("bookworm-686", "all", marks=pytest.mark.long),
+        pytest.param("bookworm-amd64", "all", marks=pytest.mark.long),
+        pytest.param("trixie-backports-amd64", "all", marks=pytest.mark.long),
+    ],
+)
+def test_loads_and_leaves_under_nmis_and_full_preemption(steps: Steps, kernel: str, scope: str, tmp_path: Path) -> None:
     """Tasks lose the CPU, and NMIs come, anywhere in the entry while it goes away under them."""
     output = live(
         steps,
-        "bookworm-686",
-        """
+        kernel,
+        f"""
 rmmod sysenter
 # not `callers`: it holds that a marked number is no call, which loading changes under it
-load() {
+load() {{
 	while [ -e /tmp/go ]; do
 		SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so \\
 			/gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=3000 2>/dev/null || echo "callers: lost"
 		sleep 0.1
 	done
-}
+}}
 load & load & load & load &
 left=0; end=$(($(date +%s) + 30))
 while [ $(date +%s) -lt $end ]; do
-	insmod /sysenter.ko 2>/dev/null
+	insmod /sysenter.ko scope={scope} 2>/dev/null
 	sleep 0.1
 	# whoever has it mapped may go on for ever: no new ones while this one is to go
 	for again in 1 2 3 4 5 6 7 8 9 10; do rmmod sysenter 2>/dev/null && left=$((left + 1)) && break; sleep 0.05; done
@@ -231,6 +274,7 @@ exit 0
         pytest.param("bookworm-686", "auto", marks=pytest.mark.long),
         pytest.param("bookworm-686", "syscall", marks=pytest.mark.long),
         ("trixie-backports-amd64", "auto"),
+        pytest.param("trixie-backports-amd64", "every", marks=pytest.mark.long),
     ],
 )
 def test_panic_with_the_module_in(steps: Steps, kernel: str, entry: str) -> None:
@@ -254,14 +298,21 @@ def test_panic_with_the_module_in(steps: Steps, kernel: str, entry: str) -> None
 
 
 @pytest.mark.parametrize(
-    "kernel", ["bookworm-686", pytest.param("bookworm-amd64", marks=pytest.mark.long), "trixie-backports-amd64"]
+    ("kernel", "scope"),
+    [
+        ("bookworm-686", "marked"),
+        pytest.param("bookworm-amd64", "marked", marks=pytest.mark.long),
+        ("trixie-backports-amd64", "marked"),
+        pytest.param("bookworm-amd64", "all", marks=pytest.mark.long),
+        pytest.param("trixie-backports-amd64", "all", marks=pytest.mark.long),
+    ],
 )
-def test_stacks_are_shown_while_tasks_are_inside(steps: Steps, kernel: str) -> None:
+def test_stacks_are_shown_while_tasks_are_inside(steps: Steps, kernel: str, scope: str) -> None:
     """sysrq t, w and l walk every task's stack, and that of each running CPU, with the entry's frames on them."""
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     task = f"""
-insmod /sysenter.ko || exit 99
+{load_module(scope)}
 touch /tmp/go
 {LOAD}
 for sleep in read nanosleep futex wait4; do /lib/sysenter/hazards_unload $sleep & pids="$pids $!"; done
@@ -297,6 +348,8 @@ exit 0
         ("bookworm-686", "auto"),
         pytest.param("bookworm-686", "syscall", marks=pytest.mark.long),
         pytest.param("bookworm-amd64", "auto", marks=pytest.mark.long),
+        pytest.param("bookworm-amd64", "every", marks=pytest.mark.long),
+        pytest.param("trixie-backports-amd64", "every", marks=pytest.mark.long),
     ],
 )
 def test_kexec_with_the_module_in(steps: Steps, kernel: str, entry: str) -> None:
@@ -304,9 +357,11 @@ def test_kexec_with_the_module_in(steps: Steps, kernel: str, entry: str) -> None
     cpu, option = ENTRIES[entry]
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
+    unmodified = "export SYSENTER_PATH=stock; /lib/sysenter/hazards_calls registers"
     task = f"""
 if grep -q second /proc/cmdline; then
 	insmod /lib/sysenter/msr.ko; /lib/sysenter/msr
+	{unmodified if entry == "every" else ""}
 	insmod /sysenter.ko {option} && /lib/sysenter/hazards_calls registers && rmmod sysenter && echo "went"
 	exit 0
 fi
@@ -367,22 +422,28 @@ rmmod sysenter && echo went
 
 
 @pytest.mark.parametrize(
-    ("kernel", "cpus"),
+    ("kernel", "cpus", "scope"),
     [
-        ("bookworm-686", 4),
-        pytest.param("bookworm-686-pae", 4, marks=pytest.mark.long),
-        ("bookworm-amd64", 8),
-        ("bookworm-backports-amd64", 4),
-        ("trixie-amd64", 4),
-        ("trixie-backports-amd64", 4),
+        ("bookworm-686", 4, "marked"),
+        pytest.param("bookworm-686-pae", 4, "marked", marks=pytest.mark.long),
+        ("bookworm-amd64", 8, "marked"),
+        ("bookworm-backports-amd64", 4, "marked"),
+        ("trixie-amd64", 4, "marked"),
+        ("trixie-backports-amd64", 4, "marked"),
+        pytest.param("bookworm-686", 4, "all", marks=pytest.mark.long),
+        pytest.param("bookworm-amd64", 8, "all", marks=pytest.mark.long),
+        pytest.param("trixie-backports-amd64", 4, "all", marks=pytest.mark.long),
     ],
 )
-def test_storm(steps: Steps, kernel: str, cpus: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_storm(
+    steps: Steps, kernel: str, cpus: int, scope: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Random calls from many unprivileged processes, with signals, kills, hotplug and NMIs.
 
     `./sysenter test --minutes N` says how long on each kernel.
     """
     seconds = int(60 * float(request.config.getoption("--minutes")))
+    stock = "2463534242 stock" if scope == "all" else ""  # unmarked calls, with the seed that it has anyway
     output = live(
         steps,
         kernel,
@@ -390,10 +451,11 @@ def test_storm(steps: Steps, kernel: str, cpus: int, tmp_path: Path, request: py
         + f"""
 free() {{ echo "{{\\"free\\": $(free_memory)}}"; }}
 mkdir /tmp/w; chmod 777 /tmp/w; cd /tmp/w
-/lib/sysenter/hazards_storm 3 16 77 >/dev/null	# what the first calls of their kind allocate for good
+/lib/sysenter/hazards_storm 3 16 77 {stock[11:]} >/dev/null	# what the first calls of their kind allocate for good
 free
 hotplug &
-/lib/sysenter/hazards_storm {seconds} 16
+/lib/sysenter/hazards_storm {seconds} 16 {stock}
+echo "{{\\"served\\": $({CALLS_ALL})}}"
 rm /tmp/go; wait; cd /; rm -rf /tmp/w
 free
 echo "turns $(wc -l </tmp/turns)"
@@ -406,7 +468,10 @@ rmmod sysenter && echo went
         timeout=seconds + 100,
         append="preempt=full",
         cpus=cpus,
+        scope=scope,
     )
+    if scope == "all":
+        assert output.of("served")[0] > 100 * seconds
     storm: dict[str, Any] = output.of("storm")[0]
     assert storm["wrong"] == 0, storm
     assert storm["right"] > 10 * seconds, storm

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from conftest import AMD64
-from shell import FREE_MEMORY
+from shell import FREE_MEMORY, load_module
 from sysenter.build.present import build_present_module
 from sysenter.lab.guest import Output
 from sysenter.steps import Steps
@@ -68,14 +68,16 @@ ls -d /sys/module/sysenter
     assert text == ["refused", "loaded", "callers 0", "rmmod 0", "waited"], output.text
 
 
-def test_unload_ends_while_tasks_sleep_inside_for_ever(in_guest: RunTask, target: Target) -> None:
+@pytest.mark.parametrize("scope", ["marked", pytest.param("all", marks=pytest.mark.long)])
+def test_unload_ends_while_tasks_sleep_inside_for_ever(in_guest: RunTask, target: Target, scope: str) -> None:
     """Their mappings are gone, so any user could hold the module for ever otherwise."""
     # amd64: whoever sleeps with a return address of its own choice is seen as well
-    sleeps = (*SLEEPS, "nowhere") if target.arch is not I386 else SLEEPS
+    sleeps = (*SLEEPS, "nowhere") if target.arch is not I386 and scope == "marked" else SLEEPS
     output = in_guest(
         f"""
+{"export SYSENTER_PATH=stock" if scope == "all" else ""}
 for sleep in {" ".join(sleeps)}; do
-	insmod /sysenter.ko
+	insmod /sysenter.ko scope={scope}
 	/lib/sysenter/hazards_unload $sleep >/tmp/said &
 	sleep 0.3
 	timeout -s KILL 10 rmmod sysenter && echo "$sleep: went"
@@ -95,8 +97,13 @@ exit 0
     assert not [line for line in text if not line.endswith((": went", ": -4"))], text
 
 
-def test_a_fast_call_may_remove_the_module(in_guest: RunTask) -> None:
-    output = in_guest("timeout -s KILL 10 /lib/sysenter/hazards_unload delete_module; ls -d /sys/module/sysenter; true")
+@pytest.mark.parametrize("scope", ["marked", pytest.param("all", marks=pytest.mark.long)])
+def test_a_fast_call_may_remove_the_module(in_guest: RunTask, scope: str) -> None:
+    output = in_guest(
+        load_module(scope)
+        + "timeout -s KILL 10 /lib/sysenter/hazards_unload delete_module; ls -d /sys/module/sysenter; true",
+        load=False,
+    )
     assert "delete_module: 0" in output.text
     assert "/sys/module/sysenter" not in output.text
 
@@ -166,7 +173,7 @@ def test_a_load_that_fails_at_any_step_leaves_nothing_behind(in_guest: RunTask, 
 /lib/sysenter/msr >/tmp/before
 step=1
 while [ $step -lt 100 ]; do
-	if insmod /faulty.ko fail_at=$step 2>/dev/null; then
+	if insmod /faulty.ko scope=both fail_at=$step 2>/dev/null; then
 		rmmod sysenter
 		echo "loaded $step"
 		# twice in a row: the end, not a fault that did not matter
@@ -190,7 +197,8 @@ done
     assert loaded[-1] - 2 >= 12, f"only {loaded[-1] - 2} steps were failed"
 
 
-def test_many_loads_and_unloads_leak_nothing(in_guest: RunTask, target: Target) -> None:
+@pytest.mark.parametrize("scope", ["marked", pytest.param("all", marks=pytest.mark.long)])
+def test_many_loads_and_unloads_leak_nothing(in_guest: RunTask, target: Target, scope: str) -> None:
     """100 times, 60 on amd64; SYSENTER_LOADS says how many, 1,000 for an issue's acceptance."""
     loads = int(os.environ.get("SYSENTER_LOADS", "100" if target.arch is I386 else "60"))
     output = in_guest(
@@ -199,7 +207,7 @@ def test_many_loads_and_unloads_leak_nothing(in_guest: RunTask, target: Target) 
 load() {{
 	n=0
 	while [ $n -lt $1 ]; do
-		insmod /sysenter.ko && rmmod sysenter || echo "lost $n"
+		insmod /sysenter.ko scope={scope} && rmmod sysenter || echo "lost $n"
 		n=$((n + 1))
 	done
 }}

@@ -75,6 +75,80 @@ static void ptrace_changes(void)
 	note_status(status);
 }
 
+extern const char event_landed[];
+asm(".text\nevent_landed:\n\tint3\n\tnop");
+
+static void make_call_with_event(long nr)
+{
+	char *const words[] = { "hazards", "none", NULL };
+
+	if (nr == SYS_execve)
+		call(nr, "/proc/self/exe", words, words + 2);
+	else if (nr == SYS_execveat)
+		call(nr, AT_FDCWD, "/proc/self/exe", words, words + 2, 0);
+	else
+		call(nr, CLONE_FILES);	/* fork and vfork take no argument */
+	note("went on ");
+}
+
+static void fork_alone(void)		{ make_call_with_event(SYS_fork); }
+static void vfork_alone(void)		{ make_call_with_event(SYS_vfork); }
+static void clone_alone(void)		{ make_call_with_event(SYS_clone); }
+static void execve_alone(void)		{ make_call_with_event(SYS_execve); }
+static void execveat_alone(void)	{ make_call_with_event(SYS_execveat); }
+
+/*
+ * Calls that stop inside their bodies, though nobody asked for a stop at their entry: the
+ * tracer gives registers that no SYSRET or SYSEXIT could, and all of them must arrive.
+ */
+static void ptrace_event_stops(void)
+{
+	static void (*const bodies[])(void) = { fork_alone, vfork_alone, clone_alone, execve_alone, execveat_alone };
+
+	for (unsigned int i = 0; i < sizeof(bodies) / sizeof(*bodies); i++) {
+		pid_t child = traced(bodies[i]);
+		unsigned long newborn = 0;
+		struct user_regs_struct r;
+		int status;
+
+		ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+		       PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC);
+		if (!next_stop(child, PTRACE_CONT, &r, &status)) {
+			note_status(status);
+			continue;
+		}
+		note("event %x: ", status >> 8);
+		if (status >> 16 != PTRACE_EVENT_EXEC) {
+			ptrace(PTRACE_GETEVENTMSG, child, 0, &newborn);
+			kill(newborn, SIGKILL);
+			while (waitpid(newborn, &status, __WALL) == (pid_t)newborn && WIFSTOPPED(status))
+				;
+		}
+		r.user_nr = -1;
+		r.user_ip = (unsigned long)event_landed;
+		r.eflags = 0x202 | FLAG_ID | FLAG_DF | 0x8d5;
+#ifdef __x86_64__
+		r.rcx = 0x1111, r.r11 = 0x2222, r.rdx = 0x3333, r.rbx = 0x4444, r.r10 = 0x5555;
+#else
+		r.ecx = 0x1111, r.edx = 0x2222, r.ebp = 0x3333, r.ebx = 0x4444, r.esi = 0x5555;
+#endif
+		ptrace(PTRACE_SETREGS, child, 0, &r);
+		while (next_stop(child, PTRACE_CONT, &r, &status) && WSTOPSIG(status) == SIGCHLD)
+			;	/* of the newborn's end */
+		if (WIFSTOPPED(status)) {
+			note("stop %x at +%ld ", status >> 8, (long)(r.user_ip - (unsigned long)event_landed));
+#ifdef __x86_64__
+			note("%llx %llx %llx %llx %llx %llx; ", r.rcx, r.r11, r.rdx, r.rbx, r.r10, r.eflags);
+#else
+			note("%lx %lx %lx %lx %lx %lx; ", r.ecx, r.edx, r.ebp, r.ebx, r.esi, r.eflags);
+#endif
+			kill(child, SIGKILL);
+			waitpid(child, &status, 0);
+		}
+		note_status(status);
+	}
+}
+
 static int quiet_pipe[2];
 
 static void sleep_in_read(void)
@@ -486,6 +560,7 @@ static void audit(void)
 HAZARDS(
 	{ "ptrace: syscall stops", "ptrace_stops", ptrace_stops, 0 },
 	{ "ptrace: changed, skipped, replaced calls", "ptrace_changes", ptrace_changes, 0 },
+	{ "ptrace: registers given at event stops", "ptrace_event_stops", ptrace_event_stops, 0 },
 	{ "ptrace: attach to a sleeper", "ptrace_sleeper", ptrace_sleeper, 0 },
 	{ "ptrace: attach to a sleeper", "ptrace_sleeper_syscalls", ptrace_sleeper_syscalls, 0 },
 	{ "ptrace: impossible addresses and flags", "ptrace_bad_addresses", ptrace_bad_addresses, 0 },
