@@ -329,6 +329,7 @@ static void rseq_after_migration(void)
 	unsigned long all = 0, one;
 	long wrong = 0, moves = 0;
 	pid_t child, parent = getpid();
+	int taken[2];
 	char cpu_now;
 
 	note("%s ", __rseq_size ? "registered" : "none");
@@ -343,21 +344,28 @@ static void rseq_after_migration(void)
 		wrong += area->cpu_id != (uint32_t)cpu;
 		moves++;
 	}
-	/* and moved by another while asleep */
-	if (pipe(pipes))
+	/*
+	 * And moved by another while asleep, but not before it has taken the last byte: a task
+	 * that was woken for that is in state S once more while it looks for it, and may lose
+	 * the CPU just then.
+	 */
+	if (pipe(pipes) || pipe(taken))
 		return;
 	child = fork();
 	if (!child)
 		for (int i = 0; ; i++) {
 			one = 1ul << i % (8 * sizeof(all));
-			cpu_now = i % (8 * sizeof(all));
 			if (!(all & one))
 				continue;
+			if (read(taken[0], &cpu_now, 1) != 1)
+				note("not taken ");
+			cpu_now = i % (8 * sizeof(all));
 			wait_asleep(parent, "S");
 			if (sched_setaffinity(parent, sizeof(one), (cpu_set_t *)&one) || write(pipes[1], &cpu_now, 1) != 1)
 				note("not moved ");
 		}
 	for (int i = 0; i < 10; i++) {
+		wrong += write(taken[1], "x", 1) != 1;
 		wrong += call(SYS_read, pipes[0], &cpu_now, 1) != 1;
 		wrong += area->cpu_id != (uint32_t)cpu_now;
 	}
