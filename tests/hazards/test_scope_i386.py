@@ -117,6 +117,28 @@ def test_scope_decides_whose_calls_are_taken_and_says_so(steps: Steps, guest: Gu
 
 
 @pytest.mark.parametrize("target", ["bookworm-686"], indirect=True, scope="session")
+def test_who_is_not_served_pays_little(steps: Steps, guest: Guest, module: Module) -> None:
+    """Guest instructions of calls that the entry sends on to the kernel's, without the module and with it. A watched
+    task's frame is built anew for each call, before it is known that it is watched."""
+    output = guest.run(
+        steps,
+        "/lib/sysenter/watched; insmod /sysenter.ko scope=all || exit 99\n/lib/sysenter/watched",
+        {"sysenter.ko": module.module.read_bytes()},
+        what="counting",
+        timeout=120,
+        machine=guest.machine(icount=True),
+    )
+    assert not output.bad_lines(), output.console
+    watched = [r for r in output.records if "watched" in r]
+    before, after = watched[: len(watched) // 2], watched[len(watched) // 2 :]
+    more = {a["watched"]: a["tsc"] - b["tsc"] for b, a in zip(before, after, strict=True)}
+    assert more.keys() == {"number outside", "outside the table", "seccomp"}
+    assert more["number outside"] <= 5, more
+    assert more["outside the table"] <= 15, more
+    assert more["seccomp"] <= 20, more
+
+
+@pytest.mark.parametrize("target", ["bookworm-686"], indirect=True, scope="session")
 def test_loads_and_unloads_while_every_program_is_in_calls(steps: Steps, target: Target, guest: Guest) -> None:
     """Sleepers and workers, none of which knows of the module, outlive it each time."""
     output = guest.run(
