@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -346,7 +347,7 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
     if options.here:
         return _bench_here(options, steps)
     from sysenter.bench import baseline
-    from sysenter.bench.run import bench, paths_for
+    from sysenter.bench.run import bench, empty_result, paths_for
     from sysenter.bench.workloads import chosen
     from sysenter.lab import choose_present
     from sysenter.report.bench import print_bench, print_changes
@@ -357,6 +358,8 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
         check_writable(options.json)
     _choose_qemu(options, steps)
     target, accelerator = choose_present(steps, _target(options, steps), options.accelerator)
+    if before:  # said before the work, not after it
+        baseline.check_machine(before, empty_result(target, accelerator), anyway=options.anyway)
     result = bench(
         steps,
         target,
@@ -366,17 +369,73 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
         rounds=options.rounds,
         options=options.module_option,
         offline=options.offline,
+        resume=options.resume,
     )
     print_bench(result, tables(options.json, 150))
     if options.json:
         write_json(options.json, result.to_json())
+    if result.failed:
+        raise SysenterError(
+            "; ".join(result.failed), hint="the others are above; --resume tries these again, --rounds 1 is quicker"
+        )
+    if not result.complete:
+        return 130
     if options.save:
         steps.say(f"kept as {baseline.save(result, options.save)}")
     if before is None:
-        return 0 if result.complete else 130
+        return 0
     found = baseline.changes(before, result, anyway=options.anyway)
     print_changes(found, options.tolerance, tables(options.json))
     return 1 if any(change.percent > options.tolerance for change in found) else 0
+
+
+def _matrix(options: argparse.Namespace, steps: Steps) -> int:
+    from sysenter.kernels.catalogue import CATALOGUE
+    from sysenter.matrix.kept import emulator
+    from sysenter.matrix.plan import Product, expand, read_products
+    from sysenter.matrix.run import matrix
+    from sysenter.matrix.worker import work_for
+    from sysenter.report.matrix import print_matrix, support_page
+
+    if options.worker:
+        return work_for(steps, options.worker, options.cores or len(os.sched_getaffinity(0)))
+    jobs = [job for file in options.files for job in expand(read_products(file), file.resolve().parent)]
+    if options.kernel or not options.files:
+        every = tuple(entry.name for entry in CATALOGUE)
+        kernels = [name for kernel in options.kernel or ["all"] for name in (every if kernel == "all" else (kernel,))]
+        product = Product(
+            kernels=tuple(kernels),
+            cpus=tuple(options.cpu) or ("",),
+            scopes=tuple(options.scope) or ("",),
+            jobs=tuple(options.job) or ("run",),
+            append=options.append,
+            module_options=tuple(options.module_option),
+            rounds=options.rounds,
+            count=options.count,
+        )
+        jobs += expand([product], Path.cwd())
+    for path in filter(None, (options.json, options.support)):
+        check_writable(path)
+    found = matrix(
+        steps,
+        list(dict.fromkeys(jobs)),
+        scheduler=options.scheduler,
+        cores=options.cores,
+        accelerator=options.accelerator,
+        offline=options.offline,
+        again=options.again,
+    )
+    print_matrix(found, tables(options.json, 180))
+    if options.json:
+        write_json(options.json, found.to_json())
+    if not found.complete:
+        return 130
+    if options.support:
+        files = [str(file) for file in options.files]
+        own = [f"--kernel .../{Path(k).parent.name}/{Path(k).name}" for k in options.kernel if k.endswith(".toml")]
+        words = " ".join([*files, *own, f"--support {options.support}"])
+        options.support.write_text(support_page(found, words, __version__, emulator()))
+    return 0 if found.ok else 1
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
@@ -397,6 +456,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "status": _status,
     "uninstall": _uninstall,
     "bench": _bench,
+    "matrix": _matrix,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["SysenterError", "as_called"]
+__all__ = ["Refused", "SysenterError", "as_called"]
 
 _LAUNCHER = Path(__file__).resolve().parents[2] / "sysenter"  # in a clone
 
@@ -28,6 +28,10 @@ class SysenterError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class Refused(SysenterError):
+    """What was asked for is refused by name: this kernel or processor is not one for it. No fault of anybody's."""
 
 
 def as_called(text: str) -> str:

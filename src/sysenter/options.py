@@ -33,6 +33,16 @@ def _any_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
 
 
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1000:  # a NaN is not
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1000")
+    return value
+
+
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     """What the user wants; ends the program, with usage, where that is not to be understood."""
     # Options of every command have no default there, so that one before the command is not undone behind it.
@@ -223,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--against", metavar="NAME", help="compare with a baseline; status 1 if something is slower")
     bench.add_argument(
         "--tolerance",
-        type=float,
+        type=_percent,
         default=2.0,
         metavar="PERCENT",
         help="how much slower is no regression (default: %(default)s)",
@@ -231,5 +241,41 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--here", action="store_true", help="on this machine, the module loaded, as root: cycles of single calls"
     )
+    bench.add_argument("--resume", action="store_true", help="go on with the same benchmark, which was interrupted")
     bench.add_argument("--anyway", action="store_true", help="compare with a baseline of another machine, too")
+    _add_matrix(command("matrix", [], "many kernels, processors, scopes and jobs, here or on a Dask cluster"))
     return whole
+
+
+def _add_matrix(matrix: argparse.ArgumentParser) -> None:
+    matrix.add_argument("files", nargs="*", type=Path, metavar="FILE.toml", help="of [[product]] tables")
+
+    def many(name: str, metavar: str, help: str) -> None:
+        matrix.add_argument(name, action="append", default=[], metavar=metavar, help=f"as often as you like: {help}")
+
+    many("--kernel", "NAME|FILE", "as `run` has it, or all, for the whole catalogue (the default)")
+    many("--cpu", "MODEL", "QEMU's processor model (default: each kernel's own)")
+    many("--scope", "SCOPE", "marked, all or both (default: what can work for run, marked for others)")
+    many(
+        "--job",
+        "JOB",
+        "run (the default), selftests, hazards, check, mutants, mitigations, bench; "
+        "selftests:python, check:i386-sysenter or bench:calls/null is a part of one",
+    )
+    matrix.add_argument("--append", default="", metavar="WORDS", help="more of the kernels' command line")
+    many("--module-option", "OPTION", "for the module, in run and bench")
+    matrix.add_argument("--rounds", type=_positive, default=0, help="of run and bench (default: their own)")
+    matrix.add_argument("--count", type=_positive, default=0, help="of run's dd (default: its own)")
+    matrix.add_argument(
+        "--accelerator", choices=("auto", "kvm", "tcg"), default="auto", help="as the other commands have it"
+    )
+    matrix.add_argument("--offline", action="store_true", help="use what is in the cache, never the network")
+    matrix.add_argument("--json", type=Path, metavar="FILE", help="also write all of it to FILE (-: standard output)")
+    matrix.add_argument("--support", type=Path, metavar="FILE", help="also write what works, as docs/support.md")
+    matrix.add_argument("--again", action="store_true", help="do all of it, also what is done already")
+    matrix.add_argument("--cores", type=_positive, default=0, help="jobs at once, here (default: one for each core)")
+    where = matrix.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
+    where.add_argument(
+        "--worker", default="", metavar="ADDRESS", help="do nothing else: work for the scheduler there until it ends"
+    )

@@ -12,10 +12,10 @@ from pathlib import Path
 from sysenter.bench.result import Result, from_json
 from sysenter.errors import SysenterError
 
-__all__ = ["Change", "changes", "load", "save"]
+__all__ = ["Change", "changes", "check_machine", "data_folder", "load", "save"]
 
 
-def _folder() -> Path:
+def data_folder() -> Path:
     """$XDG_DATA_HOME/sysenter/bench, or ~/.local/share/sysenter/bench (XDG Base Directory)."""
     base = os.environ.get("XDG_DATA_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".local/share") / "sysenter/bench"
@@ -24,7 +24,7 @@ def _folder() -> Path:
 def _path(name: str) -> Path:
     if not re.fullmatch(r"[\w.+-]+", name):
         raise SysenterError(f"{name!r} is no name for a baseline", hint="letters, digits and . _ + - are")
-    return _folder() / f"{name}.json"
+    return data_folder() / f"{name}.json"
 
 
 def save(result: Result, name: str) -> Path:
@@ -43,7 +43,7 @@ def load(name: str) -> Result:
     try:
         return from_json(json.loads(path.read_text()), str(path))
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in _folder().glob("*.json"))) or "none yet"
+        known = ", ".join(sorted(p.stem for p in data_folder().glob("*.json"))) or "none yet"
         raise SysenterError(f"no baseline {name!r}", hint=f"--save makes one; there are: {known}") from error
     except ValueError as error:
         raise SysenterError(f"{path} is damaged: {error}", hint="save it again") from error
@@ -63,16 +63,21 @@ class Change:
     """Positive: worse."""
 
 
+def check_machine(before: Result, now: Result, *, anyway: bool) -> None:
+    """Raise SysenterError if two results are not of the same kind of machine, unless they are compared anyway."""
+    differ = [k for k, v in before.machine.items() if now.machine[k] != v]
+    if differ and not anyway:
+        what = ", ".join(f"{k} {before.machine[k]!r} and {now.machine[k]!r}" for k in differ)
+        raise SysenterError(f"the baseline is of another machine: {what}", hint="--anyway compares them all the same")
+
+
 def changes(before: Result, now: Result, *, anyway: bool) -> list[Change]:
     """Every workload that both have, by exact instructions where both have them, else by its ratio to stock.
 
     Times of different days say nothing, but a ratio of paired rounds does. anyway: also
     where the machines are not the same. Raises SysenterError if they are not.
     """
-    differ = [k for k, v in before.machine.items() if now.machine[k] != v]
-    if differ and not anyway:
-        what = ", ".join(f"{k} {before.machine[k]!r} and {now.machine[k]!r}" for k in differ)
-        raise SysenterError(f"the baseline is of another machine: {what}", hint="--anyway compares them all the same")
+    check_machine(before, now, anyway=anyway)
     found = []
     for key, paths in now.workloads.items():
         for path, timed in paths.items():

@@ -16,6 +16,7 @@ __all__ = ["Comparison", "Result", "Timed", "bootstrap", "compare_rounds", "from
 SCHEMA = 1
 _RESAMPLES = 2000
 _SEED = 1  # the same figures give the same interval
+_FEWEST_TICKS = 10
 _FEWEST = 5  # rounds: of fewer an interval of the median says nothing
 
 
@@ -29,6 +30,17 @@ class Timed:
     """What the module counted in each."""
     instructions: int | None = None
     """Guest instructions of one round, everybody's, exact; None if they were not counted."""
+    spent: tuple[int, int] = (0, 0)
+    """Hundredths of a second of all rounds that the processors were in user mode, and in the kernel (/proc/stat)."""
+
+    @property
+    def kernel_share(self) -> float | None:
+        """What part of its processor time is the kernel's: its system calls, faults and interrupts.
+
+        An estimate, of samples that the guest's kernel takes; None if there are fewer than ten.
+        """
+        total = sum(self.spent)
+        return self.spent[1] / total if total >= _FEWEST_TICKS else None
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,15 @@ class Result:
     """suite/name -> path -> what it took."""
     complete: bool = True
     """False if it was interrupted."""
+    append: str = ""
+    """The kernel's command line, as far as it is the kernel's or the user's."""
+    failed: list[str] = field(default_factory=list)
+    """What failed, in words; the others' figures are there."""
+
+    def fail(self, words: str) -> None:
+        """Note a failure, once."""
+        if words not in self.failed:
+            self.failed.append(words)
 
     def compared(self, key: str, path: str) -> Comparison | None:
         """A path against stock; None if one of the two is missing."""
@@ -117,6 +138,7 @@ class Result:
             "kernel": self.kernel,
             "arch": self.arch,
             "cpu": self.cpu,
+            "append": self.append,
             "accelerator": self.accelerator,
             "processor": self.processor,
         }
@@ -130,6 +152,7 @@ class Result:
                     "seconds": list(timed.seconds),
                     "calls": list(timed.calls),
                     "instructions": timed.instructions,
+                    "ticks": {"user": timed.spent[0], "kernel": timed.spent[1]},
                     **self._against(key, path),
                 }
                 for path, timed in paths.items()
@@ -141,6 +164,7 @@ class Result:
             "version": self.version,
             "module_options": list(self.module_options),
             "complete": self.complete,
+            "failed": self.failed,
             "workloads": workloads,
         }
 
@@ -149,15 +173,21 @@ class Result:
         return {"times_stock": {"median": c.median, "low": c.low, "high": c.high, "shown": c.shown}} if c else {}
 
 
+def _timed(data: Any) -> Timed:
+    ticks = data.get("ticks", {"user": 0, "kernel": 0})  # older files have none
+    numbers = [*data["seconds"], *data["calls"], ticks["user"], ticks["kernel"], data["instructions"] or 0]
+    if not all(isinstance(n, int | float) for n in numbers) or len(data["seconds"]) != len(data["calls"]):
+        raise ValueError("what should be figures is not")
+    spent = (ticks["user"], ticks["kernel"])
+    return Timed(tuple(data["seconds"]), tuple(data["calls"]), data["instructions"], spent)
+
+
 def from_json(data: Any, name: str) -> Result:
     """A saved result. Raises SysenterError, naming the file, if it is none."""
     try:
         if data["kind"] != "bench" or data["schema"] != SCHEMA:
             raise ValueError("another kind or schema")
-        workloads = {
-            key: {path: Timed(tuple(t["seconds"]), tuple(t["calls"]), t["instructions"]) for path, t in paths.items()}
-            for key, paths in data["workloads"].items()
-        }
+        workloads = {key: {path: _timed(t) for path, t in paths.items()} for key, paths in data["workloads"].items()}
         return Result(
             data["kernel"],
             data["arch"],
@@ -168,6 +198,7 @@ def from_json(data: Any, name: str) -> Result:
             tuple(data["module_options"]),
             workloads,
             data["complete"],
+            data.get("append", ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SysenterError(

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from sysenter import __version__
+from sysenter.bench import interrupted
 from sysenter.bench.result import Result, Timed
 from sysenter.bench.workloads import Workload
 from sysenter.build.native import NATIVE, PROGRAMS, Program
@@ -20,12 +23,12 @@ from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.lab.present_guest import PresentGuest, present_guest_for
 from sysenter.lab.qemu import Machine, vendor
 from sysenter.lab.system import system_for
-from sysenter.processes import Interrupted
+from sysenter.processes import Interrupted, cleaning_up
 from sysenter.steps import Steps
 from sysenter.target.arch import AMD64
 from sysenter.target.target import Target
 
-__all__ = ["PATHS", "bench", "paths_for"]
+__all__ = ["PATHS", "bench", "empty_result", "paths_for"]
 
 # path -> the module's scope while it runs. stock and fast share a load; the unmodified program is `all`.
 PATHS: Mapping[str, str] = {"stock": "marked", "fast": "marked", "all": "all"}
@@ -33,7 +36,6 @@ _BENCH = (
     Program("timed", NATIVE / "bench/timed.c", ("-static",)),
     Program("micro", NATIVE / "bench/micro.c"),  # dynamic: it is for LD_PRELOAD
 )
-_SECONDS = 3.0  # what a workload takes at the most in a round, emulated, on a busy host
 _COUNTING = 4  # times as slow with -icount
 
 _TASK = """
@@ -56,8 +58,20 @@ timed() { # SUITE NAME PATH ROUND COMMAND PREPARE FINISH
 """
 
 
+# Round number -> what runs in it; -1 is to warm up.
+_Plan = list[tuple[int, list[Workload]]]
+
+
 class _Runs(Protocol):
-    def __call__(self, task: str, *, timeout: float, icount: bool, on_record: Any) -> Output: ...
+    def __call__(
+        self,
+        task: str,
+        *,
+        timeout: float,
+        icount: bool,
+        on_record: Callable[[dict[str, Any]], None],
+        stop: threading.Event,
+    ) -> Output: ...
 
 
 def paths_for(target: Target, scope: str) -> tuple[str, ...]:
@@ -73,6 +87,20 @@ def _scope_of(path: str, paths: Sequence[str]) -> str:
     return "" if path == "stock" and "fast" not in paths else PATHS[path]
 
 
+def empty_result(target: Target, accelerator: str, options: Sequence[str] = ()) -> Result:
+    """What a benchmark of this target on this machine begins with."""
+    return Result(
+        target.release,
+        target.arch.name,
+        target.cpu,
+        accelerator,
+        _processor(),
+        __version__,
+        tuple(options),
+        append=target.append,
+    )
+
+
 def bench(
     steps: Steps,
     target: Target,
@@ -84,15 +112,18 @@ def bench(
     options: Sequence[str] = (),
     count: bool = True,
     offline: bool = False,
+    resume: bool = False,
 ) -> Result:
-    """Time the workloads. count: also count guest instructions, in a second guest.
+    """Time the workloads. count: also count guest instructions, in a second guest beside the first.
 
-    Ctrl-C ends it early: the result has what was measured, and is not `complete`. Raises
-    SysenterError if the module is refused or a workload fails.
+    Ctrl-C ends it early: the result has what was measured, and is not `complete`. A workload that
+    fails is in its `failed`, the others go on. Raises SysenterError if the module is refused or the
+    guest is lost. In each of these cases what was measured is kept, for resume.
     """
-    result = Result(
-        target.release, target.arch.name, target.cpu, accelerator, _processor(), __version__, tuple(options)
-    )
+    result = empty_result(target, accelerator, options)
+    key = interrupted.key_of(result, workloads, paths)
+    if resume:
+        result = interrupted.load(key)
     own = [w for w in workloads if not w.packages]
     foreign = [w for w in workloads if w.packages]
     try:
@@ -104,7 +135,18 @@ def bench(
     except Interrupted:
         if not result.workloads:
             raise
+        with cleaning_up():
+            interrupted.keep(key, result)
         return replace(result, complete=False)
+    except SysenterError as error:
+        if result.workloads:
+            interrupted.keep(key, result)
+            error.hint = f"{error.hint}; what was measured is kept: --resume goes on"
+        raise
+    if result.failed:
+        interrupted.keep(key, result)
+    else:
+        interrupted.forget(key)
     return result
 
 
@@ -122,7 +164,14 @@ def _guest(steps: Steps, target: Target, accelerator: str) -> PresentGuest:
 def _in_guest(steps: Steps, target: Target, accelerator: str) -> _Runs:
     guest = _guest(steps, target, accelerator)
 
-    def run(task: str, *, timeout: float, icount: bool, on_record: Any) -> Output:
+    def run(
+        task: str,
+        *,
+        timeout: float,
+        icount: bool,
+        on_record: Callable[[dict[str, Any]], None],
+        stop: threading.Event,
+    ) -> Output:
         machine: Machine | None = guest.machine(icount=True, cpus=1) if icount else None
         return guest.run(
             steps,
@@ -131,6 +180,7 @@ def _in_guest(steps: Steps, target: Target, accelerator: str) -> _Runs:
             timeout=timeout,
             machine=machine,
             on_record=on_record,
+            stop=stop,
         )
 
     return run
@@ -141,7 +191,14 @@ def _in_system(steps: Steps, target: Target, accelerator: str, workloads: Sequen
     root = debian_root(steps, "bookworm", target.arch.name, packages, offline=offline)
     system = system_for(steps, _guest(steps, target, accelerator), root, offline=offline)
 
-    def run(task: str, *, timeout: float, icount: bool, on_record: Any) -> Output:
+    def run(
+        task: str,
+        *,
+        timeout: float,
+        icount: bool,
+        on_record: Callable[[dict[str, Any]], None],
+        stop: threading.Event,
+    ) -> Output:
         machine = system.machine(memory=768, icount=icount, cpus=1 if icount else None)
         return system.run(
             steps,
@@ -151,15 +208,17 @@ def _in_system(steps: Steps, target: Target, accelerator: str, workloads: Sequen
             timeout=timeout,
             machine=machine,
             on_record=on_record,
+            stop=stop,
         )
 
     return run
 
 
-def _task(workloads: Sequence[Workload], paths: Sequence[str], rounds: Sequence[int], options: Sequence[str]) -> str:
+def _task(plan: _Plan, paths: Sequence[str], options: Sequence[str]) -> str:
     lines = [LOAD, _TASK, f"more={shlex.quote(' '.join(options))}"]
-    lines += [f"inside sh -c {shlex.quote(w.once)} >/dev/null 2>&1" for w in workloads if w.once]
-    for number in rounds:
+    every = dict.fromkeys(w for _, workloads in plan for w in workloads)
+    lines += [f"inside sh -c {shlex.quote(w.once)} >/dev/null 2>&1" for w in every if w.once]
+    for number, workloads in plan:
         # by load: stock and fast, then all
         for scope in dict.fromkeys(_scope_of(path, paths) for path in paths):
             lines.append(f"want '{scope}'")
@@ -173,6 +232,15 @@ def _task(workloads: Sequence[Workload], paths: Sequence[str], rounds: Sequence[
     return "\n".join([*lines, "rmmod sysenter || exit 4", "exit 0", ""])
 
 
+def _rounds_had(result: Result, key: str, paths: Sequence[str]) -> int:
+    """How many rounds of a workload there are by every path; what is beyond is dropped, so that rounds stay pairs."""
+    of = result.workloads.get(key, {})
+    had = min((len(of[path].seconds) if path in of else 0) for path in paths)
+    for path, timed in of.items():
+        of[path] = replace(timed, seconds=timed.seconds[:had], calls=timed.calls[:had])
+    return had
+
+
 def _measure(
     steps: Steps,
     result: Result,
@@ -183,66 +251,102 @@ def _measure(
     options: Sequence[str],
     count: bool,
 ) -> None:
-    """Fill in the result as records come, so that an interrupt keeps them."""
+    """Fill in what the result lacks, as records come, so that an interrupt keeps them."""
+    had = {w.key: _rounds_had(result, w.key, paths) for w in workloads}
+    timing = [(number, [w for w in workloads if had[w.key] <= number]) for number in range(rounds)]
+    timing = [(number, lacking) for number, lacking in timing if lacking]
+    if timing:
+        timing.insert(0, (-1, list(dict.fromkeys(w for _, lacking in timing for w in lacking))))
+    counting: _Plan = []
+    if count and result.accelerator == "tcg":
+        uncounted = [w for w in workloads if not _counted(result, w.key, paths)]
+        counting = [(number, uncounted) for number in (-1, 0) if uncounted]
     names = ", ".join(dict.fromkeys(w.suite for w in workloads))
-    total = len(workloads) * len(paths) * (rounds + 1)
+    total = sum(len(lacking) for _, lacking in [*timing, *counting]) * len(paths)
+    filling = _Filling(result)
+    stop = threading.Event()
 
-    def keep(record: dict[str, Any]) -> None:
-        told = record.get("bench")
-        if not told:
-            return
-        key, path = f"{told['suite']}/{told['name']}", told["path"]
-        if told["status"]:
-            failed.append(f"{key} on {path} ended with status {told['status']}")
-        if told["round"] < 0:
-            return  # it warmed the caches, the emulator's translations among them
-        paths_of = result.workloads.setdefault(key, {})
-        old = paths_of.get(path, Timed((), ()))
-        paths_of[path] = Timed((*old.seconds, told["seconds"]), (*old.calls, told["calls"]), old.instructions)
+    def run(plan: _Plan, icount: bool, on_record: Callable[[dict[str, Any]], None]) -> Output | None:
+        limit = 60 + sum(w.seconds for _, lacking in plan for w in lacking) * len(paths) * (_COUNTING if icount else 1)
+        if not plan:
+            return None
+        return runs(_task(plan, paths, options), timeout=limit, icount=icount, on_record=on_record, stop=stop)
 
-    failed: list[str] = []
-    done = 0
     with (
         steps.step(f"{names}: {len(workloads)} workloads by {len(paths)} paths, {rounds} rounds"),
-        steps.counted(f"{names}", total) as advance,
+        steps.counted(names, total) as advance,
+        ThreadPoolExecutor(2) as pool,
     ):
-
-        def on_record(record: dict[str, Any]) -> None:
-            nonlocal done
-            keep(record)
-            done += "bench" in record
-            advance(done)
-
-        output = runs(
-            _task(workloads, paths, range(-1, rounds), options),
-            timeout=60 + total * _SECONDS,
-            icount=False,
-            on_record=on_record,
-        )
-    _check(output, failed)
-    if count and result.accelerator == "tcg":
-        exact: dict[tuple[str, str], int] = {}
-
-        def on_count(record: dict[str, Any]) -> None:
-            told = record.get("bench")
-            if told and told["round"] == 0:
-                exact[f"{told['suite']}/{told['name']}", told["path"]] = told["tsc"]
-
-        with steps.step(f"{names}: count guest instructions, in one more round"):
-            limit = 60 + 2 * len(workloads) * len(paths) * _SECONDS * _COUNTING
-            output = runs(_task(workloads, paths, (-1, 0), options), timeout=limit, icount=True, on_record=on_count)
-        _check(output, failed)
-        for (key, path), instructions in exact.items():
-            timed = result.workloads[key][path]
-            result.workloads[key][path] = Timed(timed.seconds, timed.calls, instructions)
+        filling.advance = advance
+        try:
+            guests = [pool.submit(run, timing, False, filling.time), pool.submit(run, counting, True, filling.count)]
+            for guest in guests:
+                _check(guest.result())
+        except BaseException:
+            stop.set()  # an error or Ctrl-C ends both guests
+            raise
 
 
-def _check(output: Output, failed: Sequence[str]) -> None:
+def _counted(result: Result, key: str, paths: Sequence[str]) -> bool:
+    of = result.workloads.get(key, {})
+    return all(path in of and of[path].instructions for path in paths)
+
+
+class _Filling:
+    """Puts what two guests say into a result. Their threads come one at a time."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        self.advance: Callable[[int], None] = lambda done: None
+        self._lock, self._done = threading.Lock(), 0
+
+    def time(self, record: dict[str, Any]) -> None:
+        with self._lock:
+            told = self._of(record)
+            if not told:
+                return
+            old = self._timed(told)
+            timed = Timed(
+                (*old.seconds, told["seconds"]),
+                (*old.calls, told["calls"]),
+                old.instructions,
+                (old.spent[0] + told["user"], old.spent[1] + told["kernel"]),
+            )
+            self._put(told, timed)
+
+    def count(self, record: dict[str, Any]) -> None:
+        with self._lock:
+            told = self._of(record)
+            if told:
+                self._put(told, replace(self._timed(told), instructions=told["tsc"]))
+
+    def _of(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What a record says of a workload that counts; empty for others."""
+        told: dict[str, Any] = record.get("bench", {})
+        if not told:
+            return {}
+        self._done += 1
+        self.advance(self._done)
+        if told["status"]:
+            self.result.fail(f"{self._key(told)} on {told['path']} ended with status {told['status']}")
+        # round -1 warmed the caches, the emulator's translations among them
+        return {} if told["status"] or told["round"] < 0 else told
+
+    @staticmethod
+    def _key(told: dict[str, Any]) -> str:
+        return f"{told['suite']}/{told['name']}"
+
+    def _timed(self, told: dict[str, Any]) -> Timed:
+        return self.result.workloads.get(self._key(told), {}).get(told["path"], Timed((), ()))
+
+    def _put(self, told: dict[str, Any], timed: Timed) -> None:
+        self.result.workloads.setdefault(self._key(told), {})[told["path"]] = timed
+
+
+def _check(output: Output | None) -> None:
+    if output is None:
+        return
     check_loaded(output)
-    if failed:
-        raise SysenterError(
-            failed[0], hint="bench only this workload with --rounds 1", detail="\n".join(output.text[-5:])
-        )
     if output.status:
         raise SysenterError(
             f"the benchmark's task ended with status {output.status}",

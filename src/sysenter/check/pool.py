@@ -22,7 +22,7 @@ from sysenter.check.search.mutants import Mutant, mutants
 from sysenter.check.search.survivors import harmless
 from sysenter.check.story import tell
 
-__all__ = ["Caught", "callers", "checked", "mutants_checked"]
+__all__ = ["Caught", "callers", "checked", "mutants_checked", "use_processes"]
 
 _Work = TypeVar("_Work")
 _Done = TypeVar("_Done")
@@ -42,6 +42,15 @@ class Caught:
     """The property that caught it; "" if none did."""
     part: str
     """The part of the check that did; "" if none did."""
+
+
+_most = 0  # processes at once; 0 for one on each processor
+
+
+def use_processes(most: int) -> None:
+    """From now on no more processes than this at once; 1: none beside this one."""
+    global _most
+    _most = most
 
 
 # what a worker keeps between jobs, or inherits when it is forked
@@ -114,7 +123,7 @@ def _start_worker() -> None:
 
 
 def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work], chunk: int = 1) -> Iterator[_Done]:
-    processes = min(len(os.sched_getaffinity(0)), max(len(work), 1))
+    processes = min(_most or len(os.sched_getaffinity(0)), max(len(work), 1))
     if processes == 1:
         yield from map(function, work)
         return

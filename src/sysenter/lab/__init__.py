@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from sysenter.errors import SysenterError
+from sysenter.errors import Refused
 from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest
 from sysenter.lab.legacy_guest import legacy_guest_for
@@ -36,7 +36,7 @@ def guest_with_shell_for(
     refusal: what is said of a kernel that has none, behind its release.
     """
     if not target.generation.runs_debian:
-        raise SysenterError(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
+        raise Refused(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
     return present_guest_for(steps, target, choose_accelerator(steps, target, accelerator))
 
 
@@ -45,5 +45,5 @@ def choose_present(
 ) -> tuple[Target, str]:
     """The target and what runs it, for work that makes its guests itself; refused as by guest_with_shell_for()."""
     if not target.generation.runs_debian:
-        raise SysenterError(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
+        raise Refused(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
     return target, choose_accelerator(steps, target, accelerator)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysenter.build.native import NATIVE
-from sysenter.errors import SysenterError
+from sysenter.errors import Refused
 from sysenter.lab.guest import Output
 
 __all__ = ["LOAD", "check_loaded"]
@@ -15,10 +15,10 @@ _REFUSED = 3  # the task's status then
 
 
 def check_loaded(output: Output) -> None:
-    """Raise SysenterError, with the module's own reason, if load_module ended the task."""
+    """Raise Refused, with the module's own reason, if load_module ended the task."""
     if output.status != _REFUSED or output.of("loaded"):
         return
-    raise SysenterError(
+    raise Refused(
         f"the module was not accepted: {output.refusal() or next(iter(output.text), 'the kernel would not load it')}",
         hint="`./sysenter shell` gives a prompt in this guest",
         detail="\n".join(dict.fromkeys(output.text[-4:])),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sysenter.errors import SysenterError
+from sysenter.errors import Refused
 from sysenter.lab.guest import Guest
 from sysenter.lab.legacy_guest import LegacyGuest
 from sysenter.lab.present_guest import PresentGuest
@@ -42,7 +42,7 @@ def measure(
             return measure_present(steps, guest, rounds=rounds, count=count, block=block, options=options, scope=scope)
         case LegacyGuest():
             if scope not in ("", "marked"):
-                raise SysenterError(f"{guest.target.release} has no --scope {scope}", hint="present kernels have it")
+                raise Refused(f"{guest.target.release} has no --scope {scope}", hint="present kernels have it")
             return measure_legacy(
                 steps, guest, rounds=rounds, count=count, block=block, options=options, offline=offline
             )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from sysenter.build.legacy import legacy_preload
-from sysenter.errors import SysenterError
+from sysenter.errors import Refused, SysenterError
 from sysenter.lab.guest import all_said
 from sysenter.lab.legacy_guest import LegacyGuest, LegacyOutput
 from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, SwitchCost
@@ -53,7 +53,7 @@ def _check(output: LegacyOutput, plan: list[str], what: str) -> LegacyOutput:
             continue
         if line.startswith("load"):
             reason = output.refusal() or next((r["error"] for r in output.events("load")), f"error {-result}")
-            raise SysenterError(
+            raise Refused(
                 f"the module was not accepted: {reason}",
                 hint="the kernel's log is above",
                 detail="\n".join(output.console.splitlines()[-3:]),
@@ -166,7 +166,7 @@ def measure_legacy(
     """
     way = " ".join(options)
     if way not in ("", *_WAYS):
-        raise SysenterError(f"{guest.target.release} has no --module-option {way}", hint=f"it has {', '.join(_WAYS)}")
+        raise Refused(f"{guest.target.release} has no --module-option {way}", hint=f"it has {', '.join(_WAYS)}")
     preload: Mapping[str, bytes] = {}
     no_preload = ""
     try:

@@ -36,6 +36,7 @@ def print_bench(result: Result, console: Console) -> None:
         "outliers",
         "guest instructions",
         "x stock",
+        "in the kernel",
         "fast calls a s",
     )
     for key, paths in result.workloads.items():
@@ -54,12 +55,20 @@ def print_bench(result: Result, console: Console) -> None:
                 ", ".join(map(str, compared.outliers)) if compared and compared.outliers else "-",
                 f"{timed.instructions:,}" if timed.instructions else "-",
                 fewer,
+                f"{100 * timed.kernel_share:.0f} %" if timed.kernel_share is not None else "-",
                 _rate(result, key, path),
                 end_section=number == len(paths) - 1,
             )
     console.print(table)
+    if any(timed.kernel_share is not None for paths in result.workloads.values() for timed in paths.values()):
+        whose = "emulated" if emulated else "its"
+        console.print(
+            f"in the kernel: what part of {whose} processor time is the kernel's (system calls, faults, interrupts), "
+            "sampled: no path can save more",
+            soft_wrap=True,
+        )
     if not result.complete:
-        console.print("interrupted: these are the rounds that were done; name the workloads that are missing to go on")
+        console.print("interrupted: these are the rounds that were done; the same command with --resume goes on")
 
 
 def print_changes(found: Sequence[Change], tolerance: float, console: Console) -> None:

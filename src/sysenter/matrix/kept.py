@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is done already: an outcome for each job whose inputs are the same."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sysenter.cache import cache_folder, digest, file_sha256, write_whole
+from sysenter.matrix.perform import KEPT, Work
+from sysenter.processes import output_of
+
+__all__ = ["emulator", "keep", "kept", "key_of", "sources"]
+
+_SCHEMA = "1"
+_PACKAGE = Path(__file__).resolve().parents[1]
+# What has no say in what comes of a job, and what only jobs of one kind run.
+_NO_SAY = ("matrix/", "report/", "install/", "native/install/", "manual.py", "options.py", "cli.py", "doctor.py")
+_ONLY = {
+    "check/": ("check", "mutants"),
+    "bench/": ("bench",),
+    "native/bench/": ("bench",),
+    "replay/": (),
+    "native/replay/": (),
+    "verify/": ("selftests", "mitigations"),
+}
+
+
+@cache
+def _files() -> tuple[tuple[str, str], ...]:
+    found = sorted(path for path in _PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return tuple((str(path.relative_to(_PACKAGE)), file_sha256(path)) for path in found)
+
+
+@cache
+def sources(kind: str = "") -> str:
+    """A digest of the part of this program that has a say in what comes of a job of a kind; "": of all of it."""
+
+    def has_say(name: str) -> bool:
+        if not kind:
+            return True
+        if name.startswith(_NO_SAY):
+            return False
+        return all(kind in kinds for folder, kinds in _ONLY.items() if name.startswith(folder))
+
+    more = []
+    if kind == "hazards":  # they are tests
+        tests = _PACKAGE.parents[1] / "tests"
+        more = [file_sha256(path) for path in sorted(tests.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    return digest([part for name, content in _files() if has_say(name) for part in (name, content)] + more)
+
+
+@cache
+def emulator() -> str:
+    """QEMU's version, in its own words; "" if it is not there."""
+    return next(iter(output_of(["qemu-system-x86_64", "--version"]).splitlines()), "")
+
+
+def key_of(work: Work) -> str:
+    """The digest of a job's inputs: what it is, the kernel, this program, the emulator."""
+    job = work.job
+    what = json.dumps({**job.to_json(), "kernel": Path(job.kernel).name}, sort_keys=True)
+    return digest([_SCHEMA, what, work.identity, work.accelerator, sources(job.kind), emulator()])
+
+
+def _path(key: str) -> Path:
+    return cache_folder() / "matrix" / f"{key}.json"
+
+
+def keep(key: str, outcome: dict[str, Any]) -> None:
+    """Keep an outcome, if it is an answer: what failed is done again."""
+    if outcome["outcome"] in KEPT:
+        write_whole(_path(key), json.dumps(outcome))
+
+
+def kept(key: str) -> dict[str, Any] | None:
+    """The outcome of a job with the same inputs; None if there is none."""
+    try:
+        outcome = json.loads(_path(key).read_text())
+        return outcome if outcome["outcome"] in KEPT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

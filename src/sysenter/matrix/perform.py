@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Does one job, in a process of its own: reads it from standard input, writes what came of it to standard output.
+
+    python3 -m sysenter.matrix.perform <JOB >OUTCOME
+
+Both are JSON. So a job that dies takes nobody with it, and what it starts ends with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sysenter.ending import ready_streams
+from sysenter.errors import Refused, SysenterError
+from sysenter.lab import choose_present, guest_for, guest_with_shell_for
+from sysenter.lab.qemu import patience
+from sysenter.matrix.plan import Job
+from sysenter.processes import Interrupted, catch_signals
+from sysenter.scratch import scratch_folder
+from sysenter.steps import Steps, run_command
+from sysenter.target.target import Target
+
+__all__ = ["FAILED", "KEPT", "Done", "Work", "main", "perform"]
+
+PASSED, REFUSED, DIFFERS, FAILED = "passed", "refused", "differs", "failed"
+KEPT = (PASSED, REFUSED, DIFFERS)  # what is an answer, and not asked for again
+_CLONE = Path(__file__).resolve().parents[3]
+_ROUNDS, _BENCH_ROUNDS, _COUNT = 15, 5, 40_000
+_BENCH = "calls/null,calls/read,calls/write,dd/bs=1"
+_MUTANTS = 200
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job takes to be done."""
+
+    job: Job
+    identity: str
+    """The kernel that it is about, as identity_of() says it; "" if nobody knows it yet."""
+    accelerator: str
+    offline: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job."""
+
+    outcome: str
+    """passed, refused (by name: why tells), differs (from the stock kernel, or from what should be) or failed."""
+    why: str = ""
+    differs: tuple[str, ...] = ()
+    """What did."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    release: str = ""
+    """`uname -r`."""
+    arch: str = ""
+    cpu: str = ""
+    """QEMU's processor model, as it was."""
+    unable: str = ""
+    """Why this machine cannot do the job at all; another one may."""
+    detail: str = ""
+    """More lines."""
+
+
+def identity_of(target: Target) -> str:
+    """What tells a kernel from any other."""
+    guard = target.guard
+    return f"{guard.release} {guard.version} {guard.build_id}"
+
+
+def _scope(job: Job) -> list[str]:
+    return [f"scope={job.scope}"] if job.scope not in ("", "marked") else []
+
+
+def _run(steps: Steps, target: Target, work: Work) -> Done:
+    from sysenter.measure import measure
+
+    job = work.job
+    m = measure(
+        steps,
+        guest_for(steps, target, work.accelerator),
+        rounds=job.rounds or _ROUNDS,
+        count=job.count or _COUNT,
+        options=job.module_options,
+        offline=work.offline,
+        scope=job.scope,
+    )
+    instructions: dict[str, dict[str, int | None]] = {}
+    for cost in m.calls:
+        instructions.setdefault(cost.call, {})[cost.path] = cost.instructions
+    ratios = {"fast": m.fast_over_stock, "all": m.all_over_stock}
+    figures = {
+        "scope": m.scope,
+        "way": m.way,
+        "accelerator": m.accelerator,
+        "fast_table": m.fast_table,
+        "instructions": instructions,
+        "dd_times_stock": {path: round(ratio, 3) for path, ratio in ratios.items() if ratio is not None},
+        "dd_fast_over_int80": None if m.fast_over_int80 is None else round(m.fast_over_int80, 3),
+    }
+    found = (
+        *(["the SYSENTER registers are not restored"] if not m.registers_restored else []),
+        *(["stock calls do not work after the unload"] if not m.stock_after_unload else []),
+        *m.log,
+    )
+    return Done(DIFFERS if found else PASSED, differs=found, figures=figures)
+
+
+def _selftests(steps: Steps, target: Target, work: Work) -> Done:
+    from sysenter.verify.selftests import selftests
+    from sysenter.verify.suites import SUITES
+
+    results, log = selftests(
+        steps,
+        guest_with_shell_for(steps, target, work.accelerator),
+        SUITES[work.job.argument or "x86"],
+        offline=work.offline,
+        scope=work.job.scope or "marked",
+    )
+    found = (*(f"{r.name}: {', '.join(r.differs)}" for r in results if r.differs), *log)
+    figures = {"programs": len(results), "same": sum(not r.differs for r in results)}
+    return Done(DIFFERS if found else PASSED, differs=found, figures=figures)
+
+
+def _mitigations(steps: Steps, target: Target, work: Work) -> Done:
+    from sysenter.verify.mitigations import mitigations
+
+    guest = guest_with_shell_for(steps, target, work.accelerator)
+    # the kernel's own choice: what the catalogue has on the command line is left out there
+    seen = mitigations(steps, guest, target.cpu, work.job.append, scope=work.job.scope or "marked")
+    figures = {
+        "kernel_says": seen.mitigated,
+        "stock": sorted(seen.stock),
+        "fast": sorted(seen.fast),
+        "entry": seen.copy,
+    }
+    if seen.refused:
+        return Done(REFUSED, seen.refused, figures=figures)
+    if seen.lost:
+        return Done(FAILED, seen.lost, figures=figures)
+    missing = tuple(sorted(seen.missing))
+    return Done(DIFFERS if missing else PASSED, differs=missing, figures=figures)
+
+
+def _bench(steps: Steps, target: Target, work: Work) -> Done:
+    from sysenter.bench.run import bench, paths_for
+    from sysenter.bench.workloads import chosen
+
+    job = work.job
+    target, accelerator = choose_present(steps, target, work.accelerator)
+    result = bench(
+        steps,
+        target,
+        accelerator,
+        chosen((job.argument or _BENCH).split(",")),
+        paths=paths_for(target, job.scope or "both"),
+        rounds=job.rounds or _BENCH_ROUNDS,
+        options=job.module_options,
+        offline=work.offline,
+    )
+    return Done(DIFFERS if result.failed else PASSED, differs=tuple(result.failed), figures=result.to_json())
+
+
+def _handlers(target: Target, job: Job) -> list[str]:
+    """The handlers that are checked for a kernel: those of its architecture and kind."""
+    from sysenter.check.handlers import HANDLERS
+    from sysenter.kernels.catalogue import CATALOGUE
+
+    if job.argument:
+        return [job.argument]
+    arches = {entry.name: entry.arch for entry in CATALOGUE}
+    if not target.generation.runs_debian:
+        return [name for name, handler in HANDLERS.items() if handler.headers == f"linux-{target.release}"]
+    return [
+        name
+        for name, handler in HANDLERS.items()
+        if arches.get(handler.default_kernel) is target.arch
+        and (not handler.no_other_kernel or handler.default_kernel == target.name)
+    ]
+
+
+def _check(steps: Steps, target: Target, work: Work) -> Done:
+    from rich.console import Console
+
+    from sysenter.check import pool
+    from sysenter.check.command import check, check_mutants
+    from sysenter.check.handlers import HANDLERS
+    from sysenter.check.subjects import subject
+
+    names = _handlers(target, work.job)
+    if not names:
+        raise Refused(f"no handler is checked for {target.release}", hint="`./sysenter check` names them all")
+    pool.use_processes(1)  # the worker has a job for each of its cores
+    subjects = [subject(steps, name, work.job.kernel, work.offline) for name in names]
+    with open(os.devnull, "w") as nowhere:
+        console = Console(file=nowhere)
+        if work.job.kind == "check":
+            reports = check(console, subjects, seed=1)
+            found = tuple(f"{r.handler}: {r.as_json()['broken'] or 'not broken'}" for r in reports if not r.ok)
+            figures = {r.handler: {k: r.as_json()[k] for k in ("cases", "events", "failures")} for r in reports}
+        else:
+            sound = [s for s in subjects if not HANDLERS[s.handler].must_fail]
+            mutated = [check_mutants(console, s, _MUTANTS, seed=1) for s in sound]
+            found = tuple(f"{m.handler}: {', '.join(m.unexplained) or 'too few caught'}" for m in mutated if not m.ok)
+            figures = {m.handler: {k: m.as_json()[k] for k in ("tried", "of", "caught")} for m in mutated}
+    return Done(DIFFERS if found else PASSED, differs=found, figures=figures)
+
+
+def _hazards(steps: Steps, target: Target, work: Work) -> Done:
+    launcher = _CLONE / "sysenter"
+    if not (_CLONE / "tests/hazards").is_dir() or not launcher.exists():
+        raise Refused("the hostile callers are in a clone's tests, not in an installed package", hint="use a clone")
+    if not target.generation.runs_debian:
+        raise Refused(
+            f"{target.release} has no hostile callers in tests/hazards", hint="tests/lab has them for 2.2, 2.4"
+        )
+    what = work.job.argument
+    place = f"tests/hazards/{what}.py" if (_CLONE / f"tests/hazards/{what}.py").exists() else "tests/hazards"
+    only = ["-k", what] if what and place == "tests/hazards" else []
+    kept = {k: os.environ[k] for k in ("XDG_CACHE_HOME", "SYSENTER_PATIENCE") if k in os.environ}
+    with scratch_folder() as folder:
+        report = folder / "report.xml"
+        argv: list[str | Path] = [
+            launcher,
+            "--no-install",
+            "test",
+            place,
+            *only,
+            "-n",
+            "1",
+            "-q",
+            f"--junitxml={report}",
+        ]
+        failure: SysenterError | None = None
+        try:
+            run_command(
+                steps,
+                [*argv, "--kernel", work.job.kernel],
+                what="the hazards' tests",
+                timeout=10_800 * patience(),
+                env=kept,
+                network=not work.offline,
+            )
+        except SysenterError as error:
+            failure = error
+        if not report.exists():
+            raise failure or SysenterError("the hazards' tests said nothing", hint="--debug shows their command")
+        cases = list(ElementTree.parse(report).getroot().iter("testcase"))
+    bad = tuple(c.get("name", "") for c in cases if c.find("failure") is not None or c.find("error") is not None)
+    skipped = sum(c.find("skipped") is not None for c in cases)
+    figures = {"passed": len(cases) - skipped - len(bad), "skipped": skipped, "failed": len(bad)}
+    return Done(DIFFERS if bad else PASSED, differs=bad, figures=figures, detail=failure.detail if failure else "")
+
+
+_DO: Mapping[str, Callable[[Steps, Target, Work], Done]] = {
+    "run": _run,
+    "selftests": _selftests,
+    "mitigations": _mitigations,
+    "bench": _bench,
+    "check": _check,
+    "mutants": _check,
+    "hazards": _hazards,
+}
+
+
+def perform(steps: Steps, work: Work) -> Done:
+    """Do it. Whatever comes of it is an answer, but a signal."""
+    from sysenter.kernels.provide import provide
+
+    job, known = work.job, Done(FAILED)
+    try:
+        target = provide(steps, job.kernel, offline=work.offline)
+        known = replace(known, release=target.release, arch=target.arch.name, cpu=job.cpu or target.cpu)
+        if work.identity and identity_of(target) != work.identity:
+            other = f"its {target.name} is {target.release}, not the one that is asked about"
+            return replace(known, unable=f"{other} (a day apart, Debian may have another)")
+        qemu = target.arch.qemu_for(known.cpu)
+        if job.kind not in ("check", "mutants") and not shutil.which(qemu):
+            return replace(known, unable=f"{qemu} is not installed")
+        append = " ".join(filter(None, (target.append, job.append if job.kind != "mitigations" else "")))
+        done = _DO[job.kind](steps, replace(target, cpu=known.cpu, append=append), work)
+        return replace(done, release=known.release, arch=known.arch, cpu=known.cpu)
+    except Refused as error:
+        return replace(known, outcome=REFUSED, why=error.message)
+    except SysenterError as error:
+        return replace(known, why=error.message, detail=error.detail)
+
+
+def main() -> int:
+    """As the module's docstring says."""
+    ready_streams()
+    catch_signals()
+    given = json.load(sys.stdin)
+    work = Work(Job.of_json(given["job"]), given["identity"], given["accelerator"], given["offline"])
+    start = time.monotonic()
+    try:
+        done = perform(Steps(), work)
+    except Interrupted as error:
+        return 128 + error.number
+    except Exception as error:
+        place = error.__traceback__
+        while place and place.tb_next:
+            place = place.tb_next
+        where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
+        done = Done(FAILED, f"unexpected {type(error).__name__} at {where}: {' '.join(str(error).split())}")
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    said = {
+        **{name: getattr(done, name) for name in Done.__dataclass_fields__},
+        "seconds": round(time.monotonic() - start, 1),
+        "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in used), 1),
+    }
+    json.dump(said, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table that `matrix` prints, and docs/support.md, which it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sysenter.matrix.run import Cell, Matrix
+
+__all__ = ["print_matrix", "support_page"]
+
+
+def _kernel(cell: Cell) -> str:
+    name = cell.job.kernel
+    return Path(name).parent.name if name.endswith(".toml") else name
+
+
+class _Notes:
+    """Reasons, each told once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        if text not in self.texts:
+            self.texts.append(text)
+        return f"[{self.texts.index(text) + 1}]"
+
+
+def _why(cell: Cell) -> str:
+    return str(cell.outcome["why"] or "; ".join(cell.outcome["differs"]))
+
+
+def _cell_words(cell: Cell, notes: _Notes) -> str:
+    outcome = str(cell.outcome["outcome"])
+    if outcome == "differs":
+        outcome = "DIFFERS"
+    if outcome == "failed":
+        outcome = "FAILED"
+    return f"{outcome} {notes.mark(_why(cell))}" if _why(cell) else outcome
+
+
+def print_matrix(found: Matrix, console: Console) -> None:
+    """A row for each kernel, processor and scope, a column for each job; below it what was refused or differed."""
+    names = list(dict.fromkeys(cell.job.name for cell in found.cells))
+    rows: dict[tuple[str, ...], dict[str, Cell]] = {}
+    for cell in found.cells:
+        cpu = str(cell.outcome["cpu"] or cell.job.cpu) if cell.job.kind not in ("check", "mutants", "hazards") else "-"
+        more = " ".join((cell.job.append, *cell.job.module_options)).strip()
+        rows.setdefault((_kernel(cell), cpu, cell.job.scope, more), {})[cell.job.name] = cell
+    notes = _Notes()
+    table = Table("kernel", "processor", "scope", "more", *names)
+    for row, cells in sorted(rows.items()):
+        kernel, cpu, scope, more = row
+        said = [_cell_words(cells[name], notes) if name in cells else "" for name in names]
+        table.add_row(kernel, cpu, scope or "-", more or "-", *(Text(words) for words in said))
+    console.print(table)
+    for number, text in enumerate(notes.texts, 1):
+        console.print(Text(f"[{number}] {text}"), soft_wrap=True)
+    share = found.core_share
+    if share is not None:
+        console.print(
+            f"{sum(not c.kept for c in found.cells)} jobs in {found.wall_seconds:.0f} s, {found.cores} at once, "
+            f"which used {100 * share:.0f} % of so many cores"
+        )
+    if not found.complete:
+        console.print("interrupted: what is done is kept; the same command goes on with the rest")
+
+
+_HEAD = """# Support
+
+Made by `./sysenter matrix {words}`.
+Do not edit it: run the command again.
+
+Each cell is one run of the main job (`./sysenter run`): boot the unmodified kernel in QEMU on that
+processor model, load the module, make calls by each path, run dd, unload, look at the kernel's log
+and registers. It is emulation (TCG): it shows what works, and says nothing about speed.
+
+- **marked**: programs that ask for it take the fast path. **all**: every program does.
+- The figures are guest instructions of one getppid, exact: stock / marked / all. On 2.2 and 2.4,
+  stock is int 0x80.
+- A number in brackets is a reason below the tables.
+
+sysenter {version}; {qemu}.
+"""
+
+
+def _works(cell: Cell, notes: _Notes) -> str:
+    outcome, figures = cell.outcome["outcome"], cell.outcome["figures"]
+    if outcome == "passed":
+        scope = {"both": "marked, all"}.get(figures["scope"], figures["scope"])
+        costs: dict[str, Any] = figures["instructions"].get("getppid", {})
+        stock = costs.get("stock") if costs.get("stock") is not None else costs.get("int80")
+        shown = [stock, costs.get("fast"), costs.get("all")]
+        told = " / ".join("-" if n is None else str(n) for n in shown)
+        return f"{scope}: {told}"
+    word = {"refused": "refused", "differs": "**differs**"}.get(outcome, "**fails**")
+    return f"{word} {notes.mark(_why(cell))}"
+
+
+def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
+    """docs/support.md, of the `run` jobs of a matrix. words: the command's, behind `matrix`."""
+    notes = _Notes()
+    parts = [_HEAD.format(words=words, version=version, qemu=qemu)]
+    groups: dict[str, list[Cell]] = {}
+    for cell in found.cells:
+        if cell.job.kind == "run":
+            old = str(cell.outcome["release"]).startswith(("2.2.", "2.4."))
+            groups.setdefault("2.2 and 2.4" if old else str(cell.outcome["arch"]), []).append(cell)
+    for name in sorted(groups, key=lambda group: ["amd64", "i386", "2.2 and 2.4", ""].index(group)):
+        parts.append(f"\n## {name or 'Not to be had'}\n")
+        parts += _tables(groups[name], notes)
+    if notes.texts:
+        parts.append("\n## Reasons\n")
+        parts += [f"{number}. {text}" for number, text in enumerate(notes.texts, 1)]
+    return "\n".join(parts) + "\n"
+
+
+def _tables(cells: Sequence[Cell], notes: _Notes) -> list[str]:
+    """A row for each processor, and a column for each kernel: at most four beside one another."""
+    kernels = list(dict.fromkeys((_kernel(c), str(c.outcome["release"])) for c in sorted(cells, key=_kernel)))
+    lines = []
+    for first in range(0, len(kernels), 4):
+        some = kernels[first : first + 4]
+        rows: dict[str, dict[tuple[str, str], str]] = {}
+        for cell in cells:
+            kernel = (_kernel(cell), str(cell.outcome["release"]))
+            if kernel in some:
+                more = " ".join((cell.job.append, cell.job.scope, *cell.job.module_options)).split()
+                machine = " ".join((f"`{cell.outcome['cpu'] or cell.job.cpu}`", *(f"`{word}`" for word in more)))
+                rows.setdefault(machine, {})[kernel] = _works(cell, notes)
+        lines.append("| processor | " + " | ".join(f"{name} ({release})" for name, release in some) + " |")
+        lines.append("|---" * (len(some) + 1) + "|")
+        for machine, of in rows.items():
+            lines.append(f"| {machine} | " + " | ".join(of.get(kernel, "") for kernel in some) + " |")
+        lines.append("")
+    return lines
