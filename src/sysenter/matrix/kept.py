@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sysenter.cache import cache_folder, digest, file_sha256, write_whole
+from sysenter.matrix.artefact import artefact_of
 from sysenter.matrix.perform import KEPT, Work
 from sysenter.processes import output_of
 
@@ -61,7 +62,9 @@ def emulator() -> str:
 def key_of(work: Work) -> str:
     """The digest of a job's inputs: what it is, the kernel, this program, the emulator."""
     job = work.job
-    what = json.dumps({**job.to_json(), "kernel": Path(job.kernel).name}, sort_keys=True)
+    # the user's own kernel by its content: its folder may move
+    kernel = artefact_of(job.kernel) if job.kernel.endswith(".toml") else job.kernel
+    what = json.dumps({**job.to_json(), "kernel": kernel}, sort_keys=True)
     return digest([_SCHEMA, what, work.identity, work.accelerator, sources(job.kind), emulator()])
 
 
