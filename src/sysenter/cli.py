@@ -435,7 +435,14 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
         own = [f"--kernel .../{Path(k).parent.name}/{Path(k).name}" for k in options.kernel if k.endswith(".toml")]
         words = " ".join([*files, *own, f"--support {options.support}"])
         options.support.write_text(support_page(found, words, __version__, emulator()))
-    return 0 if found.ok else 1
+    if not found.ok:
+        bad = found.bad
+        why = bad[0].outcome["why"] or "; ".join(bad[0].outcome["differs"])
+        raise SysenterError(
+            f"{len(bad)} of {len(found.cells)} jobs failed or differ; {bad[0].job.words}: {why}",
+            hint="the table tells of each; the same command does again what failed",
+        )
+    return 0
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {

@@ -8,6 +8,8 @@ import inspect
 import logging
 import os
 import queue
+import re
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +84,12 @@ class Matrix:
     @property
     def ok(self) -> bool:
         """Whether nothing failed and nothing differs."""
-        return all(cell.outcome["outcome"] in ("passed", "refused") for cell in self.cells)
+        return not self.bad
+
+    @property
+    def bad(self) -> list[Cell]:
+        """What failed or differs."""
+        return [cell for cell in self.cells if cell.outcome["outcome"] not in ("passed", "refused")]
 
     def to_json(self) -> dict[str, Any]:
         """Schema 1, docs/json.md."""
@@ -174,6 +181,7 @@ def _cluster(steps: Steps, scheduler: str, cores: int) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say, we say
     with scratch_folder() as folder, contextlib.ExitStack() as stack:
         if scheduler:
+            _check_listens(scheduler)
             try:
                 client = dask.Client(scheduler, timeout=_SILENCE, set_as_default=False)
             except (OSError, ValueError) as error:
@@ -195,6 +203,19 @@ def _cluster(steps: Steps, scheduler: str, cores: int) -> Iterator[Any]:
             client = dask.Client(cluster, set_as_default=False)
         stack.callback(_quietly, lambda: client.close(timeout=5))
         yield client
+
+
+def _check_listens(address: str) -> None:
+    """For an address with a port: that somebody listens there; Dask itself asks again and again."""
+    match = re.fullmatch(r"(?:tcp|tls)://\[?([^]/]+)\]?:(\d+)", address)
+    if not match:
+        return
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=_SILENCE).close()
+    except (OSError, OverflowError) as error:
+        raise SysenterError(
+            f"no Dask scheduler answers at {address}", hint="start one, as `dask scheduler`, and give its address"
+        ) from error
 
 
 def _quietly(close: Callable[[], None]) -> None:

@@ -26,7 +26,7 @@ __all__ = ["LACKS", "LOST", "UNABLE", "do", "take", "work_for", "worker_name"]
 UNABLE, LACKS, LOST = "unable", "lacks", "lost"  # keys of what do() returns, beside those of an outcome
 _SOURCES = Path(__file__).resolve().parents[2]
 # Ours too, to jobs: what changes where things are kept and how long is waited.
-_OURS = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "SYSENTER_PATIENCE")
+_OURS = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "SYSENTER_PATIENCE", "SYSENTER_DEBIAN_MIRROR")
 _LIMIT = 6 * 3600.0  # seconds; a job's own waits all end before
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The table that `matrix` prints, and docs/support.md, which it makes."""
+"""The table that `matrix` prints, and the page of what is supported, which it makes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _works(cell: Cell, notes: _Notes) -> str:
 
 
 def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
-    """docs/support.md, of the `run` jobs of a matrix. words: the command's, behind `matrix`."""
+    """The page of what is supported, of the `run` jobs of a matrix. words: the command's, behind `matrix`."""
     notes = _Notes()
     parts = [_HEAD.format(words=words, version=version, qemu=qemu)]
     groups: dict[str, list[Cell]] = {}

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command on a cluster here: two real jobs, and what becomes of jobs that come to no good end."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import get_worker
+
+import schemas
+from conftest import RunCli, one_line_error
+from sysenter.errors import SysenterError
+from sysenter.matrix import run
+from sysenter.matrix.plan import Job
+from sysenter.matrix.worker import LOST, UNABLE
+from sysenter.steps import Steps
+
+# What stands in for a worker's do() finds here what it is to do: it runs in this process.
+_SCRIPT: dict[str, list[dict[str, Any]]] = {}
+_DONE: list[str] = []
+
+
+def _as_told(work: dict[str, Any], artefact: str) -> dict[str, Any]:
+    cpu = work["job"]["cpu"]
+    _DONE.append(cpu)
+    told = _SCRIPT[cpu]
+    return {"address": get_worker().address, "worker": "w"} | (told.pop(0) if len(told) > 1 else told[0])
+
+
+def _outcome(name: str, why: str = "") -> dict[str, Any]:
+    return {
+        **{"outcome": name, "why": why, "differs": [], "figures": {}, "release": "6.1", "arch": "i386", "cpu": ""},
+        **{"seconds": 0.1, "cpu_seconds": 0.1, "detail": ""},
+    }
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: Steps) -> Any:
+    """Carries out a matrix of jobs, told apart by their processor, of which each does what is said."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(run, "do", _as_told)
+    monkeypatch.setattr(run, "_work", lambda steps, jobs, *more: [run.Work(job, "", "tcg", True) for job in jobs])
+    _DONE.clear()
+
+    def carry_out(script: dict[str, list[dict[str, Any]]], **options: Any) -> run.Matrix:
+        _SCRIPT.update(script)
+        return run.matrix(steps, [Job("run", "", "bookworm-686", cpu, "") for cpu in script], cores=2, **options)
+
+    return carry_out
+
+
+def test_a_job_whose_process_was_lost_is_done_again_and_given_up_after_three(told: Any) -> None:
+    found = told(
+        {
+            "lost once": [{LOST: "it was killed"}, _outcome("passed")],
+            "lost always": [{LOST: "it was killed"}],
+            "fine": [_outcome("passed")],
+        }
+    )
+    assert [cell.outcome["outcome"] for cell in found.cells] == ["passed", "failed", "passed"]
+    assert "it was killed, 3 times" in found.cells[1].outcome["why"]
+    assert sorted(_DONE) == ["fine"] + ["lost always"] * 3 + ["lost once"] * 2
+    assert not found.ok
+
+
+def test_what_is_done_is_not_done_again_but_what_failed_is(told: Any) -> None:
+    script = {"good": [_outcome("passed")], "no": [_outcome("refused", "no SEP")], "bad": [_outcome("failed", "x")]}
+    assert not told(script).ok
+    _DONE.clear()
+    again = told({**script, "bad": [_outcome("passed")]})
+    assert _DONE == ["bad"]
+    assert again.ok
+    assert [cell.kept for cell in again.cells] == [True, True, False]
+    told(script, again=True)
+    assert len(_DONE) == 1 + 3
+
+
+def test_a_machine_that_cannot_is_named_and_what_is_done_is_kept(told: Any) -> None:
+    script = {"good": [_outcome("passed")], "no QEMU": [{UNABLE: "qemu-system-i386 is not installed"}]}
+    with pytest.raises(
+        SysenterError, match=r"cannot do the jobs: qemu-system-i386 is not installed \(what is done is kept"
+    ):
+        told({"good": script["good"]})
+        told(script)
+    assert _DONE.count("good") == 1
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(cli: RunCli) -> None:
+    arguments = ("matrix", "--kernel", "bookworm-686", "--cpu", "486", "--scheduler", "tcp://127.0.0.1:1")
+    assert "no Dask scheduler answers at tcp://127.0.0.1:1" in one_line_error(cli(*arguments, "--again"))
+
+
+def test_a_worker_without_qemu_is_one_line(cli: RunCli, tmp_path: Path) -> None:
+    for tool in ("python3", "gcc"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+    done = cli("matrix", "--worker", "tcp://127.0.0.1:1", env={"PATH": str(tmp_path)})
+    assert "this machine cannot be a worker: no qemu-system-i386" in one_line_error(done)
+
+
+def test_two_jobs_on_a_real_kernel(cli: RunCli, tmp_path: Path) -> None:
+    """Both scopes, at once; then they are done, and the table is there without a boot."""
+    file = tmp_path / "m.json"
+    arguments = ["matrix", "--kernel", "bookworm-686", "--scope", "marked", "--scope", "all", "--rounds", "1"]
+    arguments += ["--count", "500", "--json", str(file)]
+    first = cli(*arguments, "--again", timeout=500)
+    assert first.returncode == 0, first.stderr
+    said = json.loads(file.read_text())
+    schemas.hold("matrix", said)
+    assert said["complete"]
+    marked, every = said["jobs"]
+    assert [job["outcome"] for job in said["jobs"]] == ["passed", "passed"]
+    for job, path in ((marked, "fast"), (every, "all")):
+        calls = job["figures"]["instructions"]["getppid"]
+        assert calls[path] < calls["stock"] - 50, job
+    page = tmp_path / "support.md"
+    again = cli(*arguments, "--support", str(page), env={"PATH": os.environ["PATH"]}, timeout=60)
+    assert again.returncode == 0, again.stderr
+    assert "2 of 2 jobs are done already" in again.stderr
+    assert all(job["kept"] for job in json.loads(file.read_text())["jobs"])
+    assert f"{calls['stock']} / " in page.read_text()
