@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import schemas
-from conftest import RunCli, one_line_error
+from conftest import ROOT, RunCli, interruptible, one_line_error
+from sysenter.bench.result import Result, Timed
 
 
 @pytest.mark.parametrize("kernel", ["bookworm-amd64", pytest.param("bookworm-686", marks=pytest.mark.long)])
@@ -60,7 +68,69 @@ def test_real_programs(cli: RunCli, kernel: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     workloads = json.loads(file.read_text())["workloads"]
     assert len(workloads) == 10
+    # one round is too short for samples of each; of the longest there are enough
+    shares = [paths["stock"]["ticks"] for paths in workloads.values()]
+    assert any(ticks["kernel"] > 5 for ticks in shares)
     assert all(sum(paths["all"]["calls"]) > 100 for paths in workloads.values()), workloads
+
+
+def test_a_baseline_of_another_machine_or_a_damaged_one_is_told_before_the_work(cli: RunCli, tmp_path: Path) -> None:
+    env = {"XDG_DATA_HOME": str(tmp_path)}
+    other = Result(
+        "2.6.0", "i386", "pentium3", "tcg", "another", "0.1.0", workloads={"calls/null": {"stock": Timed((1.0,), (0,))}}
+    )
+    (tmp_path / "sysenter/bench").mkdir(parents=True)
+    file = tmp_path / "sysenter/bench/old.json"
+    file.write_text(json.dumps(other.to_json()))
+    arguments = ("bench", "calls/null", "--kernel", "bookworm-686", "--accelerator", "tcg", "--against", "old")
+    said = one_line_error(cli(*arguments, env=env))
+    assert "the baseline is of another machine: kernel '2.6.0' and '6." in said
+    assert "--anyway" in said
+    file.write_text('{"kind": "bench", "schema": 1}')
+    assert "old.json: no result of a benchmark" in one_line_error(cli(*arguments, env=env))
+    file.write_text("{")
+    assert "old.json is damaged" in one_line_error(cli(*arguments, env=env))
+
+
+def test_ctrl_c_keeps_what_is_measured_and_resume_goes_on(tmp_path: Path) -> None:
+    """The end of the first rounds is seen by the file that they are kept in; then no figure is measured twice."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_DATA_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    argv = [sys.executable, "-m", "sysenter", "bench", "calls/null", "--kernel", "bookworm-686", "--scope", "marked"]
+    argv += ["--rounds", "12", "--accelerator", "tcg"]
+    master, terminal = pty.openpty()  # a terminal gets the bar with its estimate
+    with subprocess.Popen(
+        argv, env={**env, "TERM": "xterm"}, stdout=subprocess.PIPE, stderr=terminal, text=True, preexec_fn=interruptible
+    ) as process:
+        os.close(terminal)
+        said = ""
+        while not re.search(r"([4-9]|\d\d)/\d+", said):
+            said += os.read(master, 4096).decode(errors="replace")
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while os.read(master, 4096):
+                pass
+        shown = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert re.search(r"\d:\d\d", said), said  # the time that is left
+    assert "the same command with --resume goes on" in shown
+    (kept,) = (tmp_path / "sysenter/bench/interrupted").glob("*.json")
+    before = json.loads(kept.read_text())["workloads"]["calls/null"]["stock"]["seconds"]
+    assert 1 <= len(before) < 12
+    done = subprocess.run(
+        [*argv, "--resume", "--json", "-"],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    paths = json.loads(done.stdout)["workloads"]["calls/null"]
+    seconds = paths["stock"]["seconds"]
+    assert len(seconds) == len(paths["fast"]["seconds"]) == 12
+    whole = sum(1 for a, b in zip(before, seconds, strict=False) if a == b)
+    assert whole >= len(before) - 1  # a round without a partner is measured again
+    assert not kept.exists()
 
 
 @pytest.mark.parametrize(
@@ -69,6 +139,7 @@ def test_real_programs(cli: RunCli, kernel: str, tmp_path: Path) -> None:
         (["nothing"], "no workload 'nothing'"),
         (["calls/null", "--against", "never"], "no baseline 'never'"),
         (["--kernel", "nowhere"], "unknown kernel"),
+        (["calls/null", "--kernel", "bookworm-686", "--resume"], "there is nothing to go on with"),
     ],
 )
 def test_bad_words_are_one_line(cli: RunCli, arguments: list[str], words: str, tmp_path: Path) -> None:

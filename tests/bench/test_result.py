@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sysenter.bench import baseline
+from sysenter.bench import baseline, interrupted
 from sysenter.bench.result import Result, Timed, bootstrap, from_json
+from sysenter.bench.run import rounds_had
 from sysenter.bench.workloads import SUITES, chosen
 from sysenter.errors import SysenterError
 
@@ -90,3 +93,48 @@ def test_workloads_are_named_one_by_one_or_by_suite() -> None:
         chosen(["cals"])
     keys = [w.key for suite in SUITES.values() for w in suite]
     assert len(keys) == len(set(keys))
+
+
+def test_figures_that_are_none_are_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    path = baseline.save(result((1.0,) * 5, (0.5,) * 5, 60), "first")
+    whole = json.loads(path.read_text())
+    changes: list[dict[str, Any]] = [
+        {"seconds": ["x"]},
+        {"seconds": [1.0]},
+        {"calls": None},
+        {"instructions": "many"},
+        {"ticks": []},
+    ]
+    for change in changes:
+        data = json.loads(json.dumps(whole))
+        data["workloads"]["calls/null"]["fast"].update(change)
+        path.write_text(json.dumps(data))
+        with pytest.raises(SysenterError, match=r"first\.json: no result"):
+            baseline.load("first")
+
+
+def test_what_was_interrupted_goes_on_with_whole_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    paths = ("stock", "fast")
+    key = interrupted.key_of(MACHINE, chosen(["calls/null"]), paths)
+    with pytest.raises(SysenterError, match="nothing to go on with"):
+        interrupted.load(key)
+    was = result((1.0, 1.1), (0.5,), 60)
+    interrupted.keep(key, was)
+    assert interrupted.load(key) == was
+    assert key != interrupted.key_of(replace(MACHINE, append="pti=on"), chosen(["calls/null"]), paths)
+    back = interrupted.load(key)
+    assert rounds_had(back, "calls/null", paths) == 1
+    assert back.workloads["calls/null"]["stock"].seconds == (1.0,)  # stock's second round has no partner
+    assert rounds_had(back, "calls/read", paths) == 0
+    interrupted._path(key).write_text("{")
+    with pytest.raises(SysenterError, match="is damaged"):
+        interrupted.load(key)
+    interrupted.forget(key)
+    interrupted.forget(key)
+
+
+def test_the_kernels_part_of_the_time_is_told_of_enough_samples() -> None:
+    assert Timed((1.0,), (0,), None, (60, 20)).kernel_share == 0.25
+    assert Timed((1.0,), (0,), None, (3, 2)).kernel_share is None

@@ -15,6 +15,7 @@ import schemas
 from conftest import RunCli, one_line_error
 from sysenter.errors import SysenterError
 from sysenter.matrix import run
+from sysenter.matrix.perform import Work
 from sysenter.matrix.plan import Job
 from sysenter.matrix.worker import LOST, UNABLE
 from sysenter.steps import Steps
@@ -43,7 +44,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: Steps) -> Any:
     """Carries out a matrix of jobs, told apart by their processor, of which each does what is said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(run, "do", _as_told)
-    monkeypatch.setattr(run, "_work", lambda steps, jobs, *more: [run.Work(job, "", "tcg", True) for job in jobs])
+    monkeypatch.setattr(run, "_work", lambda steps, jobs, *more: [Work(job, "", "tcg", True) for job in jobs])
     _DONE.clear()
 
     def carry_out(script: dict[str, list[dict[str, Any]]], **options: Any) -> run.Matrix:
@@ -81,10 +82,10 @@ def test_what_is_done_is_not_done_again_but_what_failed_is(told: Any) -> None:
 
 def test_a_machine_that_cannot_is_named_and_what_is_done_is_kept(told: Any) -> None:
     script = {"good": [_outcome("passed")], "no QEMU": [{UNABLE: "qemu-system-i386 is not installed"}]}
+    told({"good": script["good"]})
     with pytest.raises(
         SysenterError, match=r"cannot do the jobs: qemu-system-i386 is not installed \(what is done is kept"
     ):
-        told({"good": script["good"]})
         told(script)
     assert _DONE.count("good") == 1
 

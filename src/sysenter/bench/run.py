@@ -28,7 +28,7 @@ from sysenter.steps import Steps
 from sysenter.target.arch import AMD64
 from sysenter.target.target import Target
 
-__all__ = ["PATHS", "bench", "empty_result", "paths_for"]
+__all__ = ["PATHS", "bench", "empty_result", "paths_for", "rounds_had"]
 
 # path -> the module's scope while it runs. stock and fast share a load; the unmodified program is `all`.
 PATHS: Mapping[str, str] = {"stock": "marked", "fast": "marked", "all": "all"}
@@ -232,7 +232,7 @@ def _task(plan: _Plan, paths: Sequence[str], options: Sequence[str]) -> str:
     return "\n".join([*lines, "rmmod sysenter || exit 4", "exit 0", ""])
 
 
-def _rounds_had(result: Result, key: str, paths: Sequence[str]) -> int:
+def rounds_had(result: Result, key: str, paths: Sequence[str]) -> int:
     """How many rounds of a workload there are by every path; what is beyond is dropped, so that rounds stay pairs."""
     of = result.workloads.get(key, {})
     had = min((len(of[path].seconds) if path in of else 0) for path in paths)
@@ -252,7 +252,7 @@ def _measure(
     count: bool,
 ) -> None:
     """Fill in what the result lacks, as records come, so that an interrupt keeps them."""
-    had = {w.key: _rounds_had(result, w.key, paths) for w in workloads}
+    had = {w.key: rounds_had(result, w.key, paths) for w in workloads}
     timing = [(number, [w for w in workloads if had[w.key] <= number]) for number in range(rounds)]
     timing = [(number, lacking) for number, lacking in timing if lacking]
     if timing:
