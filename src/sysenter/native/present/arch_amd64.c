@@ -84,7 +84,7 @@ static const char * __init not_workable(void)
 		return "follows frame pointers in stack traces (scope=all: a kernel with UNWINDER_ORC is needed)";
 #endif
 #if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_KMSAN) || \
-    defined(CONFIG_DEBUG_RSEQ)
+	defined(CONFIG_DEBUG_RSEQ)
 	return "was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY, KMSAN or DEBUG_RSEQ: a kernel without them is needed)";
 #endif
 	return NULL;

@@ -300,17 +300,32 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	movq	%rax, FRAME(ORIG_RAX)(%rsp)
 .Lframe_built_\name:
 	/*
-	 * One comparison for all that makes a call take another way, sorted out at
-	 * .Lnot_plain:
-	 * - an address that is not canonical. HAZARD: SYSRET to it faults in kernel
-	 *   mode with the user's stack pointer (CVE-2012-0217). 47 bits are
-	 *   canonical with four and with five levels of page table;
-	 * - ptrace, seccomp, audit, tracepoints, user dispatch;
-	 * - no frame: FRAME_SS is not there;
-	 * - a number with more than three arguments, or outside the fast table.
-	 * The first two make rcx at most 17 bits, and nothing else that the topmost
-	 * word can hold, a selector or an address, differs from FRAME_SS in those
-	 * alone; sysenter_expected[] (arch_amd64.c) holds FRAME_SS or what is neither.
+	 * One comparison finds each call that must take another way; .Lnot_plain
+	 * sorts them. It asks four questions:
+	 * - Is the return address below 2^47, and so canonical with four and with
+	 *   five levels of page table? HAZARD: SYSRET to one that is not canonical
+	 *   faults in kernel mode with the user's stack pointer (CVE-2012-0217).
+	 * - Does nobody watch: ptrace, seccomp, audit, tracepoints, user dispatch?
+	 * - Does the frame stand: is the topmost word of the stack FRAME_SS?
+	 * - Is the number in the fast table, with three arguments at most?
+	 *
+	 * Proof. Let v = return address >> 47 | syscall_work, t the topmost word. rcx
+	 * becomes v ^ t and is held against e = sysenter_expected[number]. v is below
+	 * 2^17, since the shift leaves 17 bits and syscall_work has fewer. e is
+	 * FRAME_SS, which has bit 30 and nothing above; or for other numbers a value
+	 * with bit 62 and without bit 63 (frame.h, NUMBER_SLOW). All cases:
+	 *
+	 *	v	t		e		v ^ t		differs from e, because
+	 *	0	FRAME_SS	FRAME_SS	FRAME_SS	(equal: the fast path)
+	 *	0	FRAME_SS	other		FRAME_SS	bit 62 is 0
+	 *	not 0	FRAME_SS	FRAME_SS	not FRAME_SS	v is not 0
+	 *	not 0	FRAME_SS	other		< 2^31		bit 62 is 0
+	 *	any	selector or 0	FRAME_SS	< 2^17		bit 30 is 0
+	 *	any	selector or 0	other		< 2^17		bit 62 is 0
+	 *	any	kernel address	any		bit 63 is 1	e has bit 63 0
+	 *
+	 * t can be nothing else: whatever uses this stack begins at its top with an
+	 * ss or a return address (frame.h).
 	 */
 	shrq	$47, %rcx
 	orq	TASK_syscall_work(%rbp), %rcx

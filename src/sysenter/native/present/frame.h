@@ -28,7 +28,7 @@
 
 /* i386: kernels that can isolate their page tables, pti_i386.S */
 #if defined(CONFIG_X86_32) && \
-    (defined(CONFIG_PAGE_TABLE_ISOLATION) || defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))
+	(defined(CONFIG_PAGE_TABLE_ISOLATION) || defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))
 #define SYSENTER_TRAMPOLINE
 #endif
 

@@ -14,6 +14,7 @@ struct patch_site {
 	unsigned long	*target;	/* one of the kernel_* below */
 	unsigned long	relative;	/* to the end of the patch site, or absolute */
 };
+
 extern const struct patch_site sysenter_patch_sites[], sysenter_patch_sites_end[];
 
 #ifdef CONFIG_X86_64

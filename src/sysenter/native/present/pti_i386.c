@@ -18,7 +18,8 @@
 #include <asm/fixmap.h>
 
 #ifdef SYSENTER_TRAMPOLINE
-extern const char sysenter_trampoline[], sysenter_trampoline_end[], sysenter_trampoline_exit[], sysenter_trampoline_selector[];
+extern const char sysenter_trampoline[], sysenter_trampoline_end[];
+extern const char sysenter_trampoline_exit[], sysenter_trampoline_selector[];
 extern const char sysenter_past_trampoline[], sysenter_leaves[], sysenter_leave_isolated[];
 
 /* For KERNEL_JMP and KERNEL_PATCH in pti_i386.S. */

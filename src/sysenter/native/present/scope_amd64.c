@@ -135,9 +135,9 @@ static int poke_stopped(void *unused)
 			kernel_call(text_poke_at, site(), (unsigned long)poke.bytes, CALL_SIZE);
 		else
 			poke.error = -EBUSY;
-		smp_store_release(&poke.done, 1);
+		smp_store_release(&poke.done, 1);	/* the bytes are written before it is seen */
 	} else {
-		while (!smp_load_acquire(&poke.done))
+		while (!smp_load_acquire(&poke.done))	/* nothing is fetched before it is seen */
 			cpu_relax();
 	}
 	sync_core();

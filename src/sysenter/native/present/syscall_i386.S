@@ -122,5 +122,7 @@ _ASM_NOKPROBE(sysenter_leave_syscall_sysret)
 	.pushsection .rodata
 	.globl	sysenter_leave
 	.balign	4
-sysenter_leave:	.long	sysenter_leaves, sysenter_left, .Lload_fs - sysenter_leaves, .Lleave_syscall_fs - sysenter_leave_syscall
+sysenter_leave:
+	.long	sysenter_leaves, sysenter_left
+	.long	.Lload_fs - sysenter_leaves, .Lleave_syscall_fs - sysenter_leave_syscall
 	.popsection
