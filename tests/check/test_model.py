@@ -92,7 +92,7 @@ def test_story_tells_what_struck_where(entry: tuple[EntryObject, dict[str, int]]
 
 
 def test_story_is_short_and_names_what_it_talks_of(steps: Steps) -> None:
-    """The seed's mistake, work that comes between the look and SYSEXIT: could a person follow it?"""
+    """The mistake of 2001, work that comes between the look and SYSEXIT: could a person follow it?"""
     bench = subject(steps, "legacy-tss", "", True).bench(1)
     handler = bench.handler
     wrong = next(m for m in mutants(bench.entry, handler.section, handler.roots) if m.plain == "cli: removed")

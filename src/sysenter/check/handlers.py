@@ -287,7 +287,7 @@ HANDLERS: dict[str, Handler] = {
         _legacy_syscall("legacy-syscall-gateless", "the same without the task gates", False),
         _legacy("cruel", "Linux 2.2, __switch_to replaced"),
         _legacy("gentle", "Linux 2.2, a slot for each CPU"),
-        _legacy("global", "Linux 2.2, the seed's global variable", must_fail="number"),
+        _legacy("global", "Linux 2.2, the global variable of 2001", must_fail="number"),
     )
 }
 

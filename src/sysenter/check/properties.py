@@ -77,7 +77,7 @@ _ALL = (
     Property(
         "sharing",
         "two CPUs share nothing that either writes",
-        "the seed's `gentle' way was not SMP-safe for one global variable",
+        "the `gentle' way of 2001 was not SMP-safe, because of one global variable",
         "Andy Polyakov, linux-kernel, 2001-05-04",
     ),
     Property(

@@ -149,7 +149,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
-    """What is let happen at each boundary (step 0 stands for any)."""
+    """The events injected at each boundary (step 0 stands for any)."""
     return (
         Event(0, "nmi"),
         Event(0, "irq"),

@@ -174,7 +174,7 @@ def scattered(rng: random.Random, offsets: dict[str, int], count: int) -> Iterat
 
 
 def events(offsets: dict[str, int]) -> tuple[Event, ...]:
-    """What is let happen at each boundary (step 0 stands for any)."""
+    """The events injected at each boundary (step 0 stands for any)."""
     exit_bits = _bits(offsets["EXIT_SYSCALL_WORK"])
     return (
         Event(0, "nmi"),

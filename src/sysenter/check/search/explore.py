@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs cases on a modelled kernel and lets everything happen everywhere.
+"""Runs cases on a modelled kernel, and injects every event at every boundary.
 
-A case is run once without events, saving the state at each boundary; from each
-saved state every event that the processor would allow there is let happen, and
-the run goes on to the end. Two short cuts, neither of which leaves a case out: a
-run that comes back to a saved state has a known end, and an event that commutes
-with the instruction before it has been tried at the boundary before.
+A case is run once without events, and the state at each boundary is saved. From each
+saved state every event that the processor would allow there is injected, and the run
+goes on to the end. Two short cuts leave no case out: a run that rejoins a visited
+state is not continued, and an event that commutes with the instruction before it has
+been tried at the boundary before.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@
  *	esi	4th		returns: eax result; ecx and edx lost;
  *	edi	5th		esp = ebp as given; the rest as it was
  *
- * The data segments. User mode has __USER_DS in ds and es but for odd programs,
- * and the kernel's own __KERNEL_DS is no better: both are flat, writable data.
- * So they are looked at and not loaded, and the body has the caller's. Whoever
- * holds others is sent to the kernel's int 0x80 entry, and until that is decided
- * memory is reached through %ss. 2.2 and 2.4 have the user's address limit in
- * task_struct (set_fs()), never in a segment; interrupts and faults give back
- * the segments they found; but a switch of tasks does not, so a task that slept
- * may come back with __KERNEL_DS in both: the exit looks again.
+ * The data segments. All but odd programs have __USER_DS in ds and es. The kernel's
+ * own __KERNEL_DS is no better: both are flat, writable data. So the entry compares
+ * them and does not load them, and the body runs with the caller's. A caller with
+ * other selectors is sent to the kernel's int 0x80 entry. Until that is decided,
+ * memory is reached through %ss. 2.2 and 2.4 keep the user's address limit in
+ * task_struct (set_fs()), never in a segment. Interrupts and faults restore the
+ * segments that they found. A switch of tasks does not, so a task that slept may
+ * come back with __KERNEL_DS in both: the exit compares them again.
  *
  * The text between sysenter_text and sysenter_text_end is copied to a page of
  * the direct mapping before use: module text lies in vmalloc space, whose page
@@ -65,9 +65,9 @@
    so current is %esp - (THREAD_BYTES - PT_SIZE). */
 #define CURRENT(member)	(member - THREAD_BYTES + PT_SIZE)(%esp)
 
-/* xes, xds and eax of pt_regs: filled where somebody reads them, on the slow
-   ways. Till then they hold what the last entry from user mode left, or words
-   of an interrupt's frame in this text: nothing that user mode does not know. */
+/* xes, xds and eax of pt_regs are filled on the slow ways, where they are read.
+   Until then they hold what the last entry from user mode left, or words of an
+   interrupt's frame in this text: nothing that user mode does not know. */
 #define UNFILLED	12
 
 /* The last four bytes of the instruction before this are an address in here. */
@@ -121,14 +121,14 @@ sysenter_text:
  * Four ways to this task's kernel stack. Each leaves every register but %esp
  * as it was, and %esp = esp0.
  *
- * Hazard: until %esp is esp0 there is no task stack. IF is off, nothing here
- * can page-fault, but TF gives a #DB before the first instruction and an NMI
- * can come before any: sysenter_debug and sysenter_nmi below.
+ * HAZARD: until %esp is esp0 there is no task stack. IF is off and nothing here
+ * can page-fault. But TF gives a #DB before the first instruction, and an NMI can
+ * come before any: sysenter_debug and sysenter_nmi below.
  *
- * Hazard: vm86. SYSENTER works there too, and the caller is then no place to
- * SYSEXIT to. esp0 tells: the kernel moves it from the end of the stack to
- * below the saved registers while the task is in vm86 mode, so it needs no
- * watching of context switches to keep such a task out.
+ * HAZARD: vm86. SYSENTER works in vm86 mode too, and SYSEXIT cannot return there.
+ * esp0 tells: while a task is in vm86 mode, the kernel keeps esp0 below the saved
+ * registers and not at the end of the stack. So nothing has to watch context
+ * switches to keep such a task out.
  */
 
 #if !LINUX_2_2
@@ -184,7 +184,7 @@ sysenter_filled:
 	jne	sysenter_vm86
 	.endm
 
-/* The same with the seed's global variable: two CPUs, one variable. */
+/* As in the module of 2001, by a global variable: two CPUs, one variable. */
 	.macro	FIND_STACK_global
 	incl	%ss:sysenter_global_count
 	SELF_REFERENCE

@@ -26,9 +26,9 @@
  *	esi	4th		returns: eax result; ecx and edx lost;
  *	edi	5th		esp = ebp as given; the rest as it was
  *
- * Hazard: before the first instruction of a stub and before SYSRET, ESP is the
- * caller's at CPL 0. NMI, #DB and #MC come all the same, and through a gate of
- * the kernel's would push where it points. taskgate.c has task gates for them.
+ * HAZARD: before the first instruction of a stub and before SYSRET, ESP is the
+ * caller's at CPL 0. NMI, #DB and #MC can come there, and through an interrupt gate
+ * would push where ESP points. taskgate.c has task gates for them.
  */
 #define SYSRET		.byte 0x0f,0x07
 #define INT80_BYTES	2
@@ -41,8 +41,8 @@
 	cmpl	$(USER_LIMIT - 8),%ebp; \
 	ja	sysenter_bad_stack
 
-/* One for each CPU, since no register and no segment leads to this CPU's data:
-   esp0 in its TSS, and its count of calls. taskgate.c writes the patch sites. */
+/* One stub for each CPU, because no register and no segment leads to this CPU's
+   data: esp0 in its TSS, and its count of calls. taskgate.c writes the patch sites. */
 	.globl	sysenter_syscall_stubs
 	.align	SYSCALL_STUB_SIZE
 sysenter_syscall_stubs:

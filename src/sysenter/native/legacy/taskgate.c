@@ -3,11 +3,11 @@
  * AMD's SYSCALL on Linux 2.4: who has it, its registers, and #DB, NMI and #MC
  * while it is on.
  *
- * SYSCALL does not set ESP, so at two instruction boundaries of syscall.S the
- * caller's is in use at CPL 0: at a stub's first instruction and before SYSRET.
- * An interrupt gate changes no stack there: the processor would push where the
- * caller lets ESP point, and TF brings #DB about at will. A task gate takes
- * everything from a TSS and pushes nothing. IF holds back all other vectors.
+ * SYSCALL does not set ESP. So at two instruction boundaries of syscall.S the
+ * caller's ESP is in use at CPL 0: at a stub's first instruction and before SYSRET.
+ * An interrupt gate does not change the stack there: the processor would push where
+ * the caller's ESP points. And a caller can raise #DB whenever it likes, by TF. A task
+ * gate takes all registers from a TSS and pushes nothing. IF masks all other vectors.
  *
  * 2.4 has one GDT and one IDT for all processors, and a task can be in use once
  * only. So each processor gets an IDT of its own, a copy but for the gates below,
@@ -15,8 +15,8 @@
  *
  * The task takes an interrupted SYSCALL out of the window, builds the frame that
  * an interrupt gate would have pushed, where it would, and goes on by hand at the
- * kernel's own handler (sysenter_gate). What the task switch loses, and where it
- * is had again:
+ * kernel's own handler (sysenter_gate). What the task switch loses, and how it is
+ * recovered:
  *
  * CR3: on SMP cpu_tlbstate.active_mm; it is written a few instructions before
  *	CR3 is, which then is loaded early, and once more. On UP the mm of current
@@ -196,7 +196,7 @@ static unsigned long find_dr7(struct task_struct *task)
 	return now;
 }
 
-/* A single step of ours has been made, and nobody is to see it. */
+/* Our own single step has been made, and nobody is to see it. */
 static void end_step(struct cpu_gates *cpu, struct hw_tss *at)
 {
 	unsigned long dr6;

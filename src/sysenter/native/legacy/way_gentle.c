@@ -2,7 +2,7 @@
 /*
  * Linux 2.2, the gentle ways: SYSENTER_ESP is this CPU's slot in a block of ours,
  * from where TR leads to the task's cell (legacy.h, BLOCK_BYTES); nothing of the
- * kernel's is patched. gentle-global is the seed's: task[] and one variable.
+ * kernel's is patched. gentle-global is that of 2001: task[] and one variable.
  */
 #include <linux/config.h>
 #include <linux/version.h>

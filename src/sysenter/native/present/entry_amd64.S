@@ -22,36 +22,40 @@
  *	rsp	end of this CPU's entry stack
  *	gs	the user's
  *
- * On return by SYSRET: rax result; rcx, rsp as given; r11 the flags; rbx, rbp,
- * r12 to r15 as they were; rdi, rsi, rdx, r8 to r10 zero after a fast call, as
- * they were after a slow one; arithmetic flags undefined, all others as they
- * were.
+ * Registers on return, by SYSRET:
+ *	rax		result
+ *	rcx, rsp	return address and stack pointer, as given
+ *	rbx, rbp, r12 to r15	as they were
+ *	rdi, rsi, rdx, r8 to r10	zero after a fast call; as they were after a
+ *		slow one
+ *	r11		the flags
+ *	flags		arithmetic ones 0 after a fast call; all others as they were
  *
- * The frame. Of pt_regs only what the body can read or what differs from the
- * last call is written; the rest stands in the frame since FRAME_SS was put there
- * (frame.h: whatever else uses this stack destroys FRAME_SS first). A slot may
- * hold a stale value of the user's, never one of the kernel's: /proc/PID/syscall
- * shows the frame of a task that sleeps in here. The slow exit completes it.
+ * The frame. The entry writes only those fields of pt_regs that the body can read,
+ * or that differ from the last call's. The others stand in the frame since FRAME_SS
+ * was put there (frame.h: whatever else uses this stack destroys FRAME_SS first).
+ * A field may hold a stale value of the user's, never one of the kernel's:
+ * /proc/PID/syscall shows the frame of a task that sleeps in here. The slow exit
+ * completes the frame.
  *
- * As in the kernel's own entry, no register that the body finds is the caller's:
- * a gadget in it would be steered by them (CVE-2017-5753; PUSH_AND_CLEAR_REGS,
- * arch/x86/entry/calling.h). What the body keeps holds the entry's own: rbx the
- * top of the stack, rbp current, r12 to r15 zero.
+ * When the body begins, no register holds a value of the caller's, as after the
+ * kernel's own entry: such values would steer a gadget in the body (CVE-2017-5753;
+ * PUSH_AND_CLEAR_REGS, arch/x86/entry/calling.h). The registers that the body keeps
+ * hold the entry's own: rbx the top of the stack, rbp current, r12 to r15 zero.
  *
- * Where the kernel's own code is jumped to, the target is written into the
- * instruction at load time (KERNEL_*, kernel.c). No path that can sleep keeps a
- * return address into this module but that of the body, and that one is announced
- * by FRAME_SS.
+ * Jumps into the kernel's own code have their target written into the instruction
+ * at load (KERNEL_*, kernel.c). Only one path that can sleep keeps a return address
+ * into this module, that of the body; FRAME_SS announces it.
  *
- * Mitigations are the kernel's choice: each stands behind the ALTERNATIVE whose
- * feature bit the kernel sets when it applies that mitigation, so where it
- * sets none, the entry without them is used. sysenter_arch_check() decides, and
- * refuses those that are not here.
+ * Mitigations are the kernel's choice. Each stands behind an ALTERNATIVE on the
+ * feature bit that the kernel sets when it applies that mitigation. Where it sets
+ * none, the entry without them is used. sysenter_arch_check() decides, and refuses
+ * a kernel that applies one that is not here.
  *
- * HAZARD: NMI, #DB, #MC and #DF have stacks of their own on amd64 (IST) and find
- * GS and CR3 out for themselves, so they may come at any instruction, also where
- * GS, CR3 or RSP is the user's. Nothing else can: interrupts are off and no
- * instruction there faults.
+ * HAZARD: NMI, #DB, #MC and #DF have stacks of their own on amd64 (IST), and find
+ * out GS and CR3 for themselves. So they may come at any instruction, also where
+ * GS, CR3 or RSP is the user's. Nothing else can come there: interrupts are off, and
+ * no instruction there faults.
  */
 #include <linux/linkage.h>
 #include <linux/objtool.h>
@@ -269,7 +273,7 @@ SYM_CODE_START(\name)
 SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	ANNOTATE_NOENDBR
 	/*
-	 * HAZARD: TF set by the caller raises #DB from here on; unmarked by
+	 * HAZARD: TF set by the caller raises #DB from here on; swallowed by
 	 * sysenter_die_notify() (main.c).
 	 */
 	pushfq					/* entry stack: caller's flags */

@@ -22,14 +22,15 @@
  */
 
 /*
- * One entry for each CPU, since no register and no segment leads to this CPU's
- * data. SYSENTER_STUB_SIZE apart; syscall_i386.c writes its two patch sites.
+ * One stub for each CPU, because no register and no segment leads to this CPU's
+ * data. The stubs are SYSENTER_STUB_SIZE apart; syscall_i386.c writes the two patch
+ * sites of each.
  *
- * HAZARD: an NMI, #DB or #MC before either of the first two instructions finds
- * the caller's ESP at CPL 0, and a caller brings about #DB by TF whenever it
- * wants. Through an interrupt gate its frame would go where that ESP points. So
- * these three go through task gates, which send the call to
- * sysenter_syscall_odd_flags (taskgate_i386.c).
+ * HAZARD: an NMI, #DB or #MC before either of the first two instructions finds the
+ * caller's ESP at CPL 0, and a caller can raise #DB whenever it likes, by TF. Through
+ * an interrupt gate the frame would go where that ESP points. So these three vectors
+ * go through task gates, which send the call to sysenter_syscall_odd_flags
+ * (taskgate_i386.c).
  */
 	.section .rodata.sysenter_stub_patch_sites, "a"
 	.globl	sysenter_stub_patch_sites

@@ -2,34 +2,36 @@
 /*
  * #DB, NMI and #MC while SYSCALL is on.
  *
- * SYSCALL does not set ESP, so at three instruction boundaries of syscall_i386.S
- * the caller's is in use at CPL 0. An interrupt gate changes no stack then: the
- * processor would push a frame wherever the caller lets ESP point, and TF brings
- * #DB about at will. A task gate takes everything from a TSS and pushes nothing.
+ * SYSCALL does not set ESP. So at three instruction boundaries of syscall_i386.S
+ * the caller's ESP is in use at CPL 0. An interrupt gate does not change the stack
+ * there: the processor would push a frame wherever the caller's ESP points. And a
+ * caller can raise #DB whenever it likes, by TF. A task gate takes all registers from
+ * a TSS and pushes nothing.
  *
- * So these three vectors, which IF does not hold back, go through a task gate,
- * as the kernel's own #DF does. The task
+ * So these three vectors, which IF does not mask, go through a task gate, as the
+ * kernel's own #DF does. The task
  *  1. takes an interrupted SYSCALL out of the window, onto a stack of the
  *     kernel's and, at its beginning, into the path for odd flags;
- *  2. builds the frame that an interrupt gate would have pushed, where it would;
- *  3. resumes at the kernel's own handler with all registers as interrupted.
+ *  2. builds the frame that an interrupt gate would have pushed, in the same place;
+ *  3. resumes at the kernel's own handler, with all registers as they were.
  *
- * What a task switch loses (Intel SDM Vol. 3, "Task Management"; it loads CR3 and
- * LDTR from the TSS and saves neither), and where it is had again:
+ * A task switch loads CR3 and LDTR from the TSS and saves neither (Intel SDM Vol. 3,
+ * "Task Management"). This is how they, and what else is lost, are recovered:
  *
- * CR3: cpu_tlbstate.loaded_mm tells, except inside switch_mm_irqs_off(), between
- *	its marking that as LOADED_MM_SWITCHING and writing the next mm. There init_mm's
- *	page tables will do for the kernel, but must not stay: single-step the
- *	interrupted code, unseen by anyone, until loaded_mm is true again.
- * LDTR: what load_mm_ldt() makes of loaded_mm; while switching none, as
- *	switch_ldt() comes after. But gs may still be of current's LDT then, so it is
- *	loaded under that.
+ * CR3: from cpu_tlbstate.loaded_mm. Inside switch_mm_irqs_off() that says
+ *	LOADED_MM_SWITCHING until the next mm is written. There init_mm's page tables
+ *	are enough for the kernel, but must not stay: the interrupted code is
+ *	single-stepped, unseen by anyone, until loaded_mm is valid again.
+ * LDTR: as load_mm_ldt() derives it from loaded_mm. While that is being switched, no
+ *	LDT, because switch_ldt() comes later. But gs may still be of current's LDT
+ *	then, so gs is loaded under that.
  * TR, busy bits, CR0.TS, NT: put right by TASK_RESUME.
  * DR7's L bits: Linux uses the G bits.
  *
- * No #DB comes while its task is busy: TF is off in it, DR7 cleared first of all,
- * and NMI's and #MC's handlers clear DR7 too. NMIs stay blocked in the task for
- * NMI. Each may come within another's task: the back link tells which it was.
+ * No #DB comes while its own task is busy: TF is off in the task, DR7 is cleared
+ * first of all, and the handlers of NMI and #MC clear DR7 too. NMIs stay blocked in
+ * the task for NMI. Each of the three may come within another's task; the back link
+ * tells which it interrupted.
  */
 #include "sysenter.h"
 #include "frame.h"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Leaving. When this runs, no CPU enters here any more, but tasks may still be
- * inside a fast call, asleep for a second or for a year, with a return address
- * into this module on their stacks. FRAME_SS at the top of a task's stack tells
- * (frame.h), without a counter on the fast path.
+ * Unload. When this runs, no CPU enters the module any more. But tasks may still
+ * be inside a fast call, asleep for a second or for a year, with a return address
+ * into this module on their stacks. FRAME_SS at the top of a task's stack tells that
+ * (frame.h), so the fast path needs no counter.
  */
 #include "sysenter.h"
 #include <linux/delay.h>
@@ -17,9 +17,10 @@
 #define SIGNAL_AFTER	25
 
 /*
- * A thread that the kernel made for its maker inside a fast call (io_uring, vhost)
- * has a copy of the frame, but never was in user mode. HAZARD: nothing in the frame
- * tells: all that is in it is what a caller may have put there, an ip of 0 too.
+ * Worker threads (io_uring, vhost) inherit a copy of their creator's frame. If that
+ * was inside a fast call, the copy has FRAME_SS, but the worker never was in user
+ * mode. HAZARD: nothing in the frame tells the two apart: a caller may have put any
+ * value there, an ip of 0 too. So the task's flags are asked.
  */
 #ifndef PF_USER_WORKER	/* until 6.4 there was one for io_uring alone */
 #define PF_USER_WORKER	PF_IO_WORKER
@@ -89,12 +90,12 @@ void sysenter_wait_until_left(void)
 		msleep(20);
 	/*
 	 * HAZARD: an NMI ends the shadow of the `sti` before the jump to the
-	 * kernel's exit, so that an interrupt may come between the two and, with
-	 * preempt=full, take the CPU from a task that is no longer marked. Such a
-	 * task was preempted; it is waited for until it has run on.
+	 * kernel's exit. An interrupt may then come between the two and, with
+	 * preempt=full, take the CPU from a task whose FRAME_SS is gone. Such a
+	 * task was preempted, so RCU tasks waits until it has run on.
 	 */
 	synchronize_rcu_tasks();
 	sysenter_all_leave_exit_work();
-	/* whoever was past FRAME_SS with interrupts off has left with this */
+	/* a CPU in the tail, behind FRAME_SS and with interrupts off, has left once it takes this IPI */
 	on_each_cpu(interrupted, NULL, 1);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * dd [if=FILE] [of=FILE] [bs=N] [count=N]: what the seed's benchmark runs, as an
+ * dd [if=FILE] [of=FILE] [bs=N] [count=N]: what the benchmark of 2001 ran, as an
  * ordinary program: read and write are the C library's, so LD_PRELOAD can stand
  * before them. Says how long it took as one JSON object.
  */
