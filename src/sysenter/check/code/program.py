@@ -102,7 +102,8 @@ def lay_out(
     """
     symbols = {name: places[where] + offset for name, (where, offset) in entry.symbols.items() if where in places}
     code = bytearray(entry.sections[section].data)
-    chosen = [a for a in entry.alternatives() if a.feature in features]
+    # of several in one place the last stands: apply_alternatives() writes them in order
+    chosen = list({a.at: a for a in entry.alternatives() if a.feature in features}.values())
     _patch_alternatives(entry, chosen, code)
     for name, address in places.items():
         data = code if name == section else bytearray(entry.sections[name].data)

@@ -69,8 +69,15 @@ class PresentAll(PresentAmd64):
 
     def specified(self, call: CallAll) -> str:  # type: ignore[override]
         number = self.number_of(call)
-        plain = number < self.offsets["NR_SYSCALLS"] and arity(number) >= 0
-        return "fast" if plain and not (call.work or call.rip >> 47 or call.flags & (_TF | _RF)) else "slow"
+        plain = number < self.offsets["NR_SYSCALLS"] and arity(number) >= 0 and not call.work
+        if self.verdict and (call.rip >> 47 or call.flags & (_TF | _RF)):
+            plain = False
+        return "fast" if plain else "slow"
+
+    @property
+    def verdict(self) -> bool:
+        """Whether do_syscall_64() says if SYSRET may be used. Until 6.7 entry_SYSCALL_64 looks by itself."""
+        return bool(self.offsets["SYSRET_VERDICT"])
 
     def owed_slots(self, task: Task) -> Slots:
         """pt_regs as entry_SYSCALL_64 has filled it."""
@@ -328,9 +335,9 @@ class PresentAll(PresentAmd64):
         self.in_kernel(task, cpu, where)
         self._whole(task, where, **{"RAX": call.result, **dict(task.changed)})
         sysret = cpu.registers[EAX] & 0xFF
-        if sysret > 1:
+        if self.verdict and sysret > 1:
             raise Broken("hand-over", f"al = {sysret} at {where}, no C bool")
-        if bool(sysret) != self._restorable(task):
+        if self.verdict and bool(sysret) != self._restorable(task):
             raise Broken(
                 "canonical" if sysret else "fast", f"al = {sysret} at {where}, {'not ' * bool(sysret)}for SYSRET"
             )

@@ -18,11 +18,12 @@
  * the kernel's exit looks by itself); pt_regs->ax the result; IF 0.
  *
  * It takes the plain calls of the fast table (calls.c): no syscall work (ptrace,
- * seccomp, audit, tracepoints, user dispatch), an address and flags that SYSRET can
- * restore. Nothing changes pt_regs of such a call but its exit work: what replaces the
- * caller's registers (execve, rt_sigreturn), what a tracer may stop inside the body
- * (fork, clone), what ends or decides about the task is not in the table. All others go
- * on to do_syscall_64() by a JMP, with nothing of ours on the stack.
+ * seccomp, audit, tracepoints, user dispatch), and, where the kernel's exit does not look
+ * by itself, an address and flags that SYSRET can restore. Nothing changes pt_regs of
+ * such a call but its exit work: what replaces the caller's registers (execve,
+ * rt_sigreturn), what a tracer may stop inside the body (fork, clone), what ends or
+ * decides about the task is not in the table. All others go on to do_syscall_64() by a
+ * JMP, with nothing of ours on the stack.
  *
  * HAZARD: a CALL of this that did not return by RET would leave the processor's return
  * predictor one off, and each later return of the caller's mispredicted.
@@ -48,19 +49,23 @@ SYM_CODE_START(sysenter_all)
 	jae	.Lall_stock
 	movq	PERCPU_PATCHED, %rbx
 	PATCH_BEFORE current_task
+	andl	$(SYSENTER_NR - 1), %esi	/* no speculation beyond the table (CVE-2017-5753) */
 	/*
-	 * One test for all that makes a call go to do_syscall_64(): flags that SYSRET
-	 * cannot restore, a number outside the table, an address that is not canonical
-	 * (CVE-2012-0217), syscall work.
+	 * One test for all that makes a call go to do_syscall_64(): a number outside the
+	 * table, syscall work; flags that SYSRET cannot restore and an address that is not
+	 * canonical (CVE-2012-0217), unless the kernel's exit looks for those.
 	 */
+#if SYSRET_VERDICT
 	movl	PT_EFLAGS(%rdi), %ecx
 	andl	$(X86_EFLAGS_TF | X86_EFLAGS_RF), %ecx
-	andl	$(SYSENTER_NR - 1), %esi	/* no speculation beyond the table (CVE-2017-5753) */
 	orb	sysenter_all_slow(%rsi), %cl
 	movq	PT_RIP(%rdi), %rdx
 	shrq	$47, %rdx
-	orq	TASK_syscall_work(%rbx), %rdx
-	orq	%rcx, %rdx
+	orq	%rdx, %rcx
+#else
+	movzbl	sysenter_all_slow(%rsi), %ecx
+#endif
+	orq	TASK_syscall_work(%rbx), %rcx
 	jnz	.Lall_stock
 	movq	$FRAME_SS, PT_SS(%rdi)		/* inside */
 	incq	PER_CPU_VAR(sysenter_count_all)
@@ -81,37 +86,37 @@ SYM_CODE_START(sysenter_all)
 	orq	TASK_unwind_mask(%rbx), %rdi	/* 7.x: a deferred stack trace */
 #endif
 	jnz	.Lall_exit_work
-	ALTERNATIVE "", "jmp .Lall_vmscape", FEATURE_IBPB_EXIT_TO_USER
-.Lall_vmscape_done:
+	ALTERNATIVE_2 "", "jmp .Lall_rare", FEATURE_IBPB_EXIT_TO_USER, "jmp .Lall_rare", X86_BUG_DIV0
+.Lall_rare_done:
 	movq	$__USER_DS, PT_SS(%rbp)		/* no longer inside */
 	leaq	-8(%rbp), %rsp
 	UNWIND_HINT_FUNC
-	ALTERNATIVE "", "jmp .Lall_divider", X86_BUG_DIV0
-.Lall_divider_done:
+#if SYSRET_VERDICT
 	movl	$1, %eax			/* SYSRET may be used */
+#endif
 	RET
 
 .Lall_stock:
 	UNWIND_HINT_FUNC
 	KERNEL_JMP do_syscall_64
 
-/* VMSCAPE: a guest has run on this CPU, and the kernel's exit has a barrier */
-.Lall_vmscape:
+/* What few processors need. */
+.Lall_rare:
 	UNWIND_HINT_RBP
+	/* VMSCAPE: a guest has run on this CPU, and the kernel's exit has a barrier */
+	ALTERNATIVE "jmp .Lall_no_guest", "", FEATURE_IBPB_EXIT_TO_USER
 	movzbl	PERCPU_PATCHED, %ecx
 	PATCH_BEFORE x86_ibpb_exit_to_user
 	testl	%ecx, %ecx
-	jz	.Lall_vmscape_done
-	jmp	.Lall_exit_work
-
-/* Zen 1's divider keeps its last quotient: as amd_clear_divider() */
-.Lall_divider:
-	UNWIND_HINT_FUNC
+	jnz	.Lall_exit_work
+.Lall_no_guest:
+	/* Zen 1's divider keeps its last quotient: as amd_clear_divider() */
+	ALTERNATIVE "jmp .Lall_rare_done", "", X86_BUG_DIV0
 	xorl	%eax, %eax
 	xorl	%edx, %edx
 	movl	$1, %ecx
 	divl	%ecx
-	jmp	.Lall_divider_done
+	jmp	.Lall_rare_done
 
 /*
  * Work is pending: signals, a reschedule, a tracepoint that was switched on
@@ -147,9 +152,12 @@ SYM_INNER_LABEL(sysenter_all_exit_done, SYM_L_GLOBAL)
 	UNWIND_HINT_REGS
 	ANNOTATE_NOENDBR
 	/*
+	 * From here to the kernel's exit IRQs are off, so that unload sees no task here.
+	 */
+#if SYSRET_VERDICT
+	/*
 	 * A signal's handler, a tracer or a restart may have changed the registers: may
-	 * SYSRET be used? do_syscall_64() asks the same. Until the kernel's exit has IRQs
-	 * off, so that unload sees no task here.
+	 * SYSRET be used? do_syscall_64() asks the same.
 	 */
 	xorl	%eax, %eax
 	movq	PT_RCX(%rsp), %rcx		/* SYSRET: RIP = rcx */
@@ -169,6 +177,7 @@ SYM_INNER_LABEL(sysenter_all_exit_done, SYM_L_GLOBAL)
 	incl	%eax
 .Lall_verdict:
 	UNWIND_HINT_REGS
+#endif
 	KERNEL_PUSH after_do_syscall_64
 	UNWIND_HINT_FUNC
 	RET

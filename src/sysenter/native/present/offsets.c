@@ -12,6 +12,7 @@
 #include <asm/processor.h>
 #include <asm/ptrace.h>
 #include <asm/segment.h>
+#include <asm/syscall.h>
 #include <asm/thread_info.h>
 #include <asm/tlbflush.h>
 #include <uapi/asm/processor-flags.h>
@@ -90,6 +91,8 @@ int main(void)
 	OFFSET(TASK_unwind_mask, task_struct, unwind_info.unwind_mask);
 #endif
 	DEFINE(NR_SYSCALLS, NR_syscalls);
+	/* since 6.7 it returns whether SYSRET may be used; until then the kernel's exit looks by itself */
+	DEFINE(SYSRET_VERDICT, !__builtin_types_compatible_p(typeof(do_syscall_64(NULL, 0)), void));
 	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
 	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);
 #ifdef HAVE_PCPU_HOT
