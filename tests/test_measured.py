@@ -27,6 +27,16 @@ def test_no_path_is_above_stock_in_any_mixture(which: str) -> None:
                 assert cycles < paths["stock"][way], (which, paths)
 
 
+@pytest.mark.parametrize("which", measured.KERNELS)
+def test_no_path_is_above_stock_at_the_bottom_of_nested_functions(which: str) -> None:
+    """Where a path that unbalances the return predictor would be."""
+    data = measured.load(which)
+    nested = {(c["call"], c["path"]): c["cycles"]["nested"] for c in data["calls"] if not c["verw"]}
+    assert len(nested) >= 18
+    above = {key: cycles for key, cycles in nested.items() if cycles > nested[key[0], "stock"]}
+    assert not above
+
+
 def test_the_readme_quotes_the_page() -> None:
     """Its table of cycles has rows of the page's means."""
     rows = re.findall(r"^\| (\S+) \(.*\) \| (.*) \|$", (ROOT / "README.md").read_text(), re.M)

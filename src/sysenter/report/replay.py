@@ -108,7 +108,7 @@ def _print_result(result: Result, console: Console) -> None:
     noise = ", ".join(f"{way} {result.noise[way]:.1f}" for way in _WAYS if way in result.noise)
     for line in (
         "instructions: the guest's, and the replay's one for one. stock - path: median (quartiles). overlap: a loop of "
-        "calls; serial: LFENCE at both mode switches; nested: below 8 functions, whose returns a path may spoil",
+        "calls; serial: LFENCE at both mode switches; nested: below 24 functions, whose returns a path may spoil",
         f"noise (nine of ten differences in one process are nearer to their median): {noise} TSC cycles",
         LEFT_OUT,
         *(
