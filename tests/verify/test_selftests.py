@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import schemas
@@ -54,6 +56,29 @@ def test_they_say_the_same(steps: Steps, suite: str, kernel: str, least: int) ->
     assert len(results) >= (15 if suite == "x86" else len(SUITES[suite].programs) or len(SUITES[suite].commands))
     assert sum(_said(result, "before") for result in results) >= least, results
     assert [r.name for r in results if r.outcomes["before"].startswith("0 ")], results
+    assert not [(result.name, result.outcomes) for result in results if result.differs]
+    assert not log
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize(
+    ("suite", "kernel", "cpu"),
+    [
+        ("x86", "bookworm-amd64", "Icelake-Server"),
+        ("x86", "bookworm-amd64", "EPYC-Milan"),
+        ("x86", "trixie-backports-amd64", "Icelake-Server"),
+        ("x86", "bookworm-686", "pentium3"),
+        ("ptrace", "bookworm-amd64", "EPYC-Milan"),
+        ("seccomp", "bookworm-amd64", "Icelake-Server"),
+    ],
+)
+def test_they_say_the_same_unmodified(steps: Steps, suite: str, kernel: str, cpu: str) -> None:
+    """With scope=all: no program asks for the fast path, all are on it."""
+    target = replace(provide(steps, kernel, offline=False), cpu=cpu)
+    results, log = selftests(steps, guest_for(steps, target, "tcg"), SUITES[suite], offline=False, scope="all")
+    assert len(results) >= (15 if suite == "x86" else len(SUITES[suite].programs))
+    assert sum(_said(result, "before") for result in results) >= 2, results
     assert not [(result.name, result.outcomes) for result in results if result.differs]
     assert not log
 
