@@ -279,7 +279,8 @@ HANDLERS: dict[str, Handler] = {
             callers_all.paired,
             callers_all.events,
             variants=tuple(WAYS),
-            default_kernel="bookworm-backports-amd64",  # tells its exit whether SYSRET may be used: there is more to hold
+            # its do_syscall_64() says whether SYSRET may be used: there is more to hold
+            default_kernel="bookworm-backports-amd64",
             roots=("sysenter_all", "sysenter_all_exit_done"),
         ),
         _legacy("tss", "Linux 2.4: SYSENTER_ESP in the TSS"),
