@@ -140,7 +140,8 @@ def matrix(
 
             def done(number: int, outcome: dict[str, Any]) -> None:
                 outcomes[number] = outcome
-                keep(keys[number], outcome)
+                if work[number].identity:  # else nobody knows of which kernel it is
+                    keep(keys[number], outcome)
 
             run = _Run(steps, client, scheduler, work, keys, done)
             try:

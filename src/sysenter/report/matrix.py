@@ -60,13 +60,15 @@ def print_matrix(found: Matrix, console: Console) -> None:
         kernel, cpu, scope, more = row
         said = [_cell_words(cells[name], notes) if name in cells else "" for name in names]
         table.add_row(kernel, cpu, scope or "-", more or "-", *(Text(words) for words in said))
-    console.print(table)
+    if rows:
+        console.print(table)
     for number, text in enumerate(notes.texts, 1):
         console.print(Text(f"[{number}] {text}"), soft_wrap=True)
     share = found.core_share
-    if share is not None:
+    done_now = sum(not c.kept for c in found.cells)
+    if share is not None and done_now:
         console.print(
-            f"{sum(not c.kept for c in found.cells)} jobs in {found.wall_seconds:.0f} s, {found.cores} at once, "
+            f"{done_now} jobs in {found.wall_seconds:.0f} s, {found.cores} at once, "
             f"which used {100 * share:.0f} % of so many cores"
         )
     if not found.complete:
