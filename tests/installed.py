@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sysenter.kernels.provide import provide
 from sysenter.kernels.root import Root, debian_root, run_in_root
 from sysenter.steps import Steps
 
-__all__ = ["KERNELS", "LIST", "installed_root", "run_in_copy"]
+__all__ = ["KERNELS", "LIST", "Copy", "installed_root"]
 
 KERNELS = ("bookworm-amd64", pytest.param("bookworm-686", marks=pytest.mark.long))
 
@@ -35,14 +36,35 @@ def installed_root(steps: Steps, kernel: str, more: Sequence[str] = ()) -> Root:
     return debian_root(steps, "bookworm", target.arch.name, packages, offline=False, configured=True)
 
 
-def run_in_copy(steps: Steps, copy: Path, script: str, timeout: float = 300) -> str:
-    """Run a script natively in a copy of such a system, with this checkout's command as `sysenter`.
+@dataclass(frozen=True)
+class Copy:
+    """A system to install on: what is written to it goes to `changes`, its root stays as it is."""
 
-    In a system of 32 bits `uname -m` says so.
-    """
-    if not (copy / "src").exists():
-        shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    prologue = 'sysenter() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src python3 -m sysenter "$@"; }\n'
-    (copy / "src/script").write_text(prologue + script)
-    machine = "x86_64" if (copy / "lib64").exists() else "i686"
-    return run_in_root(steps, copy, f"exec setarch {machine} sh /src/script", what="a test", timeout=timeout)
+    steps: Steps
+    root: Root
+    changes: Path
+    """Its folder `files` has what was written."""
+
+    @property
+    def sources(self) -> Path:
+        """The system's /src: this checkout's, and what a test puts there. The lists of files leave it out."""
+        return self.changes / "files/src"
+
+    @property
+    def release(self) -> str:
+        """Of its kernel."""
+        return next((self.root.folder / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+
+    def run(self, script: str, timeout: float = 300) -> str:
+        """Run a script natively in it, with this checkout's command as `sysenter`; returns what it printed.
+
+        In a system of 32 bits `uname -m` says so.
+        """
+        if not (self.sources / "sysenter").exists():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "src", self.sources, ignore=ignored, dirs_exist_ok=True)
+        prologue = 'sysenter() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src python3 -m sysenter "$@"; }\n'
+        (self.sources / "script").write_text(prologue + script)
+        machine = "i686" if self.root.architecture == "i386" else "x86_64"
+        command = f"exec setarch {machine} sh /src/script"
+        return run_in_root(self.steps, self.root.folder, command, what="a test", timeout=timeout, changes=self.changes)

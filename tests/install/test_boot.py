@@ -15,14 +15,14 @@ import pytest
 
 import schemas
 from conftest import ROOT
-from installed import KERNELS, installed_root, run_in_copy
+from installed import KERNELS, Copy, installed_root
 from sysenter.kernels.provide import provide
 from sysenter.kernels.root import disk_image
 from sysenter.lab import guest_with_shell_for
 from sysenter.lab.guest import Output
 from sysenter.lab.qemu import GuestLost, Machine
 from sysenter.lab.system import System, system_for
-from sysenter.steps import Steps
+from sysenter.steps import Steps, run_command
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a system is installed in a chroot, which takes root"),
@@ -37,10 +37,13 @@ def disk(request: pytest.FixtureRequest, steps: Steps, tmp_path_factory: pytest.
     """A system on which the module is installed, with --at-boot, and an image of it to boot and to write to."""
     folder = tmp_path_factory.mktemp("boot")
     root = installed_root(steps, request.param)
-    copy = folder / "root"
-    shutil.copytree(root.folder, copy, symlinks=True)
-    said = run_in_copy(steps, copy, "sysenter install --all-kernels --at-boot && rm -rf /src")
+    said = Copy(steps, root, folder).run("sysenter install --all-kernels --at-boot")
     assert "the module is built" in said, said
+    shutil.rmtree(folder / "files/src")
+    copy = folder / "whole"
+    copy.mkdir()
+    for part in (root.folder, folder / "files"):
+        run_command(steps, ["cp", "-a", "--remove-destination", f"{part}/.", copy], what="copy a system", timeout=600)
     image = folder / "system.ext4"
     disk_image(steps, copy, image, free=256)
     shutil.rmtree(copy)
@@ -151,7 +154,7 @@ tar -C / -xf /lab/src.tar; rm -f /var/lib/sysenter/fuse; systemctl stop sysenter
 export PYTHONPATH=/src
 echo 1 >/sys/module/module/parameters/sig_enforce
 python3 -c 'from sysenter.ending import conclude; from sysenter.install.install import try_now
-from sysenter.steps import Steps
+from sysenter.steps import Steps, run_command
 steps = Steps()
 print("status", conclude(steps, lambda: try_now(steps) or 0))'
 python3 -m sysenter status

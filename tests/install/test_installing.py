@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from installed import KERNELS, LIST, installed_root, run_in_copy
+from installed import KERNELS, LIST, Copy, installed_root
 from sysenter.steps import Steps
 
 pytestmark = [
@@ -24,21 +21,13 @@ InRoot = Callable[..., str]
 
 
 @pytest.fixture(scope="module", params=KERNELS)
-def system(request: pytest.FixtureRequest, steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of such a system."""
-    copy = tmp_path_factory.mktemp("system") / "root"
-    shutil.copytree(installed_root(steps, request.param).folder, copy, symlinks=True)
-    yield copy
-    shutil.rmtree(copy, ignore_errors=True)
+def system(request: pytest.FixtureRequest, steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    return Copy(steps, installed_root(steps, request.param), tmp_path_factory.mktemp("system"))
 
 
 @pytest.fixture
-def in_root(steps: Steps, system: Path) -> InRoot:
-    return partial(run_in_copy, steps, system)
-
-
-def release(system: Path) -> str:
-    return next((system / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+def in_root(system: Copy) -> InRoot:
+    return system.run
 
 
 def test_install_says_what_it_would_do_and_does_nothing(in_root: InRoot) -> None:
@@ -50,24 +39,24 @@ def test_install_says_what_it_would_do_and_does_nothing(in_root: InRoot) -> None
     assert said.endswith("same\n"), said
 
 
-def test_uninstall_leaves_nothing(in_root: InRoot, system: Path) -> None:
+def test_uninstall_leaves_nothing(in_root: InRoot, system: Copy) -> None:
     """But DKMS's own keys, which other modules may be signed with by now."""
     said = in_root(f"""
 dkms generate_mok >/dev/null 2>&1
 {LIST} >/tmp/before
 sysenter install --all-kernels --at-boot 2>&1 || exit
-modinfo -k {release(system)} -F target sysenter
+modinfo -k {system.release} -F target sysenter
 ls /usr/lib/*/sysenter/libsysenter.so /usr/bin/sysenter-run
 sysenter uninstall && sysenter uninstall
 {LIST} | diff /tmp/before - && echo "nothing left"
 """)
-    assert f"\n{release(system)} #1 SMP" in said
+    assert f"\n{system.release} #1 SMP" in said
     assert "nothing left" in said, said
 
 
-def test_an_update_goes_on_whatever_is_missing(in_root: InRoot, system: Path) -> None:
+def test_an_update_goes_on_whatever_is_missing(in_root: InRoot, system: Copy) -> None:
     """Headers before their image; the image; the same release anew; no compiler; sources that do not build."""
-    kernel = release(system)
+    kernel = system.release
     said = in_root(
         f"""
 state() {{ sysenter status --json - 2>/dev/null | python3 -c 'import json, sys

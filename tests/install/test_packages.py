@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
-from installed import LIST, installed_root, run_in_copy
+from installed import LIST, Copy, installed_root
 from sysenter.steps import Steps
 
 pytestmark = [
@@ -25,25 +24,21 @@ pytestmark = [
 BUILDING = ("dpkg-dev", "debhelper", "dh-dkms", "dh-python", "fakeroot", "lintian")
 
 
-@pytest.fixture(scope="module")
-def system(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture
+def system(steps: Steps, tmp_path: Path) -> Copy:
     """A system that can build packages, and a clone in it."""
-    copy = tmp_path_factory.mktemp("packages") / "root"
-    shutil.copytree(installed_root(steps, "bookworm-amd64", BUILDING).folder, copy, symlinks=True)
+    system = Copy(steps, installed_root(steps, "bookworm-amd64", BUILDING), tmp_path)
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for name in names:
-        to = copy / "src/clone/sysenter" / name
+        to = system.sources / "clone/sysenter" / name
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, to)
-    yield copy
-    shutil.rmtree(copy, ignore_errors=True)
+    return system
 
 
-def test_the_packages_build_hold_install_and_go(steps: Steps, system: Path) -> None:
+def test_the_packages_build_hold_install_and_go(system: Copy) -> None:
     """What docs/guides/install.md says, word by word; at the end the list of all files is what it was."""
-    said = run_in_copy(
-        steps,
-        system,
+    said = system.run(
         f"""
 cd /src/clone/sysenter
 dpkg-buildpackage -us -uc >/tmp/build 2>&1 || {{ tail -n 30 /tmp/build; exit; }}
@@ -67,7 +62,7 @@ dkms status; dpkg --audit
     )
     assert "sysenter_0.1.0.dsc" in said, said
     assert "lintian: nothing" in said, said
-    kernel = next((system / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+    kernel = system.release
     assert any(kernel in line and "built" in line for line in said.splitlines()), said
     assert f"{kernel}: the module is built" in said
     assert "/etc/systemd/system/multi-user.target.wants/sysenter.service" in said

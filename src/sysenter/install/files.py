@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sysenter.errors import SysenterError
 
-__all__ = ["STATE", "Manifest", "put", "read_manifest", "take_away"]
+__all__ = ["STATE", "Manifest", "contents_of", "put", "put_back", "read_manifest", "take_away"]
 
 STATE = Path("/var/lib/sysenter")
 _MANIFEST = STATE / "manifest.json"
@@ -72,6 +73,24 @@ def put(manifest: Manifest, files: Mapping[Path, tuple[bytes, int]]) -> None:
             os.replace(new, path)
         finally:
             new.unlink(missing_ok=True)
+
+
+def put_back(manifest: Manifest, before: Manifest, contents: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Undo what came to an install that was there before: its own files as they were, those of `manifest` gone."""
+    for name in manifest.files:
+        if name not in before.files:
+            Path(name).unlink(missing_ok=True)
+    for name in sorted(manifest.folders, reverse=True):
+        if name not in before.folders:
+            with suppress(OSError):  # what another program has put into it keeps it
+                Path(name).rmdir()
+    put(before, contents)
+
+
+def contents_of(manifest: Manifest) -> dict[Path, tuple[bytes, int]]:
+    """What its files have in them, and their modes."""
+    files = [path for path in map(Path, manifest.files) if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mode & 0o7777) for path in files}
 
 
 def take_away(manifest: Manifest) -> list[str]:

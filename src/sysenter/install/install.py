@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Install: packages, sources under DKMS, the preload library, the unit for boot; then, if wished, a trial.
 
-Nothing is loaded by installing. What fails half-way is undone; what a kill leaves
-half-way, `uninstall` undoes.
+Nothing is loaded by installing. What fails half-way is undone, and another version that
+was installed before comes back; what a kill leaves half-way, `uninstall` undoes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
-from sysenter.install.files import STATE, Manifest, put, read_manifest
+from sysenter.install.files import STATE, Manifest, contents_of, put, put_back, read_manifest
 from sysenter.install.machine import (
     InstalledKernel,
     architecture,
@@ -162,7 +162,7 @@ def install(
     """Install; returns kernel release -> why it has no module ("" if it has one).
 
     project: the project's version. fetch: whether missing packages may be installed.
-    Raises SysenterError, everything undone, if a step fails.
+    Raises SysenterError if a step fails, everything undone: what was installed before is there again.
     """
     check_system()
     if packaged():
@@ -180,6 +180,7 @@ def install(
         plan = plan_for(project, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     manifest = Manifest(plan.version, now, packages=list(plan.packages))
+    was = contents_of(before) if before and before.version in dkms.versions() else None
     if before is not None:  # an upgrade, or once more: what the old one wrote goes, at the latest by uninstall
         manifest.files, manifest.folders = list(before.files), list(before.folders)
         manifest.packages += before.packages
@@ -195,10 +196,27 @@ def install(
         if at_boot:
             _at_boot(steps, manifest)
     except BaseException:
-        with cleaning_up(), steps.step("undo what was installed"):
-            remove_all(steps, manifest, plan.version)
+        with cleaning_up():
+            if before is None or was is None:
+                with steps.step("undo what was installed"):
+                    remove_all(steps, manifest, plan.version)
+            else:
+                with steps.step(f"bring {before.version} back"):
+                    _bring_back(steps, manifest, plan, before, was)
         raise
     return refused
+
+
+def _bring_back(
+    steps: Steps, manifest: Manifest, plan: Plan, before: Manifest, was: dict[Path, tuple[bytes, int]]
+) -> None:
+    """What was installed before an install that failed."""
+    if plan.version != before.version and plan.version in dkms.versions():
+        dkms.withdraw(steps, plan.version)
+    put_back(manifest, before, was)
+    for kernel in plan.kernels:
+        if modinfo(kernel.release, "dkms_version") != before.version:
+            dkms.build(steps, before.version, kernel)
 
 
 def _beside_packages(

@@ -165,13 +165,24 @@ def _configure(steps: Steps, packages: Sequence[Package], root: Path) -> None:
     shutil.rmtree(root / "packages")
 
 
-def run_in_root(steps: Steps, root: Path, script: str, *, what: str, timeout: float) -> str:
+def run_in_root(
+    steps: Steps, root: Path, script: str, *, what: str, timeout: float, changes: Path | None = None
+) -> str:
     """Run a shell script natively in a chroot, with /dev, /proc and /sys; returns what it printed.
 
-    As root only. In namespaces of its own: what it mounts and starts ends with it.
+    As root only. In namespaces of its own: what it mounts and starts ends with it. changes: a folder
+    to which all that the script writes goes, and in which the next one finds it; `root` stays as it
+    is (overlayfs).
     """
+    over = ""
+    if changes:
+        over = (
+            'mkdir -p "$3/files" "$3/work" "$3/root" && '
+            'mount -t overlay -o "lowerdir=$1,upperdir=$3/files,workdir=$3/work" root "$3/root" && '
+            'set -- "$3/root" "$2" && '
+        )
     inside = (
-        'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && mount --rbind /sys "$1/sys" && '
+        f'{over}mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && mount --rbind /sys "$1/sys" && '
         'exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 '
         'DEBIAN_FRONTEND=noninteractive INITRD=No /bin/sh -c "$2"'
     )
@@ -191,5 +202,6 @@ def run_in_root(steps: Steps, root: Path, script: str, *, what: str, timeout: fl
         "sh",
         str(root),
         script,
+        str(changes or ""),
     ]
     return run_command(steps, argv, what=what, timeout=timeout)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can go wrong with an installed module: full disks, another version, a clone that has gone, other kernels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from installed import LIST, Copy, installed_root
+from sysenter.kernels.debian import Apt
+from sysenter.kernels.provide import provide
+from sysenter.steps import Steps
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="installing is tried in a chroot, which takes root"),
+    pytest.mark.xdist_group("install"),
+    pytest.mark.long,
+]
+
+InRoot = Callable[..., str]
+
+# The versions that DKMS knows, and those whose sources stand.
+VERSIONS = "dkms status sysenter | cut -d, -f1; ls -d /usr/src/sysenter-*"
+
+
+@pytest.fixture(scope="module")
+def system(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    system = Copy(steps, installed_root(steps, "bookworm-amd64"), tmp_path_factory.mktemp("faults"))
+    system.run("dkms generate_mok >/dev/null 2>&1")
+    return system
+
+
+@pytest.fixture
+def in_root(system: Copy) -> InRoot:
+    return system.run
+
+
+# Where an install writes, step by step; with room for less than it writes there.
+@pytest.mark.parametrize(
+    ("folder", "size"),
+    [
+        ("/var/lib/sysenter", "4k"),
+        ("/usr/src", "200k"),
+        ("/usr/lib/sysenter", "4k"),
+        ("/etc/systemd/system", "4k"),
+        ("/var/lib/dkms", "1m"),
+        ("/var/lib/dkms", "4m"),
+        ("/lib/modules/$release/updates", "64k"),
+    ],
+)
+def test_a_disk_that_fills_up_at_any_step_leaves_nothing(in_root: InRoot, folder: str, size: str) -> None:
+    """The 64 MiB that install wants to see are not looked for: another program takes them meanwhile."""
+    said = in_root(f"""
+release=$(basename /boot/vmlinuz-*); release=${{release#vmlinuz-}}
+folder={folder}
+[ -d $folder ] || {{ mkdir $folder; made=$folder; }}
+{LIST} >/tmp/before
+(cd $folder; find . | sort) >/tmp/was
+mkdir -p /tmp/small; mount -t tmpfs -o size={size} t /tmp/small && mkdir /tmp/small/files /tmp/small/work &&
+mount -t overlay -o lowerdir=$folder,upperdir=/tmp/small/files,workdir=/tmp/small/work t $folder || exit
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src python3 -c 'import sys
+from sysenter.install import install
+install._check_room = lambda: None
+from sysenter.cli import main
+sys.exit(main(["install", "--all-kernels", "--at-boot"]))' >/tmp/said 2>&1; echo "status $?"
+grep -c Traceback /tmp/said; tail -n 1 /tmp/said
+(cd $folder; find . | sort) | diff /tmp/was - && echo "as before"
+umount $folder; umount /tmp/small
+{LIST} | diff /tmp/before - && echo same
+[ -z "$made" ] || rmdir $made
+""")
+    lines = said.splitlines()
+    assert lines[0] == "status 1", said
+    assert lines[1] == "0", said
+    assert lines[2].startswith("sysenter: "), said
+    assert lines[2].endswith(")"), said
+    assert lines[-2:] == ["as before", "same"], said
+
+
+def test_another_version_takes_the_place_of_the_first(in_root: InRoot) -> None:
+    """Upgrade, downgrade, and an upgrade that fails or is cut: what was there before is there again."""
+    said = in_root(
+        f"""
+{LIST} >/tmp/before
+main=/src/sysenter/native/present/main.c; cp $main /tmp/main.c
+sysenter install --all-kernels --at-boot --scope both >/dev/null 2>&1; echo "first $?"
+{VERSIONS}
+echo '/* newer */' >>$main
+sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "newer $?"
+{VERSIONS}
+ls /etc/modprobe.d/sysenter.conf 2>/dev/null
+cp /tmp/main.c $main
+sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "older $?"
+{VERSIONS}
+{LIST} >/tmp/installed
+echo '/* newest */' >>$main
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src setsid python3 -c 'import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from sysenter.cli import main
+sys.exit(main(["install", "--all-kernels", "--at-boot"]))' >/tmp/said 2>&1 &
+for tenth in $(seq 900); do ls /var/lib/dkms/sysenter/*/build/main.o >/dev/null 2>&1 && break; sleep 0.1; done
+kill -INT -$!; wait $!; echo "cut $?"
+{VERSIONS}
+sysenter status | grep -o 'built' | sort -u
+{LIST} | diff /tmp/installed - && echo "as it was installed"
+cp /tmp/main.c $main
+sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
+{LIST} | diff /tmp/before - && echo same
+""",
+        timeout=500,
+    )
+    lines = said.splitlines()
+    first = lines[1]
+    assert lines[0] == "first 0", said
+    assert lines[3] == "newer 0"
+    newer = lines[4]
+    assert newer.startswith("sysenter/")
+    assert newer != first
+    assert lines[5:7] == [f"/usr/src/{newer.replace('/', '-')}", "older 0"], said
+    there = [first, f"/usr/src/{first.replace('/', '-')}"]
+    assert lines[7:9] == there, said
+    assert lines[9:] == ["cut 130", *there, "built", "as it was installed", "uninstall 0", "same"], said
+
+
+def test_what_is_installed_needs_no_clone(in_root: InRoot) -> None:
+    """The clone has moved: a kernel's hook builds, programs run, and any other clone uninstalls."""
+    said = in_root(
+        f"""
+{LIST} >/tmp/before
+sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "install $?"
+mv /src/sysenter /src/away
+kernel=$(basename /boot/vmlinuz-*); kernel=${{kernel#vmlinuz-}}
+dkms unbuild $(dkms status sysenter | cut -d, -f1) -k $kernel >/dev/null 2>&1
+rm -f /etc/kernel/postinst.d/initramfs-tools.off; mv /etc/kernel/postinst.d/initramfs-tools /root/
+run-parts --arg=$kernel --arg=/boot/vmlinuz-$kernel /etc/kernel/postinst.d >/tmp/hooks 2>&1; echo "hooks $?"
+mv /root/initramfs-tools /etc/kernel/postinst.d/
+modinfo -k $kernel -F target sysenter | cut -c1-4
+sysenter-run echo "a program runs"
+mv /src/away /src/sysenter
+sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
+{LIST} | diff /tmp/before - && echo same
+"""
+    )
+    expected = ["install 0", "hooks 0", "6.1.", "a program runs", "uninstall 0", "same"]
+    assert said.splitlines() == expected, said
+
+
+def test_a_read_only_boot_is_none_of_our_business(in_root: InRoot) -> None:
+    said = in_root(f"""
+{LIST} >/tmp/before
+mount --bind /boot /boot && mount -o remount,ro,bind /boot; touch /boot/x 2>/dev/null && echo writable
+sysenter install --all-kernels 2>/dev/null; echo "install $?"; sysenter uninstall 2>/dev/null
+umount /boot
+{LIST} | diff /tmp/before - && echo same
+""")
+    assert "the module is built\ninstall 0\nsame\n" in said, said
+
+
+def test_other_containers_are_told_apart_too(in_root: InRoot) -> None:
+    """By podman's mark, and by what systemd says."""
+    said = in_root("""
+touch /run/.containerenv; sysenter install --all-kernels; echo "status $?"; rm -f /run/.containerenv
+mv /usr/bin/systemd-detect-virt /root/
+printf '#!/bin/sh\\necho lxc\\n' >/usr/bin/systemd-detect-virt; chmod +x /usr/bin/systemd-detect-virt
+sysenter install --all-kernels; echo "status $?"
+mv /root/systemd-detect-virt /usr/bin/
+""")
+    hint = "its kernel and its modules are the host's (install on the host, as root)"
+    expected = [f"sysenter: this is {what}: {hint}" for what in ("a container", "a container (lxc)")]
+    assert said.splitlines() == [expected[0], "status 1", expected[1], "status 1"], said
+
+
+# Further moments than test_an_interrupted_install_leaves_nothing has, each by a file that is there from then on.
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "/usr/src/sysenter-*/dkms.conf",
+        "/var/lib/dkms/sysenter/*/source",
+        "/var/lib/dkms/sysenter/*/build/calls.h",
+        "/lib/modules/*/updates/dkms/sysenter.ko*",
+        "/var/lib/sysenter/at-boot",
+        "/etc/systemd/system/multi-user.target.wants/sysenter.service",
+    ],
+)
+def test_ctrl_c_at_further_steps_leaves_nothing_or_all(in_root: InRoot, sign: str) -> None:
+    """Nothing if it came in time; all, if install was at its end already."""
+    said = in_root(f"""
+{LIST} >/tmp/before
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src setsid python3 -c 'import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from sysenter.cli import main
+sys.exit(main(["install", "--all-kernels", "--at-boot"]))' >/tmp/said 2>&1 &
+for hundredth in $(seq 9000); do ls {sign} >/dev/null 2>&1 && break; sleep 0.01; done
+kill -INT -$!; wait $!; echo "status $?"
+{LIST} | diff /tmp/before - >/tmp/diff && echo same
+grep -c Traceback /tmp/said
+sysenter uninstall >/dev/null 2>&1
+{LIST} | diff /tmp/before - && echo gone
+""")
+    assert said in ("status 130\nsame\n0\ngone\n", "status 0\n0\ngone\n"), said
+
+
+def test_ctrl_c_while_uninstalling_is_mended_by_another(in_root: InRoot) -> None:
+    said = in_root(f"""
+{LIST} >/tmp/before
+sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "install $?"
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src setsid python3 -c 'import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from sysenter.cli import main
+sys.exit(main(["uninstall"]))' >/tmp/said 2>&1 &
+for hundredth in $(seq 9000); do ls /lib/modules/*/updates/dkms/sysenter.ko* >/dev/null 2>&1 || break; sleep 0.01; done
+kill -INT -$!; wait $!; echo "cut $?"; grep -c Traceback /tmp/said
+sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
+{LIST} | diff /tmp/before - && echo same
+""")
+    lines = said.splitlines()
+    assert lines[0] == "install 0", said
+    assert lines[1] in ("cut 130", "cut 0"), said
+    assert lines[2:] == ["0", "uninstall 0", "same"], said
+
+
+def test_a_kernel_of_backports_comes_and_goes(system: Copy) -> None:
+    """By dpkg, with its hooks: headers first, then the image; both purged again."""
+    release = provide(system.steps, "bookworm-backports-amd64", offline=False).release
+    apt = Apt(system.steps, "bookworm-backports", "amd64", offline=False)
+    names = (f"linux-image-{release}", f"linux-headers-{release}")
+    wanted = [name for name in apt.closure(names) if name.startswith("linux-")]
+    folder = system.sources / "packages"
+    folder.mkdir()
+    for package in apt.fetch(wanted):
+        shutil.copy(package.path, folder / package.path.name)
+    said = system.run(
+        f"""
+sysenter install --all-kernels >/dev/null 2>&1; echo "install $?"
+image=$(ls /src/packages/linux-image-*.deb)
+dpkg -i $(ls /src/packages/*.deb | grep -v "$image") >/tmp/dpkg 2>&1; echo "headers $?"
+state() {{ modinfo -k {release} -F refused sysenter; modinfo -k {release} -F target sysenter; }}
+state | cut -c1-40
+dpkg -i $image >>/tmp/dpkg 2>&1; echo "image $?"
+state | cut -c1-40
+dpkg --audit
+dpkg --purge $(for deb in /src/packages/*.deb; do dpkg-deb -f $deb Package; done) >>/tmp/dpkg 2>&1; echo "purge $?"
+ls /lib/modules; dkms status sysenter | cut -d, -f2 | tr -d ' '
+sysenter status | grep -c {release}
+sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
+""",
+        timeout=500,
+    )
+    lines = said.splitlines()
+    assert lines == [
+        "install 0",
+        "headers 0",
+        f"no image of {release} yet (it is built when the image is installed)"[:40],
+        "none",
+        "image 0",
+        f"{release} #1 SMP PREEMPT_DYNAMIC"[:40],
+        "purge 0",
+        system.release,
+        system.release,
+        "0",
+        "uninstall 0",
+    ], said
