@@ -16,6 +16,7 @@ import pytest
 import schemas
 from conftest import ROOT
 from installed import KERNELS, Copy, installed_root
+from sysenter.build import build_module
 from sysenter.kernels.provide import provide
 from sysenter.kernels.root import disk_image
 from sysenter.lab import guest_with_shell_for
@@ -63,6 +64,15 @@ def own_sources() -> bytes:
         sources.add(ROOT / "src", "src", filter=lambda member: None if "__pycache__" in member.name else member)
     return packed.getvalue()
 
+
+# What `install --try` does once the module is built.
+TRY = """from sysenter.ending import conclude
+from sysenter.install.install import try_now
+from sysenter.steps import Steps
+steps = Steps()
+print("status", conclude(steps, lambda: try_now(steps) or 0))"""
+# A kernel of the same version and another flavour.
+OTHER = {"amd64": "bookworm-cloud-amd64", "i386": "bookworm-686-pae"}
 
 WAIT = """
 for second in $(seq 90); do [ -e /sys/module/sysenter ] && break; sleep 1; done
@@ -142,6 +152,65 @@ done
 
 
 @pytest.mark.long
+def test_uninstall_on_a_system_that_runs(steps: Steps, disk: tuple[System, Path]) -> None:
+    """It says who holds the module, waits if asked to, and then nothing is left, in memory neither."""
+    system, _ = disk
+    other = build_module(steps, provide(steps, OTHER[system.guest.target.arch.name], offline=False))
+    files = {"lab/src.tar": own_sources(), "lab/other.ko": other.module.read_bytes()}
+    task = f"""
+tar -C / -xf /lab/src.tar
+export PYTHONPATH=/src
+{WAIT}
+insmod /lab/other.ko 2>&1 | grep -o "Invalid module format\\|File exists"
+python3 -m sysenter status --json - 2>/dev/null | grep -c '"since": "20'
+sysenter-run sleep 1000 &
+sleep 2
+python3 -m sysenter uninstall 2>&1 | tail -n 1 | sed "s/by $! /by PID /"
+{{ sleep 5; kill $!; }} &
+python3 -m sysenter uninstall --wait 60 >/dev/null 2>&1; echo "uninstall $?"
+python3 -m sysenter uninstall 2>&1
+ls -d /sys/module/sysenter /dev/sysenter /var/lib/sysenter /usr/lib/sysenter /usr/src/sysenter-* 2>/dev/null
+ls /lib/modules/*/updates/dkms/sysenter* /etc/systemd/system/*.wants/sysenter* 2>/dev/null
+modprobe sysenter 2>&1 | grep -c "not found"
+"""
+    output = system.boot(steps, task, files, what="uninstall", timeout=400)
+    assert not output.bad_lines(), output.console
+    said = [line for line in output.text if "Terminated" not in line]
+    assert said[:6] == [
+        "Invalid module format",
+        "1",
+        "sysenter: the module is in use by PID (sleep) (end those programs, or wait for them with --wait SECONDS)",
+        "uninstall 0",
+        "nothing was installed",
+        "1",
+    ], output.text
+
+
+@pytest.mark.long
+def test_a_trial_that_fails_unloads_the_module(steps: Steps, disk: tuple[System, Path]) -> None:
+    system, _ = disk
+    task = """
+tar -C / -xf /lab/src.tar; rm -f /var/lib/sysenter/fuse; systemctl stop sysenter.service
+printf '#!/bin/sh\\necho "sysenter: getppid differs on the fast path"; exit 1\\n' >/usr/lib/sysenter/trial
+export PYTHONPATH=/src
+python3 -c '__TRY__'
+ls -d /sys/module/sysenter 2>/dev/null
+systemctl start sysenter.service || echo "at boot: status $?"
+ls -d /sys/module/sysenter /var/lib/sysenter/fuse 2>/dev/null
+true
+""".replace("__TRY__", TRY)
+    output = system.boot(steps, task, {"lab/src.tar": own_sources()}, what="a failing trial", timeout=240)
+    said = "\n".join(output.text)
+    assert "sysenter: getppid differs on the fast path" in said, said
+    assert "the module is unloaded again; this is a bug" in said
+    assert "status 1" in output.text
+    assert "at boot: status 1" in output.text
+    assert "/sys/module/sysenter" not in output.text
+    assert "/var/lib/sysenter/fuse" not in output.text
+    assert not output.bad_lines(), output.console
+
+
+@pytest.mark.long
 def test_a_kernel_that_loads_signed_modules_only_says_so(steps: Steps, disk: tuple[System, Path]) -> None:
     """DKMS's key is not enrolled; `--try` and `status` say what that means.
 
@@ -153,12 +222,9 @@ def test_a_kernel_that_loads_signed_modules_only_says_so(steps: Steps, disk: tup
 tar -C / -xf /lab/src.tar; rm -f /var/lib/sysenter/fuse; systemctl stop sysenter.service
 export PYTHONPATH=/src
 echo 1 >/sys/module/module/parameters/sig_enforce
-python3 -c 'from sysenter.ending import conclude; from sysenter.install.install import try_now
-from sysenter.steps import Steps, run_command
-steps = Steps()
-print("status", conclude(steps, lambda: try_now(steps) or 0))'
+python3 -c '__TRY__'
 python3 -m sysenter status
-"""
+""".replace("__TRY__", TRY)
     files = {"lab/src.tar": own_sources()}
     output = system.boot(steps, task, files, what="a boot with signed modules only", timeout=240)
     said = "\n".join(output.text)

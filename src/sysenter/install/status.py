@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -54,6 +55,8 @@ class Status:
     """Each kernel that can be booted here."""
     loaded: bool
     """Whether the module is in the running kernel."""
+    since: str
+    """Since when, ISO 8601; "" where it is not loaded, or has no device that tells (scope=all)."""
     calls: int | None
     """Fast calls since the load; None where it is not loaded."""
     scope: str
@@ -104,6 +107,15 @@ def _virtual_machines() -> str:
     return ""
 
 
+def _since() -> str:
+    """When its device was made; nothing changes that time, not even udev."""
+    try:
+        made = Path("/dev/sysenter").stat().st_mtime
+    except OSError:
+        return ""
+    return datetime.datetime.fromtimestamp(made, datetime.UTC).isoformat(timespec="seconds")
+
+
 def status() -> Status:
     """Look at the machine; changes nothing and needs no root."""
     manifest = read_manifest()
@@ -113,6 +125,7 @@ def status() -> Status:
         when=manifest.when if manifest else "",
         kernels=tuple(_kernel(kernel) for kernel in installed_kernels()),
         loaded=_PARAMETERS.exists(),
+        since=_since(),
         calls=int(calls) if calls.isdigit() else None,
         scope=read_word(f"{_PARAMETERS}/scope") or ("marked" if _PARAMETERS.exists() else ""),
         at_boot=(STATE / "at-boot").exists(),

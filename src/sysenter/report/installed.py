@@ -45,7 +45,8 @@ def print_status(status: Status, console: Console) -> None:
         table.add_row(name, kernel.state, kernel.reason or "-", kernel.signer or "-")
     console.print(table)
     if status.loaded:
-        console.print(f"loaded, scope {status.scope}: {status.calls} fast calls so far")
+        since = f" since {status.since}" if status.since else ""
+        console.print(f"loaded{since}, scope {status.scope}: {status.calls} fast calls so far")
     else:
         console.print("not loaded")
     boot = "loaded at each boot" if status.at_boot else "not loaded at boot"
