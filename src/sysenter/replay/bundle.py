@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A bundle: a folder with what a replay needs, for native/replay/ and for another machine.
+"""A bundle: a folder with what a replay needs, for native/replay/ and for another machine (packed by gzip).
 
 `pages` is the memory, PAGE bytes each. `plan` is text, a line for each thing:
 
@@ -24,7 +24,9 @@ Numbers are in hex but NUMBER and LENGTH; STACK is where SYSENTER finds its stac
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +34,7 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.replay.trace import PAGE
 
-__all__ = ["Bundle", "Call", "plan_of_calls", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "Call", "pack", "plan_of_calls", "read_bundle", "write_bundle"]
 
 _FIRST = "sysenter-replay 1"
 
@@ -125,14 +127,30 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     (folder / "plan").write_text(plan_text(lines))
 
 
+def pack(source: Path, folder: Path) -> None:
+    """Write a file into a folder, as NAME.gz, the same bytes each time."""
+    (folder / f"{source.name}.gz").write_bytes(gzip.compress(source.read_bytes(), mtime=0))
+
+
+def _contents(folder: Path, name: str) -> bytes:
+    """Of a bundle's file, packed or not."""
+    packed = folder / f"{name}.gz"
+    return gzip.decompress(packed.read_bytes()) if packed.exists() else (folder / name).read_bytes()
+
+
 def read_bundle(folder: Path) -> Bundle:
-    """Read what write_bundle() wrote. Raises SysenterError if it is damaged, or its parts are of two bundles."""
+    """Read what write_bundle() wrote, packed or not.
+
+    Raises SysenterError if it is damaged, or its parts are of two bundles.
+    """
 
     def damaged(why: str) -> SysenterError:
         return SysenterError(f"{folder} is not a bundle, or damaged: {why}", hint="export it anew: replay --export DIR")
 
     try:
-        text, pages = (folder / "plan").read_text(errors="replace"), (folder / "pages").read_bytes()
+        text, pages = _contents(folder, "plan").decode(errors="replace"), _contents(folder, "pages")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(f"it cannot be unpacked ({error})") from error
     except OSError as error:
         raise damaged(f"{error.filename}: {error.strerror}") from error
     body, _, last = text.rpartition("end ")

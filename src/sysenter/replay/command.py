@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Guest
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.replay import NO_LEGACY
-from sysenter.replay.bundle import Bundle, Call, plan_of_calls, read_bundle, write_bundle
+from sysenter.replay.bundle import Bundle, Call, pack, plan_of_calls, read_bundle, write_bundle
 from sysenter.replay.compare import Change, against_result, against_saved, become_slower
 from sysenter.replay.path import Paths, paths_of
 from sysenter.replay.pieces import Cost, costs_of, pieces_of
@@ -142,8 +143,14 @@ def measure_bundles(
 def export(steps: Steps, bundle: Bundle, folder: Path) -> None:
     """Write the bundle with its runner and a README, for another machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_bundle(bundle, folder)
-    shutil.copy2(build_runner(steps, bundle.arch), folder / "replay")
+    with scratch_folder() as plain:
+        write_bundle(bundle, plain)
+        shutil.copy2(build_runner(steps, bundle.arch), plain / "runner")
+        for name in ("plan", "pages", "runner"):
+            pack(plain / name, folder)
+    script = folder / "replay"
+    shutil.copyfile(NATIVE / "replay" / "unpack.sh", script)
+    script.chmod(0o755)
     (folder / "README").write_text(_README.format(kernel=bundle.kernel))
 
 

@@ -40,6 +40,8 @@ class Piece:
     what: str
     call: Call
     """The call as the runner makes it, with the path's name and a number."""
+    added_to: str = ""
+    """The path's name and number to which it is added, if it is not taken out of the path."""
 
 
 class Walk:
@@ -134,26 +136,51 @@ class Walk:
     def dispatch(self) -> tuple[int, int] | None:
         """The step that calls the dispatcher, and the first of the call's body.
 
-        In between is nothing but comparisons and jumps, or a retpoline.
+        In between is nothing but comparisons and jumps, or a retpoline; on i386 also a frame pointer, and a call
+        of the body from there.
         """
-        for n, step in enumerate(self.steps[:-6]):
+        for n, step in enumerate(self.steps[:-8]):
             if step.mnemonic != "call" or step.operands[0].type != CS_OP_IMM:
                 continue
-            ahead = self.steps[n + 1 : n + 6]
+            ahead = self.steps[n + 1 : n + 8]
+            # a retpoline: CALL, the target over the return address, RET; before it i386 reads the target
+            inner = next((m for m, other in enumerate(ahead) if other.mnemonic == "call"), None)
             returns = next((m for m, other in enumerate(ahead) if other.mnemonic == "ret"), None)
-            if ahead[0].mnemonic == "call" and returns and ahead[1].op_str.split(", ")[0].endswith("sp]"):
-                return n, n + 1 + returns + 1
+            if inner is not None and returns is not None and inner < returns - 1:
+                before = all(other.mnemonic.startswith(("mov", "nop", "lea")) for other in ahead[:inner])
+                if before and ahead[inner + 1].op_str.split(", ")[0].endswith("sp]"):
+                    return n, n + 1 + returns + 1
             last, compared = None, False
             for m in range(n + 1, len(self.steps)):
                 name = self.steps[m].mnemonic
-                compared = compared or name == "cmp"
+                compared = compared or name in ("cmp", "test")
                 if name == "jmp":
                     last = m + 1
-                elif not name.startswith(("nop", "endbr", "cmp", "j")):
+                elif name == "call" and compared and self.bundle.arch == "i386":
+                    last = m + 1
+                    break
+                elif not name.startswith(("nop", "endbr", "cmp", "test", "j")) and not self._frame_pointer(m):
                     break
             if last is not None and compared:
                 return n, last
         return None
+
+    def _frame_pointer(self, n: int) -> bool:
+        """Is the step one of PUSH %ebp; MOV %esp, %ebp? LEA: what i386's compilers have for a NOP."""
+        text = f"{self.steps[n].mnemonic} {self.steps[n].op_str}"
+        return text in ("push ebp", "mov ebp, esp") or text.startswith("lea esi, ")
+
+    def body_twice(self) -> tuple[tuple[int, bytes], ...]:
+        """The call's body twice, called directly, from where this call does not come: behind the exit's work."""
+        dispatch = self.dispatch()
+        spare = self.find(self.exit(), lambda s: s.mnemonic == "jne")
+        if dispatch is None or spare is None:
+            return ()
+        cave, body = self.steps[spare].operands[0].imm, self.steps[dispatch[1]].address
+        keep, back = (b"\x57", b"\x5f") if self.bundle.arch == "amd64" else (b"\x50", b"\x58")  # pt_regs
+        code = keep + b"\xe8" + (body - cave - 6).to_bytes(4, "little", signed=True) + back
+        code += b"\xe9" + (body - cave - len(code) - 5).to_bytes(4, "little", signed=True)
+        return (*self.call_of(dispatch[0], cave), (cave, code))
 
     def called(self, name: str) -> int | None:
         """The step that calls a function of the kernel's."""
@@ -177,11 +204,15 @@ def _per_cpu(step: Any) -> bool:
     return any(o.type == CS_OP_MEM and o.mem.segment in (x86.X86_REG_GS, x86.X86_REG_FS) for o in step.operands)
 
 
+_DIRECT = "dispatch: a direct call of the body instead"
+_BODY = "the call's body"
+
+
 def _both(walk: Walk) -> Iterable[tuple[str, Patches]]:
     yield "registers cleared at the entry", walk.clearing(walk.entry())
     dispatch = walk.dispatch()
     if dispatch:
-        yield "dispatch: a direct call of the body instead", walk.call_of(dispatch[0], walk.steps[dispatch[1]].address)
+        yield _DIRECT, walk.call_of(dispatch[0], walk.steps[dispatch[1]].address)
     clock = [n for n, step in enumerate(walk.steps) if step.mnemonic == "rdtsc"]
     if clock:
         yield "RDTSC (for the stack offset)", walk.nops(clock)
@@ -282,10 +313,62 @@ def _fast_amd64(walk: Walk) -> Iterable[tuple[str, Patches]]:
     yield "registers cleared at the exit", walk.clearing(walk.exit())
 
 
+_PT_FS, _PT_ES = 0x24, 0x20  # of struct pt_regs, i386
+
+
+def _other_selector(walk: Walk) -> Patches:
+    """The exit's load of fs, null in nearly every program: of the slot beside it, which holds a data segment."""
+    load = walk.find(walk.exit(), lambda s: s.mnemonic == "mov" and s.op_str == f"fs, word ptr [esp + {_PT_FS:#x}]")
+    if load is None:
+        return ()
+    code = bytes(walk.steps[load].bytes)
+    return ((walk.steps[load].address, code[:-1] + bytes([_PT_ES])),)
+
+
+def _stock_i386(walk: Walk) -> Iterable[tuple[str, Patches]]:
+    yield "a null selector for fs, another instead", _other_selector(walk)
+    leave = walk.called("syscall_exit_to_user_mode")
+    if leave is not None:
+        yield "exit work", walk.nops([leave])
+    flags = walk.find(walk.exit(), lambda s: s.mnemonic == "popfd")
+    if flags is not None:  # an ADD in its place, which keeps the stack pointer right
+        yield "flags by POPF", walk.jump(flags - 1, flags + 1, bytes.fromhex("83c404"))
+
+
+def _fast_i386(walk: Walk) -> Iterable[tuple[str, Patches]]:
+    steps, entry = walk.steps, range(walk.into)
+
+    def span(first: str, last: Callable[[Any], bool], where: range) -> Sequence[int]:
+        """The steps from the one with these words to the one after it for which `last` holds."""
+        start = walk.find(where, lambda s: f"{s.mnemonic} {s.op_str}".startswith(first))
+        end = None if start is None else walk.find(range(start, where.stop), last)
+        return () if start is None or end is None else range(start, end + 1)
+
+    def is_jump(step: Any) -> bool:
+        return bool(step.mnemonic in ("jne", "je", "js"))
+
+    yield "a null selector for fs, another instead", _other_selector(walk)
+    yield "odd flags looked for", walk.nops(span("test dword ptr [esp], ", is_jump, entry))
+    looked = [*span("mov ecx, ds", is_jump, entry), *span("mov ecx, es", is_jump, entry)]
+    yield "ds and es looked at", walk.nops(looked)
+    yield "frame looked at", walk.nops(span("cmp dword ptr [esp + 0x40], ", is_jump, entry))
+    yield "work looked for", walk.nops(span("cmp dword ptr ss:[ecx + ", is_jump, entry))
+    yield "kind of call looked at", walk.nops(span("cmp byte ptr ss:[eax ", is_jump, entry))
+    yield "calls counted", walk.nops(n for n in entry if steps[n].mnemonic == "inc" and _per_cpu(steps[n]))
+    drawn = walk.find(entry, lambda s: s.mnemonic == "imul")
+    if drawn is not None:
+        moved = walk.find(range(drawn, walk.into), lambda s: s.mnemonic == "lea" and s.op_str.startswith("esp, "))
+        yield "stack offset", walk.nops([*range(drawn, drawn + 3), *([moved] if moved is not None else [])])
+    yield "exit work looked for", walk.nops(n for n in walk.exit() if steps[n].mnemonic in ("test", "jne"))
+    yield "arithmetic flags set", walk.nops(span("xchg ", lambda s: bool(s.mnemonic == "sahf"), walk.exit()))
+
+
 def _found(walk: Walk) -> list[tuple[str, Patches]]:
     found = list(_both(walk))
     if walk.bundle.arch == "amd64":
         found += _fast_amd64(walk) if walk.call.path == "fast" else _stock_amd64(walk)
+    else:  # on i386 an unmarked call goes by the same entry as a marked one
+        found += _stock_i386(walk) if walk.call.path == "stock" else _fast_i386(walk)
     return found
 
 
@@ -303,12 +386,20 @@ def steps_of_pieces(bundle: Bundle, name: str) -> dict[str, dict[int, str]]:
 def pieces_of(bundle: Bundle, name: str) -> list[Piece]:
     """The pieces that are found in the paths of a call. VERW is none: it is timed with and without anyway."""
     pieces: list[Piece] = []
-    for call in (c for c in bundle.calls if c.name == name and c.trace is not None):
-        for what, patches in _found(Walk(bundle, call)):
+    calls = [c for c in bundle.calls if c.name == name and c.trace is not None]
+    if bundle.arch == "i386" and any(c.path == "fast" for c in calls):
+        calls = [c for c in calls if c.path != "all"]  # the same entry as fast
+    for call in calls:
+        walk = Walk(bundle, call)
+        found = _found(walk)
+        if call.path == "fast":
+            found.append((_BODY, walk.body_twice()))
+        for what, patches in found:
             if patches:
                 # the piece's own come last: where both change a byte, it is the piece's
                 new = replace(call, path=f"{call.path}-{len(pieces)}", patches=(*call.patches, *patches), trace=None)
-                pieces.append(Piece(call.path, what, new))
+                direct = (p.call.path for p in pieces if (p.path, p.what) == (call.path, _DIRECT))
+                pieces.append(Piece(call.path, what, new, next(direct) if what == _BODY else ""))
     return pieces
 
 
@@ -329,6 +420,7 @@ _WAYS = ("overlap", "serial", "nested")
 
 
 def _cost(result: Result, name: str, path: str, what: str, own: Callable[[str], Key], instructions: int) -> Cost:
+    """`path` less `own`."""
     costs: dict[str, Difference] = {}
     for way in _WAYS:
         own_samples, base = result.samples.get(own(way)), result.samples.get(Key(name, path, False, way))
@@ -348,7 +440,8 @@ def costs_of(pieces: Sequence[Piece], result: Result, name: str) -> list[Cost]:
             turned = {way: Difference(-c.high, -c.middle, -c.low) for way, c in with_verw.costs.items()}
             costs.append(replace(with_verw, costs=turned, instructions=1))
         for piece in (p for p in pieces if p.path == path):
-            fewer = counts[name, path] - counts[name, piece.call.path]
-            own = piece.call.path
-            costs.append(_cost(result, name, path, piece.what, lambda way, own=own: Key(name, own, False, way), fewer))  # type: ignore[misc]
+            whole, own = (piece.call.path, piece.added_to) if piece.added_to else (path, piece.call.path)
+            fewer = counts[name, whole] - counts[name, own]
+            cost = _cost(result, name, whole, piece.what, lambda way, own=own: Key(name, own, False, way), fewer)  # type: ignore[misc]
+            costs.append(replace(cost, path=path))
     return costs

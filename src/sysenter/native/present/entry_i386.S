@@ -154,20 +154,43 @@ SYM_CODE_START(sysenter_entry)
 	jnz	.Lodd_flags
 	pushl	%ecx
 	LOOK_AT_SEGMENTS .Lodd_segments
-	popl	%ecx
 
 SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
-	movl	ENTRY_STACK_TO_SP1 + 4(%esp), %esp	/* top of the task's stack */
+	/*
+	 * fs cannot be looked at as ds and es are: the caller's is never the kernel's
+	 * (its descriptor is for CPL 0), and SYSEXIT takes it along. Its load comes first,
+	 * since nothing behind it begins before it is done.
+	 */
+	pushl	%fs				/* 16 bits at least */
+	mov	%ss:sysenter_percpu, %fs
+	/*
+	 * HAZARD: if LOOK_AT_SEGMENTS is mispredicted, ds and es are the caller's, with a
+	 * base of its choice, and the body would be run speculatively (CVE-2017-5753).
+	 * Behind the load of fs, which waits itself, LFENCE costs next to nothing; a processor
+	 * that has none goes by the retpoline in sysenter_dispatch, and until there it is %ss.
+	 */
+	ALTERNATIVE "", "lfence", X86_FEATURE_LFENCE_RDTSC
+
+	/* ecx: the entry stack, which nothing uses while interrupts are off once esp has left it */
+	movl	%esp, %ecx
+	movl	ENTRY_STACK_TO_SP1 + 12(%esp), %esp	/* top of the task's stack */
 	/*
 	 * HAZARD: an NMI between these two overwrites the frame from the top,
 	 * FRAME_SS first; it is looked at only below, under the stack pointer's
 	 * protection.
 	 */
 	subl	$PT_SIZE, %esp
+	movl	%edx, PT_EDX(%esp)
+	/* read here: by way of the TSS, from behind the load of fs, it took 13 cycles more */
+	movzwl	%ss:(%ecx), %edx
+	movl	%edx, PT_FS(%esp)
+	movl	%ss:4(%ecx), %edx
+	movl	%edx, PT_ECX(%esp)
+	movl	%ss:8(%ecx), %edx
+	orl	$X86_EFLAGS_IF, %edx
+	movl	%edx, PT_EFLAGS(%esp)
 	movl	%ebp, PT_OLDESP(%esp)
 	movl	%ebp, PT_EBP(%esp)
-	movl	%ecx, PT_ECX(%esp)
-	movl	%edx, PT_EDX(%esp)
 	movl	%ebx, PT_EBX(%esp)
 	movl	%esi, PT_ESI(%esp)
 	movl	%edi, PT_EDI(%esp)
@@ -175,25 +198,6 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	/* mask: no speculation with a number beyond the tables (CVE-2017-5753) */
 	andl	$(SYSENTER_NR - 1), %eax
 	movl	%eax, PT_ORIG_EAX(%esp)
-	/*
-	 * fs cannot be looked at as ds and es are: the caller's is never the kernel's
-	 * (its descriptor is for CPL 0), and SYSEXIT takes it along.
-	 */
-	mov	%fs, PT_FS(%esp)
-	mov	%ss:sysenter_percpu, %fs
-	/*
-	 * HAZARD: if LOOK_AT_SEGMENTS is mispredicted, ds and es are the caller's, with a
-	 * base of its choice, and the body would be run speculatively (CVE-2017-5753).
-	 * Behind the load of fs, which waits itself, LFENCE costs nothing; a processor that
-	 * has none goes by the retpoline in sysenter_dispatch, and until there it is %ss.
-	 */
-	ALTERNATIVE "", "lfence", X86_FEATURE_LFENCE_RDTSC
-
-	/* The flags are on the entry stack: nothing uses that while interrupts are off. */
-	movl	%fs:cpu_tss_rw + TSS_SP0, %ecx	/* its end */
-	movl	%ss:-4(%ecx), %ecx
-	orl	$X86_EFLAGS_IF, %ecx
-	movl	%ecx, PT_EFLAGS(%esp)
 
 .Lentered:					/* from syscall_i386.S */
 	cmpl	$FRAME_SS, PT_OLDSS(%esp)
@@ -294,7 +298,7 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
  * all of them. eax = number, edx = with its mark; ecx is free.
  */
 .Lbuild_frame:
-	movw	$0, PT_FS + 2(%esp)		/* the store of fs has 16 bits */
+	movw	$0, PT_FS + 2(%esp)		/* SYSCALL's store of fs has 16 bits */
 	movl	$__USER_DS, PT_DS(%esp)
 	movl	$__USER_DS, PT_ES(%esp)
 	movl	$0, PT_GS(%esp)			/* the register keeps the user's gs */

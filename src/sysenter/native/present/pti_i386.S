@@ -28,8 +28,7 @@ SYM_CODE_START(sysenter_trampoline)
 	movl	%cr3, %ecx
 	andl	$~PTI_USER_PGTABLE, %ecx
 	movl	%ecx, %cr3
-	popl	%ecx
-	KERNEL_JMP past_trampoline
+	KERNEL_JMP past_trampoline		/* ecx on the stack still */
 
 /* The kernel's own entry is in the user's page table as well, and does the rest. */
 .Ltrampoline_odd_segments:

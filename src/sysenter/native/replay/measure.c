@@ -26,7 +26,7 @@
 #include "replay.h"
 
 #define DEPTH	24	/* fewer than a return predictor holds, with the kernel's own on top */
-#define PATHS	32	/* of one call */
+#define PATHS	48	/* of one call, variants of a path among them */
 #define WARM	12	/* calls before a batch: the path's own state and the predictors */
 #define LENGTH	2048	/* calls of a mixture */
 #define KINDS	32
@@ -152,11 +152,13 @@ static int paths_of(const char *name, struct call **paths)
 {
 	int n = 0;
 
-	for (int i = 0; i < replay.ncalls && n < PATHS; i++) {
+	for (int i = 0; i < replay.ncalls; i++) {
 		struct call *call = &replay.calls[i];
 
 		if (!call->verified || strcmp(call->name, name))
 			continue;
+		if (n == PATHS)
+			die("more variants of a call than this was made for (a bug: report it)");
 		paths[n++] = call;
 		if (!strcmp(call->path, "stock")) {
 			paths[n - 1] = paths[0];
