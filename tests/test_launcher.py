@@ -126,6 +126,25 @@ def test_the_tests_are_called_with_no_install_before_or_after(box: Box, argument
     assert said[-5:] == ["no", "-m", "pytest", "-k", "x"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("docs",), ["mkdocs", "build"]),
+        (("docs", "serve"), ["mkdocs", "serve"]),
+        (("completion", "bash"), ["completion", "bash"]),
+    ],
+)
+def test_documents_and_completion_need_python_packages_alone(
+    box: Box, arguments: tuple[str, ...], said: list[str]
+) -> None:
+    complete(box)
+    (box.bin / "qemu-system-i386").unlink()
+    box.stub("apt-get", "exit 1")
+    done = box.run("--no-install", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == said
+
+
 def test_it_is_found_through_links_from_another_folder_and_by_path(box: Box, tmp_path: Path) -> None:
     complete(box)
     for name, to in (("one", ROOT / "sysenter"), ("two", "one"), ("bin/sysenter", "../two")):
@@ -164,6 +183,7 @@ def test_only_asking_installs_nothing(box: Box, tmp_path: Path) -> None:
         ("kernels",),
         ("export",),
         ("doctor",),
+        ("manual",),
         (),
     ):
         done = box.run(*arguments)
