@@ -40,9 +40,9 @@ MODULE
 odd_load() {
 	while [ -e /tmp/go ]; do
 		/lib/sysenter/hazards_calls flags numbers registers >/tmp/said.$1 || cat /tmp/said.$1
-		/lib/sysenter/hazards_signals thousand_alarms >>/tmp/said.$1 || cat /tmp/said.$1
 		# unmodified programs' words are held against what they said without the module
 		[ ! -e /tmp/stock ] || cmp /tmp/stock /tmp/said.$1 || cat /tmp/said.$1
+		/lib/sysenter/hazards_signals thousand_alarms >/tmp/said.$1 && grep -q '"wrong 0 ' /tmp/said.$1 || cat /tmp/said.$1
 	done
 }
 came() { awk -v what=$1: '$1 == what { print $2 }' /proc/interrupts; }
@@ -60,9 +60,7 @@ rmmod sysenter && echo went
 """
 )
 # What unmodified programs say without the module; where the stand-in for do_syscall_64() is.
-STOCK = """
-{ /lib/sysenter/hazards_calls flags numbers registers; /lib/sysenter/hazards_signals thousand_alarms; } >/tmp/stock
-"""
+STOCK = "/lib/sysenter/hazards_calls flags numbers registers >/tmp/stock"
 STAND_IN = """awk '$3 == "sysenter_all" { print "{\\"eip\\": \\"0x" $1 "\\"}" }' /proc/kallsyms"""
 
 
@@ -141,7 +139,8 @@ def test_nmi_and_machine_check_at_every_instruction(
         beside.join()
     assert not output.bad_lines(), output.console[-4000:]
     stopped = beside.stopped
-    assert len(beside.often) >= 30, beside.often
+    # the stand-in of scope=all has 27 on its way (docs/design.md)
+    assert len(beside.often) >= (25 if scope == "all" and target.arch.bits == 64 else 30), beside.often
     for what, places in stopped.items():  # a rare way may not have been gone again
         assert beside.often <= set(places), what
         assert len(places) > 0.7 * len(beside.seen), what
