@@ -40,9 +40,9 @@ _STACK_OFFSET = """
 ## Stock without its random stack offset
 
 A part of what the module leaves out is the kernel's own choice, and needs no module: booted with
-`randomize_kstack_offset=off`, stock alone takes 10 cycles fewer a call overlapping and 25 serialised
-on 6.1, 9 and 7 on 7.3 (median of eleven calls, without VERW). The module draws an offset too, from
-a cheaper generator; its own paths do not change.
+`randomize_kstack_offset=off`, stock alone takes 10 cycles fewer a call overlapping and 25
+serialised on 6.1, 9 and 7 on 7.3 (median of eleven calls, without VERW). The module draws an offset
+too, from a cheaper generator, with that option or without.
 
     ./sysenter replay --kernel bookworm-amd64 --export DIR
     ./sysenter replay --kernel bookworm-amd64 --append randomize_kstack_offset=off --against DIR

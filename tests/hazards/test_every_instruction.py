@@ -42,7 +42,8 @@ odd_load() {
 		/lib/sysenter/hazards_calls flags numbers registers >/tmp/said.$1 || cat /tmp/said.$1
 		# unmodified programs' words are held against what they said without the module
 		[ ! -e /tmp/stock ] || cmp /tmp/stock /tmp/said.$1 || cat /tmp/said.$1
-		/lib/sysenter/hazards_signals thousand_alarms >/tmp/said.$1 && grep -q '"wrong 0 ' /tmp/said.$1 || cat /tmp/said.$1
+		/lib/sysenter/hazards_signals thousand_alarms >/tmp/said.$1 || cat /tmp/said.$1
+		grep -q '"wrong 0 ' /tmp/said.$1 || cat /tmp/said.$1
 	done
 }
 came() { awk -v what=$1: '$1 == what { print $2 }' /proc/interrupts; }
