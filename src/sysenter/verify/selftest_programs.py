@@ -79,8 +79,14 @@ def _names(makefile: str, bits: int) -> list[str]:
 
 
 def _extra(makefile: str, name: str, bits: int) -> list[str]:
-    """Assembly files that a program is linked with, as x86's Makefile says."""
-    return re.findall(rf"^\$\(OUTPUT\)/{name}_{bits}:\s*(\S+\.S)", makefile, re.M)
+    """More files that a program is compiled of, as x86's Makefile says."""
+    its = rf"{name}_{bits}"
+    forms = (
+        rf"^\$\(OUTPUT\)/{its}:\s*(\S+\.S)",
+        rf"call extra-files,{its},(\S+\.S)\)",  # 6.12
+        rf"^\$\(OUTPUT\)/{its}: EXTRA_FILES \+= (\S+\.c)",  # 7.3
+    )
+    return [file for form in forms for file in re.findall(form, makefile, re.M)]
 
 
 def built(steps: Steps, suite: Suite, target: Target, *, offline: bool) -> tuple[Path, Mapping[str, Mapping[str, str]]]:
@@ -93,7 +99,7 @@ def built(steps: Steps, suite: Suite, target: Target, *, offline: bool) -> tuple
     makefile = (tests / "Makefile").read_text()
     lines = suite.programs or tuple(_names(makefile, target.arch.bits))
     names = list(dict.fromkeys(line.split()[0] for line in lines))
-    key = digest([str(sources), target.arch.name, compiler_version(compiler()), str(suite), str(_STATIC_ONLY), "5"])
+    key = digest([str(sources), target.arch.name, compiler_version(compiler()), str(suite), str(_STATIC_ONLY), "8"])
     folder = cache_folder() / "selftests" / f"{target.arch.name}-{suite.name}-{key}"
     with lock("selftests-programs"):
         if not folder.exists():
@@ -124,6 +130,7 @@ def _build(steps: Steps, tests: Path, suite: Suite, target: Target, name: str, m
             "-pthread",
             "-w",
             "-no-pie",
+            f"-I{tests.parent}",  # kselftest.h, which newer ones name alone
             *options,
             *start,
             *(option.format(folder=tests) for option in suite.options),
