@@ -30,6 +30,8 @@ from sysenter.lab.present_guest import present_guest_for
 from sysenter.lab.qemu import GuestLost
 from sysenter.replay.snapshot import take
 from sysenter.steps import Steps
+from sysenter.verify.selftests import selftests
+from sysenter.verify.suites import SUITES
 
 _ENDBR64, _NOP4 = b"\xf3\x0f\x1e\xfa", b"\x0f\x1f\x40\x00"
 _SECONDS = 120  # of QEMU's; Bochs has SLOWNESS times as many
@@ -168,6 +170,21 @@ def test_counts_agree_to_the_instruction(steps: Steps, kernel: str, qemu: str, b
     if kernel == "bookworm-686":
         assert by_qemu["getppid", "int80"] - by_bochs["getppid", "int80"] == 2
     assert by_qemu["getppid", "stock"] > 300
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scope", ["marked", "all"])
+def test_shadow_stacks_are_kept(steps: Steps, scope: str) -> None:
+    """The kernel's own test of them, which QEMU's processors have not, with others of its entry code."""
+    programs = ("test_shadow_stack", "sysret_rip", "syscall_nt", "fsgsbase")
+    guest = bochs_guest_for(steps, provide(steps, "trixie-amd64", offline=False), cpu="tigerlake")
+    results, log = selftests(steps, guest, replace(SUITES["x86"], programs=programs), offline=False, scope=scope)
+    outcomes = {result.name: result.outcomes for result in results}
+    assert set(outcomes) == set(programs)
+    assert outcomes["test_shadow_stack"]["before"].startswith("0 "), outcomes
+    assert not outcomes["test_shadow_stack"]["before"].startswith("0 0/"), "it found no shadow stacks"
+    assert not [(result.name, result.outcomes) for result in results if result.differs]
+    assert not log
 
 
 def test_what_bochs_cannot_is_refused_by_name(cli: RunCli, steps: Steps) -> None:
