@@ -26,7 +26,8 @@ from sysenter.build.disk import SMALLEST_MEMORY, disk_image, disk_kernel
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab.bochs_guest import bochs_guest_for
-from sysenter.lab.present_guest import present_guest_for
+from sysenter.lab.guest import Output
+from sysenter.lab.present_guest import TROUBLE, present_guest_for
 from sysenter.lab.qemu import GuestLost
 from sysenter.replay.snapshot import take
 from sysenter.steps import Steps
@@ -60,33 +61,80 @@ _MACHINES = {
     "7.3-ibt": _Machine("trixie-backports-amd64", "tigerlake", "", ("Indirect Branch Tracking enabled",)),
 }
 
-# Faults of Bochs's, one by one: (machine, case) -> why its answer may differ between the entries.
-_FAULTS: Mapping[tuple[str, str], str] = {}
-# Lines of the kernel's log that a fault of Bochs's makes: machine -> the line's part, and why.
-_LOGGED: Mapping[str, Mapping[str, str]] = {}
+# Faults of Bochs's, one by one: (case, what the first line of its warning has) -> why this is none of ours.
+_FAULTS: Mapping[tuple[str, str], str] = {
+    ("single_step", "exc_debug_kernel"): "SYSCALL with TF traps at entry_SYSCALL_64, though FMASK has cleared TF "
+    "(SDM Vol. 2B, SYSCALL); on the kernel's own entry",
+}
+
+# Each case's end is marked in the kernel's log, so that what stands before it there is known to be its own.
+_DONE = "sysenter: done with case "
+_MARKED = f"""
+marked() {{
+	while IFS= read -r line; do
+		echo "$line"; name=${{line#*'"case": "'}}; echo "<4>{_DONE}${{name%%'"'*}}" >/dev/kmsg
+	done
+}}
+"""
+
+
+def _by_case(console: str) -> dict[str, list[str]]:
+    """Case -> the lines that the kernel's log has of it."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in console.splitlines():
+        if _DONE in line:
+            found.setdefault(line.split(_DONE)[1].strip(), []).extend(lines)
+            lines = []
+        else:
+            lines.append(line)
+    return {**found, "": lines}
+
+
+def _trouble(output: Output) -> dict[str, list[str]]:
+    """What of the log is no fault of Bochs's that is known, by the case that it came in."""
+    trouble = {
+        case: [line for line in lines if line in output.bad_lines()] for case, lines in _by_case(output.console).items()
+    }
+
+    def known(case: str, lines: list[str]) -> bool:
+        return len(lines) == 2 and any(case == its and words in lines[0] for its, words in _FAULTS)
+
+    return {case: lines for case, lines in trouble.items() if lines and not known(case, lines)}
 
 
 def _hostile_callers(steps: Steps, name: str) -> dict[str, str]:
     """Case -> what both entries said, on one machine. Its log must be clean, and the module must go."""
     machine = _MACHINES[name]
     guest = bochs_guest_for(steps, provide(steps, machine.kernel, offline=False), cpu=machine.cpu, programs=PROGRAMS)
-    lines = ["insmod /sysenter.ko || exit 99", "mount -t tracefs tracefs /sys/kernel/tracing"]
-    lines += [f"/lib/sysenter/{program}; /lib/sysenter/{program} -root" for program in _CALLERS]
+    lines = ["insmod /sysenter.ko || exit 99", "mount -t tracefs tracefs /sys/kernel/tracing", _MARKED]
+    lines += [f"/lib/sysenter/{program} | marked; /lib/sysenter/{program} -root | marked" for program in _CALLERS]
     lines += ["rmmod sysenter && echo went", "insmod /sysenter.ko && rmmod sysenter && echo again", "dmesg"]
     output = guest.run(
         steps, "\n".join(lines), what="hostile callers", timeout=_SECONDS, machine=guest.machine(append=machine.append)
     )
-    assert {"went", "again"} <= set(output.text), output.text
-    assert not [words for words in machine.shows if words not in "\n".join(output.text)], (
-        "not the machine that was meant"
-    )
-    allowed = _LOGGED.get(name, {})
-    assert not [line for line in output.bad_lines() if not any(words in line for words in allowed)], output.console
-    differ = [r for r in output.records if not r["same"] and (name, r["case"]) not in _FAULTS]
-    assert not differ, "\n".join(f"{r['case']}:\n  fast  {r['fast']}\n  stock {r['stock']}" for r in differ)
     said = {r["case"]: r["stock"] for r in output.records}
+    differ = [r for r in output.records if not r["same"]]
+    assert not differ, "\n".join(f"{r['case']}:\n  fast  {r['fast']}\n  stock {r['stock']}" for r in differ)
+    assert not _trouble(output), _trouble(output)
+    assert {"went", "again"} <= set(output.text), output.text
+    assert all(words in "\n".join(output.text) for words in machine.shows), "not the machine that was meant"
     assert len(said) >= 70, f"only {len(said)} cases ran"
     return said
+
+
+def test_a_fault_is_allowed_in_its_own_case_alone() -> None:
+    (case, words) = next(iter(_FAULTS))
+    warning = f"[ 1.0] WARNING: CPU: 0 at arch/x86/kernel/traps.c:1120 {words}+0xca/0x160\n[ 1.0] Call Trace:\n"
+
+    def trouble(console: str) -> dict[str, list[str]]:
+        return _trouble(Output((), (), console, 0, 1.0, TROUBLE))
+
+    assert not trouble(f"{warning}[ 1.0] {_DONE}{case}\n")
+    assert trouble(f"[ 1.0] {_DONE}{case}\n{warning}")
+    assert trouble(f"{warning}[ 1.0] {_DONE}another\n")
+    assert trouble(f"{warning}{warning}[ 1.0] {_DONE}{case}\n")
+    assert trouble(f"{warning.replace(words, 'exc_page_fault')}[ 1.0] {_DONE}{case}\n")
 
 
 def test_hostile_callers_find_no_difference(steps: Steps) -> None:
