@@ -125,7 +125,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(cluster
     kernels = [word for kernel in _KERNELS for word in ("--kernel", kernel)]
     cpus = [word for cpu in _CPUS for word in ("--cpu", cpu)]
     file = tmp_path / "m.json"
-    running = cluster.matrix(*kernels, *cpus, "--rounds", "1", "--count", "2000", "--again", "--json", str(file))
+    running = cluster.matrix(*kernels, *cpus, "--rounds", "1", "--count", "500", "--again", "--json", str(file))
     assert running.stderr is not None
     told = ""
     while not _lines_of_jobs(told):  # both are at work once one job is over

@@ -43,7 +43,7 @@ def _outcome(name: str, why: str = "") -> dict[str, Any]:
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: Steps) -> Any:
     """Carries out a matrix of jobs, told apart by their processor, of which each does what is said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(run, "do", _as_told)
+    monkeypatch.setattr(run, "do_there", _as_told)
     monkeypatch.setattr(run, "_work", lambda steps, jobs, *more: [Work(job, "6.1", "tcg", True) for job in jobs])
     _DONE.clear()
 

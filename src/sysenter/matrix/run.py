@@ -25,7 +25,7 @@ from sysenter.matrix.artefact import artefact_of, pack
 from sysenter.matrix.kept import keep, kept, key_of, sources
 from sysenter.matrix.perform import FAILED, Work, identity_of
 from sysenter.matrix.plan import Job
-from sysenter.matrix.worker import LACKS, LOST, UNABLE, do, take
+from sysenter.matrix.worker import LACKS, LOST, UNABLE, take
 from sysenter.processes import Interrupted, cleaning_up
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
@@ -224,6 +224,17 @@ def _quietly(close: Callable[[], None]) -> None:
         close()
 
 
+def do_there(work: dict[str, Any], artefact: str) -> dict[str, Any]:
+    """worker.do() on a worker."""
+    from sysenter.matrix.worker import do
+
+    return do(work, artefact)
+
+
+# The scheduler reads the task too, and need not know sysenter: so this goes by value, as __main__'s functions do.
+do_there.__module__ = "__main__"
+
+
 class _Run:
     """Jobs on their way to workers, and back."""
 
@@ -330,7 +341,7 @@ class _Run:
             number = self._waiting.popleft()
             work, self._submitted = self._work[number], self._submitted + 1
             future = self._client.submit(
-                do,
+                do_there,
                 {
                     "job": work.job.to_json(),
                     "identity": work.identity,
