@@ -20,21 +20,25 @@
  *	ebp	user stack: (ebp) 6th argument, 4 edx, 8 ecx, 12 return address
  *	esp	end of this CPU's entry stack
  *
- * On return by SYSEXIT, as by the kernel's own: eax result; ebx, esi, edi as they
- * were; ecx = ebp = esp = the user stack, edx = the vDSO's landing pad, which pops
- * ebp, edx and ecx; segments and all flags as they were.
+ * Registers on return, by SYSEXIT, as from the kernel's own entry:
+ *	eax	result
+ *	ebx, esi, edi	as they were
+ *	ecx, ebp, esp	the user stack
+ *	edx	the vDSO's landing pad, which pops ebp, edx and ecx
+ *	segments and all flags as they were
  *
  * The frame. A system call's body is a C function: it takes its arguments from
  * pt_regs and keeps ebx, esi, edi and ebp, so those need no restoring. pt_regs is
- * complete; but what is the same in each call (ds, es, gs, cs, ip, ax) is written
- * once and stands in the frame since FRAME_SS was put there (frame.h: whatever
- * else uses this stack destroys FRAME_SS first). bp is the caller's stack and not
- * what the vDSO has pushed there, but for calls with six arguments and the exit.
+ * complete while the body runs. But what is the same in each call (ds, es, gs, cs,
+ * ip, ax) is written once. It stands in the frame since FRAME_SS was put there
+ * (frame.h: whatever else uses this stack destroys FRAME_SS first). bp is the
+ * caller's stack, and not what the vDSO has pushed there; only calls with six
+ * arguments and the slow exit fetch that.
  *
- * Where the kernel's own code is jumped to, the target is written into the
- * instruction at load time (KERNEL_*, kernel.c): no indirect branch, nothing to
- * mispredict. No path that can sleep keeps a return address into this module
- * but the one in `call_body`, and that one is announced by FRAME_SS.
+ * Jumps into the kernel's own code have their target written into the instruction
+ * at load (KERNEL_*, kernel.c): no indirect branch, nothing to mispredict. Only one
+ * path that can sleep keeps a return address into this module, the one in
+ * `sysenter_call_body'; FRAME_SS announces it.
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
