@@ -25,7 +25,7 @@ from sysenter.options import parser
 from sysenter.target.target import Target
 
 # Commands that never fetch anything: they have no --offline.
-_LOCAL = {"kernels", "doctor", "export", "completion", "manual", "status", "uninstall"}
+_LOCAL = {"report", "kernels", "doctor", "export", "completion", "manual", "status", "uninstall"}
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -91,13 +91,19 @@ def test_the_installed_command_needs_no_clone(
     assert "/nowhere" in one_line_error(done)  # Unicorn and the checker came along
 
 
+def _asked(name: str) -> set[str]:
+    lines = (ROOT / name).read_text().splitlines()
+    return {line.partition(";")[0].strip() for line in lines if line and line[0] not in "#-"}
+
+
 def test_the_package_and_the_pinned_environment_need_the_same() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = {re.split(r"[<>=~ ]", line)[0] for line in project["project"]["dependencies"]}
-    asked = {line for line in (ROOT / "requirements.in").read_text().splitlines() if line and line[0] not in "#-"}
-    assert named == asked
+    assert named == _asked("requirements.in")
+    drawn = project["project"]["optional-dependencies"]["report"]
+    assert {re.split(r"[<>=~ ]", line)[0] for line in drawn} == _asked("requirements-report.in")
     pins = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "requirements-test.txt").read_text(), re.M))
-    for line in [*project["project"]["dependencies"], *project["build-system"]["requires"]]:
+    for line in [*project["project"]["dependencies"], *drawn, *project["build-system"]["requires"]]:
         name, _, least = re.split(r"(>=|==)", line)
         assert tuple(map(int, least.split("."))) <= tuple(map(int, pins[name].split("."))), line
         assert "==" not in line or pins[name] == least

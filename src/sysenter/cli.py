@@ -16,7 +16,7 @@ from sysenter import __version__
 from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
 from sysenter.options import parser, read_options
-from sysenter.report.output import check_writable, tables, write_json
+from sysenter.report.output import check_writable, tables, write_json, write_text
 from sysenter.steps import Steps
 
 if TYPE_CHECKING:
@@ -276,6 +276,20 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
     return 0 if outcome.ok else 1
 
 
+def _report(options: argparse.Namespace, steps: Steps) -> int:
+    check_writable(options.output)
+    try:
+        from sysenter.report.page.page import page
+    except ModuleNotFoundError as error:
+        raise SysenterError(
+            f"report needs {error.name}, which is not installed", hint="pip install 'sysenter[report]'"
+        ) from error
+    write_text(options.output, page(options.files))
+    if options.output != Path("-"):
+        steps.say(f"{options.output}: open it in a browser")
+    return 0
+
+
 def _completion(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.manual import completion
 
@@ -457,6 +471,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Steps], int]] = {
     "doctor": _doctor,
     "check": _check,
     "replay": _replay,
+    "report": _report,
     "completion": _completion,
     "manual": _manual,
     "install": _install,

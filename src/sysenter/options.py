@@ -194,6 +194,17 @@ def parser() -> argparse.ArgumentParser:
     execute = command("exec", [kernel, lab, emulator, scope], "run one command in the guest, the module loaded")
     execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
     execute.add_argument("command", nargs="+", help="the command, after --")
+    report = command("report", [], "one page, for a browser, of what --json and --trace wrote")
+    report.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE.json",
+        help="of run, bench, replay (--pieces, --trace), check, mitigations, selftests",
+    )
+    report.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.html", help="the page (-: standard output)"
+    )
     completion = command("completion", [], "print the completion of this command line for a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval its output, or keep it where it looks")
     manual = command("manual", [], "print the manual page: sysenter manual | man -l -")

@@ -14,7 +14,7 @@ from sysenter.errors import SysenterError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_writable", "tables", "write_json"]
+__all__ = ["check_writable", "tables", "write_json", "write_text"]
 
 _STDOUT = Path("-")
 
@@ -71,7 +71,11 @@ def check_writable(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a result; "-" is standard output. Raises SysenterError."""
-    text = json.dumps(value, indent=1) + "\n"
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text; "-" is standard output. Raises SysenterError."""
     if path == _STDOUT:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ _MARKERS = {"int80": "D", "stock": "o", "all": "s", "fast": "^"}
 _ROLES = ["--ink", "--soft", "--line", "--page", "--hatch"]
 _ROLES += [f"--p-{path}" for path in PATHS] + [variable for variable, _ in _KINDS.values()]
 _COLOURS = {role: f"#0a5e{n:02x}" for n, role in enumerate(_ROLES)}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: to be found, read aloud, and in the page's font
     "svg.hashsalt": "sysenter",
     "font.size": 11,
@@ -178,9 +179,9 @@ class Charts:
             rows = list(LANES)
             names = [f"{LANES[lane]}  {path.lane(lane)}" for lane in rows] + ["cycles"] * bool(costs)
             below = 0.55 * levels
-            figure, axes = _figure(10.4, 1.6 + 0.2 * label + 0.26 * below / 0.55)
+            figure, axes = _figure(10.4, 1.6 + 0.2 * label + 0.36 * below + 0.15 * bool(costs))
             axes.set_yticks([0, 1, 2, 3, *([4.1] if costs else [])], names)
-            axes.set_ylim(3.5 + below + 0.1 * bool(costs), -0.5)
+            axes.set_ylim(3.5 + below + 0.45 * bool(costs), -0.5)
             for n in range(len(rows)):
                 axes.axhline(n, color=_colour("--line"), linewidth=0.6, zorder=0)
             self._lanes(axes, path, rows, most)

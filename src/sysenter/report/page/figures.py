@@ -49,7 +49,7 @@ class Measured:
 
 
 def _release(kernel: str) -> str:
-    return kernel.split()[0]
+    return kernel.partition(" ")[0]
 
 
 def _times(accelerator: str) -> str:
@@ -421,4 +421,3 @@ def paths_of(saved: Saved, pieces: Sequence[Pieces]) -> list[Path]:
                 )
             )
     return found
-

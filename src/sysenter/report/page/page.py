@@ -35,7 +35,7 @@ __all__ = ["page"]
 _FEW = 3  # results side by side, a chart each; of more there is a chart for each workload
 NOT_SHOWN = "no difference shown"
 PATH_WORDS = {
-    "int80": "int $0x80, the oldest way in",
+    "int80": "the oldest way in, an interrupt",
     "stock": "the kernel's own entry, without the module",
     "all": "an unmodified program, with the module",
     "fast": "a program that asks for the fast path",
@@ -82,19 +82,30 @@ def _headlines(cycles: Sequence[Cycles], ratios: Sequence[Ratios], paths: Sequen
                 )
             )
         elif any(r.words == NOT_SHOWN for r in ratio.ratios):
-            found.append(Headline("no difference", "shown", f"in {len(ratio.workloads)} workloads: {ratio.label}."))
-    by = {path.path: path for path in paths if (path.file, path.call) == (paths[0].file, paths[0].call)}
-    if "stock" in by and ("fast" in by or "all" in by):
-        own = by.get("fast") or by["all"]
+            found.append(
+                Headline("no difference", "shown", f"in any of {', '.join(ratio.workloads[:4])}: {ratio.label}.")
+            )
+    by = {p.path: p for p in paths if (p.file, p.call) == (paths[0].file, paths[0].call)}
+    shorter = by.get("fast") or by.get("all")
+    if shorter and "stock" in by:
         found.append(
             Headline(
-                f"{len(own.steps)}",
+                f"{len(shorter.steps)}",
                 "instructions",
-                f"from the program’s {own.call} to its return by path {own.path}; "
-                f"by stock’s: {len(by['stock'].steps)}. {own.kernel}, exact.",
+                f"from the program’s {shorter.call} to its return by path {shorter.path}; "
+                f"by stock’s: {len(by['stock'].steps)}. {shorter.kernel}, exact.",
             )
         )
     return found[:4]
+
+
+def _labels(results: Sequence[Cycles | Ratios]) -> list[str]:
+    """A name for each; of those that have the same one, with the file's."""
+    labels = [each.label for each in results]
+    return [
+        f"{label} ({each.file})" if labels.count(label) > 1 else label
+        for label, each in zip(labels, results, strict=True)
+    ]
 
 
 def _cycles_charts(charts: Charts, cycles: Sequence[Cycles]) -> list[tuple[str, Markup]]:
@@ -103,13 +114,14 @@ def _cycles_charts(charts: Charts, cycles: Sequence[Cycles]) -> list[tuple[str, 
         return []
     most = max((v for each in cycles for call in each.calls for v in call.cycles.values()), default=1.0) * 1.05
     marks = [
-        (each.label, call.call, Mark("", call.path, call.samples.get("overlap", ()), call.cycles["overlap"]))
-        for each in cycles
+        (label, call.call, Mark("", call.path, call.samples.get("overlap", ()), call.cycles["overlap"]))
+        for label, each in zip(_labels(cycles), cycles, strict=True)
         for call in each.calls
         if "overlap" in call.cycles
     ]
     return _faceted(
-        charts, marks, "cycles of the time-stamp counter, in a loop", (0, most), "Cycles of a call by each path", None)
+        charts, marks, "cycles of the time-stamp counter, in a loop", (0, most), "Cycles of a call by each path", None
+    )
 
 
 def _ratios_charts(charts: Charts, ratios: Sequence[Ratios]) -> list[tuple[str, Markup]]:
@@ -120,19 +132,22 @@ def _ratios_charts(charts: Charts, ratios: Sequence[Ratios]) -> list[tuple[str, 
     room = max(0.08 * (most - least), 0.02)
     marks = [
         (
-            each.label,
+            label,
             r.workload,
-            Mark(
-                "", r.path, r.rounds, r.median, (r.low, r.high) if r.low and r.high else None, hollow=not r.shown
-            ),
+            Mark("", r.path, r.rounds, r.median, (r.low, r.high) if r.low and r.high else None, hollow=not r.shown),
         )
-        for each in ratios
+        for label, each in zip(_labels(ratios), ratios, strict=True)
         for r in each.ratios
     ]
     emulated = [each.emulated for each in ratios]
     word = ", emulated" if all(emulated) else ", emulated where the row says so" if any(emulated) else ""
     return _faceted(
-        charts, marks, f"times stock’s speed{word}", (least - room, most + room), "Times stock’s speed by each path", 1.0
+        charts,
+        marks,
+        f"times stock’s speed{word}",
+        (least - room, most + room),
+        "Times stock’s speed by each path",
+        1.0,
     )
 
 
@@ -145,7 +160,8 @@ def _faceted(
     line: float | None,
 ) -> list[tuple[str, Markup]]:
     """marks: (result, workload, mark without its row)."""
-    results, workloads = (list(dict.fromkeys(mark[n] for mark in marks)) for n in (0, 1))
+    results = list(dict.fromkeys(result for result, _, _ in marks))
+    workloads = list(dict.fromkeys(workload for _, workload, _ in marks))
     by_result = len(results) <= _FEW
     found = []
     for facet in results if by_result else workloads:
@@ -188,7 +204,11 @@ def _drawn(charts: Charts, paths: Sequence[Path], cycles: Sequence[Cycles]) -> l
             timed = next((c for c in cycles if c.kernel == path.kernel and c.get(path.call, path.path)), None)
             own = timed.get(path.call, path.path) if timed else None
             drawn.append(
-                Drawn(path, Markup(charts.path(path, most, title, label=path is group[-1])), dict(own.cycles) if own else {})
+                Drawn(
+                    path,
+                    Markup(charts.path(path, most, title, label=path is group[-1])),
+                    dict(own.cycles) if own else {},
+                )
             )
         found.append(drawn)
     return found
@@ -228,7 +248,8 @@ def page(files: Iterable[File]) -> str:
     return environment.get_template("page.html").render(
         version=__version__,
         measured=[measured(each) for each in saved],
-        headlines=_headlines(cycles, benches or dds, paths),
+        # an emulator's dd is no headline
+        headlines=_headlines(cycles, benches or [each for each in dds if not each.emulated], paths),
         cycles=cycles,
         cycles_charts=_cycles_charts(charts, cycles),
         benches=benches,

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`report`: what the page says is what the files say; it needs nothing from elsewhere; bad files are one line.
+
+The files in results/ were written by real commands on bookworm-amd64, and cut: two paths of the
+trace, four workloads of the benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, RunCli, one_line_error
+from sysenter.check.command import MutantReport, Report
+from sysenter.check.command import to_json as check_to_json
+from sysenter.errors import SysenterError
+from sysenter.lab.guest import Guest
+from sysenter.report import mitigations, selftests
+from sysenter.report.page.page import page as page_of
+from sysenter.verify.mitigations import Applied
+from sysenter.verify.selftests import SelftestResult
+
+RESULTS = Path(__file__).parent / "results"
+MEASURED = ROOT / "docs/measured/bookworm-amd64.json"
+_VOID = {"meta", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Its elements, and its text without the style sheet."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.said: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> where {self.open[-3:]} is open"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.said.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.said).split())
+
+
+@pytest.fixture
+def verdicts(tmp_path: Path, guest: Guest) -> list[Path]:
+    """What mitigations, check and selftests write, of values made here."""
+    both = frozenset({"PTI", "VERW"})
+    faults = {"meltdown": "Mitigation: PTI", "mds": "Mitigation: Clear CPU buffers; SMT disabled"}
+    applied = [
+        Applied("Haswell", "", faults, both, both),
+        Applied("Icelake-Server", "nopti", faults, both, frozenset({"VERW"})),
+        Applied("EPYC", "", refused="no SYSENTER in long mode"),
+        Applied("486", "", lost="it stands still"),
+    ]
+    sound, broken = Report("present-amd64", 12), Report("legacy-global", 3)
+    sound.tally.cases = 12345
+    mutants = MutantReport("present-amd64", 40, [], {"a": "harmless", "b": ""}, 50)
+    results = [
+        SelftestResult("alike", {"before": "0 3/0", "loaded": "0 3/0", "after": "0 3/0"}),
+        SelftestResult("other", {"before": "0 3/0", "loaded": "1 2/1", "after": "0 3/0"}),
+    ]
+    written: dict[str, Any] = {
+        "mitigations": mitigations.to_json(guest, "marked", applied),
+        "check": check_to_json([sound, broken], [mutants], 1),
+        "selftests": selftests.to_json(guest, "x86", "marked", results, []),
+    }
+    for name, value in written.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    return [tmp_path / f"{name}.json" for name in written]
+
+
+def saved(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def test_the_page_is_whole_and_fetches_nothing(verdicts: list[Path]) -> None:
+    text = page_of([MEASURED, *sorted(RESULTS.glob("*.json")), *verdicts])
+    page = Page(text)
+    named = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(named) == len(set(named)), "an id is there twice"
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "img", "iframe", "object")
+        for name, value in attributes.items():
+            assert value is not None
+            for inside in re.findall(r"^#([\w-]+)$|url\(#([\w-]+)\)", value):
+                assert "".join(inside) in named, f"{tag} {name}={value}"
+            if name == "aria-labelledby":
+                assert value in named
+            if name in ("src", "href", "xlink:href"):
+                assert value.startswith(("#", "data:")), value
+    assert not re.search(r"@import|url\((?!#)", text)
+    charts = [attributes for tag, attributes in page.elements if (tag, attributes.get("role")) == ("svg", "img")]
+    assert len(charts) == 6  # cycles of two files, bench, dd, two paths
+    assert "var(--" in text
+    assert not re.search(r"#0a5e[0-9a-f]{2}", text), "a colour stands for a variable"
+
+
+def test_it_says_what_the_files_say() -> None:
+    text = page_of([MEASURED, *sorted(RESULTS.glob("*.json"))])
+    page = Page(text)
+    for call in json.loads(MEASURED.read_text())["calls"]:
+        if not call["verw"]:
+            row = rf"{call['call']} {call['path']} {call['instructions']} " + " ".join(
+                f"{call['cycles'][way]:.0f}" for way in ("overlap", "serial", "nested")
+            )
+            assert row in page.text
+    bench = saved("bench")
+    for workload, paths in bench["workloads"].items():
+        for path in ("all", "fast"):
+            ratio = paths[path]["times_stock"]
+            words = "no difference shown"
+            if ratio["shown"]:
+                words = f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
+            assert f"{workload} {path} {words}" in page.text
+    shown = [p["times_stock"]["shown"] for w in bench["workloads"].values() for p in w.values() if "times_stock" in p]
+    assert any(shown)
+    assert not all(shown)  # both are tried
+    for call in saved("run")["calls"]:
+        assert re.search(rf"{call['call']} (\S+ )*{call['instructions']}\b", page.text)
+    for each in ("times stock’s speed, emulated", "6.1.0-50-amd64 on Icelake-Server, emulated"):
+        assert each in page.text
+    trace = saved("trace")
+    for path in trace["paths"]:
+        assert f"{path['path']}: {len(path['steps'])} instructions" in page.text
+    rows = [step for path in trace["paths"] for step in path["steps"]]
+    assert text.count('<tr><td class="n">') == len(rows)
+    assert "sysenter_entry [sysenter]" in page.text
+    for piece in saved("pieces")["pieces"]:
+        assert piece["piece"] in page.text
+    stock = next(p for p in saved("pieces")["pieces"] if (p["path"], p["piece"]) == ("stock", "exit work"))
+    assert f"exit work: {stock['costs']['overlap'][1]:+.0f} (" in page.text  # beside its function
+
+
+def test_verdicts_are_told_apart(verdicts: list[Path]) -> None:
+    said = Page(page_of(verdicts)).text
+    for words in (
+        "meltdown (PTI), mds (Clear CPU buffers) PTI, VERW PTI, VERW all of them",
+        "PTI, VERW VERW missing: PTI",
+        "refused: no SYSENTER in long mode",
+        "it stands still",
+        "present-amd64 holds 12 12,345",
+        "legacy-global failed",  # it must fail, and did not
+        "0 of 40 caught, 1 not explained",
+        "1 differ, 0 suspicious lines",
+    ):
+        assert words in said
+
+
+def test_no_difference_is_said_as_such(tmp_path: Path) -> None:
+    bench = saved("bench")
+    for paths in bench["workloads"].values():
+        for timed in paths.values():
+            timed["seconds"] = [1.0, 1.1, 0.9, 1.05, 0.95]
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    said = Page(page_of([tmp_path / "bench.json"])).text
+    assert said.count("no difference shown") > 2 * len(bench["workloads"])
+    assert "no difference shown in any of calls/null" in said
+
+
+def test_names_from_files_are_text(tmp_path: Path) -> None:
+    """A saved file may come from anywhere."""
+    bench = saved("bench")
+    bench["workloads"]["<script>alert(1)</script>"] = bench["workloads"].pop("calls/null")
+    bench["cpu"] = '"><script>x</script>$\\frac$'
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    page = Page(page_of([tmp_path / "bench.json"]))
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert "<script>alert(1)</script>" in page.text
+
+
+def _damaged(name: str, **changes: Any) -> str:
+    data = saved(name)
+    for key, value in changes.items():
+        if value is None:
+            del data[key]
+        else:
+            data[key] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"schema": 1, "kind"', "is no JSON, or damaged (line 1"),
+        ("", "is no JSON, or damaged"),
+        ("[1, 2]", "nothing that is known here"),
+        ('{"schema": 1, "kind": "something"}', "nothing that is known here"),
+        (_damaged("bench", kind="else"), "nothing that is known here"),
+        (_damaged("bench", schema=7), "has schema 7"),
+        (_damaged("bench", complete=None), "complete"),
+        (_damaged("bench", workloads={"calls/null": {"stock": {}}}), "no result of a benchmark"),
+        (_damaged("run", calls=[{"call": "getppid"}]), "is damaged"),
+        (_damaged("run", target={}), "no 'release'"),
+        (_damaged("trace", paths=[{"call": "a", "path": "stock", "steps": []}]), "a path without steps"),
+        (_damaged("trace", paths=[{"call": "a", "path": "by foot", "steps": [{"lane": "x"}]}]), "is damaged"),
+        (_damaged("pieces", pieces=[{"call": "a"}]), "no 'path'"),
+    ],
+)
+def test_a_bad_file_is_told_by_its_name(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(SysenterError, match=re.escape(words)) as raised:
+        page_of([MEASURED, tmp_path / "bad.json"])
+    assert "bad.json" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert raised.value.hint
+
+
+def test_what_is_not_there_is_one_line(cli: RunCli, tmp_path: Path) -> None:
+    page = str(tmp_path / "page.html")
+    (tmp_path / "bad.json").write_text('{"schema": 1,')
+    assert "bad.json is no JSON, or damaged (line 1" in one_line_error(
+        cli("report", str(MEASURED), str(tmp_path / "bad.json"), "-o", page)
+    )
+    assert not Path(page).exists()
+    assert "cannot read" in one_line_error(cli("report", str(tmp_path / "none.json"), "-o", page))
+    nowhere = str(tmp_path / "nowhere/page.html")
+    assert "there is no folder" in one_line_error(cli("report", str(MEASURED), "-o", nowhere))
+    assert "it is a folder" in one_line_error(cli("report", str(MEASURED), "-o", str(tmp_path)))
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib/__init__.py").write_text("raise ModuleNotFoundError('no', name='matplotlib')")
+    without = cli("report", str(MEASURED), "-o", page, env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"})
+    assert "report needs matplotlib" in one_line_error(without)
+
+
+def test_it_goes_to_standard_output(cli: RunCli) -> None:
+    done = cli("report", str(RESULTS / "run.json"), "-o", "-")
+    assert done.stdout.startswith("<!DOCTYPE html>")
+    assert Page(done.stdout).elements
+
+
+def test_twenty_runs_are_quick_and_small(cli: RunCli, tmp_path: Path) -> None:
+    """5 s of processor time: what else the machine does is not the page's."""
+    run, files = saved("run"), []
+    for n in range(20):
+        run["target"]["release"] = run["replay"]["kernel"] = f"6.{n}.0-amd64"
+        files.append(tmp_path / f"{n}.json")
+        files[-1].write_text(json.dumps(run))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = cli("report", *map(str, files), "-o", str(tmp_path / "page.html"))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    assert taken < 5, f"{taken:.1f} s"
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "page.html").read_text()
+    assert len(text.encode()) < 2e6
+    said = Page(text).text
+    assert all(f"6.{n}.0-amd64 on Icelake-Server, emulated" in said for n in range(20))
+
+
+def test_no_other_command_loads_it(tmp_path: Path) -> None:
+    argv = [sys.executable, "-X", "importtime", "-m", "sysenter", "--help"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+    assert "report" in done.stdout
+    assert not re.search(r"\b(matplotlib|numpy|jinja2)\b", done.stderr)
