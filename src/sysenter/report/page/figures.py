@@ -206,7 +206,7 @@ def ratios_of(saved: Saved) -> Ratios | None:
             first, target = data["dd"][0], data["target"]
             # of the same form as a benchmark's, so that the same is said of them
             workload = f"dd/bs={first['block']}"
-            timed = {p: {"seconds": s, "calls": [], "instructions": None} for p, s in seconds.items()}
+            timed = {p: {"seconds": s, "calls": [0] * len(s), "instructions": None} for p, s in seconds.items()}
             data = {
                 "schema": 1,
                 "kind": "bench",
