@@ -49,12 +49,12 @@ def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_
     }
     cost = {(c["call"], c["path"]): c["instructions"] for c in said["calls"]}
     assert set(cost) == {(c, p) for c in ("getppid", "read", "write") for p in PATHS}
-    # It was 170, and 200 fewer: the entry that takes fewer cycles has more instructions (docs/design.md).
+    # It was 170, and 200 fewer: the entry that takes fewer cycles has more instructions (docs/entries.md).
     assert cost["getppid", "fast"] <= 190
     for call in ("getppid", "read", "write"):
         for path in ("fast", "all"):
             assert cost[call, path] <= cost[call, "stock"] - 180
-    # Aimed at are 1.35 and 1.6 (docs/design.md has what was measured); a host that
+    # Aimed at are 1.35 and 1.6 (docs/entries.md has what was measured); a host that
     # is busy with something else blurs the pairs, so this only sees real losses.
     assert said["speedup"]["dd_fast_over_stock"] > 1.15
     assert said["speedup"]["dd_fast_over_int80"] > 1.25

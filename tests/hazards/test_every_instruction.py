@@ -140,7 +140,7 @@ def test_nmi_and_machine_check_at_every_instruction(
         beside.join()
     assert not output.bad_lines(), output.console[-4000:]
     stopped = beside.stopped
-    # the stand-in of scope=all has 27 on its way (docs/design.md)
+    # the stand-in of scope=all has 27 on its way (docs/entries.md)
     assert len(beside.often) >= (25 if scope == "all" and target.arch.bits == 64 else 30), beside.often
     for what, places in stopped.items():  # a rare way may not have been gone again
         assert beside.often <= set(places), what

@@ -79,7 +79,7 @@ def test_getppid_takes_at_most_205_instructions_with_isolated_page_tables(steps:
     assert not output.bad_lines(), output.console
     assert output.text == ("went", "1", "page tables isolation: enabled"), output.text
     counts = {r["path"]: r["tsc"] - r["empty"] for r in output.records if r["call"] == "getppid"}
-    assert counts["fast"] <= 205  # 30 more than once, and 25 cycles fewer (docs/design.md)
+    assert counts["fast"] <= 205  # 30 more than once, and 25 cycles fewer (docs/entries.md)
     assert counts["stock"] > 350, "the stock path is not what it is compared with"
 
 

@@ -102,7 +102,7 @@ _ALL = (
         "stock",
         "a caller without our marker reaches the stock entry bit for bit as SYSENTER left it",
         "everybody who uses the vDSO comes through here",
-        "docs/design.md, the fast entry beside the kernel's",
+        "docs/entries.md, the fast entry beside the kernel's",
     ),
     Property(
         "odd flags",
@@ -156,7 +156,7 @@ _ALL = (
         "fast",
         "a fast call with nothing pending returns by SYSEXIT",
         "it would work, and be slower than what it replaces",
-        "docs/design.md",
+        "docs/entries.md",
     ),
     Property(
         "hand-over",

@@ -2,7 +2,7 @@
 """Linux 2.2 and 2.4 around native/legacy/entry.S, in its four ways to the stack.
 
 Layouts: include/asm-i386/segment.h, processor.h and include/linux/sched.h of
-those kernels; docs/design.md has the figures. Both kernels run interrupts and
+those kernels; docs/entries.md has the figures. Both kernels run interrupts and
 NMIs on the stack in use, never switch tasks from an interrupt in the kernel,
 and find `current` as esp & -8192.
 """
