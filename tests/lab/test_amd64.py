@@ -72,7 +72,7 @@ def test_it_builds_without_a_warning(lab: Lab) -> None:
 
 @pytest.mark.parametrize(("append", "limit"), [("", 200), ("pti=on", 212)], ids=["nopti", "pti"])
 def test_getppid_takes_no_more_instructions_than_promised(lab: Lab, append: str, limit: int) -> None:
-    """By a retpoline it was 175 and 187: x64_sys_call()'s comparisons are 22 more, and save cycles (docs/entries.md)."""
+    """By a retpoline: 175 and 187: x64_sys_call()'s comparisons are 22 more, but save cycles (docs/entries.md)."""
     output = lab(_LOAD + "/lib/sysenter/calls", append=append, icount=True)
     counts = {(r["call"], r["path"]): r["tsc"] - r["empty"] for r in output.records}
     assert counts["getppid", "fast"] <= limit
