@@ -438,11 +438,12 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
         accelerator=options.accelerator,
         offline=options.offline,
         again=options.again,
+        only_done=options.done,
     )
     print_matrix(found, tables(options.json, 180))
     if options.json:
         write_json(options.json, found.to_json())
-    if not found.complete:
+    if not found.complete and not options.done:
         return 130
     if options.support:
         files = [str(file) for file in options.files]

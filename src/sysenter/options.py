@@ -283,6 +283,7 @@ def _add_matrix(matrix: argparse.ArgumentParser) -> None:
     matrix.add_argument("--offline", action="store_true", help="use what is in the cache, never the network")
     matrix.add_argument("--json", type=Path, metavar="FILE", help="also write all of it to FILE (-: standard output)")
     matrix.add_argument("--support", type=Path, metavar="FILE", help="also write a page of what works")
+    matrix.add_argument("--done", action="store_true", help="start nothing: show what is done already")
     matrix.add_argument("--again", action="store_true", help="do all of it, also what is done already")
     matrix.add_argument("--cores", type=_positive, default=0, help="jobs at once, here (default: one for each core)")
     where = matrix.add_mutually_exclusive_group()

@@ -76,6 +76,8 @@ def test_what_is_done_is_not_done_again_but_what_failed_is(told: Any) -> None:
     assert _DONE == ["bad"]
     assert again.ok
     assert [cell.kept for cell in again.cells] == [True, True, False]
+    told(script | {"new": [_outcome("passed")]}, only_done=True)
+    assert _DONE == ["bad"]
     told(script, again=True)
     assert len(_DONE) == 1 + 3
 

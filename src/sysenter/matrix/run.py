@@ -70,6 +70,8 @@ class Matrix:
     cells: list[Cell] = field(default_factory=list)
     complete: bool = True
     """False if it was interrupted."""
+    asked: int = 0
+    """How many jobs there are in all."""
     wall_seconds: float = 0.0
     """Of what was done now."""
     cores: int = 0
@@ -115,11 +117,13 @@ def matrix(
     accelerator: str = "auto",
     offline: bool = False,
     again: bool = False,
+    only_done: bool = False,
 ) -> Matrix:
     """Do every job, but for those that are done already.
 
     scheduler: of a Dask cluster whose workers `matrix --worker` started; "" for one here, with
     as many jobs at once as cores says (0: as this process may use). again: what is kept counts for nothing.
+    only_done: nothing is started.
     Ctrl-C gives what there is. Raises SysenterError for a kernel.toml that is wrong, and if there is no cluster or no
     worker that can go on; what is done is kept then.
     """
@@ -130,8 +134,10 @@ def matrix(
     if not again:
         outcomes = {n: found for n, key in enumerate(keys) if (found := kept(key)) is not None}
     before = frozenset(outcomes)
-    result = Matrix()
+    result = Matrix(asked=len(work))
     todo = [n for n in range(len(work)) if n not in outcomes]
+    if only_done:
+        result.complete, todo = not todo, []
     if before:
         steps.say(f"         {len(before)} of {len(work)} jobs are done already")
     if todo:

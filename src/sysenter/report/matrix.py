@@ -72,7 +72,9 @@ def print_matrix(found: Matrix, console: Console) -> None:
             f"which used {100 * share:.0f} % of so many cores"
         )
     if not found.complete:
-        console.print("interrupted: what is done is kept; the same command goes on with the rest")
+        console.print(
+            f"{len(found.cells)} of {found.asked} jobs are done; the same command goes on with the rest"
+        )
 
 
 _HEAD = """# Support
@@ -110,6 +112,8 @@ def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
     """The page of what is supported, of the `run` jobs of a matrix. words: the command's, behind `matrix`."""
     notes = _Notes()
     parts = [_HEAD.format(words=words, version=version, qemu=qemu)]
+    if not found.complete:
+        parts.append(f"{len(found.cells)} of {found.asked} runs were made; a cell without words is one that was not.\n")
     groups: dict[str, list[Cell]] = {}
     for cell in found.cells:
         if cell.job.kind == "run":
