@@ -72,9 +72,7 @@ def print_matrix(found: Matrix, console: Console) -> None:
             f"which used {100 * share:.0f} % of so many cores"
         )
     if not found.complete:
-        console.print(
-            f"{len(found.cells)} of {found.asked} jobs are done; the same command goes on with the rest"
-        )
+        console.print(f"{len(found.cells)} of {found.asked} jobs are done; the same command goes on with the rest")
 
 
 _HEAD = """# Support
