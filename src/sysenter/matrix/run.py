@@ -201,7 +201,7 @@ def _cluster(steps: Steps, scheduler: str, cores: int) -> Iterator[Any]:
                 n_workers=1,
                 threads_per_worker=cores,
                 processes=False,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # nothing that others reach
                 memory_limit=0,
                 local_directory=str(folder),
                 silence_logs=logging.CRITICAL,
