@@ -21,7 +21,10 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-BUILDING = ("dpkg-dev", "debhelper", "dh-dkms", "dh-python", "fakeroot", "lintian")
+BUILDING = ("build-essential", "debhelper", "dh-dkms", "dh-python", "fakeroot", "lintian")
+
+# man-db's marks, and DKMS's keys, which sign other modules too
+TOOLS_OWN = r"grep -v '^/var/cache/man/\|^/var/lib/dkms/mok'"
 
 
 @pytest.fixture
@@ -44,18 +47,17 @@ cd /src/clone/sysenter
 dpkg-buildpackage -us -uc >/tmp/build 2>&1 || {{ tail -n 30 /tmp/build; exit; }}
 cd ..; echo "made:" *.dsc *.deb
 lintian --allow-root --fail-on error,warning --info *.changes && echo "lintian: nothing"
-dkms generate_mok >/dev/null 2>&1
-{LIST} >/tmp/before
-dpkg -i ./*.deb >/tmp/dpkg 2>&1 || tail -n 20 /tmp/dpkg
+{LIST} | {TOOLS_OWN} >/tmp/before
+dpkg -i ./sysenter_*.deb ./sysenter-dkms_*.deb >/tmp/dpkg 2>&1 || tail -n 20 /tmp/dpkg
 sysenter() {{ /usr/bin/sysenter "$@"; }}
 sysenter status
-sysenter install --all-kernels --at-boot --scope both
+sysenter install --all-kernels --at-boot --scope both 2>&1
 ls /var/lib/sysenter/at-boot /etc/modprobe.d/sysenter.conf /etc/systemd/system/*.wants/sysenter*
-sysenter uninstall
+sysenter uninstall 2>&1
 sysenter-run echo "a program runs"
 ls /usr/lib/x86_64-linux-gnu/sysenter/libsysenter.so /usr/lib/sysenter/trial /lib/systemd/system/sysenter.service
 dpkg --purge sysenter sysenter-dkms >/tmp/purge 2>&1 || tail -n 20 /tmp/purge
-{LIST} | diff /tmp/before - && echo "nothing left"
+{LIST} | {TOOLS_OWN} | diff /tmp/before - && echo "nothing left"
 dkms status; dpkg --audit
 """,
         timeout=900,

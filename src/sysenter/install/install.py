@@ -17,7 +17,7 @@ from pathlib import Path
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
-from sysenter.install.files import STATE, Manifest, contents_of, put, put_back, read_manifest
+from sysenter.install.files import STATE, Manifest, contents_of, put, put_back, read_manifest, take_away
 from sysenter.install.machine import (
     InstalledKernel,
     architecture,
@@ -224,7 +224,8 @@ def _beside_packages(
 ) -> dict[str, str]:
     """Install's wishes where this project's Debian packages have brought the files; their purge takes all away."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    manifest = read_manifest() or Manifest(version, now)
+    before = read_manifest()
+    manifest = before or Manifest(version, now)
     refused = {}
     for kernel in installed_kernels():
         if all_kernels or kernel.release == os.uname().release:
@@ -232,11 +233,16 @@ def _beside_packages(
                 with steps.step(f"build the module for {kernel.release}"):
                     dkms.build(steps, version, kernel)
             refused[kernel.release] = modinfo(kernel.release, "refused")
-    if scope:
-        put(manifest, _scope_file(scope))
-    if at_boot:
-        # and not systemctl: what this notes, the package's purge takes back
-        _at_boot(steps, manifest, ["deb-systemd-helper", "enable"])
+    try:
+        if scope:
+            put(manifest, _scope_file(scope))
+        if at_boot:
+            _at_boot(steps, manifest)
+    except BaseException:
+        if before is None:
+            with cleaning_up():
+                take_away(manifest)
+        raise
     return refused
 
 
@@ -259,12 +265,12 @@ def _forget_older(steps: Steps, manifest: Manifest, plan: Plan) -> None:
     manifest.write()
 
 
-def _at_boot(steps: Steps, manifest: Manifest, enable: Sequence[str] = ("systemctl", "enable")) -> None:
+def _at_boot(steps: Steps, manifest: Manifest) -> None:
     put(manifest, {STATE / "at-boot": (b"", 0o644)})
     (STATE / "fuse").unlink(missing_ok=True)
     run_command(
         steps,
-        [*enable, "sysenter.service", "sysenter-settled.timer"],
+        ["systemctl", "enable", "sysenter.service", "sysenter-settled.timer"],
         what="enable the units",
         timeout=60,
         hint="--at-boot needs systemd; without it, load the module from your own boot script",
