@@ -25,7 +25,7 @@
 #include <x86intrin.h>
 #include "replay.h"
 
-#define DEPTH	24	/* fewer than a return predictor holds, with the kernel's own on top */
+#define DEPTH	24	/* with the kernel's own calls on top, what return predictors hold */
 #define PATHS	48	/* of one call, variants of a path among them */
 #define WARM	12	/* calls before a batch: the path's own state and the predictors */
 #define LENGTH	2048	/* calls of a mixture */
