@@ -36,6 +36,7 @@ def test_each_command_works_in_order(tmp_path: Path) -> None:
     assert len(said) >= 9
     assert (tmp_path / "mine.json").exists()
     assert (tmp_path / "path.json").exists()
+    assert "getppid" in (tmp_path / "path.html").read_text()
     inside = [text for block, text in said.items() if " exec " in block]
     # what the page says of the counts
     assert inside[0].split() == ["0"]
