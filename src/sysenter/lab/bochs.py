@@ -13,8 +13,10 @@ import difflib
 import os
 import pty
 import re
+import termios
 import threading
 import time
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,6 +36,7 @@ __all__ = ["SLOWNESS", "check_model", "run_bochs"]
 SLOWNESS = 8
 """How many times as long as under TCG a guest may take: measured, a boot takes 3 to 6 times as long."""
 _GOING = 20.0  # seconds from a task's end to the machine's
+_DRAWS_ON = re.compile(rb'connected to screen "(/dev/pts/\d+)"')
 _IPS = 50_000_000  # instructions in a second of the guest's time; the time-stamp counter counts them
 
 # reset_on_triple_fault=0: such a guest ends. ignore_bad_msrs: kernels ask for registers that a model has not.
@@ -176,6 +179,25 @@ def _screen() -> Iterator[int]:
 
 
 def _drain(terminal: int) -> None:
+    """Read what Bochs says to its end.
+
+    HAZARD: it draws on a terminal of its own making, whose name it says here; it waits for ever for room there.
+    """
+    said, second = b"", None
     with contextlib.suppress(OSError):  # EIO: the last who had it open has gone
-        while os.read(terminal, 65536):
-            pass
+        while data := os.read(terminal, 65536):
+            said = (said + data)[-4096:]
+            if second is None and (named := _DRAWS_ON.search(said)):
+                second = threading.Thread(target=_drain_drawing, args=(named[1].decode(),), daemon=True)
+                second.start()
+
+
+def _drain_drawing(name: str) -> None:
+    with contextlib.suppress(OSError, termios.error):
+        terminal = os.open(name, os.O_RDWR | os.O_NOCTTY)
+        try:
+            tty.setraw(terminal)  # an echo would be typing
+            while os.read(terminal, 65536):
+                pass
+        finally:
+            os.close(terminal)
