@@ -35,7 +35,8 @@ __all__ = ["Cell", "Matrix", "matrix"]
 SCHEMA = 1
 _ATTEMPTS = 3  # at a job whose process, or whose worker, ended under it
 _NO_WORKER = 60.0  # seconds that a worker is waited for
-_SILENCE = 20.0  # seconds in which a scheduler must answer
+_SILENCE = 20.0  # seconds in which a scheduler must be there
+_NO_ANSWER = 60.0  # seconds after which one that was there is gone
 
 
 @dataclass(frozen=True)
@@ -304,10 +305,15 @@ class _Run:
         return fit
 
     def _info(self) -> dict[str, Any]:
+        client = self._client
         try:
-            more = inspect.signature(self._client.scheduler_info).parameters
-            info = self._client.scheduler_info(**({"n_workers": -1} if "n_workers" in more else {}))
-            if self._client.status in ("closed", "closing"):
+            if "n_workers" in inspect.signature(client.scheduler_info).parameters:
+                # Asked for directly: Client.scheduler_info() gives what the client last heard, and every few
+                # seconds it asks for itself, without the workers.
+                info = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=_NO_ANSWER)
+            else:
+                info = client.scheduler_info()
+            if client.status in ("closed", "closing"):
                 raise OSError("closed")
         except (OSError, ValueError, RuntimeError, TimeoutError) as error:
             raise SysenterError(
