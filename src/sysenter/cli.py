@@ -455,7 +455,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
         why = bad[0].outcome["why"] or "; ".join(bad[0].outcome["differs"])
         raise SysenterError(
             f"{len(bad)} of {len(found.cells)} jobs failed or differ; {bad[0].job.words}: {why}",
-            hint="the table tells of each; the same command does again what failed",
+            hint="the table tells of each; the same command does these again",
         )
     return 0
 

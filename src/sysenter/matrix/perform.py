@@ -33,7 +33,7 @@ from sysenter.target.target import Target
 __all__ = ["FAILED", "KEPT", "Done", "Work", "main", "perform"]
 
 PASSED, REFUSED, DIFFERS, FAILED = "passed", "refused", "differs", "failed"
-KEPT = (PASSED, REFUSED, DIFFERS)  # what is an answer, and not asked for again
+KEPT = (PASSED, REFUSED)  # not done again; a difference may be the busy host's: a soft lockup for instance
 _CLONE = Path(__file__).resolve().parents[3]
 _ROUNDS, _BENCH_ROUNDS, _COUNT = 15, 5, 40_000
 _BENCH = "calls/null,calls/read,calls/write,dd/bs=1"
