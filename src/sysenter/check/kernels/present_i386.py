@@ -625,6 +625,8 @@ class PresentI386(Present):
             raise Broken("work", "the tracer that came during the call is not told of its end")
         if self.verw and not cpu.verw:
             raise Broken("buffers", "no VERW after the last access to kernel data")
+        if cpu.verw and not self.verw:
+            raise Broken("fast", "VERW where the kernel has none")
         if task.stood and task.built:
             raise Broken("fast", "the frame of the call before stood, and was built again")
         self._frame_for_next(task)
