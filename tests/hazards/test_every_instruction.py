@@ -133,7 +133,7 @@ def test_nmi_and_machine_check_at_every_instruction(
             task,
             {"sysenter.ko": module.module.read_bytes()},
             what="every instruction",
-            timeout=200,
+            timeout=400,  # with scope=all, long calls are stepped through as well
             machine=guest.machine(append=append, extra=(*options, *gdb_options(tmp_path / "gdb"))),
             on_record=beside,
         )
