@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`report`: what the page says is what the files say; it needs nothing from elsewhere; bad files are one line.
 
-The files in results/ were written by real commands on bookworm-amd64, and cut: two paths of the
-trace, four workloads of the benchmark.
+The files in results/ were written by real commands on bookworm-amd64; of the benchmark four workloads
+are left.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_the_page_is_whole_and_fetches_nothing(verdicts: list[Path]) -> None:
                 assert value.startswith(("#", "data:")), value
     assert not re.search(r"@import|url\((?!#)", text)
     charts = [attributes for tag, attributes in page.elements if (tag, attributes.get("role")) == ("svg", "img")]
-    assert len(charts) == 6  # cycles of two files, bench, dd, two paths
+    assert len(charts) == 8  # cycles of two files, bench, dd, four paths
     assert "var(--" in text
     assert not re.search(r"#0a5e[0-9a-f]{2}", text), "a colour stands for a variable"
 

@@ -139,12 +139,12 @@ class Charts:
         *,
         limits: tuple[float, float],
         line: float | None = None,
+        wide: bool = False,
     ) -> str:
-        """Rows of marks, one for each path. label: of the axis; line: a value to compare with."""
+        """Rows of marks, one for each path. label: of the axis; line: a value to compare with; wide: long names."""
         with matplotlib.rc_context(_STYLE):
             rows = list(dict.fromkeys(mark.row for mark in marks))
             paths = [path for path in PATHS if any(mark.path == path for mark in marks)]
-            wide = max(map(len, rows)) > 18
             figure, axes = _figure(10.4 if wide else 5.2, 0.75 + max(0.34, 0.17 * len(paths)) * len(rows))
             axes.set_yticks(range(len(rows)), rows)
             axes.set_ylim(len(rows) - 0.4, -0.6)

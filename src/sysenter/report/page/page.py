@@ -171,7 +171,7 @@ def _faceted(
             if facet == (result if by_result else workload)
         ]
         words = f"{title}: {facet}. The table below has the figures."
-        found.append((facet, Markup(charts.marks(own, label, words, limits=limits, line=line))))
+        found.append((facet, Markup(charts.marks(own, label, words, limits=limits, line=line, wide=not by_result))))
     return found
 
 
@@ -247,6 +247,7 @@ def page(files: Iterable[File]) -> str:
     )
     return environment.get_template("page.html").render(
         version=__version__,
+        few=_FEW,
         measured=[measured(each) for each in saved],
         # an emulator's dd is no headline
         headlines=_headlines(cycles, benches or [each for each in dds if not each.emulated], paths),
