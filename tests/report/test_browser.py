@@ -75,7 +75,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not shutil.which("npm"):
         pytest.skip("npm is not here: it fetches axe-core")
     folder = tmp_path_factory.mktemp("axe")
-    argv = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder, _AXE]
+    argv = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), _AXE]
     subprocess.run(argv, check=True, capture_output=True, timeout=300)
     return (folder / "node_modules/axe-core/axe.min.js").read_text()
 
