@@ -271,3 +271,12 @@ def test_no_qemu_and_no_folder_is_left_behind(tmp_path: Path, target: Target, nu
 def test_a_lost_guest_is_told_apart(steps: Steps, guest: Guest, task: str, timeout: float, message: str) -> None:
     with pytest.raises(GuestLost, match=message):
         guest.run(steps, task, {}, what="a test", timeout=timeout)
+
+
+def test_run_shows_its_table_without_capstone(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
+    """Debian's package depends on none, and Debian 12 has an older one."""
+    from sysenter import cli
+
+    monkeypatch.setitem(sys.modules, "sysenter.replay.command", None)
+    why = cli._replayed(steps, None, [])  # type: ignore[arg-type]
+    assert str(why).startswith("a replay needs Capstone 5 for Python")

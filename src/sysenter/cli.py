@@ -22,6 +22,7 @@ from sysenter.steps import Steps
 if TYPE_CHECKING:
     from sysenter.lab.guest import Guest
     from sysenter.lab.present_guest import PresentGuest
+    from sysenter.replay.result import Result
     from sysenter.target.target import Target
 
 # Rooms are imported by the commands that call them: --help, kernels, export and doctor run
@@ -80,10 +81,18 @@ def _scope(scope: str) -> list[str]:
     return [f"scope={scope}"] if scope not in ("", "marked") else []
 
 
+def _replayed(steps: Steps, guest: Guest, options: Sequence[str]) -> Result | str:
+    """The calls' cycles here, or why there are none: Debian's package runs where Capstone 5 need not be."""
+    try:
+        from sysenter.replay.command import replayed_calls
+    except ImportError as error:
+        return f"a replay needs Capstone 5 for Python ({error})"
+    return replayed_calls(steps, guest, options)
+
+
 def _run(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.lab import guest_for
     from sysenter.measure import measure
-    from sysenter.replay.command import replayed_calls
     from sysenter.report.json import to_json
     from sysenter.report.run import print_measurement
 
@@ -105,7 +114,7 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
         offline=options.offline,
         scope=options.scope,
     )
-    replay = replayed_calls(steps, guest, [*options.module_option, *_scope(measurement.scope)])
+    replay = _replayed(steps, guest, [*options.module_option, *_scope(measurement.scope)])
     try:
         if options.json:
             write_json(options.json, to_json(measurement, replay))
