@@ -141,7 +141,7 @@ done
     output = system.boot(steps, task, files, what="bench --here", timeout=400)
     assert not output.bad_lines(), output.console
     assert "sysenter: bench --here: the module is not loaded here (sudo sysenter install --try)" in output.text
-    found = [record["here"] for record in output.of("here")]
+    found = output.of("here")
     assert [here["scope"] for here in found] == ["marked", "all", "both"], output.text
     for here, paths in zip(found, ({"stock", "fast"}, {"all"}, {"all", "fast"}), strict=True):
         schemas.hold("bench-here", here)
