@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`report`: what the page says is what the files say; it needs nothing from elsewhere; bad files are one line.
 
-The files in results/ were written by real commands on bookworm-amd64; of the benchmark four workloads
-are left.
+The files in results/ were written by real commands on bookworm-amd64 (mitigations: bookworm-686); of the
+benchmark four workloads are left.
 """
 
 from __future__ import annotations
