@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from conftest import ROOT, RunCli, one_line_error
-from guests import PROGRAMS
+from guests import PROGRAMS, SOURCES
 from sysenter.build.disk import SMALLEST_MEMORY, disk_image, disk_kernel
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
@@ -67,28 +68,26 @@ _FAULTS: Mapping[tuple[str, str], str] = {
     "(SDM Vol. 2B, SYSCALL); on the kernel's own entry",
 }
 
-# Each case's end is marked in the kernel's log, so that what stands before it there is known to be its own.
-_DONE = "sysenter: done with case "
-_MARKED = f"""
-marked() {{
-	while IFS= read -r line; do
-		echo "$line"; name=${{line#*'"case": "'}}; echo "<4>{_DONE}${{name%%'"'*}}" >/dev/kmsg
-	done
-}}
-"""
+# Each case's beginning is marked in the kernel's log, so that what stands behind it there is known to be its own.
+_BEGINS = "sysenter: the case is "
+
+
+def _cases(program: str, arch: str) -> list[tuple[str, bool]]:
+    """The cases of a program, and whether each needs root."""
+    path = SOURCES / f"{program}_{arch}.c" if program == "hazards_arch" else SOURCES / f"{program}.c"
+    found = re.findall(r'^\t\{ ".*",\s"(\w+)",\s\w+,\s(\d)', path.read_text(), re.M)
+    return [(name, root != "0") for name, root in found]
 
 
 def _by_case(console: str) -> dict[str, list[str]]:
-    """Case -> the lines that the kernel's log has of it."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
+    """Case -> the lines that the kernel's log has of it; "": those before the first."""
+    found: dict[str, list[str]] = {"": []}
+    case = ""
     for line in console.splitlines():
-        if _DONE in line:
-            found.setdefault(line.split(_DONE)[1].strip(), []).extend(lines)
-            lines = []
-        else:
-            lines.append(line)
-    return {**found, "": lines}
+        if _BEGINS in line:
+            case = line.split(_BEGINS)[1].strip()
+        found.setdefault(case, []).append(line)
+    return found
 
 
 def _trouble(output: Output) -> dict[str, list[str]]:
@@ -107,8 +106,10 @@ def _hostile_callers(steps: Steps, name: str) -> dict[str, str]:
     """Case -> what both entries said, on one machine. Its log must be clean, and the module must go."""
     machine = _MACHINES[name]
     guest = bochs_guest_for(steps, provide(steps, machine.kernel, offline=False), cpu=machine.cpu, programs=PROGRAMS)
-    lines = ["insmod /sysenter.ko || exit 99", "mount -t tracefs tracefs /sys/kernel/tracing", _MARKED]
-    lines += [f"/lib/sysenter/{program} | marked; /lib/sysenter/{program} -root | marked" for program in _CALLERS]
+    lines = ["insmod /sysenter.ko || exit 99", "mount -t tracefs tracefs /sys/kernel/tracing"]
+    for program in _CALLERS:
+        for case, root in _cases(program, guest.target.arch.name):
+            lines.append(f"echo '<4>{_BEGINS}{case}' >/dev/kmsg; /lib/sysenter/{program} {'-root ' * root}{case}")
     lines += ["rmmod sysenter && echo went", "insmod /sysenter.ko && rmmod sysenter && echo again", "dmesg"]
     output = guest.run(
         steps, "\n".join(lines), what="hostile callers", timeout=_SECONDS, machine=guest.machine(append=machine.append)
@@ -130,11 +131,11 @@ def test_a_fault_is_allowed_in_its_own_case_alone() -> None:
     def trouble(console: str) -> dict[str, list[str]]:
         return _trouble(Output((), (), console, 0, 1.0, TROUBLE))
 
-    assert not trouble(f"{warning}[ 1.0] {_DONE}{case}\n")
-    assert trouble(f"[ 1.0] {_DONE}{case}\n{warning}")
-    assert trouble(f"{warning}[ 1.0] {_DONE}another\n")
-    assert trouble(f"{warning}{warning}[ 1.0] {_DONE}{case}\n")
-    assert trouble(f"{warning.replace(words, 'exc_page_fault')}[ 1.0] {_DONE}{case}\n")
+    assert not trouble(f"[ 1.0] {_BEGINS}{case}\n{warning}")
+    assert trouble(f"{warning}[ 1.0] {_BEGINS}{case}\n")
+    assert trouble(f"[ 1.0] {_BEGINS}{case}\n[ 1.0] {_BEGINS}another\n{warning}")
+    assert trouble(f"[ 1.0] {_BEGINS}{case}\n{warning}{warning}")
+    assert trouble(f"[ 1.0] {_BEGINS}{case}\n{warning.replace(words, 'exc_page_fault')}")
 
 
 def test_hostile_callers_find_no_difference(steps: Steps) -> None:
