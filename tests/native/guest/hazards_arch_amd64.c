@@ -258,31 +258,7 @@ static void rseq_over_the_stub(void)
 	note("aborted %s odd %d ", aborted ? "some" : "never", odd);
 }
 
-static uint32_t watched;
-
-static void mov_ss_then_call(void)
-{
-	unsigned long rax = marked(SYS_getuid);
-	uint16_t ss;
-
-	asm volatile("mov %%ss, %0" : "=r"(ss));
-	watched = ss;
-	if (mark)
-		asm volatile("movq %%rsp, %%r11\n\tleaq 1f(%%rip), %%rcx\n\tmov %[ss], %%ss\n\tsysenter\n\tsyscall\n1:"
-			     : "+a"(rax) : [ss] "m"(watched) : LOST);
-	else
-		asm volatile("mov %[ss], %%ss\n\tsyscall" : "+a"(rax) : [ss] "m"(watched) : LOST);
-	note("%ld ", rax);
-}
-
-/* The #DB of the watchpoint is held back over the next instruction, and comes at the entry's first one. */
-static void watch_mov_ss(void)
-{
-	under_watch(mov_ss_then_call, (uintptr_t)&watched, 3);
-}
-
 HAZARDS(
-	{ "MOV SS, then a call", "watch_mov_ss", watch_mov_ss, 0 },
 	{ "protection keys", "protection_keys", protection_keys, 0 },
 	{ "restartable sequence around the stub", "rseq_over_the_stub", rseq_over_the_stub, 0 },
 	{ "return address that is not canonical", "return_addresses", return_addresses, 0 },
