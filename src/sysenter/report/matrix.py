@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
@@ -77,8 +78,9 @@ def print_matrix(found: Matrix, console: Console) -> None:
 
 _HEAD = """# Support
 
-Made by `./sysenter matrix {words}`.
-Do not edit it: run the command again.
+Do not edit this page: it is made by
+
+{command}
 
 Each cell is one run of the main job (`./sysenter run`): boot the unmodified kernel in QEMU on that
 processor model, load the module, make calls by each path, run dd, unload, look at the kernel's log
@@ -86,7 +88,7 @@ and registers. It is emulation (TCG): it shows what works, and says nothing abou
 
 - **marked**: programs that ask for it take the fast path. **all**: every program does.
 - The figures are guest instructions of one getppid, exact: stock / marked / all. On 2.2 and 2.4,
-  stock is int 0x80.
+  stock is int 0x80; INT and IRET count as one instruction each there, and take most of the time.
 - A number in brackets is a reason below the tables.
 
 sysenter {version}; {qemu}.
@@ -109,9 +111,10 @@ def _works(cell: Cell, notes: _Notes) -> str:
 def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
     """The page of what is supported, of the `run` jobs of a matrix. words: the command's, behind `matrix`."""
     notes = _Notes()
-    parts = [_HEAD.format(words=words, version=version, qemu=qemu)]
+    command = " \\\n        ".join(f"    ./sysenter matrix {words}".split(" --")).replace("\n        ", "\n        --")
+    parts = [_HEAD.format(command=command, version=version, qemu=qemu).rstrip()]
     if not found.complete:
-        parts.append(f"{len(found.cells)} of {found.asked} runs were made; a cell without words is one that was not.\n")
+        parts.append(f"\n{len(found.cells)} of {found.asked} runs were made; a cell without words is one that was not.")
     groups: dict[str, list[Cell]] = {}
     for cell in found.cells:
         if cell.job.kind == "run":
@@ -122,8 +125,9 @@ def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
         parts += _tables(groups[name], notes)
     if notes.texts:
         parts.append("\n## Reasons\n")
-        parts += [f"{number}. {text}" for number, text in enumerate(notes.texts, 1)]
-    return "\n".join(parts) + "\n"
+        for number, text in enumerate(notes.texts, 1):
+            parts += wrap(f"{number}. {text}", 98, subsequent_indent="   ")
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _tables(cells: Sequence[Cell], notes: _Notes) -> list[str]:
