@@ -164,8 +164,8 @@ def test_no_network_and_no_cache(cli: RunCli, tmp_path: Path) -> None:
 
 
 def copy_cache(to: Path) -> Path:
-    """A cache with the packages but nothing unpacked."""
-    for name in ("packages", "apt"):
+    """A cache with the packages of the default kernel but nothing unpacked."""
+    for name in ("packages/bookworm-i386", "apt"):
         shutil.copytree(cache_folder() / name, to / "sysenter" / name)
     kernels = to / "sysenter/kernels"
     kernels.mkdir()
@@ -198,15 +198,15 @@ def test_a_damaged_package_is_not_used_and_a_damaged_kernel_is_made_anew(
 def test_a_full_disk_leaves_a_usable_cache(cli: RunCli, tmp_path: Path, target: Target) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    packages = sum(f.stat().st_size for f in (cache_folder() / "packages").rglob("*") if f.is_file())
-    lists = sum(f.stat().st_size for f in (cache_folder() / "apt").rglob("*") if f.is_file())
-    size = (packages + lists >> 10) + 20_000  # KiB: room for the packages, not for what is in them
+    copied = copy_cache(tmp_path / "copy")
+    size = sum(f.stat().st_size for f in copied.rglob("*") if f.is_file()) >> 10  # KiB
+    size += 20_000  # room for the packages, not for what is in them
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
     try:
-        copy_cache(disk)
+        shutil.move(copied, disk)
         env = {"XDG_CACHE_HOME": str(disk)}
         assert "No space left" in one_line_error(cli("build", "--offline", env=env))
-        subprocess.run(["mount", "-o", "remount,size=2g", disk], check=True)
+        subprocess.run(["mount", "-o", f"remount,size={size + (2 << 20)}k", disk], check=True)
         assert cli("build", "--offline", env=env).returncode == 0
     finally:
         subprocess.run(["umount", "-l", disk], check=False)
@@ -271,6 +271,12 @@ def test_no_qemu_and_no_folder_is_left_behind(tmp_path: Path, target: Target, nu
 def test_a_lost_guest_is_told_apart(steps: Steps, guest: Guest, task: str, timeout: float, message: str) -> None:
     with pytest.raises(GuestLost, match=message):
         guest.run(steps, task, {}, what="a test", timeout=timeout)
+
+
+def test_a_package_that_is_missing_or_old_is_named(cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "unicorn.py").write_text("")  # one without what is asked of it
+    said = one_line_error(cli("check", "legacy-tss", "--offline", env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}))
+    assert "this command needs the Python package unicorn: cannot import name" in said
 
 
 def test_run_shows_its_table_without_capstone(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:

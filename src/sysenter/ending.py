@@ -95,7 +95,10 @@ def _told(error: Exception) -> tuple[str, str]:
         return "", f"{error} ({hint})"
     if isinstance(error, MemoryError):
         return "", "this machine's memory is not enough (1 GiB is needed)"
-    where = traceback.extract_tb(error.__traceback__)[-1]
     said = " ".join(str(error).split())
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if package not in ("", "sysenter"):  # Debian's own may be older; its package of ours depends on few
+        return "", f"this command needs the Python package {package}: {said} (a clone's ./sysenter sets it up)"
+    where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(where.filename)}:{where.lineno}"
     return "", f"unexpected {type(error).__name__} at {place}: {said} (this is a bug: --debug shows more; report it)"

@@ -109,7 +109,7 @@ class PresentI386(Present):
     """
 
     task_size = TASK_SIZE
-    speculates = 60  # as far as the body
+    speculates = 80  # as far as the body
     name = "present-i386"
     tasks_at, stacks_at = _TASKS, _STACKS
     tops_at = tuple(start + THREAD_SIZE - _PADDING for start in _STACKS)
