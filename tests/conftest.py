@@ -40,7 +40,7 @@ RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also the same hazards on further machines")
-    parser.addoption("--minutes", default="0.7", metavar="N", help="how long the storm blows on each kernel (0.7)")
+    parser.addoption("--minutes", default="0.4", metavar="N", help="how long the storm blows on each kernel (0.4)")
     parser.addoption("--kernel", metavar="NAME|FILE", help="only tests of kernels of its architecture, on this one")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
 

@@ -110,7 +110,7 @@ class Beside:
     ("kernel", "append", "scope"),
     [
         ("bookworm-686", "", "marked"),
-        ("bookworm-686-pae", "pti=on", "marked"),
+        pytest.param("bookworm-686-pae", "pti=on", "marked", marks=pytest.mark.long),
         pytest.param("bookworm-amd64", "pti=on", "marked", marks=pytest.mark.long),
         ("trixie-backports-amd64", "pti=on", "marked"),
         pytest.param("trixie-backports-amd64", "nopti", "marked", marks=pytest.mark.long),

@@ -20,7 +20,7 @@ RunTask = Callable[..., Output]
 
 # kernel, processor, CPUs, more of the command line
 MACHINES = [
-    pytest.param("bookworm-amd64", None, 4, "preempt=full", id="6.1-preempt"),
+    pytest.param("bookworm-amd64", None, 4, "preempt=full", id="6.1-preempt", marks=pytest.mark.long),
     pytest.param("bookworm-amd64", "EPYC-Milan", 2, "", id="6.1-amd"),
     pytest.param("bookworm-amd64", "EPYC", 2, "", id="6.1-zen1", marks=pytest.mark.long),
     pytest.param("bookworm-amd64", None, 1, "pti=on", id="6.1-pti", marks=pytest.mark.long),

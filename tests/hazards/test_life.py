@@ -427,7 +427,7 @@ rmmod sysenter && echo went
     [
         ("bookworm-686", 4, "marked"),
         pytest.param("bookworm-686-pae", 4, "marked", marks=pytest.mark.long),
-        ("bookworm-amd64", 8, "marked"),
+        pytest.param("bookworm-amd64", 8, "marked", marks=pytest.mark.long),
         ("bookworm-backports-amd64", 4, "marked"),
         ("trixie-amd64", 4, "marked"),
         ("trixie-backports-amd64", 4, "marked"),

@@ -113,6 +113,7 @@ systemctl start sysenter-settled.service
     assert not output.bad_lines(), output.console
 
 
+@pytest.mark.long
 def test_a_word_on_the_command_line_keeps_it_out(steps: Steps, disk: tuple[System, Path]) -> None:
     system, _ = disk
     machine = system.machine(memory=1024, append="sysenter.off")

@@ -195,7 +195,7 @@ def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, app
     assert why in "\n".join(output.text), output.text
 
 
-@pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
+@pytest.mark.parametrize("append", [pytest.param("", marks=pytest.mark.long), "pti=on"], ids=["nopti", "pti"])
 def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab, append: str) -> None:
     """Answers, flags and traps as before, no more than the few instructions that ask whose it is, and no stub."""
     programs = compile_programs(lab.steps, I386, (*NATIVE_PROGRAMS, *PROGRAMS))

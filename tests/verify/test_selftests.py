@@ -35,7 +35,7 @@ def _of(suite: str, kernel: str, least: int, *, long: bool) -> object:
         _of("x86", "bookworm-amd64", 20, long=True),
         _of("x86", "trixie-backports-amd64", 20, long=True),
         _of("ptrace", "bookworm-686", 2, long=True),
-        _of("ptrace", "bookworm-amd64", 2, long=False),
+        _of("ptrace", "bookworm-amd64", 2, long=True),
         _of("user-dispatch", "bookworm-686", 4, long=True),
         _of("user-dispatch", "bookworm-amd64", 4, long=True),
         _of("clone3", "bookworm-686", 10, long=True),
