@@ -109,13 +109,9 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             chosen = [0x7B, 0x7B, 0, 0x33]
             chosen[place] = segment
             segments = (chosen[0], chosen[1], chosen[2], chosen[3])
-            kinds = [
-                calls(_fast(3, segments=segments)),
-                calls(Call(number=3, segments=segments)),
-                calls(_fast(7, segments=segments)),
-            ]
-            # every third of all cases is mispredicted: of each kind some
-            yield from kinds[place % 3 :] + kinds[: place % 3]
+            yield calls(_fast(3, segments=segments))
+            yield calls(Call(number=3, segments=segments))
+            yield calls(_fast(7, segments=segments))
     # whoever looks at another register than ds or es finds there what he wants to see
     for segments in ((_LDT, 0x7B, 0x7B, 0x7B), (0x7B, _LDT, 0x7B, 0x7B)):
         for number in (0, 3, 7, 6, 3, 7, 7, 6):
