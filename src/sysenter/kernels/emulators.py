@@ -12,10 +12,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenter.cache import write_whole
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt
-from sysenter.kernels.toolchain import own_loader, release_root
+from sysenter.kernels.toolchain import own_loader, own_script, release_root
 from sysenter.steps import Steps
 
 __all__ = ["Bochs", "fetched_bochs", "qemu_folder"]
@@ -97,14 +96,10 @@ def _fetched_qemu(steps: Steps, *, offline: bool) -> Path:
     root = release_root(
         steps, apt, ("qemu-system-x86",), "QEMU", package=_libraries, wanted=lambda name: name.startswith(folders)
     )
+    # -L also finds seabios's files, to which qemu's folder has links
+    data = f" -L {shlex.quote(str(root / 'usr/share/qemu'))} -L {shlex.quote(str(root / 'usr/share/seabios'))}"
     for name in _QEMU:
-        line = shlex.join([*own_loader(root), str(root / "usr/bin" / name), "-L", str(root / "usr/share/qemu")])
-        # -L also finds seabios's files, to which qemu's folder has links
-        script, text = root / "bin" / name, f'#!/bin/sh\nexec {line} -L {root}/usr/share/seabios "$@"\n'
-        if not script.exists() or script.read_text() != text:  # not made yet, or the cache was moved
-            script.parent.mkdir(exist_ok=True)
-            write_whole(script, text)
-            script.chmod(0o755)
+        own_script(root, root / "usr/bin" / name, root / "bin" / name, data)
     if not shutil.which(_QEMU[1], path=str(root / "bin")):
         raise SysenterError(f"no {_QEMU[1]} in Debian {_SUITE}'s package", hint="a newer sysenter may know its name")
     return root / "bin"

@@ -24,7 +24,7 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.steps import Steps
 
-__all__ = ["host_programs", "module_compiler", "own_loader", "release_root", "wrap_host_program"]
+__all__ = ["host_programs", "module_compiler", "own_loader", "own_script", "release_root", "wrap_host_program"]
 
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -53,15 +53,15 @@ def _fetched_compiler(steps: Steps, apt: Apt, version: str) -> Path:
     root = release_root(steps, apt, (f"gcc-{version}-x86-64-linux-gnu",), f"gcc {version}")
     driver = root / f"usr/bin/x86_64-linux-gnu-gcc-{version}"
     script = root / f"bin/gcc-{version}"
-    # The driver starts cc1, as and ld, which need the loader as it does.
-    text = _script(root, driver, f" -wrapper {','.join(own_loader(root))} -B{root}/bin")
     with lock(f"toolchain-{apt.suite}"):
-        if not script.exists() or script.read_text() != text:  # not made yet, or the cache was moved
-            script.parent.mkdir(exist_ok=True)
-            for tool in ("as", "ld"):
-                (script.parent / tool).unlink(missing_ok=True)
-                (script.parent / tool).symlink_to(root / f"usr/bin/x86_64-linux-gnu-{tool}")
-            _write_script(script, text)
+        (root / "bin").mkdir(exist_ok=True)
+        for tool in ("as", "ld"):
+            link, program = root / "bin" / tool, root / f"usr/bin/x86_64-linux-gnu-{tool}"
+            if not link.is_symlink() or link.readlink() != program:  # not made yet, or the cache was moved
+                link.unlink(missing_ok=True)
+                link.symlink_to(program)
+    # The driver starts cc1, as and ld, which need the loader as it does.
+    own_script(root, driver, script, f" -wrapper {','.join(own_loader(root))} -B{root}/bin")
     return script
 
 
@@ -105,8 +105,16 @@ def own_loader(root: Path) -> list[str]:
     return [str(root / _LOADER), "--library-path", str(root / _LIBRARIES)]
 
 
-def _script(root: Path, program: Path, options: str) -> str:
-    return f'#!/bin/sh\nexec {shlex.join([*own_loader(root), str(program)])}{options} "$@"\n'
+def own_script(root: Path, program: Path, script: Path, options: str) -> None:
+    """Write a script that starts a program of release_root() by its own release's loader, if it is not there yet.
+
+    options: a shell's words, before those that the script is given. In a cache that was moved it is made anew.
+    """
+    text = f'#!/bin/sh\nexec {shlex.join([*own_loader(root), str(program)])}{options} "$@"\n'
+    with lock("own-scripts"):
+        if not script.exists() or script.read_text() != text:
+            script.parent.mkdir(exist_ok=True)
+            _write_script(script, text)
 
 
 def _write_script(path: Path, text: str) -> None:
