@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sysenter import __version__
-from sysenter.bench.result import Comparison, compare_rounds
+from sysenter.bench.result import Comparison, compare_rounds, processor
 from sysenter.build.native import NATIVE, Program, compile_programs
 from sysenter.errors import SysenterError
 from sysenter.install.machine import read_word
@@ -101,15 +101,6 @@ def read_records(lines: Iterable[str]) -> dict[str, dict[str, Cycles]]:
     }
 
 
-def _processor() -> tuple[str, bool]:
-    """Its name, and whether it is a virtual one (CPUID leaf 1, ECX bit 31)."""
-    named = {}
-    for line in read_word("/proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        named[name.strip()] = value.strip()
-    return named.get("model name", "unknown"), "hypervisor" in named.get("flags", "").split()
-
-
 def _counted() -> int:
     """Fast calls since the module was loaded, everybody's."""
     return int(read_word(f"{_MODULE}/parameters/calls") or 0)
@@ -141,5 +132,5 @@ def measure_here(steps: Steps, *, rounds: int) -> Here:
             f"of {made} calls that were to be fast the module counted {counted}",
             hint="auditing, tracing and seccomp take calls back to the kernel's own way: turn them off to measure",
         )
-    name, virtual = _processor()
+    name, virtual = processor()
     return Here(os.uname().release, arch.name, name, virtual, scope, calls)

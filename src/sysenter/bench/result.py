@@ -6,18 +6,28 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 from sysenter.errors import SysenterError
 
-__all__ = ["Comparison", "Result", "Timed", "bootstrap", "compare_rounds", "from_json"]
+__all__ = ["Comparison", "Result", "Timed", "bootstrap", "compare_rounds", "from_json", "processor"]
 
 SCHEMA = 1
 _RESAMPLES = 2000
 _SEED = 1  # the same figures give the same interval
 _FEWEST_TICKS = 10
 _FEWEST = 5  # rounds: of fewer an interval of the median says nothing
+
+
+def processor() -> tuple[str, bool]:
+    """This machine's processor's own name, and whether it says that it is virtual (CPUID leaf 1, ECX bit 31)."""
+    named: dict[str, str] = {}
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        named.setdefault(name.strip(), value.strip())
+    return named.get("model name", "unknown"), "hypervisor" in named.get("flags", "").split()
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from sysenter import __version__
 from sysenter.bench import interrupted
-from sysenter.bench.result import Result, Timed
+from sysenter.bench.result import Result, Timed, processor
 from sysenter.bench.workloads import Workload
 from sysenter.build.native import NATIVE, PROGRAMS, Program
 from sysenter.errors import SysenterError
@@ -22,7 +21,7 @@ from sysenter.lab.guest import Output
 from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.lab.present_guest import PresentGuest, present_guest_for
 from sysenter.lab.qemu import Machine, vendor
-from sysenter.lab.system import system_for
+from sysenter.lab.system import System, system_for
 from sysenter.processes import Interrupted, cleaning_up
 from sysenter.steps import Steps
 from sysenter.target.arch import AMD64
@@ -94,7 +93,7 @@ def empty_result(target: Target, accelerator: str, options: Sequence[str] = ()) 
         target.arch.name,
         target.cpu,
         accelerator,
-        _processor(),
+        processor()[0],
         __version__,
         tuple(options),
         append=target.append,
@@ -150,19 +149,18 @@ def bench(
     return result
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown"
-
-
 def _guest(steps: Steps, target: Target, accelerator: str) -> PresentGuest:
     return present_guest_for(steps, target, accelerator, (*PROGRAMS, *_BENCH))
 
 
-def _in_guest(steps: Steps, target: Target, accelerator: str) -> _Runs:
-    guest = _guest(steps, target, accelerator)
+def _runs(
+    steps: Steps,
+    where: PresentGuest | System,
+    machine: Callable[[bool], Machine],
+    inside: str,
+    files: Mapping[str, bytes],
+) -> _Runs:
+    """Tasks in a guest. machine: whether it counts -> what boots. inside: the words before a command in its system."""
 
     def run(
         task: str,
@@ -172,46 +170,36 @@ def _in_guest(steps: Steps, target: Target, accelerator: str) -> _Runs:
         on_record: Callable[[dict[str, Any]], None],
         stop: threading.Event,
     ) -> Output:
-        machine: Machine | None = guest.machine(icount=True, cpus=1) if icount else None
-        return guest.run(
+        return where.run(
             steps,
-            'inside() { "$@"; }\n' + task,
+            f'inside() {{ {inside}"$@"; }}\n{task}',
+            files,
             what="a benchmark",
             timeout=timeout,
-            machine=machine,
+            machine=machine(icount),
             on_record=on_record,
             stop=stop,
         )
 
     return run
+
+
+def _in_guest(steps: Steps, target: Target, accelerator: str) -> _Runs:
+    guest = _guest(steps, target, accelerator)
+    return _runs(steps, guest, lambda icount: guest.machine(icount=icount, cpus=1 if icount else None), "", {})
 
 
 def _in_system(steps: Steps, target: Target, accelerator: str, workloads: Sequence[Workload], offline: bool) -> _Runs:
     packages = sorted({name for workload in workloads for name in workload.packages})
     root = debian_root(steps, "bookworm", target.arch.name, packages, offline=offline)
     system = system_for(steps, _guest(steps, target, accelerator), root, offline=offline)
-
-    def run(
-        task: str,
-        *,
-        timeout: float,
-        icount: bool,
-        on_record: Callable[[dict[str, Any]], None],
-        stop: threading.Event,
-    ) -> Output:
-        machine = system.machine(memory=768, icount=icount, cpus=1 if icount else None)
-        return system.run(
-            steps,
-            'inside() { debian "$@"; }\n' + task,
-            {"sysenter.ko": system.guest.module.module.read_bytes()},
-            what="a benchmark",
-            timeout=timeout,
-            machine=machine,
-            on_record=on_record,
-            stop=stop,
-        )
-
-    return run
+    return _runs(
+        steps,
+        system,
+        lambda icount: system.machine(memory=768, icount=icount, cpus=1 if icount else None),
+        "debian ",
+        {"sysenter.ko": system.guest.module.module.read_bytes()},
+    )
 
 
 def _task(plan: _Plan, paths: Sequence[str], options: Sequence[str]) -> str:
