@@ -35,9 +35,7 @@ def guest_with_shell_for(
 
     refusal: what is said of a kernel that has none, behind its release.
     """
-    if not target.generation.runs_debian:
-        raise Refused(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
-    return present_guest_for(steps, target, choose_accelerator(steps, target, accelerator))
+    return present_guest_for(steps, *choose_present(steps, target, accelerator, refusal=refusal))
 
 
 def choose_present(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sysenter.build.disk import SMALLEST_MEMORY, disk_kernel
 from sysenter.build.native import Program
@@ -35,31 +36,18 @@ class BochsGuest(PresentGuest):
 
     bochs: Bochs
 
-    def machine(
-        self,
-        *,
-        icount: bool = False,
-        cpus: int | None = None,
-        cpu: str | None = None,
-        append: str = "",
-        extra: Sequence[str] = (),
-        memory: int | None = None,
-    ) -> Machine:
+    def machine(self, **changes: Any) -> Machine:
         """As Guest.machine. cpu: a model of Bochs's. icount changes nothing: Bochs always counts."""
-        if given := (*self.target.qemu_args, *extra):
+        machine = super().machine(**changes)
+        if machine.extra:
             raise SysenterError(
-                f"Bochs takes no options of QEMU's ({given[0]})", hint="run it without --emulator bochs"
+                f"Bochs takes no options of QEMU's ({machine.extra[0]})", hint="run it without --emulator bochs"
             )
-        return Machine(
-            qemu=self.bochs.argv[-1],
-            cpu=cpu or self.target.cpu,
-            kernel=self.kernel,
-            append=self.command_line(" ".join(filter(None, (_WITHOUT.get(self.target.arch.bits), append)))),
-            accelerator=self.accelerator,
-            icount=True,
-            memory=max(memory or 256, SMALLEST_MEMORY),
-            cpus=cpus or self.target.cpus,
-        )
+        memory = max(machine.memory, SMALLEST_MEMORY)
+        return replace(machine, qemu=self.bochs.argv[-1], accelerator=self.accelerator, icount=True, memory=memory)
+
+    def command_line(self, append: str = "") -> str:
+        return super().command_line(" ".join(filter(None, (_WITHOUT.get(self.target.arch.bits), append))))
 
     def _start(
         self,
