@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 PATHS = ("int80", "stock", "all", "fast")
-WAYS = {"overlap": "in a loop", "serial": "kept apart", "nested": "below eight functions"}
+WAYS = {"overlap": "in a loop", "serial": "kept apart", "nested": "below 24 functions"}
 
 
 @dataclass(frozen=True)
