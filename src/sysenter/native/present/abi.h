@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What user code and the module agree on. Included from C, from assembly and
- * from user programs, so: constants only.
+ * The contract between user code and the module. C, assembly and user programs include
+ * this file, so it has constants only.
  */
 #ifndef SYSENTER_ABI_H
 #define SYSENTER_ABI_H
 
 /*
- * A fast call on i386 has bit 31 set in its system-call number and the number
- * below SYSENTER_NR. As a signed number that is the very bottom of the range,
- * so that one signed compare tells fast calls from all others; and where the
- * module is not there, no kernel has such a call: it answers -ENOSYS.
+ * i386: a marked system-call number has bit 31 set, and the rest is below SYSENTER_NR.
+ * As signed integers these are the 512 smallest, so one signed comparison tells marked
+ * calls from all others. A kernel without the module has no call with such a number: it
+ * answers -ENOSYS.
  */
 #define SYSENTER_MARK_I386	0x80000000
 #define SYSENTER_NR		512
 
 /*
- * On amd64 it has SYSENTER_NR subtracted: the 512 numbers below zero as 64 bits
- * go. A 32-bit program's rax is zero in its upper half, so one unsigned compare
- * tells fast calls from its stock ones, and the number from one out of range.
- * Without the module that is not harmless: the kernel would take it for a
- * 32-bit program's call. So no call without the mapping of /dev/sysenter.
+ * amd64: a marked number is the number minus SYSENTER_NR: one of the 512 numbers just
+ * below zero, in 64 bits. In a 32-bit program the upper half of rax is zero. So one
+ * unsigned comparison tells marked calls from a 32-bit program's stock calls, and finds
+ * numbers that are out of range.
+ * HAZARD: without the module a marked call is not harmless, because the kernel takes it
+ * for a 32-bit program's call. So make one only while /dev/sysenter is mapped.
  */
 #ifndef __ASSEMBLER__
 #define SYSENTER_MARK_AMD64	(-(long)SYSENTER_NR)	/* to be added */

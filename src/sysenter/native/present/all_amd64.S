@@ -2,40 +2,47 @@
 /*
  * scope=all: the stand-in for do_syscall_64(). Included by entry_amd64.S.
  *
- * The kernel's entry_SYSCALL_64 calls it where it would call do_syscall_64()
- * (scope_amd64.c), and it returns as that does: all that the kernel's entry and exit do
- * in assembly stays theirs, page tables, IBRS, VERW, untrained returns, barriers, stack
- * erasing, on Intel's and AMD's processors alike. What is left out is what
- * do_syscall_64() does in C for a call that nobody watches.
+ * The module changes one CALL in the kernel's entry_SYSCALL_64 (scope_amd64.c). It calls
+ * sysenter_all instead of do_syscall_64(), and sysenter_all returns as do_syscall_64()
+ * does. So everything that the kernel does in assembly on entry and exit stays the
+ * kernel's: page tables, IBRS, VERW, untrained returns, barriers, stack erasing, on
+ * Intel's and on AMD's processors. Only the C code of do_syscall_64() is replaced, and
+ * only for calls that nobody watches.
  *
  * On entry:
  *	rdi	struct pt_regs, complete, at the top of the task's stack
- *	rsi	system-call number, extended from 32 bits with its sign
+ *	rsi	system-call number, sign-extended from 32 bits
  *	rsp	pt_regs - 8: return address, in entry_SYSCALL_64
  *	rax	the caller's, as do_syscall_64() finds it; all other registers zero
- *	IF	0; GS, CR3, flags the kernel's
- * On return: al = 1 if SYSRET may be used, 0 if it has to be IRET (since 6.7; until then
- * the kernel's exit looks by itself); pt_regs->ax the result; IF 0.
+ *	IF	0; GS, CR3 and the other flags are the kernel's
+ * On return:
+ *	al	since 6.7: 1 if SYSRET may be used, 0 if IRET must be. Before 6.7 the
+ *		kernel's exit decides that by itself, and al does not matter
+ *	pt_regs->ax	the result
+ *	IF	0
  *
- * It takes the plain calls of the fast table (calls.c): no syscall work (ptrace,
- * seccomp, audit, tracepoints, user dispatch), and, where the kernel's exit does not look
- * by itself, an address and flags that SYSRET can restore. Nothing changes pt_regs of
- * such a call but its exit work: what replaces the caller's registers (execve,
- * rt_sigreturn), what a tracer may stop inside the body (fork, clone), what ends or
- * decides about the task is not in the table. All others go on to do_syscall_64() by a
- * JMP, with nothing of ours on the stack.
+ * sysenter_all serves the plain calls of the fast table (calls.c). A plain call has no
+ * syscall work: no ptrace, seccomp, audit, tracepoint or user dispatch. Since 6.7 its
+ * address and flags must also be ones that SYSRET can restore. Any other call goes on to
+ * do_syscall_64() by a JMP, and leaves nothing of ours on the stack.
  *
- * HAZARD: a CALL of this that did not return by RET would leave the processor's return
- * predictor one off, and each later return of the caller's mispredicted.
+ * Only exit work can change pt_regs of a call that is served here, because the fast table
+ * leaves out the calls whose body can do so: execve and rt_sigreturn, which replace the
+ * caller's registers, fork and clone, inside which a tracer may stop the task, and calls
+ * that end the task or change what watches it.
  *
- * HAZARD: unload. While a body runs, FRAME_SS stands in pt_regs->ss, as in marked calls
- * (frame.h); the word is the kernel's again before anything looks at it. During exit
- * work, where a task may be stopped for years, the return address into this text is in
- * the word just below pt_regs, in place of entry_SYSCALL_64's, and nowhere else: there
- * unload exchanges it for the kernel's IRET path (scope_amd64.c).
+ * HAZARD: the return predictor. If sysenter_all left by anything but a RET, the
+ * processor's stack of return addresses would be one entry off, and each later return of
+ * the caller would be mispredicted.
  *
- * Stack traces: rbp = pt_regs while rsp is at its random place, and the words below
- * pt_regs are a return address into entry_SYSCALL_64, as from do_syscall_64().
+ * HAZARD: unload. While a body runs, pt_regs->ss holds FRAME_SS, as in marked calls
+ * (frame.h). The kernel's value is back before anyone reads that field. During exit work
+ * a task may be stopped for years. Then exactly one return address leads into this text:
+ * the word just below pt_regs, where entry_SYSCALL_64's return address was. Unload
+ * replaces that word by the address of the kernel's IRET path (scope_amd64.c).
+ *
+ * Stack traces: rbp = pt_regs while rsp is at its random offset. The word below pt_regs
+ * is a return address into entry_SYSCALL_64, as it is under do_syscall_64().
  */
 
 /* For the ORC unwinder: the caller's stack pointer is rbp. */
@@ -51,9 +58,9 @@ SYM_CODE_START(sysenter_all)
 	PATCH_BEFORE current_task
 	andl	$(SYSENTER_NR - 1), %esi	/* no speculation beyond the table (CVE-2017-5753) */
 	/*
-	 * One test for all that makes a call go to do_syscall_64(): a number outside the
-	 * table, syscall work; flags that SYSRET cannot restore and an address that is not
-	 * canonical (CVE-2012-0217), unless the kernel's exit looks for those.
+	 * One test decides whether the call goes to do_syscall_64(). It finds a number
+	 * outside the table, and syscall work. Since 6.7 it also finds flags that SYSRET
+	 * cannot restore, and a return address that is not canonical (CVE-2012-0217).
 	 */
 #if SYSRET_VERDICT
 	movl	PT_EFLAGS(%rdi), %ecx
@@ -78,7 +85,7 @@ SYM_CODE_START(sysenter_all)
 	UNWIND_HINT_RBP
 	cli
 	movq	%rax, PT_RAX(%rbp)
-	/* whatever do_syscall_64() looks at before it returns */
+	/* exit work: all that do_syscall_64() tests before it returns */
 	movl	TASK_ti_flags(%rbx), %edi
 	andl	$EXIT_WORK, %edi
 	orq	TASK_syscall_work(%rbx), %rdi
@@ -100,17 +107,17 @@ SYM_CODE_START(sysenter_all)
 	UNWIND_HINT_FUNC
 	KERNEL_JMP do_syscall_64
 
-/* What few processors need. */
+/* Exit mitigations that few processors need. */
 .Lall_rare:
 	UNWIND_HINT_RBP
-	/* VMSCAPE: a guest has run on this CPU, and the kernel's exit has a barrier */
+	/* VMSCAPE: if a guest has run on this CPU, the kernel's exit issues a barrier */
 	ALTERNATIVE "jmp .Lall_no_guest", "", FEATURE_IBPB_EXIT_TO_USER
 	movzbl	PERCPU_PATCHED, %ecx
 	PATCH_BEFORE x86_ibpb_exit_to_user
 	testl	%ecx, %ecx
 	jnz	.Lall_exit_work
 .Lall_no_guest:
-	/* Zen 1's divider keeps its last quotient: as amd_clear_divider() */
+	/* Zen 1's divider keeps its last quotient: clear it as amd_clear_divider() does */
 	ALTERNATIVE "jmp .Lall_rare_done", "", X86_BUG_DIV0
 	xorl	%eax, %eax
 	xorl	%edx, %edx
@@ -119,16 +126,16 @@ SYM_CODE_START(sysenter_all)
 	jmp	.Lall_rare_done
 
 /*
- * Work is pending: signals, a reschedule, a tracepoint that was switched on
- * meanwhile. rbp = pt_regs, rbx = current, IRQs off. The CALLs write over the return
- * address below pt_regs, which is known.
+ * Exit work is pending: a signal, a reschedule, or a tracepoint that was enabled during
+ * the body. rbp = pt_regs, rbx = current, IRQs off. The CALLs here overwrite the return
+ * address below pt_regs. The end of this path pushes it again.
  */
 .Lall_exit_work:
 	UNWIND_HINT_RBP
 	movq	%rbp, %rsp
 	UNWIND_HINT_REGS
 #ifdef HAVE_TRACE_SYSCALL_EXIT
-	/* as in .Lexit_work; made as a part of the body, with FRAME_SS in place */
+	/* as at .Lexit_work: this still counts as the body, so FRAME_SS stays in place */
 	testb	$SYSCALL_TRACEPOINT, TASK_syscall_work(%rbx)
 	jz	.Lall_no_sys_exit
 	movq	%rsp, %rdi			/* regs */
@@ -151,13 +158,11 @@ SYM_CODE_START(sysenter_all)
 SYM_INNER_LABEL(sysenter_all_exit_done, SYM_L_GLOBAL)
 	UNWIND_HINT_REGS
 	ANNOTATE_NOENDBR
-	/*
-	 * From here to the kernel's exit IRQs are off, so that unload sees no task here.
-	 */
+	/* IRQs are off from here to the kernel's exit, so unload finds no task here. */
 #if SYSRET_VERDICT
 	/*
-	 * A signal's handler, a tracer or a restart may have changed the registers: may
-	 * SYSRET be used? do_syscall_64() asks the same.
+	 * May SYSRET be used? A signal handler, a tracer or a restart may have changed the
+	 * registers. do_syscall_64() makes the same tests.
 	 */
 	xorl	%eax, %eax
 	movq	PT_RCX(%rsp), %rcx		/* SYSRET: RIP = rcx */

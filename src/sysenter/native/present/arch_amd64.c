@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What is particular to amd64: which processors and which of the kernel's
- * mitigations this entry can honour, and its page in the user's page table.
+ * The amd64 part: which processors and which of the kernel's mitigations this entry
+ * supports, and the entry's pages in the user's page table.
  */
 #include "sysenter.h"
 #include "frame.h"
@@ -16,28 +16,28 @@
 #include <asm/segment.h>
 #include "offsets.h"
 
-/* entry_amd64.S; each also in a form for where there is no IBT */
+/* entry_amd64.S. *_no_ibt is the same entry for a machine without IBT, behind the ENDBR. */
 extern const char sysenter_entry_no_ibt[];
 extern const char sysenter_entry_mitigated[], sysenter_entry_mitigated_no_ibt[];
 extern const char sysenter_entry_pti[], sysenter_entry_pti_no_ibt[];
 
 unsigned long sysenter_entry_point;
 
-/* Bodies, for sysenter_dispatch; and what the entry must find for one to run at once (entry_amd64.S). */
+/* By number: the bodies, for sysenter_dispatch, and what the entry's comparison expects. */
 unsigned long sysenter_calls[SYSENTER_NR] __ro_after_init;
 unsigned long sysenter_expected[SYSENTER_NR] __ro_after_init;
 
-/* Where kernels differ in a symbol's name or place. */
+/* Symbols whose name or place differs between kernels. */
 unsigned long kernel_return_to_usermode, kernel_current_task, kernel_top_of_stack;
 unsigned long kernel_tss_sp0, kernel_user_pcid_flush_mask;
 unsigned long kernel_x86_spec_ctrl_current, kernel_clear_bhb_loop;
 unsigned long kernel_x86_ibpb_exit_to_user;
 
 /*
- * What runs the body that a number names: the kernel's own x64_sys_call(), a tree of
- * comparisons and direct jumps (since 6.9 and the stable kernels of that time), or
- * sysenter_dispatch, an indirect jump. Neither asks whether there is such a number: from
- * 7.3 on x64_sys_call() has no default case, so sysenter_expected[] has to be right.
+ * What runs the body of a call: the kernel's own x64_sys_call(), a tree of comparisons and
+ * direct jumps (since 6.9 and the stable kernels of that time), or else sysenter_dispatch,
+ * an indirect jump. Neither checks that the number exists: since 7.3 x64_sys_call() has no
+ * default case. So sysenter_expected[] must have only numbers that exist.
  */
 unsigned long kernel_dispatch;
 asmlinkage void sysenter_dispatch(void);
@@ -66,7 +66,7 @@ int sysenter_arch_find_kernel(void)
 	return -ENOENT;
 }
 
-/* What no parameter changes: the entry would not work there at all. */
+/* Reasons why the entry cannot work on this kernel at all. No parameter overrides them. */
 static const char * __init not_workable(void)
 {
 #ifdef X86_FEATURE_FRED
@@ -90,7 +90,7 @@ static const char * __init not_workable(void)
 	return NULL;
 }
 
-/* Mitigations that the kernel has on its own way in or out, and this entry has not. */
+/* Mitigations that the kernel applies on its own entry or exit, and this entry does not have. */
 static int __init check_mitigations(void)
 {
 	int error = sysenter_check_buffers();
@@ -153,7 +153,7 @@ void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, uns
 	sysenter_expected[nr] = arguments <= 3 ? FRAME_SS : (unsigned long)NUMBER_SLOW << 32 | NUMBER_WIDE;
 }
 
-/* Marked calls come by SYSENTER: has the processor that, and is it in use? */
+/* Marked calls come by SYSENTER. Does the processor have it, and does the kernel use it? */
 static int __init check_sysenter(void)
 {
 	u32 cs, high;
@@ -184,12 +184,12 @@ int __init sysenter_arch_check(void)
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;
 	}
-	if (reason) {	/* before the look at the registers: with FRED the kernel leaves them 0 */
+	if (reason) {	/* before the MSRs are read: with FRED the kernel leaves them 0 */
 		pr_err("refused: the kernel %s and this entry does not\n", reason);
 		return -EOPNOTSUPP;
 	}
 	if (!sysenter_scope_marked)
-		return 0;	/* the mitigations of the kernel's entry are not ours to have */
+		return 0;	/* scope=all: the kernel's entry applies its mitigations itself */
 	error = check_sysenter() ?: check_mitigations();
 	if (error)
 		return error;
@@ -197,7 +197,7 @@ int __init sysenter_arch_check(void)
 	return 0;
 }
 
-/* The entry looks for the caller's flags below the TSS's sp0. */
+/* The entry reads the caller's flags just below the TSS's sp0, so that must be SYSENTER_ESP. */
 bool sysenter_arch_check_cpu(void)
 {
 	unsigned long sp0 = this_cpu_read(cpu_tss_rw.x86_tss.sp0);
@@ -208,9 +208,9 @@ bool sysenter_arch_check_cpu(void)
 }
 
 /*
- * Page-table isolation: the user's page table has of the kernel what the CPU
- * needs to get in and out. The tables below its last entry are shared by all
- * processes (pgd_ctor, arch/x86/mm/pgtable.c), so this is done once.
+ * Page-table isolation: the user's page table maps only what the CPU needs to enter and
+ * leave the kernel. All processes share the tables below its last entry (pgd_ctor,
+ * arch/x86/mm/pgtable.c), so one change there is enough.
  */
 static pte_t *user_pte(unsigned long address)
 {
@@ -269,7 +269,7 @@ int __init sysenter_arch_prepare(void)
 	return 0;
 }
 
-/* The tables stay: the next load of the module, here or near, has use for them. */
+/* The tables are kept: the next load of the module uses them again. */
 void sysenter_arch_undo(void)
 {
 	unsigned long address;

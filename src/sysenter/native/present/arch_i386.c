@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What is particular to i386: the vDSO's landing pad, and who is refused. */
+/* The i386 part: the vDSO's landing pad, the scope, and which kernels are refused. */
 #include "sysenter.h"
 #include <linux/mm_types.h>
 #include <linux/sched.h>
@@ -9,27 +9,26 @@
 
 unsigned long sysenter_entry_point, sysenter_landing_pad;
 
-u8 sysenter_kinds[SYSENTER_NR] __ro_after_init;			/* CALL_*, of each number */
-unsigned long sysenter_bodies[SYSENTER_NR] __ro_after_init;	/* the kernel's functions */
+u8 sysenter_kinds[SYSENTER_NR] __ro_after_init;			/* by number: CALL_* */
+unsigned long sysenter_bodies[SYSENTER_NR] __ro_after_init;	/* by number: the body */
 
 /*
- * What runs the body that a number names: the kernel's own ia32_sys_call(), a tree of
- * comparisons and direct calls (since 6.9 and the stable kernels of that time), or
- * sysenter_dispatch, an indirect jump. Neither asks whether there is such a number: that
- * sysenter_kinds[] says. HAZARD: on a processor without LFENCE that jump is what stops
- * speculation with the caller's segments (entry_i386.S).
+ * What runs the body of a call: the kernel's own ia32_sys_call(), a tree of comparisons and
+ * direct calls (since 6.9 and the stable kernels of that time), or else sysenter_dispatch,
+ * an indirect jump. Neither checks that the number exists; sysenter_kinds[] does. HAZARD: on
+ * a processor without LFENCE only sysenter_dispatch stops speculation with the caller's
+ * segments (entry_i386.S).
  */
 unsigned long kernel_dispatch;
 asmlinkage void sysenter_dispatch(void);
 
-/* Where entry_SYSENTER_32 calls do_SYSENTER_32(). */
+/* The address of the call of do_SYSENTER_32() in entry_SYSENTER_32. */
 unsigned long kernel_call_of_do_SYSENTER_32;
 
 /*
- * The landing pad is where the vDSO goes on after SYSENTER; its offset is that
- * of the one `int $0x80` in the vDSO that is followed by three pops and a
- * return (arch/x86/entry/vdso/vdso32/system_call.S). The same image is mapped
- * into every process.
+ * The landing pad is where the vDSO continues after SYSENTER. To find its offset, look for
+ * the only `int $0x80` in the vDSO that three pops and a return follow
+ * (arch/x86/entry/vdso/vdso32/system_call.S). Every process maps the same image.
  */
 static int __init find_landing_pad(void)
 {
@@ -56,7 +55,7 @@ static int __init find_landing_pad(void)
 	return 0;
 }
 
-/* Can this processor, as this kernel drives it, be entered here at all? */
+/* Can the entry work on this processor and this kernel at all? */
 static int __init check_processor(void)
 {
 #if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_DEBUG_RSEQ)
@@ -85,7 +84,7 @@ void __init sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, uns
 	sysenter_kinds[nr] = arguments <= 5 ? CALL_PLAIN : CALL_SIX;
 }
 
-/* The one call in it, or 0: its entry code is of another kind. */
+/* 0 if there is none, or more than one: this kernel's entry code is of another kind. */
 static unsigned long __init call_of_do_SYSENTER_32(void)
 {
 	unsigned long at, found = 0, end = sysenter_lookup("entry_INT80_32");
@@ -124,7 +123,7 @@ bool sysenter_arch_check_cpu(void)
 	return true;
 }
 
-/* What LOOK_AT_SCOPE in entry_i386.S is to be: whoever jumps is not taken. */
+/* Write LOOK_AT_SCOPE (entry_i386.S) for this scope. Its jump goes to the stock path. */
 static int __init write_scope(void)
 {
 	extern const unsigned long sysenter_scope_sites[], sysenter_scope_sites_end[];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The fast table. Which calls are in it follows from a rule, not from a list:
- * see sysenter/build/calls.py, which makes calls.h for the kernel built for.
+ * The fast table. A rule decides which calls are in it: sysenter/build/calls.py applies the
+ * rule to the kernel that the module is built for, and writes calls.h.
  */
 #include "sysenter.h"
 #include <linux/errno.h>

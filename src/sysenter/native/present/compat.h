@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What kernels name or do in another way, in one place. Included from C and from
- * assembly.
+ * The differences between kernels, in one place: other names, other interfaces. C and
+ * assembly include this file.
  *
- * Which way a kernel has it is told by a word in one of its headers (HAVE_*, Kbuild) or
- * by its own macro, never by its version: distributions bring changes back to older
- * releases.
+ * What a kernel has is found out from a word in one of its headers (HAVE_*, see Kbuild)
+ * or from a macro of its own, never from its version: distributions backport changes.
  */
 #ifndef SYSENTER_COMPAT_H
 #define SYSENTER_COMPAT_H
 
 #ifdef __ASSEMBLY__
 /*
- * For the stack unwinder and objtool: this is where a task's stack ends. (The macro's
- * name until 6.3 was another.)
+ * A hint for the stack unwinder and objtool: the task's stack ends here. Until 6.3 this
+ * macro had another name.
  */
 #ifdef HAVE_END_OF_STACK
 #define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_END_OF_STACK
@@ -21,7 +20,10 @@
 #define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_EMPTY
 #endif
 
-/* A kernel without the mitigation: a feature that sysenter_arch_check() refuses. */
+/*
+ * A kernel without the mitigation: use a feature bit that is never set here, because
+ * sysenter_arch_check() refuses processors with it.
+ */
 #ifdef X86_FEATURE_CLEAR_BHB_LOOP
 #define FEATURE_CLEAR_BHB_LOOP		X86_FEATURE_CLEAR_BHB_LOOP
 #else
@@ -40,14 +42,14 @@
 #include <linux/mm.h>
 #include <linux/syscore_ops.h>
 
-/* amd64: what does a call's exit work (see .Lexit_work in entry_amd64.S). */
+/* amd64: the kernel functions that do a call's exit work (see .Lexit_work in entry_amd64.S). */
 #ifdef HAVE_TRACE_SYSCALL_EXIT
 #define EXIT_SYMBOLS(X)	X(irqentry_exit) X(trace_syscall_exit)
 #else
 #define EXIT_SYMBOLS(X)	X(syscall_exit_to_user_mode)
 #endif
 
-/* A mapping that nobody can make writable or larger: since 6.3 its flags have a lock of their own. */
+/* Nobody can make the mapping writable, or extend it. Since 6.3 its flags have a lock. */
 static inline void sysenter_seal(struct vm_area_struct *vma)
 {
 #ifdef HAVE_VM_FLAGS_CLEAR
@@ -59,7 +61,7 @@ static inline void sysenter_seal(struct vm_area_struct *vma)
 #endif
 }
 
-/* Since 6.19 the operations of a suspend are const, with data beside them. */
+/* Since 6.19 the callbacks of a suspend are const, and take an argument. */
 #ifdef HAVE_SYSCORE
 #define SYSCORE_DATA	void *data
 #define DEFINE_SYSCORE(name, suspend_it, resume_it)		\

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * /dev/sysenter: map its one page, readable and executable, and call into it.
- * A mapping holds the module: while a process depends on it, it stays.
+ * /dev/sysenter. A program maps its one page, readable and executable, and calls into it.
+ * A mapping holds a reference to the module, so the module cannot go while a process
+ * depends on it.
  */
 #include "sysenter.h"
 #include "compat.h"
@@ -14,7 +15,7 @@
 #include <linux/sched.h>
 #include <asm/msr.h>
 
-/* stub.S: what stands in the page */
+/* stub.S: the contents of the page */
 extern const char sysenter_stub[], sysenter_stub_end[];
 extern const char sysenter_stub_syscall[], sysenter_stub_syscall_end[];	/* i386 */
 
@@ -31,7 +32,7 @@ static int sysenter_mmap(struct file *file, struct vm_area_struct *vma)
 	if (in_compat_syscall())
 		return -ENXIO;
 #else
-	/* without a vDSO in the process a SYSENTER cannot return */
+	/* SYSENTER returns to the vDSO, so a process without one cannot use it */
 	if (!current->mm->context.vdso)
 		return -ENXIO;
 #endif

@@ -2,9 +2,9 @@
 /*
  * The fast SYSENTER entry for amd64, beside the kernel's own.
  *
- * MSR_IA32_SYSENTER_EIP points here while the module is loaded; CS and ESP stay
- * the kernel's. A 64-bit program makes its stock calls by SYSCALL, so whoever
- * arrives unmarked is a 32-bit program in its vDSO: it goes on to
+ * MSR_IA32_SYSENTER_EIP points to sysenter_entry while the module is loaded. The MSRs for
+ * CS and ESP stay the kernel's. A 64-bit program makes its stock calls by SYSCALL, so an
+ * unmarked call here comes from a 32-bit program's vDSO. It goes on to
  * entry_SYSENTER_compat with all registers and flags as SYSENTER left them.
  *
  * What SYSENTER does in IA-32e mode (Intel SDM Vol. 2B, SYSENTER): CS, SS flat,
@@ -15,9 +15,9 @@
  * Registers on entry, for a fast call:
  *	rax	system-call number - SYSENTER_NR: the mark, see abi.h
  *	rdi, rsi, rdx, r10, r8, r9	arguments, as for SYSCALL
- *	rcx	return address; the two bytes before it are a SYSCALL
- *		instruction, because the restart of an interrupted call goes
- *		back by two
+ *	rcx	return address. The two bytes before it must be a SYSCALL
+ *		instruction, because the kernel restarts an interrupted call by
+ *		moving rip back by two
  *	r11	user stack pointer
  *	rsp	end of this CPU's entry stack
  *	gs	the user's
@@ -25,37 +25,38 @@
  * Registers on return, by SYSRET:
  *	rax		result
  *	rcx, rsp	return address and stack pointer, as given
- *	rbx, rbp, r12 to r15	as they were
- *	rdi, rsi, rdx, r8 to r10	zero after a fast call; as they were after a
+ *	rbx, rbp, r12 to r15	unchanged
+ *	rdi, rsi, rdx, r8 to r10	zero after a fast call; unchanged after a
  *		slow one
  *	r11		the flags
- *	flags		arithmetic ones 0 after a fast call; all others as they were
+ *	flags		arithmetic flags 0 after a fast call; all others unchanged
  *
- * The frame. The entry writes only those fields of pt_regs that the body can read,
- * or that differ from the last call's. The others stand in the frame since FRAME_SS
- * was put there (frame.h: whatever else uses this stack destroys FRAME_SS first).
- * A field may hold a stale value of the user's, never one of the kernel's:
- * /proc/PID/syscall shows the frame of a task that sleeps in here. The slow exit
+ * The frame. The entry writes only those fields of pt_regs that the body can read, or
+ * that differ from call to call. The other fields were written together with FRAME_SS
+ * and are still valid, because any other use of this stack destroys FRAME_SS first
+ * (frame.h). A field may hold a stale value of the user's, never one of the kernel's:
+ * /proc/PID/syscall shows the frame of a task that sleeps in a call. The slow exit
  * completes the frame.
  *
  * When the body begins, no register holds a value of the caller's, as after the
- * kernel's own entry: such values would steer a gadget in the body (CVE-2017-5753;
- * PUSH_AND_CLEAR_REGS, arch/x86/entry/calling.h). The registers that the body keeps
- * hold the entry's own: rbx the top of the stack, rbp current, r12 to r15 zero.
+ * kernel's own entry: such a value could steer a gadget in the body (CVE-2017-5753;
+ * PUSH_AND_CLEAR_REGS, arch/x86/entry/calling.h). The registers that the body
+ * preserves hold the entry's own values: rbx the top of the stack, rbp current,
+ * r12 to r15 zero.
  *
- * Jumps into the kernel's own code have their target written into the instruction
- * at load (KERNEL_*, kernel.c). Only one path that can sleep keeps a return address
- * into this module, that of the body; FRAME_SS announces it.
+ * A jump into the kernel's own code has its target written into the instruction at load
+ * (KERNEL_*, kernel.c). Of the paths that can sleep, only the one through the body keeps
+ * a return address into this module, and FRAME_SS marks a task that is on it.
  *
- * Mitigations are the kernel's choice. Each stands behind an ALTERNATIVE on the
- * feature bit that the kernel sets when it applies that mitigation. Where it sets
- * none, the entry without them is used. sysenter_arch_check() decides, and refuses
- * a kernel that applies one that is not here.
+ * The kernel decides which mitigations apply. Each one here stands behind an ALTERNATIVE
+ * on the feature bit that the kernel sets for that mitigation. If the kernel sets none of
+ * these bits, an entry without that code is used. sysenter_arch_check() chooses the
+ * entry. It refuses a kernel with a mitigation that this file does not have.
  *
- * HAZARD: NMI, #DB, #MC and #DF have stacks of their own on amd64 (IST), and find
- * out GS and CR3 for themselves. So they may come at any instruction, also where
- * GS, CR3 or RSP is the user's. Nothing else can come there: interrupts are off, and
- * no instruction there faults.
+ * HAZARD: NMI, #DB, #MC and #DF can come at any instruction, also where GS, CR3 or RSP
+ * is the user's. On amd64 they have stacks of their own (IST), and their handlers find
+ * out by themselves whose GS and CR3 are in use. Nothing else can come at such an
+ * instruction: interrupts are off, and none of these instructions faults.
  */
 #include <linux/linkage.h>
 #include <linux/objtool.h>
@@ -93,7 +94,7 @@
 
 /* call a kernel symbol */
 .macro KERNEL_CALL symbol:req
-	ANNOTATE_INTRA_FUNCTION_CALL		/* until the target is written */
+	ANNOTATE_INTRA_FUNCTION_CALL		/* for objtool: the target is not written yet */
 	.byte	0xe8
 	.long	0
 	PATCH_BEFORE \symbol relative=1
@@ -107,12 +108,12 @@
 .endm
 
 /*
- * Stands for the address of one of the kernel's per-CPU variables, in an
- * instruction with a displacement and no immediate; PATCH_BEFORE says which.
+ * The operand for one of the kernel's per-CPU variables, in an instruction with a
+ * displacement and no immediate. A PATCH_BEFORE behind it names the variable.
  */
 #define PERCPU_PATCHED	%gs:0x7fffffff
 
-/* See entry_i386.S. hint: for the stack unwinder, where it goes on. */
+/* As the retpoline in entry_i386.S. hint: tells the stack unwinder where the caller is. */
 .macro RETPOLINE_JMP target:req hint=UNWIND_HINT_UNKNOWN_CALLER
 	ANNOTATE_INTRA_FUNCTION_CALL
 	call	.Lreplace_\@
@@ -129,12 +130,12 @@
 	int3
 .endm
 
-/* A field of pt_regs, seen from the top of the stack. */
+/* The offset of a field of pt_regs from the top of the stack. */
 #define FRAME(field)	(PT_##field - PT_SIZE)
 
 /*
- * Page-table isolation: from the user's page table to the kernel's and back.
- * The two are neighbours (bit 12 of CR3), and so are their PCIDs (bit 11).
+ * Page-table isolation: switch from the user's page table to the kernel's and back.
+ * Bit 12 of CR3 tells the two apart, and bit 11 tells their PCIDs apart.
  */
 #define PTI_USER_PGTABLE	(1 << 12)
 #define PTI_USER_PCID		(1 << 11)
@@ -142,17 +143,17 @@
 
 .macro KERNEL_CR3 scratch:req
 	movq	%cr3, \scratch
-	/* the kernel flushes its own PCID when it must; not here */
+	/* no flush: the kernel flushes its own PCID when it has to */
 	ALTERNATIVE "", "btsq $63, \scratch", X86_FEATURE_PCID
 	andq	$~(PTI_USER_PGTABLE | PTI_USER_PCID), \scratch
 	movq	\scratch, %cr3
 .endm
 
 /*
- * To the user's page table. rdi is zero, r11 free, rsp the user's.
+ * Switch to the user's page table. rdi = 0, r11 is free, rsp is the user's.
  *
- * With PCIDs, a change to this process's page table leaves the flush of its user
- * PCID to whoever returns there next: a bit for each address space.
+ * With PCIDs, a change to this process's page table does not flush its user PCID at once.
+ * It sets a bit for that address space, and the next return to the user flushes.
  */
 .macro USER_CR3
 	movq	%cr3, %r11
@@ -176,9 +177,9 @@
 .endm
 
 /*
- * IBRS for the time in the kernel, against training of the branch predictor by
- * user code (retbleed), and the branch history cleared (BHI). rsp = top of the
- * stack; rcx and rdx are free; rax is the number, which is in the frame too.
+ * Entry: switch IBRS on, against a branch predictor that user code has trained (retbleed),
+ * and clear the branch history (BHI). rsp = top of the stack. rcx and rdx are free. rax
+ * holds the number; the frame holds it too.
  */
 .macro ENTRY_MITIGATIONS
 	ALTERNATIVE "jmp .Librs_done_\@", "", X86_FEATURE_KERNEL_IBRS
@@ -199,8 +200,8 @@
 .endm
 
 /*
- * VMSCAPE: after a guest has run on this CPU, the kernel's exit has a barrier.
- * IBRS off. rax = result, rdi = 0; rcx, rdx and r8 are free.
+ * Exit: if a guest has run on this CPU, the kernel's exit issues a barrier (VMSCAPE).
+ * Then switch IBRS off. rax = result, rdi = 0; rcx, rdx and r8 are free.
  */
 .macro EXIT_MITIGATIONS
 	ALTERNATIVE "jmp .Lvmscape_done_\@", "", FEATURE_IBPB_EXIT_TO_USER
@@ -223,8 +224,8 @@
 .endm
 
 /*
- * The first fast call since something else used this stack: write what the fast
- * path does not write. rsp = top of the stack.
+ * The first fast call after another use of this stack: write the fields that the fast
+ * path itself does not write. rsp = top of the stack.
  */
 .macro BUILD_FRAME
 	movq	FRAME(RIP)(%rsp), %rcx
@@ -240,15 +241,16 @@
 .endm
 
 /*
- * r10 = how many times eight bytes to leave free on the stack, 0 to 255, such that
- * the caller cannot know it; what this leaves in rdx is not the caller's. This call's
- * offset was drawn by the call before, so that it does not wait for the multiplication.
+ * r10 = a random number from 0 to 255 that the caller cannot know: how many eight-byte
+ * words to leave free on the stack. rdx = the next state, which is not the caller's value
+ * either. The previous call drew this call's number, so this call does not wait for the
+ * multiplication.
  *
- * From a generator for each CPU, as the latest kernels have it
- * (include/linux/randomize_kstack.h). Those before mix the time-stamp counter in, which
- * a caller can read as well, and which costs more. Multiplication modulo 2^64: any
- * factor that is 5 modulo 8 gives the full period of 2^62 (Knuth, The Art of Computer
- * Programming, 3.2.1.2, theorem C), and of an odd state the uppermost byte is taken.
+ * Each CPU has its own generator, as in the latest kernels (include/linux/
+ * randomize_kstack.h). Earlier kernels mix in the time-stamp counter, which is slower, and
+ * which the caller can read too. The generator multiplies modulo 2^64. Any factor that is
+ * 5 modulo 8 gives the full period of 2^62 for an odd state (Knuth, The Art of Computer
+ * Programming, 3.2.1.2, theorem C). The number is the state's uppermost byte.
  */
 .macro DRAW_STACK_OFFSET
 	movq	PER_CPU_VAR(sysenter_kstack_offset), %r10
@@ -258,32 +260,32 @@
 .endm
 
 /*
- * The way in and out again.
+ * The fast path, from the entry to the exit.
  *
- * mitigations: 0 where the kernel applies none of ENTRY_ and EXIT_MITIGATIONS, so that
- * nothing is left of them; 1 where it applies some: each is an ALTERNATIVE on the
- * feature bit that the kernel sets when it applies it. pti: likewise, page-table
- * isolation.
+ * mitigations: 0 for a kernel that applies none of ENTRY_ and EXIT_MITIGATIONS: their code
+ * is left out. 1 for a kernel that applies some: each is behind an ALTERNATIVE on the
+ * feature bit that the kernel sets for it. pti: the same for page-table isolation.
  */
 .macro FAST_PATH name:req mitigations:req pti:req
 SYM_CODE_START(\name)
 	UNWIND_HINT_UNKNOWN_CALLER
 	ENDBR
-	/* where the processor or the kernel has no IBT, the entry is here */
+	/* without IBT, the MSR points here and the ENDBR is skipped */
 SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	ANNOTATE_NOENDBR
 	/*
-	 * HAZARD: TF set by the caller raises #DB from here on; swallowed by
-	 * sysenter_die_notify() (main.c).
+	 * HAZARD: TF set by the caller raises #DB from here on.
+	 * sysenter_die_notify() (main.c) swallows that.
 	 */
 	pushfq					/* entry stack: caller's flags */
 	cmpq	$-SYSENTER_NR, %rax
 	jb	.Lstock				/* unsigned: below all marked numbers */
 
 	/*
-	 * HAZARD: NT makes a later IRET fault (CVE-2013-1917), AC opens SMAP,
-	 * DF runs string operations backwards, TF traps on, IOPL lets the caller
-	 * switch interrupts off. Whoever holds one goes the slow way.
+	 * HAZARD: NT makes a later IRET fault (CVE-2013-1917), AC disables SMAP,
+	 * DF runs string operations backwards, TF traps each instruction, IOPL
+	 * lets the caller switch interrupts off. A caller with one of them takes
+	 * the slow path.
 	 */
 	testl	$ODD_FLAGS, (%rsp)
 	jnz	.Lodd_flags
@@ -304,20 +306,24 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	movq	%rax, FRAME(ORIG_RAX)(%rsp)
 .Lframe_built_\name:
 	/*
-	 * One comparison finds each call that must take another way; .Lnot_plain
-	 * sorts them. It asks four questions:
-	 * - Is the return address below 2^47, and so canonical with four and with
-	 *   five levels of page table? HAZARD: SYSRET to one that is not canonical
-	 *   faults in kernel mode with the user's stack pointer (CVE-2012-0217).
-	 * - Does nobody watch: ptrace, seccomp, audit, tracepoints, user dispatch?
-	 * - Does the frame stand: is the topmost word of the stack FRAME_SS?
+	 * One comparison finds all calls that cannot go on here; .Lnot_plain then
+	 * finds out why. The comparison answers four questions:
+	 * - Is the return address below 2^47? Then it is canonical, with four and
+	 *   with five levels of page table. HAZARD: SYSRET to an address that is not
+	 *   canonical faults in kernel mode, on the user's stack (CVE-2012-0217).
+	 * - Is there no syscall work: ptrace, seccomp, audit, tracepoint, user dispatch?
+	 * - Is the frame valid: is the topmost word of the stack FRAME_SS?
 	 * - Is the number in the fast table, with three arguments at most?
 	 *
-	 * Proof. Let v = return address >> 47 | syscall_work, t the topmost word. rcx
-	 * becomes v ^ t and is held against e = sysenter_expected[number]. v is below
-	 * 2^17, since the shift leaves 17 bits and syscall_work has fewer. e is
-	 * FRAME_SS, which has bit 30 and nothing above; or for other numbers a value
-	 * with bit 62 and without bit 63 (frame.h, NUMBER_SLOW). All cases:
+	 * Proof. Let v = return address >> 47 | syscall_work, and t = the topmost word.
+	 * rcx becomes v ^ t and is compared with e = sysenter_expected[number].
+	 *   v is below 2^17: the shift leaves 17 bits, and syscall_work has fewer.
+	 *   e is FRAME_SS for a number in the fast table. FRAME_SS has bit 30 set and
+	 *     no higher bit. For any other number e has bit 62 set and bit 63 clear
+	 *     (frame.h, NUMBER_SLOW).
+	 *   t is an ss or a return address: every other use of this stack begins by
+	 *     writing one of them to its topmost word (frame.h).
+	 * All cases:
 	 *
 	 *	v	t		e		v ^ t		differs from e, because
 	 *	0	FRAME_SS	FRAME_SS	FRAME_SS	(equal: the fast path)
@@ -327,9 +333,6 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	 *	any	selector or 0	FRAME_SS	< 2^17		bit 30 is 0
 	 *	any	selector or 0	other		< 2^17		bit 62 is 0
 	 *	any	kernel address	any		bit 63 is 1	e has bit 63 0
-	 *
-	 * t can be nothing else: whatever uses this stack begins at its top with an
-	 * ss or a return address (frame.h).
 	 */
 	shrq	$47, %rcx
 	orq	TASK_syscall_work(%rbp), %rcx
@@ -365,18 +368,18 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	KERNEL_CALL dispatch			/* runs the body */
 	UNWIND_HINT_UNKNOWN_CALLER
 	cli
-	/* whatever the kernel's own exit looks at, and the call's exit: sys_exit */
+	/* exit work: all that the kernel's own exit tests, and the tracepoint sys_exit */
 	movl	TASK_ti_flags(%rbp), %edi
 	andl	$EXIT_WORK, %edi
 	orq	TASK_syscall_work(%rbp), %rdi
 #ifdef TASK_unwind_mask
-	orq	TASK_unwind_mask(%rbp), %rdi	/* 7.x: reset by the kernel's exit */
+	orq	TASK_unwind_mask(%rbp), %rdi	/* 7.x: the kernel's exit resets it */
 #endif
 	jnz	.Lexit_work
 	.if \mitigations
 	EXIT_MITIGATIONS
 	.endif
-	/* nothing of the kernel's in what the body may have used; rdi is zero */
+	/* clear what the body may have used, so that no kernel value leaks; rdi is already 0 */
 	xorl	%esi, %esi
 	xorl	%edx, %edx
 	xorl	%r8d, %r8d
@@ -390,9 +393,9 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	movq	FRAME(RIP)(%rbx), %rcx		/* SYSRET: RIP */
 	movq	FRAME(RSP)(%rbx), %rsp
 	/*
-	 * HAZARD: the user's stack pointer, whatever it holds, in kernel mode
-	 * from here on, as in the kernel's own exit. No instruction from here on
-	 * uses it or can fault.
+	 * HAZARD: from here on rsp is the user's in kernel mode, whatever its value,
+	 * as in the kernel's own exit. No instruction from here on uses the stack or
+	 * can fault.
 	 */
 	movq	FRAME(RBX)(%rbx), %rbx
 	.if \pti
@@ -401,7 +404,7 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	movl	$USER_FLAGS, %r11d		/* SYSRET: flags */
 	swapgs
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
-	/* MDS and its kin: any memory operand that is mapped will do */
+	/* MDS and similar: any memory operand that is mapped will do */
 	ALTERNATIVE "jmp .Lbuffers_done_\@", "", X86_FEATURE_CLEAR_CPU_BUF
 	verw	.Lverw_selector(%rip)
 .Lbuffers_done_\@:
@@ -417,7 +420,7 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	jmp	.Lframe_built_\name
 .Lframe_stands_\name:
 	cmpq	$FRAME_SS, %rcx
-	jne	.Lslow				/* its address, or work */
+	jne	.Lslow				/* the address, or syscall work */
 	testb	$NUMBER_WIDE, sysenter_expected(, %rax, 8)
 	jz	.Lslow				/* outside the fast table */
 	movq	%r10, FRAME(R10)(%rsp)
@@ -432,24 +435,25 @@ SYM_CODE_END(\name)
 sysenter_patch_sites:
 
 	/*
-	 * A page of its own: with PTI it is in the user's page table as well,
-	 * and nothing else with it.
+	 * The entry has pages of its own: with PTI they are mapped in the user's page
+	 * table, and nothing else must be mapped with them.
 	 *
-	 * HAZARD: a kprobe or a hardware breakpoint where GS and the stack are
-	 * the user's. The kernel allows neither in a section of this name.
+	 * HAZARD: a kprobe or a hardware breakpoint here would trap with the user's GS
+	 * and stack. The kernel allows neither in a section of this name.
 	 */
 	.section .kprobes.text, "ax"
 	.balign	4096
 
-	/* the one for this processor and this kernel: sysenter_arch_check() */
+	/* sysenter_arch_check() chooses one of them, for this processor and this kernel */
 	FAST_PATH sysenter_entry mitigations=0 pti=0
 	FAST_PATH sysenter_entry_mitigated mitigations=1 pti=0
 	FAST_PATH sysenter_entry_pti mitigations=1 pti=1
 
 SYM_CODE_START_LOCAL(sysenter_shared)
 /*
- * kernel_dispatch, where the kernel has no x64_sys_call (arch_amd64.c). rsi = number, below
- * SYSENTER_NR; rdi = pt_regs. By the kernel's own thunk, and so by its choice of mitigation.
+ * kernel_dispatch on a kernel without x64_sys_call (arch_amd64.c). rsi = number, below
+ * SYSENTER_NR; rdi = pt_regs. The jump uses the kernel's own thunk, so the kernel chooses the
+ * mitigation for the indirect branch.
  */
 SYM_INNER_LABEL(sysenter_dispatch, SYM_L_GLOBAL)
 	UNWIND_HINT_UNKNOWN_CALLER
@@ -470,8 +474,8 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	RETPOLINE_JMP %rax hint=UNWIND_HINT_FUNC
 
 /*
- * Not ours: on to the kernel's own entry with every register, the flags and the
- * stack pointer as SYSENTER left them.
+ * Not a marked call: on to the kernel's own entry, with every register, the flags and
+ * the stack pointer as SYSENTER left them.
  */
 .Lstock:
 	UNWIND_HINT_UNKNOWN_CALLER
@@ -479,8 +483,8 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	KERNEL_JMP entry_SYSENTER_compat
 
 /*
- * Ours, but with flags to be careful about: becomes a SYSCALL with the same
- * number, from the moment at which the kernel has its hardware frame.
+ * A marked call with odd flags. It becomes a SYSCALL with the same number: build the
+ * hardware frame, then join the kernel's entry behind the point where that is built.
  */
 .Lodd_flags:
 	UNWIND_HINT_UNKNOWN_CALLER
@@ -505,24 +509,24 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	KERNEL_JMP entry_SYSCALL_64_after_hwframe
 
 /*
- * A call that wants the kernel's slow path from the start. rsp = top of the
- * stack, IRQs off, rax = number, all others but rcx, rbp and r11 the caller's. As
- * a SYSCALL from the moment at which the kernel has its hardware frame.
+ * A marked call that takes the kernel's slow path from the start. rsp = top of the stack,
+ * IRQs off, rax = number. All other registers but rcx, rbp and r11 are the caller's. It
+ * becomes a SYSCALL in the same way.
  */
 .Lslow:
 	UNWIND_HINT_UNKNOWN_CALLER
 	movq	FRAME(RBP)(%rsp), %rbp
 	movq	FRAME(RIP)(%rsp), %rcx
 	movl	$USER_FLAGS, %r11d
-	movq	$__USER_DS, FRAME(SS)(%rsp)	/* no longer ours */
+	movq	$__USER_DS, FRAME(SS)(%rsp)	/* no longer a fast call */
 	leaq	FRAME(RIP)(%rsp), %rsp
 	KERNEL_JMP entry_SYSCALL_64_after_hwframe
 
 /*
- * The body is done, rax = its result, and work is pending: signals, a reschedule, a
- * tracepoint that was switched on meanwhile. rbx = top of the stack, rbp =
- * current, IRQs off. Completes pt_regs and hands over to the kernel's exit, which
- * returns to its own IRET and not here.
+ * The body is done, rax = its result, and exit work is pending: a signal, a reschedule,
+ * or a tracepoint that was enabled during the body. rbx = top of the stack, rbp =
+ * current, IRQs off. Complete pt_regs and go on to the kernel's exit. That returns by the
+ * kernel's own IRET, and not to here.
  */
 .Lexit_work:
 	UNWIND_HINT_UNKNOWN_CALLER
@@ -533,11 +537,12 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	movq	$USER_FLAGS, PT_R11(%rsp)
 #ifdef HAVE_TRACE_SYSCALL_EXIT
 	/*
-	 * There is no function for a call's whole exit here. What irqentry_exit()
-	 * leaves out is for ptrace, audit and the sys_exit tracepoint: the first two
-	 * are asked for by a call's entry or by a tracer while the task is stopped,
-	 * and it has not stopped since the entry found none. The third is made as a
-	 * part of the body, with FRAME_SS in place: it may be preempted.
+	 * This kernel has no function that does all of a call's exit work.
+	 * irqentry_exit() leaves out what ptrace, audit and the tracepoint sys_exit
+	 * want. ptrace and audit need nothing here: a call's entry or a tracer that
+	 * has stopped the task turns them on, the entry found neither, and the task
+	 * has not stopped since. The tracepoint is called here. It may be preempted,
+	 * so it still counts as the body, and FRAME_SS stays in place.
 	 */
 	testb	$SYSCALL_TRACEPOINT, TASK_syscall_work(%rbp)
 	jz	.Lno_sys_exit
@@ -548,17 +553,17 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	UNWIND_HINT_UNKNOWN_CALLER
 	cli
 .Lno_sys_exit:
-	movq	$__USER_DS, PT_SS(%rsp)		/* no longer ours */
+	movq	$__USER_DS, PT_SS(%rsp)		/* no longer a fast call */
 	movq	%rsp, %rdi			/* regs */
 	xorl	%esi, %esi			/* irqentry_state_t, unused from user mode */
 	KERNEL_PUSH return_to_usermode
 	KERNEL_JMP irqentry_exit
 #else
-	movq	$__USER_DS, PT_SS(%rsp)		/* no longer ours */
+	movq	$__USER_DS, PT_SS(%rsp)		/* no longer a fast call */
 	movq	%rsp, %rdi			/* regs */
 	KERNEL_PUSH return_to_usermode
-	sti					/* effective after the jmp: nothing
-						 * schedules us away in here */
+	sti					/* effective after the jmp: no task is
+						 * preempted in this module's code */
 	KERNEL_JMP syscall_exit_to_user_mode
 #endif
 SYM_CODE_END(sysenter_shared)
@@ -572,7 +577,7 @@ SYM_CODE_START_LOCAL(sysenter_verw_selector)
 SYM_CODE_END(sysenter_verw_selector)
 
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
-	ANNOTATE_NOENDBR			/* an address, not a target */
+	ANNOTATE_NOENDBR			/* an address only: nothing jumps here */
 
 #include "all_amd64.S"
 

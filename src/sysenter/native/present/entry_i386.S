@@ -2,9 +2,9 @@
 /*
  * The fast SYSENTER entry for i386, beside the kernel's own.
  *
- * MSR_IA32_SYSENTER_EIP points here while the module is loaded; CS and ESP stay
- * the kernel's. Everyone in the system who uses the vDSO comes through
- * sysenter_entry, so the first three instructions are everybody's.
+ * MSR_IA32_SYSENTER_EIP points to sysenter_entry while the module is loaded. The MSRs for
+ * CS and ESP stay the kernel's. Every call through the vDSO, of any program, comes here,
+ * so every program pays for the first three instructions.
  *
  * What SYSENTER does (Intel SDM Vol. 2B, SYSENTER): CS, SS flat and CPL 0,
  * ESP = MSR 0x175, EIP = MSR 0x176, VM = IF = RF = 0. It saves nothing, and
@@ -22,23 +22,23 @@
  *
  * Registers on return, by SYSEXIT, as from the kernel's own entry:
  *	eax	result
- *	ebx, esi, edi	as they were
+ *	ebx, esi, edi	unchanged
  *	ecx, ebp, esp	the user stack
  *	edx	the vDSO's landing pad, which pops ebp, edx and ecx
- *	segments and all flags as they were
+ *	segments and all flags unchanged
  *
- * The frame. A system call's body is a C function: it takes its arguments from
- * pt_regs and keeps ebx, esi, edi and ebp, so those need no restoring. pt_regs is
- * complete while the body runs. But what is the same in each call (ds, es, gs, cs,
- * ip, ax) is written once. It stands in the frame since FRAME_SS was put there
- * (frame.h: whatever else uses this stack destroys FRAME_SS first). bp is the
- * caller's stack, and not what the vDSO has pushed there; only calls with six
- * arguments and the slow exit fetch that.
+ * The frame. A system call's body is a C function. It reads its arguments from pt_regs
+ * and preserves ebx, esi, edi and ebp, so the exit need not restore those. pt_regs is
+ * complete while the body runs. But the fields that are the same in each call (ds, es,
+ * gs, cs, ip, ax) are written once, together with FRAME_SS. They are still valid, because
+ * any other use of this stack destroys FRAME_SS first (frame.h). pt_regs->bp holds the
+ * caller's stack pointer and not the value that the vDSO has pushed there. Only calls
+ * with six arguments and the slow exit fetch that value.
  *
- * Jumps into the kernel's own code have their target written into the instruction
- * at load (KERNEL_*, kernel.c): no indirect branch, nothing to mispredict. Only one
- * path that can sleep keeps a return address into this module, the one in
- * `sysenter_call_body'; FRAME_SS announces it.
+ * A jump into the kernel's own code has its target written into the instruction at load
+ * (KERNEL_*, kernel.c), so there is no indirect branch to mispredict. Of the paths that
+ * can sleep, only the one through sysenter_call_body keeps a return address into this
+ * module, and FRAME_SS marks a task that is on it.
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
@@ -82,9 +82,9 @@
 .endm
 
 /*
- * Whose call is it? Goes to \stock with all that the module does not take. As it stands
- * here: marked ones, by one signed comparison; for scope=all and scope=both arch_i386.c
- * writes a comparison and a jump of the same length over it.
+ * Does the call take the fast path? If not, jump to \stock. This code takes marked calls,
+ * by one signed comparison. For scope=all and scope=both arch_i386.c writes another
+ * comparison and jump of the same length over it.
  */
 .macro LOOK_AT_SCOPE stock:req
 	.pushsection .rodata.sysenter_scope_sites, "a"
@@ -97,10 +97,10 @@
 .endm
 
 /*
- * Is a data segment of the caller's other than it is for next to all of them, null or
- * the LDT's? To look is cheaper than to load; and the kernel's own entry keeps for
- * such a caller what ours would not. Destroys ecx. (A 32-bit move from a segment
- * register clears the upper half since the Pentium Pro.)
+ * Jump to \odd if the caller's ds or es is not __USER_DS, as in nearly all programs, but
+ * null or an LDT selector. A comparison is cheaper than a load. The kernel's own entry
+ * handles such a caller; it preserves selectors that this entry would lose. Destroys ecx.
+ * (Since the Pentium Pro a 32-bit move from a segment register clears the upper half.)
  */
 .macro LOOK_AT_SEGMENTS odd:req
 	movl	%ds, %ecx
@@ -112,9 +112,10 @@
 .endm
 
 /*
- * eax = the caller's flags: sets the arithmetic ones to these, as POPF does, but in a tenth
- * of its time. OF is bit 3 of ah, where IF (1) may be set and the others are 0
- * (ODD_FLAGS): + 0x78 overflows where OF is set. Destroys eax.
+ * Set the arithmetic flags to those in eax, the caller's flags. It does what POPF does, in
+ * a tenth of the time. OF is bit 3 of ah. Of the other bits of ah only IF (bit 1) may be
+ * set, because ODD_FLAGS excludes the rest. So ah + 0x78 overflows exactly where OF is
+ * set. Destroys eax.
  */
 .macro SET_ARITHMETIC_FLAGS
 	xchgb	%al, %ah
@@ -122,7 +123,7 @@
 	sahf					/* SF, ZF, AF, PF, CF */
 .endm
 
-	/* segment selectors as memory operands: no register to spare for them */
+	/* segment selectors in memory, because no register is free for them */
 	.section .rodata
 	.balign	4
 sysenter_user_ds:	.long	__USER_DS
@@ -141,18 +142,19 @@ sysenter_scope_sites:
 	.p2align 6
 SYM_CODE_START(sysenter_entry)
 	/*
-	 * HAZARD: NMI, #MC here or in the next instructions find the entry
-	 * stack; the kernel's handlers know it by its address, not by EIP.
-	 * HAZARD: TF set by the caller raises #DB from here on; swallowed by
-	 * sysenter_die_notify() (main.c).
+	 * HAZARD: an NMI or #MC here or at the next instructions runs on the entry
+	 * stack. The kernel's handlers recognise that stack by its address, not by EIP.
+	 * HAZARD: TF set by the caller raises #DB from here on.
+	 * sysenter_die_notify() (main.c) swallows that.
 	 */
 	pushfl					/* entry stack: caller's flags */
 	LOOK_AT_SCOPE .Lstock
 
 	/*
-	 * HAZARD: NT makes a later IRET a task switch (CVE-2013-1917), AC opens
-	 * SMAP, DF runs string operations backwards, TF traps on, IOPL lets the
-	 * caller switch interrupts off. Whoever holds one goes the stock way.
+	 * HAZARD: NT makes a later IRET a task switch (CVE-2013-1917), AC disables
+	 * SMAP, DF runs string operations backwards, TF traps each instruction, IOPL
+	 * lets the caller switch interrupts off. A caller with one of them takes the
+	 * kernel's own entry.
 	 */
 	testl	$ODD_FLAGS, (%esp)
 	jnz	.Lodd_flags
@@ -161,31 +163,33 @@ SYM_CODE_START(sysenter_entry)
 
 SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	/*
-	 * fs cannot be looked at as ds and es are: the caller's is never the kernel's
-	 * (its descriptor is for CPL 0), and SYSEXIT takes it along. Its load comes first,
-	 * since nothing behind it begins before it is done.
+	 * A comparison as for ds and es cannot replace the load of fs. The caller's fs is
+	 * never the kernel's, whose descriptor needs CPL 0, and SYSEXIT does not change
+	 * fs. The load comes first, because nothing behind it starts before it is done.
 	 */
 	pushl	%fs				/* 16 bits at least */
 	mov	%ss:sysenter_percpu, %fs
 	/*
-	 * HAZARD: if LOOK_AT_SEGMENTS is mispredicted, ds and es are the caller's, with a
-	 * base of its choice, and the body would be run speculatively (CVE-2017-5753).
-	 * Behind the load of fs, which waits itself, LFENCE costs next to nothing; a processor
-	 * that has none goes by the retpoline in sysenter_dispatch, and until there it is %ss.
+	 * HAZARD: if the branches of LOOK_AT_SEGMENTS are mispredicted, ds and es are the
+	 * caller's, with a base that the caller has chosen, and the body would run
+	 * speculatively with them (CVE-2017-5753). LFENCE prevents that. Behind the load
+	 * of fs, which waits by itself, it costs next to nothing. A processor without
+	 * LFENCE takes the retpoline in sysenter_dispatch, and the code up to there
+	 * uses %ss for its data.
 	 */
 	ALTERNATIVE "", "lfence", X86_FEATURE_LFENCE_RDTSC
 
-	/* ecx: the entry stack, which nothing uses while interrupts are off once esp has left it */
+	/* ecx = the entry stack: nothing overwrites it once esp has left it, with IRQs off */
 	movl	%esp, %ecx
 	movl	ENTRY_STACK_TO_SP1 + 12(%esp), %esp	/* top of the task's stack */
 	/*
-	 * HAZARD: an NMI between these two overwrites the frame from the top,
-	 * FRAME_SS first; it is looked at only below, under the stack pointer's
-	 * protection.
+	 * HAZARD: an NMI between these two instructions overwrites the frame from its
+	 * top, so it destroys FRAME_SS first. The entry reads FRAME_SS only below, when
+	 * the frame is above the stack pointer and so out of an NMI's reach.
 	 */
 	subl	$PT_SIZE, %esp
 	movl	%edx, PT_EDX(%esp)
-	/* read here: by way of the TSS, from behind the load of fs, it took 13 cycles more */
+	/* read here: fetched through the TSS, behind the load of fs, it took 13 cycles more */
 	movzwl	%ss:(%ecx), %edx
 	movl	%edx, PT_FS(%esp)
 	movl	%ss:4(%ecx), %edx
@@ -198,7 +202,7 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	movl	%ebx, PT_EBX(%esp)
 	movl	%esi, PT_ESI(%esp)
 	movl	%edi, PT_EDI(%esp)
-	movl	%eax, %edx			/* its mark */
+	movl	%eax, %edx			/* the number with its mark */
 	/* mask: no speculation with a number beyond the tables (CVE-2017-5753) */
 	andl	$(SYSENTER_NR - 1), %eax
 	movl	%eax, PT_ORIG_EAX(%esp)
@@ -208,7 +212,7 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	jne	.Lbuild_frame
 .Lframe_stands:
 	movl	%fs:current_task, %ecx
-	/* ptrace, seccomp, audit, tracepoints, user dispatch: not here */
+	/* syscall work (ptrace, seccomp, audit, tracepoints, user dispatch) goes to the kernel */
 	cmpl	$0, %ss:TASK_syscall_work(%ecx)
 	jne	.Lslow
 	cmpb	$CALL_PLAIN, %ss:sysenter_kinds(%eax)
@@ -220,11 +224,11 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 .Lcounted:
 
 	/*
-	 * A stack offset that the caller cannot know, one of 256 words as in the kernel
-	 * (include/linux/randomize_kstack.h), from a generator of each CPU's (entry_amd64.S
-	 * says more). The kernel's own mixes the time-stamp counter in, which is no secret
-	 * and takes longer than all the rest of this entry but the segment.
-	 * This call's offset was drawn by the call before.
+	 * A stack offset that the caller cannot know: one of 256 words, as in the kernel
+	 * (include/linux/randomize_kstack.h). Each CPU has its own generator; see
+	 * DRAW_STACK_OFFSET in entry_amd64.S. The kernel's own code mixes in the time-stamp
+	 * counter, which is no secret. Apart from the load of fs, that would take longer
+	 * than the rest of this entry. The previous call drew this call's offset.
 	 */
 #ifdef CONFIG_RANDOMIZE_KSTACK_OFFSET
 	imull	$0x5851f42d, %fs:sysenter_kstack_offset, %ebp
@@ -232,9 +236,9 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	movl	%ebp, %fs:sysenter_kstack_offset
 #endif
 	/*
-	 * ebp, which the body keeps, is the way back to the frame; it points
-	 * where the stack unwinder expects a task's last frame
-	 * (arch/x86/kernel/unwind_frame.c), so that a trace from inside ends
+	 * The body preserves ebp, so ebp leads back to the frame. It points to where
+	 * the stack unwinder expects a task's last frame
+	 * (arch/x86/kernel/unwind_frame.c), so that a trace from inside the body ends
 	 * cleanly at the caller's registers.
 	 */
 	leal	-LAST_FRAME(%esp), %ebp
@@ -250,13 +254,13 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	cli
 	leal	LAST_FRAME(%ebp), %esp
 	movl	%fs:current_task, %edx
-	/* a soft IRQ needs no look: do_softirq ran when the interrupt ended */
+	/* no test for soft IRQs: do_softirq ran when the interrupt ended */
 	testl	$EXIT_WORK, TASK_ti_flags(%edx)
 	jnz	.Lexit_work
 	testl	$EXIT_SYSCALL_WORK, TASK_syscall_work(%edx)
 	jnz	.Lexit_work
 
-	/* sysenter_leave_syscall replaces the rest, or a jump to sysenter_leave_isolated */
+	/* load may write another exit over the rest: syscall_i386.S, pti_i386.S */
 SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)
 	movl	%eax, %ebp			/* result */
 	movl	PT_OLDESP(%esp), %ecx		/* SYSEXIT: ESP */
@@ -266,9 +270,9 @@ SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)
 	mov	PT_FS(%esp), %fs		/* #GP, #NP if the LDT changed: fixed up */
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
 	/*
-	 * MDS and its kin: overwrite the buffers; any memory operand will do. It changes ZF, so
-	 * the flags come behind it, as in the kernel's own exit ("x86/entry_32: Do not clobber
-	 * user EFLAGS.ZF"). In front of it they would be no faster (replayed: within 3 cycles).
+	 * MDS and similar: VERW overwrites the buffers; any memory operand will do. VERW changes
+	 * ZF, so the flags are set behind it, as in the kernel's own exit ("x86/entry_32: Do not
+	 * clobber user EFLAGS.ZF"). Before it they would be no faster (replayed: within 3 cycles).
 	 */
 	ALTERNATIVE "", "verw %cs:sysenter_user_ds", X86_FEATURE_CLEAR_CPU_BUF
 #endif
@@ -285,27 +289,27 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	_ASM_EXTABLE(.Lload_fs, .Lbad_fs)
 
 /*
- * Ours, but with flags or segments to be careful about: a stock call with the same
- * number. On to the kernel's own entry with every register, the flags and the stack
+ * A call for this entry, but with odd flags or segments. It becomes a stock call with the
+ * same number: on to the kernel's own entry, with every register, the flags and the stack
  * pointer as SYSENTER left them.
  */
 .Lodd_segments:
 	popl	%ecx
 .Lodd_flags:
 	andl	$(SYSENTER_NR - 1), %eax
-.Lstock:					/* not ours */
+.Lstock:					/* not a call for this entry */
 	popfl
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
- * The first fast call since something else used this stack: write what is the same in
- * all of them. eax = number, edx = with its mark; ecx is free.
+ * The first fast call after another use of this stack: write the fields that are the same
+ * in each call. eax = number, edx = the number with its mark; ecx is free.
  */
 .Lbuild_frame:
-	movw	$0, PT_FS + 2(%esp)		/* SYSCALL's store of fs has 16 bits */
+	movw	$0, PT_FS + 2(%esp)		/* SYSCALL's path stores only 16 bits of fs */
 	movl	$__USER_DS, PT_DS(%esp)
 	movl	$__USER_DS, PT_ES(%esp)
-	movl	$0, PT_GS(%esp)			/* the register keeps the user's gs */
+	movl	$0, PT_GS(%esp)			/* gs itself stays the user's */
 	movl	$-ENOSYS, PT_EAX(%esp)
 	movl	$__USER_CS, PT_CS(%esp)
 	movl	%fs:current_task, %ecx
@@ -326,8 +330,8 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	cmpb	$CALL_SLOW, %ss:sysenter_kinds(%eax)
 	je	.Lslow
 	/*
-	 * Six arguments: fetch the last from the caller's stack, ebp. Where it cannot be
-	 * read, the kernel is to say so.
+	 * Six arguments: fetch the last from the caller's stack, at ebp. If it cannot be
+	 * read, the kernel's own entry reports that.
 	 */
 	cmpl	$(LAST_FETCH + 1), %ebp
 	jae	.Lslow
@@ -347,28 +351,28 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	_ASM_EXTABLE(.Lfetch_arg6, .Lfetch_faulted)
 
 /*
- * A call that wants the kernel's slow path from the start. esp = frame, IRQs off, the
- * kernel's segments. Into the kernel's entry, where that calls do_SYSENTER_32(): the
- * rest, the way out too, is its own.
+ * A call that takes the kernel's slow path from the start. esp = frame, IRQs off, the
+ * kernel's segments. It joins the kernel's entry at its call of do_SYSENTER_32(). The way
+ * out is the kernel's own too.
  */
 .Lslow:
-	/* these are the kernel's already, but when LOOK_AT_SEGMENTS was mispredicted */
+	/* a no-op, unless LOOK_AT_SEGMENTS was mispredicted */
 	mov	%ss:sysenter_user_ds, %ds
 	mov	%ss:sysenter_user_ds, %es
-	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer ours */
+	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer a fast call */
 	movl	%esp, %eax			/* regs */
 	KERNEL_JMP call_of_do_SYSENTER_32
 
 /*
- * The body is done, eax = its result, and work is pending: signals, a
- * reschedule, tracing. esp = frame, IRQs off. Hands over to the kernel's exit.
+ * The body is done, eax = its result, and exit work is pending: signals, a reschedule,
+ * tracing. esp = frame, IRQs off. Goes on to the kernel's exit.
  */
 .Lexit_work:
 	movl	%eax, PT_EAX(%esp)
 	/*
-	 * The kernel's entry has the 6th argument in pt_regs->bp: a signal frame
-	 * and a debugger show it. Where it cannot be read the caller faults in
-	 * the landing pad anyway.
+	 * The kernel's entry keeps the 6th argument in pt_regs->bp, and a signal frame
+	 * and a debugger show it. So fetch it here. If it cannot be read, the caller
+	 * faults in the landing pad anyway.
 	 */
 	movl	PT_OLDESP(%esp), %edx
 	cmpl	$(LAST_FETCH + 1), %edx
@@ -383,11 +387,11 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	cli
 	movl	%ecx, PT_EBP(%esp)
 .Lno_arg6:
-	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer ours */
+	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer a fast call */
 	movl	%esp, %eax			/* regs */
 	KERNEL_PUSH restore_all_switch_stack
-	sti					/* effective after the jmp: nothing
-						 * schedules us away in here */
+	sti					/* effective after the jmp: no task is
+						 * preempted in this module's code */
 	KERNEL_JMP syscall_exit_to_user_mode
 .Lpeek_faulted:
 	ASM_CLAC
@@ -397,10 +401,10 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 SYM_CODE_END(sysenter_entry)
 
 /*
- * What runs the body where ia32_sys_call() does not (arch_i386.c): eax = regs, edx = number.
- * By the kernel's own thunk, and so by its choice of mitigation; on a processor without
- * LFENCE by a jump that no branch predictor steers: speculation is caught in the loop (the
- * retpoline; Intel, "Deep Dive: Retpoline").
+ * Run the body on a kernel without ia32_sys_call() (arch_i386.c). eax = regs, edx = number.
+ * The jump uses the kernel's own thunk, so the kernel chooses the mitigation for the
+ * indirect branch. On a processor without LFENCE it is a retpoline: a RET whose
+ * speculation ends in the loop (Intel, "Deep Dive: Retpoline").
  */
 SYM_CODE_START(sysenter_dispatch)
 	movl	%ss:sysenter_bodies(, %edx, 4), %ecx
@@ -428,8 +432,8 @@ SYM_CODE_END(sysenter_dispatch)
 SYM_INNER_LABEL(sysenter_entry_end, SYM_L_GLOBAL)
 
 /*
- * No kprobe and no kernel breakpoint in here, as in the kernel's own entry: the
- * stack and the segments may be the caller's. Inner labels are symbols, too.
+ * No kprobe and no kernel breakpoint in here, as in the kernel's own entry: the stack and
+ * the segments may be the caller's. Inner labels are symbols too, so each one is listed.
  */
 _ASM_NOKPROBE(sysenter_entry)
 _ASM_NOKPROBE(sysenter_past_trampoline)

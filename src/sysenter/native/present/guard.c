@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The guard: what stops a module that was built for one kernel from touching
- * another. Andy Polyakov's module of 2001 carried UTS_RELEASE and the address
- * of sock_register(); this one carries both, uname's version line, and the
- * build id of the link.
+ * The guard refuses any kernel but the one that the module was built for. Andy Polyakov's
+ * module of 2001 compared UTS_RELEASE and the address of sock_register(). This one compares
+ * both, and also uname's version line and the build id of the link.
  *
- * target.h is written by `sysenter build`, from the kernel image itself.
+ * `sysenter build` reads these values from the kernel image and writes them to target.h.
  */
 #include "sysenter.h"
 #include <linux/elf.h>
@@ -16,14 +15,14 @@
 #include <linux/net.h>
 #include <linux/utsname.h>
 #include "target.h"
-#if __has_include("version.h")	/* where DKMS builds it */
+#if __has_include("version.h")	/* a build by DKMS */
 #include "version.h"
 MODULE_INFO(dkms_version, SYSENTER_VERSION);
 #endif
-/* For /etc/kernel/postinst.d/00-sysenter and `sysenter status`: is it of this image? */
+/* /etc/kernel/postinst.d/00-sysenter and `sysenter status` compare this with the image. */
 MODULE_INFO(target, TARGET_RELEASE " " TARGET_VERSION);
 
-#define NOTE_GNU_BUILD_ID	3	/* elf.h of the GNU tools; the kernel has no name for it */
+#define NOTE_GNU_BUILD_ID	3	/* NT_GNU_BUILD_ID in glibc's elf.h */
 
 static bool same(const char *what, const char *built_for, const char *here)
 {
@@ -35,8 +34,8 @@ static bool same(const char *what, const char *built_for, const char *here)
 }
 
 /*
- * With KASLR the kernel as a whole moves, so it is the distance of
- * sock_register() from _stext that tells one link from another.
+ * KASLR moves the whole kernel, so compare a distance that it does not change: from _stext
+ * to sock_register(). It differs from link to link.
  */
 static bool same_link(void)
 {
@@ -50,7 +49,7 @@ static bool same_link(void)
 	return false;
 }
 
-/* The GNU build id among the ELF notes that the kernel shows of itself. */
+/* Read the GNU build id from the ELF notes in /sys/kernel/notes. */
 static int read_build_id(char *hex, size_t size)
 {
 	struct file *file = filp_open("/sys/kernel/notes", O_RDONLY, 0);

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The kernel's own functions that the entry code jumps to: where they are, and
- * how the jumps get there.
+ * Find the kernel's own functions that the entry code uses, and write their addresses into
+ * the entry code.
  */
 #include "sysenter.h"
 #include "compat.h"
 #include <linux/kprobes.h>
 #include <linux/errno.h>
 
-/* The patch sites that KERNEL_PATCH in the entry code names, one record each. */
+/* One record for each patch site in the entry code (KERNEL_PATCH, PATCH_BEFORE). */
 struct patch_site {
-	unsigned long	at;		/* amd64: from sysenter_entry on */
+	unsigned long	at;		/* address; on amd64 the offset from sysenter_entry */
 	unsigned long	*target;	/* one of the kernel_* below */
-	unsigned long	relative;	/* to the end of the patch site, or absolute */
+	unsigned long	relative;	/* 1: relative to the end of the patch site; 0: absolute */
 };
 
 extern const struct patch_site sysenter_patch_sites[], sysenter_patch_sites_end[];
@@ -97,8 +97,8 @@ int sysenter_find_kernel(void)
 }
 
 /*
- * Module text is read-only by now. text_poke_copy() writes it through a mapping
- * of its own, as for the kernel's own patching; nothing runs the code yet.
+ * Module text is already read-only here. text_poke_copy() writes through a mapping of its
+ * own, as the kernel does for its own patching. Nothing executes this code yet.
  */
 int sysenter_poke(unsigned long at, const void *bytes, size_t size)
 {

@@ -2,11 +2,11 @@
 /*
  * sysenter: a faster system-call entry beside the kernel's own.
  *
- * Loading goes guard, tables, entry code, then, with everything in place, the
- * SYSENTER registers of each CPU. Each step that fails undoes those before it.
+ * The order of loading: the guard, the tables, the entry code, and at last the SYSENTER
+ * registers of each CPU. A step that fails undoes the steps before it.
  *
- * The parameter scope says whose calls take the fast path: `marked', those of
- * programs that ask for it (abi.h); `all', those of every program, made as ever; `both'.
+ * The parameter scope says whose calls take the fast path. `marked': calls of programs that
+ * ask for it (abi.h). `all': the unmodified calls of every program. `both': all of these.
  */
 #include "sysenter.h"
 #include "compat.h"
@@ -86,20 +86,20 @@ int __init sysenter_lacks(const char *mitigation)
 	}
 	pr_warn("unsafe=1: the kernel %s and this entry does not: calls on the fast path are not protected by it\n",
 		mitigation);
-	add_taint(TAINT_USER, LOCKDEP_STILL_OK);	/* an unsafe operation that the user asked for */
+	add_taint(TAINT_USER, LOCKDEP_STILL_OK);	/* as the user has asked */
 	return 0;
 }
 
 int __init sysenter_check_buffers(void)
 {
-#ifndef X86_FEATURE_CLEAR_CPU_BUF	/* a kernel that clears by a static key, and not in its entry code */
+#ifndef X86_FEATURE_CLEAR_CPU_BUF	/* it clears by a static key, elsewhere */
 	if (static_branch_unlikely(&mds_user_clear))
 		return sysenter_lacks("clears CPU buffers on each exit in a way that is not known here (boot with mds=off)");
 #endif
 	return 0;
 }
 
-/* Runs on `cpu`; a CPU whose entry is neither the kernel's nor ours is another's. */
+/* Runs on `cpu`. If its entry is neither the kernel's nor ours, another module has it. */
 static int sysenter_cpu_online(unsigned int cpu)
 {
 	unsigned long entry = read_entry();
@@ -124,9 +124,10 @@ static int sysenter_cpu_offline(unsigned int cpu)
 }
 
 /*
- * S3: the kernel writes its own value into the boot CPU's SYSENTER registers. Of
- * SYSCALL's it brings back EFER and not STAR: take both away before. So the gates
- * with them, which need TR: the kernel loads it some way after the IDT.
+ * S3. On resume the kernel rewrites the boot CPU's SYSENTER registers, so they are set again
+ * below. For SYSCALL it restores EFER but not STAR, so both are given back before the
+ * suspend. The task gates are taken out too: they need TR, and the kernel loads TR only some
+ * time after the IDT.
  */
 static int sysenter_suspend(SYSCORE_DATA)
 {
@@ -147,10 +148,10 @@ static void sysenter_resume(SYSCORE_DATA)
 DEFINE_SYSCORE(sysenter_syscore, sysenter_suspend, sysenter_resume);
 
 /*
- * TF set by the caller: #DB at every instruction from the first one here to the
- * kernel's entry. The kernel forgives that in its own entry only, and elsewhere
- * warns and clears TF, so that the debugger would lose the program. Forgive it
- * here as well: the trap the caller is owed comes when it is back in user mode.
+ * TF set by the caller raises #DB at each instruction from our entry's first to the kernel's
+ * entry. The kernel ignores such a #DB in its own entry code only. Elsewhere it warns and
+ * clears TF, and a debugger would lose control of the program. So ignore it here as well.
+ * The caller gets its trap when it is back in user mode.
  */
 static int sysenter_die_notify(struct notifier_block *block, unsigned long event, void *data)
 {
@@ -210,7 +211,7 @@ static void give_entries_back(void)
 {
 	unregister_syscore(&sysenter_syscore);
 	cpuhp_remove_state(hotplug_state);
-	/* HAZARD: a VM that began with our entry brings it back (vms.c): wait, and again */
+	/* HAZARD: a VM that began with our entry writes it back (vms.c): wait, and repeat */
 	sysenter_wait_for_vms();
 	on_each_cpu(give_back, NULL, 1);
 }
@@ -224,7 +225,7 @@ static int __init take_entries(void)
 		return error;
 	hotplug_state = error;
 	register_syscore(&sysenter_syscore);
-	error = sysenter_check_vms();		/* one that has begun meanwhile */
+	error = sysenter_check_vms();		/* one may have started meanwhile */
 	if (error)
 		give_entries_back();
 	return error;
@@ -251,13 +252,13 @@ static int __init sysenter_init(void)
 		goto undo_die;
 	error = sysenter_by_registers ? take_entries() : 0;
 	if (error)
-		goto undo_arch;		/* some CPUs may have had ours for a moment */
+		goto undo_arch;		/* some CPUs may have used our entry for a moment */
 	error = sysenter_all_begin();
 	if (error)
 		goto undo_entries;
 	/*
-	 * Last: whoever maps the stub calls at once, and a marked call to a CPU
-	 * that does not have our entry yet would be answered -ENOSYS.
+	 * The device comes last: a program may call as soon as it has mapped the stub, and
+	 * a CPU without our entry would answer -ENOSYS to a marked call.
 	 */
 	error = sysenter_scope_marked ? sysenter_device_register() : 0;
 	if (error)
@@ -285,8 +286,8 @@ static void __exit count_foreign(void *count)
 }
 
 /*
- * Another module that has put its entry before ours will go on to ours, or put
- * it back when it leaves: until it has, we must stay.
+ * Another module may have put its entry before ours. It then goes on to our entry, or writes
+ * it back when it leaves. So wait until it has gone.
  */
 static void __exit wait_for_entries(void)
 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Constants for the entry code, from the headers of the kernel that the module
- * is built for. Compiled to assembly only; Kbuild makes offsets.h of it.
+ * Constants for the entry code, from the headers of the kernel that the module is built
+ * for. This file is only compiled to assembly; Kbuild makes offsets.h from that.
  */
-#undef MODULE	/* hides struct tlb_state; nothing here gets into the module */
+#undef MODULE	/* it hides struct tlb_state; no code of this file is linked */
 #include <linux/kbuild.h>
 #include <linux/sched.h>
 #include <linux/mm_types.h>
@@ -28,8 +28,8 @@ int main(void)
 	OFFSET(TASK_syscall_work, task_struct, thread_info.syscall_work);
 
 	/*
-	 * Whatever the kernel's own exit looks at. The FPU, I/O bitmap and
-	 * return-notifier bits are in arch_exit_to_user_mode_prepare().
+	 * All that the kernel's own exit tests. arch_exit_to_user_mode_prepare() tests the
+	 * bits of the FPU, of the I/O bitmap and of return notifiers.
 	 */
 	DEFINE(EXIT_WORK, (int)(EXIT_TO_USER_MODE_WORK | _TIF_NEED_FPU_LOAD |
 				_TIF_IO_BITMAP | _TIF_USER_RETURN_NOTIFY));
@@ -41,8 +41,8 @@ int main(void)
 	OFFSET(MM_vdso, mm_struct, context.vdso);
 
 	/*
-	 * Flags a caller may hold that the fast path would take into the
-	 * kernel: SYSENTER clears IF, RF and VM and nothing else.
+	 * Flags that the caller may have set and that must not stay set in the kernel:
+	 * SYSENTER clears IF, RF and VM only.
 	 */
 	DEFINE(ODD_FLAGS, X86_EFLAGS_TF | X86_EFLAGS_NT | X86_EFLAGS_AC |
 			  X86_EFLAGS_DF | X86_EFLAGS_IOPL);
@@ -67,21 +67,21 @@ int main(void)
 	DEFINE(PT_SIZE, sizeof(struct pt_regs));
 	DEFINE(LAST_FRAME, 2 * sizeof(long));
 	DEFINE(LAST_FETCH, TASK_SIZE_MAX - sizeof(long));
-	/* From MSR_IA32_SYSENTER_ESP, the end of the entry stack, to sp1. */
+	/* The distance from the end of the entry stack (MSR_IA32_SYSENTER_ESP) to sp1. */
 	DEFINE(ENTRY_STACK_TO_SP1,
 	       offsetof(struct cpu_entry_area, tss.x86_tss.sp1) -
 	       offsetofend(struct cpu_entry_area, entry_stack_page.stack));
 
 	OFFSET(GATE_swallow, sysenter_task, swallow);
 	DEFINE(MM_SWITCHING, (unsigned long)LOADED_MM_SWITCHING);
-	/* in a descriptor of a TSS (SDM Vol. 3, "TSS Descriptor") */
+	/* fields of a TSS descriptor (SDM Vol. 3, "TSS Descriptor") */
 	DEFINE(TSS_TYPE, 5);
 	DEFINE(TSS_BUSY, 2);
 #endif
 #ifdef CONFIG_X86_64
 	/*
-	 * The flags of a fast call are USER_FLAGS after it, so a caller may hold
-	 * none but the arithmetic ones before it. SYSENTER has cleared IF.
+	 * A fast call returns with USER_FLAGS, so it must begin with these flags too. Only
+	 * the arithmetic ones may differ. SYSENTER has cleared IF already.
 	 */
 	DEFINE(USER_FLAGS, X86_EFLAGS_IF | X86_EFLAGS_FIXED);
 	DEFINE(ODD_FLAGS, 0x3fffff &
@@ -91,7 +91,10 @@ int main(void)
 	OFFSET(TASK_unwind_mask, task_struct, unwind_info.unwind_mask);
 #endif
 	DEFINE(NR_SYSCALLS, NR_syscalls);
-	/* since 6.7 it returns whether SYSRET may be used; until then the kernel's exit looks by itself */
+	/*
+	 * Since 6.7 do_syscall_64() returns whether SYSRET may be used. Before, the kernel's
+	 * exit decides.
+	 */
 	DEFINE(SYSRET_VERDICT, !__builtin_types_compatible_p(typeof(do_syscall_64(NULL, 0)), void));
 	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
 	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The way in and the way out of the fast entry on i386 with page-table isolation, around
- * what is in entry_i386.S, which includes this.
+ * The entry and the exit of the fast path on i386 with page-table isolation. Both lead to
+ * the code in entry_i386.S, which includes this file.
  *
- * A program runs on a page table that has next to nothing of the kernel. The page
- * between sysenter_trampoline and sysenter_trampoline_end is in it, at an address among the CPU
- * entry areas (pti_i386.c); the rest of this module is not. So what stands in there
- *  - touches no memory but the entry stack and the page itself, and
- *  - is left and entered by KERNEL_JMP alone, whose distance is from where it runs.
+ * While a program runs, CR3 points to the user's page table, which maps next to nothing
+ * of the kernel. The trampoline, the page from sysenter_trampoline to
+ * sysenter_trampoline_end, is mapped there, at an address among the CPU entry areas
+ * (pti_i386.c). The rest of this module is not. So the code of the trampoline
+ *  - accesses no memory but the entry stack and its own page, and
+ *  - is entered and left by KERNEL_JMP only: kernel.c computes the distance of such a jump
+ *    from the address at which the trampoline runs.
  *
- * HAZARD: NMI and #MC at CPL 0 on the user's page table. The kernel's handlers know
- * the entry stack by its address, and put the page table back as they found it
- * (SWITCH_TO_KERNEL_STACK, SAVE_ALL_NMI): so wherever CR3 is the user's, ESP is in the
- * entry stack.
+ * HAZARD: NMI and #MC at CPL 0 while CR3 is the user's. The kernel's handlers recognise
+ * the entry stack by its address, and return to it with the CR3 that they found
+ * (SWITCH_TO_KERNEL_STACK, SAVE_ALL_NMI). On any other stack they expect the kernel's CR3.
+ * So wherever CR3 is the user's, ESP points into the entry stack.
  */
-#define PTI_USER_PGTABLE	(1 << 12)	/* of CR3: the two tables are neighbours */
+#define PTI_USER_PGTABLE	(1 << 12)	/* of CR3: the table behind the kernel's */
 
 	.balign	4096, 0xcc
 SYM_CODE_START(sysenter_trampoline)
-	/* as at sysenter_entry */
+	/* the same steps as at sysenter_entry */
 	pushfl
 	LOOK_AT_SCOPE .Ltrampoline_stock
 	testl	$ODD_FLAGS, (%esp)
@@ -28,9 +30,9 @@ SYM_CODE_START(sysenter_trampoline)
 	movl	%cr3, %ecx
 	andl	$~PTI_USER_PGTABLE, %ecx
 	movl	%ecx, %cr3
-	KERNEL_JMP past_trampoline		/* ecx on the stack still */
+	KERNEL_JMP past_trampoline		/* ecx is still on the stack */
 
-/* The kernel's own entry is in the user's page table as well, and does the rest. */
+/* The kernel's own entry is mapped in the user's page table too. It does the rest. */
 .Ltrampoline_odd_segments:
 	popl	%ecx
 .Ltrampoline_odd_flags:
@@ -40,8 +42,8 @@ SYM_CODE_START(sysenter_trampoline)
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
- * Out: on the entry stack the caller's flags, eax = result, ecx and edx as SYSEXIT wants
- * them, fs the user's, IRQs off.
+ * The exit. The entry stack holds the caller's flags, eax the result, ecx and edx the
+ * values for SYSEXIT. fs is the user's, IRQs are off.
  */
 SYM_INNER_LABEL(sysenter_trampoline_exit, SYM_L_GLOBAL)
 	movl	%cr3, %ebp
@@ -50,7 +52,7 @@ SYM_INNER_LABEL(sysenter_trampoline_exit, SYM_L_GLOBAL)
 	movl	%eax, %ebp
 	popl	%eax
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
-	/* MDS and its kin: any memory operand that is mapped will do */
+	/* MDS and similar: any memory operand that is mapped will do */
 	ALTERNATIVE "jmp .Ltrampoline_cleared", "", X86_FEATURE_CLEAR_CPU_BUF
 	.byte	0x2e, 0x0f, 0x00, 0x2d		/* verw %cs:sysenter_trampoline_selector */
 	KERNEL_PATCH trampoline_selector 0
@@ -71,8 +73,8 @@ sysenter_trampoline_selector:
 sysenter_trampoline_end:
 
 /*
- * A jump to here is written over sysenter_leaves at load time. esp = frame, IRQs off,
- * eax = result, the kernel's fs.
+ * At load time a jump to here is written over sysenter_leaves. esp = frame, eax = result,
+ * fs is the kernel's, IRQs are off.
  */
 SYM_CODE_START(sysenter_leave_isolated)
 	movl	%fs:cpu_tss_rw + TSS_SP0, %ebp	/* end of this CPU's entry stack */
@@ -83,7 +85,7 @@ SYM_CODE_START(sysenter_leave_isolated)
 	movl	PT_EIP(%esp), %edx		/* SYSEXIT: EIP, the landing pad */
 .Lload_fs_isolated:
 	mov	PT_FS(%esp), %fs		/* #GP, #NP if the LDT changed: fixed up */
-	/* HAZARD: NMI from here on overwrites the frame, which nobody needs any more */
+	/* HAZARD: from here on an NMI overwrites the frame; nothing reads the frame any more */
 	movl	%ebp, %esp
 	KERNEL_JMP trampoline_exit
 

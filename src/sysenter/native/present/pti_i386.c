@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Page-table isolation on i386: where the trampoline (pti_i386.S) runs.
+ * Page-table isolation on i386: find a place for the trampoline (pti_i386.S) and map it.
  *
- * Each process has a page table of its own for user mode. What those have of the
- * kernel is page tables that all of them share, and only the CPU entry areas' has
- * room: an area for each CPU that the kernel was built for, of which most kernels meet
- * fewer. The trampoline's page is mapped there.
+ * Each process has its own page table for user mode. All of these share the page tables
+ * for the few parts of the kernel that they map. Of the shared tables only that of the CPU
+ * entry areas has room: it has an area for each CPU that the kernel was built for, and most
+ * machines have fewer CPUs. The trampoline's page is mapped there.
  */
 #include "sysenter.h"
 #include <linux/cpumask.h>
@@ -22,11 +22,11 @@ extern const char sysenter_trampoline[], sysenter_trampoline_end[];
 extern const char sysenter_trampoline_exit[], sysenter_trampoline_selector[];
 extern const char sysenter_past_trampoline[], sysenter_leaves[], sysenter_leave_isolated[];
 
-/* For KERNEL_JMP and KERNEL_PATCH in pti_i386.S. */
+/* Targets for KERNEL_JMP and KERNEL_PATCH in pti_i386.S. */
 unsigned long kernel_past_trampoline = (unsigned long)sysenter_past_trampoline;
 unsigned long kernel_trampoline_exit, kernel_trampoline_selector;
 
-static unsigned long trampoline;	/* where it runs; 0: nowhere */
+static unsigned long trampoline;	/* the address at which it runs; 0: there is none */
 
 unsigned long sysenter_runs_at(unsigned long text)
 {
@@ -45,7 +45,7 @@ static pmd_t *pmd_in(pgd_t *pgd, unsigned long address)
 	return pmd_offset(pud_offset(p4d_offset(pgd, address), address), address);
 }
 
-/* The page table for `address` if user mode's tables have the very same, or NULL. */
+/* The page-table entry for `address`, or NULL if user mode's tables do not share that table. */
 static pte_t *shared_pte(unsigned long address)
 {
 	pgd_t *pgd = current->mm->pgd + pgd_index(address);
@@ -57,9 +57,9 @@ static pte_t *shared_pte(unsigned long address)
 }
 
 /*
- * Beyond the last CPU there can be; with as many CPUs as the kernel was built for, the
- * page that follows the last area, where root may set a hardware breakpoint: that is
- * taken as TF's is.
+ * Find a free page behind the area of the last possible CPU. If there are as many CPUs as the
+ * kernel was built for, only the page behind the last area can be free. Root may set a
+ * hardware breakpoint there; its #DB is handled like that of TF.
  */
 static unsigned long __init free_page_of_entry_areas(void)
 {
@@ -100,7 +100,7 @@ int __init sysenter_trampoline_prepare(void)
 	struct {
 		u8 jmp;
 		u32 distance;
-		u8 nop;		/* two instructions were here */
+		u8 nop;		/* jmp and nop replace two instructions */
 	} __packed exit = { 0xe9, sysenter_leave_isolated - sysenter_leaves - 5, 0x90 };
 	pgprot_t prot = __pgprot(pgprot_val(PAGE_KERNEL_ROX) & ~_PAGE_GLOBAL);
 	int error;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * scope=all: every program's calls, unmodified. The one call of do_syscall_64() in the
- * kernel's entry is given another target, the stand-in of all_amd64.S: four bytes of
- * its five, and they are given back at unload.
+ * scope=all: the calls of every program, unmodified. The kernel's entry has one CALL of
+ * do_syscall_64(). Its target becomes the stand-in in all_amd64.S: four of its five bytes
+ * change. Unload writes the old target back.
  *
- * HAZARD: a CPU that executes the instruction while it is written. All of them stand in
- * stop_machine(), and each synchronizes before it goes on (SDM Vol. 3A, Cross-Modifying
- * Code). No INT3 is put there in between, as text_poke_bp() would.
+ * HAZARD: a CPU could execute the instruction while it is being written. So all CPUs wait in
+ * stop_machine(), and each one serializes before it goes on (SDM Vol. 3A, Cross-Modifying
+ * Code). There is no INT3 in between, as text_poke_bp() would put there.
  *
- * Locks: text_mutex inside the hotplug lock, as where the kernel patches itself
- * (static keys); so it is stop_machine's form for callers that hold the latter.
+ * Locks: text_mutex inside the hotplug lock, in the order in which the kernel takes them for
+ * static keys. So this calls the form of stop_machine() for callers that hold the hotplug
+ * lock.
  */
 #include "sysenter.h"
 #include <linux/atomic.h>
@@ -31,7 +32,7 @@
 asmlinkage void sysenter_all(void);
 extern const char sysenter_all_exit_done[];
 
-/* What is in the way of a call of the fast table being served here. */
+/* By number: 1 if the call goes to do_syscall_64(). */
 u8 sysenter_all_slow[SYSENTER_NR] __ro_after_init;
 
 unsigned long kernel_do_syscall_64, kernel_after_do_syscall_64;
@@ -40,7 +41,7 @@ static struct mutex *text_mutex_at;
 
 static_assert(NR_SYSCALLS <= SYSENTER_NR);
 
-/* Where an instruction at `at' goes, if it is a CALL. */
+/* The target of the CALL at `at', or 0 if there is another instruction. */
 static unsigned long call_target(unsigned long at)
 {
 	s32 distance;
@@ -52,8 +53,8 @@ static unsigned long call_target(unsigned long at)
 }
 
 /*
- * The call in the kernel's entry: between the frame's last push, which every way in
- * passes, and the SYSRET. 0 if there is none, or more than one.
+ * Find the call in the kernel's entry. It is between the last push of the frame, which every
+ * way in executes, and SYSRET. 0 if there is no such call, or more than one.
  */
 static unsigned long find_call(unsigned long from, unsigned long to)
 {
@@ -69,7 +70,7 @@ static unsigned long find_call(unsigned long from, unsigned long to)
 	return found;
 }
 
-/* Somebody else's code that the entry calls instead. */
+/* The target in a module, if the entry calls one. */
 static unsigned long find_foreign(unsigned long from, unsigned long to)
 {
 	unsigned long at, target;
@@ -82,7 +83,7 @@ static unsigned long find_foreign(unsigned long from, unsigned long to)
 	return 0;
 }
 
-/* Addresses for the patch sites, which are written whatever the scope. */
+/* Find the addresses for the patch sites. These are written for each scope. */
 int sysenter_all_find_kernel(void)
 {
 	unsigned long from = kernel_entry_SYSCALL_64_after_hwframe, to, at, foreign;
@@ -95,7 +96,7 @@ int sysenter_all_find_kernel(void)
 		return 0;
 #ifdef X86_FEATURE_CALL_DEPTH
 	if (!at && boot_cpu_has(X86_FEATURE_CALL_DEPTH))
-		return 0;	/* the call goes by way of its accounting; sysenter_arch_check() says so */
+		return 0;	/* sysenter_arch_check() refuses that */
 #endif
 	if (!at) {
 		foreign = to > from && to - from < PAGE_SIZE ? find_foreign(from, to) : 0;
@@ -122,12 +123,12 @@ static unsigned long site(void)
 
 static struct {
 	u8		bytes[CALL_SIZE];
-	unsigned long	expected;	/* target before */
+	unsigned long	expected;	/* the target before the change */
 	atomic_t	first;
 	int		error, done;
 } poke;
 
-/* On each CPU at once, interrupts off. */
+/* Runs on all CPUs at once, interrupts off. */
 static int poke_stopped(void *unused)
 {
 	if (atomic_inc_return(&poke.first) == 1) {
@@ -135,16 +136,16 @@ static int poke_stopped(void *unused)
 			kernel_call(text_poke_at, site(), (unsigned long)poke.bytes, CALL_SIZE);
 		else
 			poke.error = -EBUSY;
-		smp_store_release(&poke.done, 1);	/* the bytes are written before it is seen */
+		smp_store_release(&poke.done, 1);	/* after the bytes are written */
 	} else {
-		while (!smp_load_acquire(&poke.done))	/* nothing is fetched before it is seen */
+		while (!smp_load_acquire(&poke.done))	/* before the code is fetched again */
 			cpu_relax();
 	}
 	sync_core();
 	return 0;
 }
 
-/* -EBUSY if the call goes elsewhere than to `from'. */
+/* -EBUSY if the call's present target is not `from'. */
 static int retarget(unsigned long from, unsigned long to)
 {
 	s32 distance = to - kernel_after_do_syscall_64;
@@ -179,8 +180,8 @@ int __init sysenter_all_begin(void)
 }
 
 /*
- * Whoever has changed these bytes after us goes on to ours, or puts them back when it
- * leaves: until then we must stay.
+ * Another module may have changed these bytes after us. It then goes on to our stand-in, or
+ * writes our bytes back when it leaves. So wait until it has gone.
  */
 void sysenter_all_end(void)
 {
@@ -197,10 +198,10 @@ void sysenter_all_end(void)
 }
 
 /*
- * A task in its exit work, stopped by a signal or a tracer perhaps, returns into our
- * text: let it return to the kernel's IRET path, which finds pt_regs at its stack
- * pointer as well. The word is just below pt_regs, and that of a task that is not there
- * is not looked at by anybody.
+ * A task in exit work, which a signal or a tracer may have stopped, has a return address into
+ * this module. Replace it by the address of the kernel's IRET path, which also expects
+ * pt_regs at its stack pointer. The return address is in the word just below pt_regs. In any
+ * other task that word does not have this value, or nobody will read it.
  */
 void sysenter_all_leave_exit_work(void)
 {

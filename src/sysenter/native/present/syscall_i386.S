@@ -1,36 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The way in and the way out of the fast entry for AMD's SYSCALL, around the body in
- * entry_i386.S, which includes this.
+ * The entry and the exit of the fast path for AMD's SYSCALL. Both lead to the code in
+ * entry_i386.S, which includes this file.
  *
  * What SYSCALL does in legacy mode (AMD APM Vol. 3, SYSCALL): ECX = return
- * address, EIP = STAR[31:0], CS = STAR[47:32], SS that + 8, both flat, CPL 0,
- * VM = IF = RF = 0. It leaves ESP, TF, NT, AC, DF, IOPL and the data segments
- * as the caller had them.
+ * address, EIP = STAR[31:0], CS = STAR[47:32], SS = that + 8, both flat, CPL 0,
+ * VM = IF = RF = 0. ESP, TF, NT, AC, DF, IOPL and the data segments stay as the
+ * caller had them.
  *
  * Registers on entry (native/user/stub_syscall_i386.S):
- *	eax	system-call number; the bits from SYSENTER_NR on do not count
+ *	eax	system-call number; only the bits below SYSENTER_NR are used
  *	ebx	1st argument
- *	ecx	return address, not used: the vDSO's landing pad is
+ *	ecx	return address; ignored, because the call returns to the vDSO's landing pad
  *	edx	3rd argument	(user code has pushed it)
  *	esi	4th argument
  *	edi	5th argument
  *	ebp	2nd argument	(user code has pushed ecx, which is the same)
  *	esp	user stack: (esp) 6th argument, 4 edx, 8 ecx, 12 return address
  *
- * On return by SYSRET: as entry_i386.S has it, but ecx = edx = the landing pad.
+ * On return, by SYSRET: as in entry_i386.S, but ecx = edx = the landing pad.
  */
 
 /*
  * One stub for each CPU, because no register and no segment leads to this CPU's
- * data. The stubs are SYSENTER_STUB_SIZE apart; syscall_i386.c writes the two patch
- * sites of each.
+ * data. The stubs are SYSENTER_STUB_SIZE apart. syscall_i386.c writes the two patch
+ * sites of each stub.
  *
- * HAZARD: an NMI, #DB or #MC before either of the first two instructions finds the
- * caller's ESP at CPL 0, and a caller can raise #DB whenever it likes, by TF. Through
- * an interrupt gate the frame would go where that ESP points. So these three vectors
- * go through task gates, which send the call to sysenter_syscall_odd_flags
- * (taskgate_i386.c).
+ * HAZARD: an NMI, #DB or #MC before one of the first two instructions finds the
+ * caller's ESP at CPL 0, and a caller can raise #DB at will, by TF. With an interrupt
+ * gate the processor would push a frame to the address in that ESP. So these three
+ * vectors go through task gates, whose task moves the call on to
+ * sysenter_syscall_odd_flags (taskgate_i386.c).
  */
 	.section .rodata.sysenter_stub_patch_sites, "a"
 	.globl	sysenter_stub_patch_sites
@@ -42,15 +42,15 @@ SYM_CODE_START(sysenter_syscall_stubs)
 .rept CONFIG_NR_CPUS
 	.balign	SYSENTER_STUB_SIZE
 	movl	%esp, %ecx
-	.byte	0x2e, 0x8b, 0x25		/* movl %cs:this CPU's TSS.sp1, %esp */
+	.byte	0x2e, 0x8b, 0x25		/* movl %cs:TSS.sp1 of this CPU, %esp */
 1:	.long	0
 	/* HAZARD: NMI between these two: as at sysenter_entry */
-	leal	-(PT_SIZE - 4)(%esp), %esp	/* no subl: flags are the caller's yet */
-	pushfl					/* into pt_regs->bx: not its place */
+	leal	-(PT_SIZE - 4)(%esp), %esp	/* not subl: the flags are still the caller's */
+	pushfl					/* into pt_regs->bx for now; overwritten below */
 	testl	$ODD_FLAGS, (%esp)
 	jz	.Lsyscall_even_flags
 	popfl
-	.byte	0xbc				/* movl end of this CPU's entry stack, %esp */
+	.byte	0xbc				/* movl $end of this CPU's entry stack, %esp */
 2:	.long	0
 	jmp	sysenter_syscall_odd_flags
 	.pushsection .rodata.sysenter_stub_patch_sites, "a"
@@ -61,7 +61,7 @@ SYM_INNER_LABEL(sysenter_syscall_stubs_end, SYM_L_GLOBAL)
 SYM_CODE_END(sysenter_syscall_stubs)
 
 SYM_CODE_START(sysenter_syscall)
-.Lsyscall_even_flags:				/* esp = frame, the flags at its beginning */
+.Lsyscall_even_flags:				/* esp = frame, the flags in its first word */
 	movl	%ecx, PT_OLDESP(%esp)
 	movl	%ecx, PT_EBP(%esp)
 	popl	%ecx
@@ -72,11 +72,11 @@ SYM_CODE_START(sysenter_syscall)
 	movl	%edx, PT_EDX(%esp)
 	movl	%esi, PT_ESI(%esp)
 	movl	%edi, PT_EDI(%esp)
-	/* mask: no number is out of range, nor speculated to be (CVE-2017-5753) */
+	/* mask: no number is out of range, not even speculatively (CVE-2017-5753) */
 	andl	$(SYSENTER_NR - 1), %eax
 	movl	%eax, PT_ORIG_EAX(%esp)
 	mov	%fs, PT_FS(%esp)
-	/* HAZARD: the caller's ds and es may be null or the LDT's */
+	/* HAZARD: the caller's ds and es may be null or LDT selectors */
 	mov	%cs:sysenter_user_ds, %ds
 	mov	%ds:sysenter_user_ds, %es
 	mov	%ds:sysenter_percpu, %fs
@@ -84,7 +84,7 @@ SYM_CODE_START(sysenter_syscall)
 	movl	$SYSENTER_MARK_I386, %edx
 	jmp	.Lentered
 
-/* As the vDSO's SYSENTER would come: the kernel's own entry cleans the flags. */
+/* Make the call look like the vDSO's SYSENTER: the kernel's own entry cleans the flags. */
 SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
 	pushfl
 	andl	$(SYSENTER_NR - 1), %eax
@@ -93,9 +93,10 @@ SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
- * Written over sysenter_leaves at load time. The load of fs stands at the same distance
- * in both, so that its fix-up serves both. No VERW: AMD's processors have no
- * MDS; syscall_i386.c refuses where the kernel thinks otherwise.
+ * At load time this exit is written over the code at sysenter_leaves. In both exits the
+ * load of fs is at the same offset, so one exception-table entry serves both. There is
+ * no VERW, because AMD's processors do not have MDS. If the kernel wants VERW
+ * nevertheless, syscall_i386.c refuses.
  */
 SYM_INNER_LABEL(sysenter_leave_syscall, SYM_L_GLOBAL)
 	movl	%eax, %edx			/* result */
@@ -108,7 +109,7 @@ SYM_INNER_LABEL(sysenter_leave_syscall, SYM_L_GLOBAL)
 	movl	%edx, %eax
 	movl	%ecx, %edx			/* nothing of the kernel's in it */
 	movl	%ebp, %esp
-	/* HAZARD: NMI, #MC here: the caller's ESP again; from the gates back to sysenter_leaves */
+	/* HAZARD: NMI, #MC here: ESP is the caller's. The gates go back to sysenter_leaves */
 SYM_INNER_LABEL(sysenter_leave_syscall_sysret, SYM_L_GLOBAL)
 	sysret
 SYM_INNER_LABEL(sysenter_leave_syscall_end, SYM_L_GLOBAL)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Entry by AMD's SYSCALL (syscall_i386.S): who gets it, and its registers.
+ * Entry by AMD's SYSCALL (syscall_i386.S): decide whether it is used, and set its MSRs.
  *
- * A 32-bit kernel leaves EFER.SCE off: SYSCALL does not set ESP. How that is
- * made harmless is in taskgate_i386.c.
+ * A 32-bit kernel leaves EFER.SCE off, because SYSCALL does not set ESP. taskgate_i386.c
+ * makes that harmless.
  */
 #include "sysenter.h"
 #include "frame.h"
@@ -22,7 +22,7 @@ MODULE_PARM_DESC(entry, "auto (SYSENTER where there is one), sysenter or syscall
 
 bool sysenter_by_syscall;
 
-/* In each per-CPU stub: where two addresses of this CPU's go. */
+/* The two patch sites in each per-CPU stub: they take addresses of that CPU's data. */
 extern const struct {
 	unsigned long sp1, entry_stack;
 } sysenter_stub_patch_sites[NR_CPUS];
@@ -35,9 +35,9 @@ static unsigned long stub(unsigned int cpu)
 }
 
 /*
- * Intel's processors have the instruction in 64-bit mode only, whatever CPUID
- * says here; an emulator may keep EFER.SCE off in a 32-bit machine, or have the
- * name of another vendor than the processor under it.
+ * CPUID is not enough. Intel's processors have the instruction in 64-bit mode only. An
+ * emulator may keep EFER.SCE off in a 32-bit machine, or show a vendor's name that is not
+ * that of the processor underneath. So turn EFER.SCE on and try.
  */
 static bool __init has_syscall(void)
 {
@@ -107,8 +107,8 @@ static void switch_off(void *unused)
 }
 
 /*
- * HAZARD: a kernel that kexec starts does not know of EFER.SCE, and would let
- * SYSCALL in at an address of ours, at CPL 0. A call that still comes is SIGILL.
+ * HAZARD: kexec. The next kernel does not know that EFER.SCE is on. A SYSCALL would then
+ * enter at an address of this module, at CPL 0. So switch it off: a late SYSCALL is SIGILL.
  */
 static int before_restart(struct notifier_block *block, unsigned long event, void *command)
 {
@@ -173,7 +173,7 @@ unsigned long sysenter_syscall_read(void)
 	return (u32)star == stub(smp_processor_id()) ? sysenter_entry_point : 0;
 }
 
-/* SYSRET in legacy mode: CS = STAR[63:48], SS that + 8; both as SYSEXIT's */
+	/* SYSRET in legacy mode: CS = STAR[63:48], SS = that + 8, as by SYSEXIT */
 void sysenter_syscall_write(unsigned long target)
 {
 	u64 efer;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the module's parts know of each other. */
+/* Declarations that the module's C files share. */
 #ifndef SYSENTER_H
 #define SYSENTER_H
 
@@ -14,8 +14,8 @@
 /* guard.c: 0 if this is the kernel that the module was built for. */
 int sysenter_guard(void);
 
-/* kernel.c: addresses of what the kernel does not export. */
-int sysenter_find_kernel(void);		/* fills kernel_*; logs which one is missing */
+/* kernel.c: addresses of kernel functions that are not exported. */
+int sysenter_find_kernel(void);		/* fills kernel_*; logs the name of a missing one */
 extern unsigned long kernel_find_module, kernel_put_task_stack, kernel_wake_up_state;
 extern unsigned long kernel_flush_tlb_all;
 #ifdef CONFIG_X86_64
@@ -29,30 +29,31 @@ extern unsigned long kernel_switch_mm_irqs_off;
 #define kernel_stock_entry	kernel_entry_SYSENTER_32
 #endif
 unsigned long sysenter_lookup(const char *symbol);	/* 0 if there is none */
-int sysenter_write_patch_sites(void);		/* writes them into the entry code */
+int sysenter_write_patch_sites(void);		/* writes these addresses into the entry code */
 
 /*
- * main.c: the kernel applies a mitigation that this entry has not; `mitigation` goes on
- * from "the kernel". -EOPNOTSUPP, logged as a refusal; with unsafe=1 a warning, a taint, 0.
+ * main.c: report that the kernel applies a mitigation that this entry lacks. `mitigation`
+ * continues a sentence that begins with "the kernel". Logs a refusal and returns
+ * -EOPNOTSUPP; with unsafe=1 logs a warning, taints the kernel and returns 0.
  */
 int sysenter_lacks(const char *mitigation);
-int sysenter_check_buffers(void);	/* VERW, where the kernel has it in another way */
+int sysenter_check_buffers(void);	/* refuses a kernel that executes VERW in another way */
 
 /* main.c: whose calls take the fast path, the parameter scope */
 extern bool sysenter_scope_marked, sysenter_scope_all;
 
 /*
- * scope=all: what makes unmarked calls come here too, once everything else is in place;
- * and no new one comes any more. Does nothing if sysenter_scope_all is not set.
+ * scope=all: begin serving unmarked calls, when everything else is in place; end it, so that
+ * no new call comes here. Both do nothing if sysenter_scope_all is false.
  */
 #ifdef CONFIG_X86_64	/* scope_amd64.c: one call in the kernel's entry */
 #define sysenter_by_registers	sysenter_scope_marked
 int sysenter_all_find_kernel(void);
-extern u8 sysenter_all_slow[SYSENTER_NR];	/* by number: not served */
+extern u8 sysenter_all_slow[SYSENTER_NR];	/* by number: 1 if the call is not served */
 int sysenter_all_begin(void);
 void sysenter_all_end(void);
-void sysenter_all_leave_exit_work(void);	/* see there */
-#else			/* the entry decides whom it takes */
+void sysenter_all_leave_exit_work(void);	/* takes tasks in exit work out of our text */
+#else			/* the entry itself tests the scope */
 #define sysenter_by_registers	true
 static inline int sysenter_all_begin(void) { return 0; }
 static inline void sysenter_all_end(void) { }
@@ -60,23 +61,23 @@ static inline void sysenter_all_leave_exit_work(void) { }
 #endif
 
 /* arch_*.c */
-int sysenter_arch_find_kernel(void);	/* those of kernel_* that have several names */
-int sysenter_arch_check(void);		/* 0 if this processor, as the kernel drives it, can be entered here */
-bool sysenter_arch_check_cpu(void);	/* the same of the CPU that this runs on */
-int sysenter_arch_prepare(void);	/* before the first CPU is entered here */
-void sysenter_arch_undo(void);		/* after the last */
-void sysenter_arch_slow_call(unsigned int nr);	/* fill the entry's tables */
+int sysenter_arch_find_kernel(void);	/* the symbols that have several names */
+int sysenter_arch_check(void);		/* 0 if the entry works on this processor and this kernel */
+bool sysenter_arch_check_cpu(void);	/* the same for the CPU that this runs on */
+int sysenter_arch_prepare(void);	/* before the first CPU uses the entry */
+void sysenter_arch_undo(void);		/* after the last CPU has used it */
+void sysenter_arch_slow_call(unsigned int nr);	/* these two fill the entry's tables */
 void sysenter_arch_fast_call(unsigned int nr, unsigned int arguments, unsigned long body);
-extern unsigned long sysenter_entry_point;	/* what goes into SYSENTER_EIP */
+extern unsigned long sysenter_entry_point;	/* the value for SYSENTER_EIP */
 
 #ifdef CONFIG_X86_32
 /*
- * syscall_i386.c: entry by AMD's SYSCALL. EFER.SCE off counts as the kernel's
- * entry, STAR with this CPU's stub as ours.
+ * syscall_i386.c: entry by AMD's SYSCALL. Its "entry register" reads as the kernel's entry
+ * while EFER.SCE is off, and as ours while STAR has this CPU's stub.
  */
 extern bool sysenter_by_syscall;
-int sysenter_choose(void);		/* the parameter entry=, and what the processor has */
-int sysenter_syscall_prepare(void);	/* writes the per-CPU stubs and the exit, closes the window */
+int sysenter_choose(void);		/* by the parameter entry= and by what the processor has */
+int sysenter_syscall_prepare(void);	/* writes the stubs and the exit, opens the task gates */
 void sysenter_syscall_undo(void);
 unsigned long sysenter_syscall_read(void);
 void sysenter_syscall_write(unsigned long entry);
@@ -84,12 +85,12 @@ void sysenter_syscall_write(unsigned long entry);
 /* syscall_i386.S */
 extern const char sysenter_syscall_stubs[], sysenter_syscall_stubs_end[], sysenter_syscall_odd_flags[];
 extern const char sysenter_leave_syscall[], sysenter_leave_syscall_sysret[], sysenter_leave_syscall_end[];
-extern const unsigned long sysenter_leave[4];	/* start, end, and fs in either exit */
+extern const unsigned long sysenter_leave[4];	/* start, end; offset of the load of fs, twice */
 
 /* taskgate_i386.c: #DB, NMI and #MC while SYSCALL is on */
 int sysenter_gates_open(void);
 void sysenter_gates_close(void);
-void sysenter_gates_write(bool ours);	/* of an open one: ours or the kernel's */
+void sysenter_gates_write(bool ours);	/* writes our gates or the kernel's */
 #else
 #define sysenter_by_syscall	false
 static inline unsigned long sysenter_syscall_read(void) { return 0; }
@@ -97,64 +98,64 @@ static inline void sysenter_syscall_write(unsigned long entry) { }
 static inline void sysenter_gates_write(bool ours) { }
 #endif
 /*
- * pti_i386.c: with page-table isolation, the part of the entry that runs on the user's
- * page table, at another address.
+ * pti_i386.c: with page-table isolation, the part of the entry that runs while CR3 is the
+ * user's, at an address of its own.
  */
 #ifdef SYSENTER_TRAMPOLINE
 int sysenter_trampoline_choose(void);
 int sysenter_trampoline_prepare(void);
 void sysenter_trampoline_undo(void);
-unsigned long sysenter_runs_at(unsigned long text);	/* where an address in our text is executed */
+unsigned long sysenter_runs_at(unsigned long text);	/* where our text is executed */
 bool sysenter_in_trampoline(unsigned long ip);
-#else	/* a kernel that cannot isolate them */
+#else	/* this kernel cannot isolate page tables */
 static inline int sysenter_trampoline_choose(void) { return 0; }
 static inline int sysenter_trampoline_prepare(void) { return 0; }
 static inline void sysenter_trampoline_undo(void) { }
 static inline unsigned long sysenter_runs_at(unsigned long text) { return text; }
 static inline bool sysenter_in_trampoline(unsigned long ip) { return false; }
 #endif
-int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c: into our text */
+int sysenter_poke(unsigned long at, const void *bytes, size_t size);	/* kernel.c */
 
 /*
- * Calls one of the kernel_*. HAZARD: a kernel with IBT takes the ENDBR away from
- * functions whose address it takes nowhere itself, so that an indirect CALL or JMP
- * there is #CP; RET is not tracked (Intel SDM Vol. 1, Indirect Branch Tracking).
+ * Call one of the kernel_*. HAZARD: a kernel with IBT removes the ENDBR of each function whose
+ * address it never takes, and an indirect CALL or JMP to that function is #CP. So the amd64
+ * version uses RET, which IBT does not track (Intel SDM Vol. 1, Indirect Branch Tracking).
  */
 #ifdef CONFIG_X86_64
 asmlinkage unsigned long sysenter_call_kernel(unsigned long function, unsigned long a, unsigned long b,
 					      unsigned long c);
 #define kernel_call sysenter_call_kernel
-#else	/* no such kernels */
+#else	/* no i386 kernel has IBT */
 static inline unsigned long kernel_call(unsigned long function, unsigned long a, unsigned long b, unsigned long c)
 {
 	return ((unsigned long (*)(unsigned long, unsigned long, unsigned long))function)(a, b, c);
 }
 #endif
 
-/* trial.c: whether this processor really has the instruction */
+/* trial.c: does this processor really execute the instruction? */
 bool sysenter_executes(void);
-bool sysenter_executes_syscall(void);	/* SYSCALL, EFER.SCE on */
+bool sysenter_executes_syscall(void);	/* SYSCALL; EFER.SCE must be on */
 
-/* calls.c: fills the tables from the rule in calls.h (made at build time). */
+/* calls.c: fills the tables from calls.h, which the build makes. */
 int sysenter_fill_calls(void);
-extern unsigned int sysenter_fast_calls;	/* how many numbers are fast */
+extern unsigned int sysenter_fast_calls;	/* how many calls are in the fast table */
 
 /* device.c: /dev/sysenter and the stub page behind it. */
 int sysenter_device_register(void);
 void sysenter_device_unregister(void);
 
-/* vms.c */
-int sysenter_check_vms(void);		/* 0 if there are none */
+/* vms.c: virtual machines of KVM's */
+int sysenter_check_vms(void);		/* 0 if there is none */
 bool sysenter_vms_exist(void);
 void sysenter_wait_for_vms(void);	/* returns when there are none */
 
-/* unload.c: returns when no task is inside a fast call any more. */
+/* unload.c: returns when no task is inside a fast call. */
 void sysenter_wait_until_left(void);
 
 /*
- * Stands before each registration and allocation of loading. 0; in a module that
- * is built for tests with SYSENTER_FAULT_INJECTION, -ENOMEM at the one whose
- * number the parameter fail_at gives (main.c).
+ * Called before each registration and allocation that loading makes. Returns 0. In a module
+ * that is built for tests with SYSENTER_FAULT_INJECTION it returns -ENOMEM at one of these
+ * calls: the parameter fail_at gives its number (main.c).
  */
 #ifdef SYSENTER_FAULT_INJECTION
 int sysenter_fault(void);
@@ -165,9 +166,9 @@ static inline int sysenter_fault(void) { return 0; }
 /* entry_*.S */
 asmlinkage void sysenter_entry(void);
 extern const char sysenter_entry_end[];
-extern unsigned long sysenter_landing_pad;	/* i386: offset in the vDSO */
-DECLARE_PER_CPU(unsigned long, sysenter_count);	/* fast calls made */
-DECLARE_PER_CPU(unsigned long, sysenter_count_all);	/* the same, of those that were not marked */
+extern unsigned long sysenter_landing_pad;	/* i386: its offset in the vDSO */
+DECLARE_PER_CPU(unsigned long, sysenter_count);	/* marked fast calls */
+DECLARE_PER_CPU(unsigned long, sysenter_count_all);	/* unmarked ones (scope=all) */
 DECLARE_PER_CPU(unsigned long, sysenter_kstack_offset);
 
 #endif

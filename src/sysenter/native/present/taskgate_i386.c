@@ -2,36 +2,36 @@
 /*
  * #DB, NMI and #MC while SYSCALL is on.
  *
- * SYSCALL does not set ESP. So at three instruction boundaries of syscall_i386.S
- * the caller's ESP is in use at CPL 0. An interrupt gate does not change the stack
- * there: the processor would push a frame wherever the caller's ESP points. And a
- * caller can raise #DB whenever it likes, by TF. A task gate takes all registers from
- * a TSS and pushes nothing.
+ * SYSCALL does not set ESP. So at three instruction boundaries of syscall_i386.S (the
+ * window) ESP is the caller's at CPL 0. An interrupt gate does not switch stacks at CPL 0:
+ * the processor would push a frame to the address in the caller's ESP. And a caller can
+ * raise #DB at will, by TF. A task gate takes all registers from a TSS and pushes nothing.
  *
- * So these three vectors, which IF does not mask, go through a task gate, as the
- * kernel's own #DF does. The task
- *  1. takes an interrupted SYSCALL out of the window, onto a stack of the
- *     kernel's and, at its beginning, into the path for odd flags;
+ * So the three vectors that IF does not mask go through task gates, as the kernel's own #DF
+ * does. The task
+ *  1. moves an interrupted SYSCALL out of the window, onto a stack of the kernel's. At
+ *     the beginning of the call it also moves it to the path for odd flags;
  *  2. builds the frame that an interrupt gate would have pushed, in the same place;
  *  3. resumes at the kernel's own handler, with all registers as they were.
  *
- * A task switch loads CR3 and LDTR from the TSS and saves neither (Intel SDM Vol. 3,
- * "Task Management"). This is how they, and what else is lost, are recovered:
+ * A task switch loads CR3 and LDTR from the TSS but saves neither (Intel SDM Vol. 3, "Task
+ * Management"), and changes more. This is how the old values are recovered:
  *
- * CR3: from cpu_tlbstate.loaded_mm. Inside switch_mm_irqs_off() that says
- *	LOADED_MM_SWITCHING until the next mm is written. There init_mm's page tables
- *	are enough for the kernel, but must not stay: the interrupted code is
- *	single-stepped, unseen by anyone, until loaded_mm is valid again.
- * LDTR: as load_mm_ldt() derives it from loaded_mm. While that is being switched, no
- *	LDT, because switch_ldt() comes later. But gs may still be of current's LDT
- *	then, so gs is loaded under that.
- * TR, busy bits, CR0.TS, NT: put right by TASK_RESUME.
- * DR7's L bits: Linux uses the G bits.
+ * CR3: from cpu_tlbstate.loaded_mm. Within switch_mm_irqs_off() that variable is
+ *	LOADED_MM_SWITCHING until the next mm is written. There the task leaves init_mm's
+ *	page tables loaded. They are enough for the kernel, but must not stay. So the
+ *	task single-steps the interrupted code until loaded_mm is valid again. The kernel
+ *	does not see these steps.
+ * LDTR: derived from loaded_mm, as load_mm_ldt() does. While the mm is being switched the
+ *	task loads no LDT, because switch_ldt() comes later. But gs may still have a selector
+ *	of current's LDT then, so gs is loaded with that LDT in place.
+ * TR, busy bits, CR0.TS, NT: TASK_RESUME restores them.
+ * DR7's L bits: not restored. Linux uses the G bits.
  *
- * No #DB comes while its own task is busy: TF is off in the task, DR7 is cleared
- * first of all, and the handlers of NMI and #MC clear DR7 too. NMIs stay blocked in
- * the task for NMI. Each of the three may come within another's task; the back link
- * tells which it interrupted.
+ * No #DB comes while its own task is busy: TF is off in the task, the task clears DR7 first
+ * of all, and the handlers of NMI and #MC clear DR7 too. NMIs stay blocked in the task for
+ * NMI. Each of the three exceptions may interrupt another one's task. The back link tells
+ * what was interrupted.
  */
 #include "sysenter.h"
 #include "frame.h"
@@ -49,9 +49,9 @@
 #include <asm/trapnr.h>
 #include "offsets.h"
 
-#define TASK_PAGES_ORDER	1	/* the handlers of NMIs that come in a task run on its stack */
+#define TASK_PAGES_ORDER	1	/* an NMI in a task runs its handler on the task's stack */
 
-/* tasks_i386.S: the tasks, and where each jumps on, in the order of gates[] */
+/* tasks_i386.S: the tasks, and the displacements of their last jumps, in the order of gates[] */
 void sysenter_task_debug(void);
 void sysenter_task_nmi(void);
 void sysenter_task_machine_check(void);
@@ -62,7 +62,7 @@ static struct {
 	unsigned int vector;
 	unsigned long *handler;
 	void (*task)(void);
-	u64 stock, ours;		/* gates */
+	u64 stock, ours;		/* gate descriptors */
 } gates[] = {
 	{ X86_TRAP_DB, &kernel_asm_exc_debug, sysenter_task_debug },
 	{ X86_TRAP_NMI, &kernel_asm_exc_nmi, sysenter_task_nmi },
@@ -74,14 +74,14 @@ static struct {
 static DEFINE_PER_CPU(struct sysenter_task *, tasks[ARRAY_SIZE(gates)]);
 static DEFINE_PER_CPU(bool, stepping);	/* through switch_mm_irqs_off() */
 
-/* Those that asm/segment.h gives no name; one for each gate, then one for an LDT */
+/* GDT entries that asm/segment.h does not name: one for each gate, and the last for an LDT */
 static const u8 free_slots[] = { 28, 29, 30, 11 };
 #define GS_LDT_SLOT	free_slots[ARRAY_SIZE(free_slots) - 1]
 
-static struct mm_struct **loaded_mm;	/* per CPU, as %fs has it */
-static u64 *idt;			/* writable */
+static struct mm_struct **loaded_mm;	/* per-CPU offset of cpu_tlbstate.loaded_mm */
+static u64 *idt;			/* a writable mapping of it */
 
-/* As load_mm_ldt(): the mm's present one, for which other CPUs' IPI may yet be to come. */
+/* As load_mm_ldt(). The mm's newest LDT, even if the IPI that announces it is still to come. */
 static __always_inline u16 ldt_selector(struct sysenter_task *this, unsigned int slot, struct mm_struct *mm)
 {
 #ifdef CONFIG_MODIFY_LDT_SYSCALL
@@ -97,8 +97,8 @@ static __always_inline u16 ldt_selector(struct sysenter_task *this, unsigned int
 }
 
 /*
- * DR_STEP of a single step through switch_mm_irqs_off() is ours; the kernel is
- * to see what else there was, a breakpoint of its own, say.
+ * A DR_STEP from a single step through switch_mm_irqs_off() is ours: remove it. Other bits,
+ * such as those of a breakpoint, are for the kernel. Returns whether it was the only one.
  */
 static __always_inline bool is_only_our_step(void)
 {
@@ -113,7 +113,7 @@ static __always_inline bool is_only_our_step(void)
 	return !(dr6 & DR_TRAP_BITS);
 }
 
-/* CR3 and LDTR of the interrupted task, and its flags and gs with them. */
+/* Recover CR3 and LDTR of the interrupted task, and adjust its flags and gs for them. */
 static __always_inline void find_mm(struct sysenter_task *this, struct x86_hw_tss *old, struct sysenter_resume *resume)
 {
 	struct mm_struct *mm = *this_cpu_ptr(loaded_mm);
@@ -126,7 +126,10 @@ static __always_inline void find_mm(struct sysenter_task *this, struct x86_hw_ts
 	if (mm == (struct mm_struct *)MM_SWITCHING) {
 		resume->cr3 = this->tss.__cr3;
 		resume->ldt = 0;
-		/* an NMI at the end of a task for #DB: that has seen to the step, and may be busy yet */
+		/*
+		 * Not if an NMI has come at the end of the task for #DB: that task has set
+		 * TF, and may still be busy.
+		 */
 		if (old->ip - (unsigned long)sysenter_tasks >= sysenter_tasks_end - sysenter_tasks) {
 			old->flags |= X86_EFLAGS_TF;
 			__this_cpu_write(stepping, true);
@@ -141,9 +144,9 @@ static __always_inline void find_mm(struct sysenter_task *this, struct x86_hw_ts
 }
 
 /*
- * Out of where an interruption may not come back to. Of the window: at its beginning
- * to what the stub does with odd flags, at its end back to the beginning of the exit,
- * whose frame is as it was.
+ * Move the interrupted code out of places where it must not be resumed. At the beginning of a
+ * SYSCALL: to the path for odd flags, as the stub itself does. In sysenter_load_gs: to its
+ * beginning. At the SYSRET: back to the beginning of the exit, whose frame is still intact.
  */
 static __always_inline void move_on(struct sysenter_task *this, struct x86_hw_tss *old)
 {
@@ -156,14 +159,14 @@ static __always_inline void move_on(struct sysenter_task *this, struct x86_hw_ts
 		old->sp = this->entry_stack;
 		old->ip = (unsigned long)sysenter_syscall_odd_flags;
 	} else if (old->ip - (unsigned long)sysenter_load_gs < sysenter_load_gs_end - sysenter_load_gs) {
-		old->ip = (unsigned long)sysenter_load_gs;	/* of another task, that has left its TSS */
+		old->ip = (unsigned long)sysenter_load_gs;	/* of another task */
 	} else if (old->ip == sysenter_leave[0] + (sysenter_leave_syscall_sysret - sysenter_leave_syscall)) {
 		old->sp = *this->sp1 - sizeof(struct pt_regs);
 		old->ip = sysenter_leave[0];
 	}
 }
 
-/* A task within a task: the processor has saved what it interrupted over its first state. */
+/* A task was interrupted, and the processor wrote over its state on entry. Restore that. */
 static __always_inline void start_afresh(struct x86_hw_tss *old)
 {
 	struct sysenter_task *task = container_of(old, struct sysenter_task, tss);
@@ -173,8 +176,8 @@ static __always_inline void start_afresh(struct x86_hw_tss *old)
 }
 
 /*
- * The task of all gates. Returns what TASK_RESUME takes, on the stack that goes
- * on. Stacks are flat but the one of the IRET to a 16-bit stack (espfix).
+ * The common part of all tasks. Returns what TASK_RESUME pops, on the stack of the code that
+ * is resumed. Stack segments are flat, except for the IRET to a 16-bit stack (espfix).
  */
 noinstr __visible struct sysenter_resume *sysenter_task_body(struct sysenter_task *this)
 {
@@ -214,7 +217,7 @@ noinstr __visible struct sysenter_resume *sysenter_task_body(struct sysenter_tas
 	return resume;
 }
 
-/* Where the kernel marks loaded_mm: `movl $LOADED_MM_SWITCHING, %fs:cpu_tlbstate` */
+/* Find it in switch_mm_irqs_off(): `movl $LOADED_MM_SWITCHING, %fs:cpu_tlbstate` */
 static int __init find_loaded_mm(void)
 {
 	static const u8 head[] __initconst = { 0x64, 0xc7, 0x05 };
@@ -229,7 +232,7 @@ static int __init find_loaded_mm(void)
 			continue;
 		memcpy(&value, code + i + 3, sizeof(value));
 		if (found && found != value)
-			found = 1;	/* no address */
+			found = 1;	/* not an address: two different operands */
 		else
 			found = value;
 	}
@@ -243,7 +246,7 @@ static int __init find_loaded_mm(void)
 	return -ENOENT;
 }
 
-/* The IDT is mapped read-only, twice; all CPUs have the same. */
+/* All CPUs share one IDT, and its mappings are read-only. So make a writable one. */
 static int __init map_idt(void)
 {
 	struct desc_ptr where;
@@ -302,7 +305,7 @@ static int __init make_task(unsigned int cpu, unsigned int i)
 		return -ENOMEM;
 	*task = (struct sysenter_task) {
 		.tss = {
-			.__cr3 = area->doublefault_stack.tss.__cr3,	/* init_mm's */
+			.__cr3 = area->doublefault_stack.tss.__cr3,	/* init_mm's page tables */
 			.ip = (unsigned long)gates[i].task, .cs = __KERNEL_CS,
 			.sp = pages + (PAGE_SIZE << TASK_PAGES_ORDER), .ss = __KERNEL_DS,
 			.ds = __USER_DS, .es = __USER_DS, .fs = __KERNEL_PERCPU,
@@ -356,12 +359,12 @@ static void free_all(void)
 void sysenter_gates_close(void)
 {
 	/*
-	 * #DB's last. HAZARD: the task for NMI may leave a single step through
-	 * switch_mm_irqs_off() behind, which the one for #DB must end: the kernel's
-	 * handler would warn, and leave CR3 as it is.
+	 * The gate of #DB is the last. HAZARD: the task for NMI may have started a single
+	 * step through switch_mm_irqs_off(), and only our task for #DB can end it. The
+	 * kernel's handler would warn, and leave the wrong CR3 loaded.
 	 */
 	write_gates(1, ARRAY_SIZE(gates), false);
-	on_each_cpu(passed, NULL, 1);	/* no CPU is in a task that it entered before, nor in that */
+	on_each_cpu(passed, NULL, 1);	/* now none is in such a task or step */
 	write_gates(0, 1, false);
 	on_each_cpu(passed, NULL, 1);
 	free_all();

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The tasks behind the task gates for #DB, NMI and #MC while SYSCALL is on:
- * taskgate_i386.c says why and what they do.
+ * The tasks behind the task gates for #DB, NMI and #MC while SYSCALL is on.
+ * taskgate_i386.c says why they exist and what they do.
  *
- * On entry, by the processor's task switch: all registers from the task's TSS
- * (eax = ebx = its struct sysenter_task, flat segments, fs = the kernel's
- * per-CPU one, the end of its own stack, init_mm's page tables, no LDT), those
- * of the interrupted task in the TSS that the back link tells; NT = 1, CR0.TS = 1.
+ * On entry, by the processor's task switch: all registers come from the task's TSS.
+ * eax = ebx = its struct sysenter_task, flat segments, fs = the kernel's per-CPU
+ * segment, esp = the end of the task's own stack, init_mm's page tables, no LDT.
+ * The registers of the interrupted task are in the TSS that the back link names.
+ * NT = 1, CR0.TS = 1.
  * On exit: all registers as an interrupt gate would have left them.
  */
 #include <linux/linkage.h>
@@ -16,12 +17,12 @@
 
 	.section .rodata
 	.balign	4
-	.globl	sysenter_task_handlers		/* where the jumps' targets go */
+	.globl	sysenter_task_handlers		/* addresses of the displacements to be written */
 sysenter_task_handlers:
 
 	.section .noinstr.text, "ax"
 
-/* A selector whose descriptor has gone becomes null, as on the kernel's exit. */
+/* If the selector's descriptor no longer exists, load null instead, as the kernel's exit does. */
 .macro POP_SEGMENT segment:req
 .Lpop_\@:
 	popl	%\segment
@@ -34,21 +35,22 @@ sysenter_task_handlers:
 .endm
 
 /*
- * eax = struct sysenter_resume on the stack that goes on. The task is left by
- * hand and not by IRET: an IRET would let NMIs in, and could fault on the
- * caller's segments in the middle of a task switch.
+ * Leave the task. eax = struct sysenter_resume, on the stack of the code that is resumed.
+ * The code leaves step by step and not by IRET: an IRET would unblock NMIs, and could
+ * fault on the caller's segments in the middle of a task switch.
  *
- * HAZARD: an NMI or #MC in here, from the task for #DB, loads this task's TR
- * again and so makes its descriptor busy: our own is cleared after LTR. A busy
- * one is #GP at the next exception. HAZARD: a watchpoint in here would be a #DB
- * while this task is busy, so DR7 comes after that.
+ * HAZARD: an NMI or #MC in here, in the task for #DB, reloads TR with this task's
+ * selector and so marks this task's descriptor busy. A busy descriptor makes the next
+ * exception a #GP. So the busy bit is cleared after LTR.
+ * HAZARD: a watchpoint in here would raise #DB while this task is busy. So DR7 is
+ * restored after the busy bit.
  */
 .macro TASK_RESUME
 	movl	%eax, %esp
 	pushl	$X86_EFLAGS_FIXED
-	popfl					/* NT: the next IRET is a plain one */
+	popfl					/* NT = 0: the next IRET is no task switch */
 	popl	%eax
-	andb	$~TSS_BUSY, (%eax)		/* LTR wants it available */
+	andb	$~TSS_BUSY, (%eax)		/* LTR needs an available TSS */
 	popl	%eax
 	ltr	%ax
 	popl	%eax
@@ -70,9 +72,10 @@ sysenter_task_handlers:
 sysenter_tasks:
 
 /*
- * gs, under the LDT that it is from, and then the one that is to be: at 4(%esp),
- * 8(%esp), 12(%esp). HAZARD: an NMI or #MC in here leaves the latter behind, so its
- * task goes on at the beginning.
+ * Load gs with the LDT that its selector belongs to, then load the LDT that the resumed
+ * code needs. Arguments: 4(%esp) the LDT for gs, 8(%esp) gs, 12(%esp) the final LDT.
+ * HAZARD: an NMI or #MC in here returns with the final LDT loaded. So its task
+ * resumes this function at the beginning (move_on(), taskgate_i386.c).
  */
 SYM_CODE_START(sysenter_load_gs)
 	lldt	4(%esp)
@@ -88,7 +91,7 @@ sysenter_load_gs_end:
 	_ASM_EXTABLE(.Lload_gs, .Lgs_gone)
 SYM_CODE_END(sysenter_load_gs)
 
-/* The jump goes to the kernel's own handler: taskgate_i386.c writes it. */
+/* The last jump goes to the kernel's own handler: taskgate_i386.c writes its target. */
 .macro TASK name:req
 SYM_CODE_START(sysenter_task_\name)
 	clts					/* the kernel never leaves it set */

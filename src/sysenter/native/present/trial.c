@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Whether this processor executes the instruction. CPUID and the vendor's name are
- * no proof: a virtual machine may have those of another processor than the one that it
- * runs on, and programs would then be killed by SIGILL.
+ * Does this processor execute the instruction? CPUID and the vendor's name do not prove it: a
+ * virtual machine may show those of a processor other than the one underneath. Programs would
+ * then be killed by SIGILL. So execute it once.
  */
 #include "sysenter.h"
 #include <linux/irqflags.h>
@@ -31,7 +31,7 @@ bool __init sysenter_executes(void)
 }
 
 #ifdef CONFIG_X86_32
-/* With EFER.SCE on, in legacy mode. */
+/* SYSCALL in legacy mode. The caller has set EFER.SCE. */
 bool __init sysenter_executes_syscall(void)
 {
 	unsigned long flags;

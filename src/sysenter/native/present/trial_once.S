@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One SYSENTER, or one SYSCALL, from CPL 0: trial.c has the processor's registers
- * lead to sysenter_trial_landing, interrupts off.
+ * Execute one SYSENTER, or one SYSCALL, at CPL 0. Before the call, trial.c points the
+ * processor's entry registers to sysenter_trial_landing and switches interrupts off.
  *
- * C: bool sysenter_trial(void); i386 also bool sysenter_trial_syscall(void)
+ * C: bool sysenter_trial(void); on i386 also bool sysenter_trial_syscall(void)
  *
- * HAZARD: until the landing has the stack back, NMI and #MC find SYSENTER's, the end
- * of the entry stack, at CPL 0: as at the beginning of the kernel's own entry, whose
- * handlers know it.
+ * HAZARD: SYSENTER loads ESP with the end of the entry stack. An NMI or #MC before the
+ * landing has restored the stack pointer runs on that stack, at CPL 0. The kernel's
+ * handlers expect that: its own entry begins in the same state.
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Virtual machines on this machine. Each VM exit loads SYSENTER_EIP from the VMCS
- * (Intel SDM Vol. 3, Loading Host Control Registers, Debug Registers, MSRs), where
- * KVM has written what the register held as it made the virtual CPU; on AMD's
- * processors VMLOAD brings it back likewise. So a VM older than our entry takes it
- * away at its next exit, and one that is younger brings it back after it has left.
+ * Virtual machines on this machine. Each VM exit loads SYSENTER_EIP from the VMCS (Intel SDM
+ * Vol. 3, Loading Host Control Registers, Debug Registers, MSRs). KVM has written there the
+ * MSR's value at the time when it created the virtual CPU. On AMD's processors VMLOAD does
+ * the same. So the next exit of a VM that is older than our entry would remove the entry, and
+ * the next exit of a younger VM would bring it back after an unload.
  */
 #include "sysenter.h"
 #include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 
-/* Is /dev/kvm open, or are there VMs? Both hold the module that runs them. */
+/* Is /dev/kvm open, or is there a VM? Either holds a reference to KVM's module. */
 static bool is_held(const char *name)
 {
 	struct module *module;
