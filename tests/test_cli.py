@@ -276,7 +276,7 @@ def test_a_lost_guest_is_told_apart(steps: Steps, guest: Guest, task: str, timeo
 def test_a_package_that_is_missing_or_old_is_named(cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "unicorn.py").write_text("")  # one without what is asked of it
     said = one_line_error(cli("check", "legacy-tss", "--offline", env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}))
-    assert "this command needs the Python package unicorn: cannot import name" in said
+    assert "this needs the Python package unicorn: cannot import name" in said
 
 
 def test_run_shows_its_table_without_capstone(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:

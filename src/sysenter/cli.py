@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sysenter import __version__
+from sysenter.defaults import ROUNDS, ROUNDS_IN_BOCHS
 from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
 from sysenter.options import parser, read_options
@@ -108,7 +109,7 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
     measurement = measure(
         steps,
         guest,
-        rounds=options.rounds or (1 if options.emulator == "bochs" else 15),
+        rounds=options.rounds or (ROUNDS_IN_BOCHS if options.emulator == "bochs" else ROUNDS),
         count=options.count,
         options=options.module_option,
         offline=options.offline,
@@ -287,12 +288,8 @@ def _replay(options: argparse.Namespace, steps: Steps) -> int:
 
 def _report(options: argparse.Namespace, steps: Steps) -> int:
     check_writable(options.output)
-    try:
-        from sysenter.report.page.page import page
-    except ModuleNotFoundError as error:
-        raise SysenterError(
-            f"report needs {error.name}, which is not installed", hint="pip install 'sysenter[report]'"
-        ) from error
+    from sysenter.report.page.page import page
+
     write_text(options.output, page(options.files))
     if options.output != Path("-"):
         steps.say(f"{options.output}: open it in a browser")

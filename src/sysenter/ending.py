@@ -20,8 +20,9 @@ from sysenter.errors import SysenterError, as_called
 from sysenter.processes import Interrupted, catch_signals
 from sysenter.steps import Steps
 
-__all__ = ["conclude", "ready_streams"]
+__all__ = ["conclude", "ready_streams", "told"]
 
+_DEBIANS = {"elftools": "python3-pyelftools"}  # the others have the package's name
 _PLAIN = {"×": "x", "µ": "u", "·": ".", "…": "...", "–": "-", "—": "-", "’": "'", "−": "-"}
 
 
@@ -70,7 +71,7 @@ def conclude(steps: Steps, command: Callable[[], int]) -> int:
     except Exception as error:
         if steps.debug:
             steps.say(traceback.format_exc().rstrip())
-        detail, line = _told(error)
+        detail, line = told(error)
         if detail:
             steps.say(detail)
         steps.say(f"sysenter: {as_called(line)}")
@@ -86,8 +87,8 @@ def _give_up_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _told(error: Exception) -> tuple[str, str]:
-    """More lines, and the one line with its hint."""
+def told(error: Exception) -> tuple[str, str]:
+    """Of what a command or a job came to: more lines, and the one line with its hint."""
     if isinstance(error, SysenterError):
         return error.detail, str(error)
     if isinstance(error, OSError):
@@ -98,7 +99,9 @@ def _told(error: Exception) -> tuple[str, str]:
     said = " ".join(str(error).split())
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if package not in ("", "sysenter"):  # Debian's own may be older; its package of ours depends on few
-        return "", f"this command needs the Python package {package}: {said} (a clone's ./sysenter sets it up)"
+        debians = _DEBIANS.get(package, f"python3-{package}")
+        hint = f"a clone's ./sysenter sets it up; Debian's is {debians}"
+        return "", f"this needs the Python package {package}: {said} ({hint})"
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(where.filename)}:{where.lineno}"
     return "", f"unexpected {type(error).__name__} at {place}: {said} (this is a bug: --debug shows more; report it)"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sysenter import __version__
+from sysenter.defaults import BENCH_ROUNDS, COUNT, ROUNDS, ROUNDS_IN_BOCHS
 from sysenter.kernels.catalogue import DEFAULT
 from sysenter.verify.suites import SUITES
 
@@ -108,10 +109,12 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE (- is standard output)")
     run.add_argument(
-        "--rounds", type=_positive, help="times that each path's dd runs (default: 15; in Bochs, where none differs, 1)"
+        "--rounds",
+        type=_positive,
+        help=f"times that each path's dd runs (default: {ROUNDS}; in Bochs, where none differs, {ROUNDS_IN_BOCHS})",
     )
     run.add_argument(
-        "--count", type=_positive, default=40_000, help="one-byte reads and writes in each dd (default: %(default)s)"
+        "--count", type=_positive, default=COUNT, help="one-byte reads and writes in each dd (default: %(default)s)"
     )
     run.add_argument(
         "--module-option",
@@ -237,7 +240,7 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="the fast paths: by the preload library (marked), of every program (all), both; default: what can work",
     )
-    bench.add_argument("--rounds", type=_positive, default=9, help="of each path (default: %(default)s)")
+    bench.add_argument("--rounds", type=_positive, default=BENCH_ROUNDS, help="of each path (default: %(default)s)")
     bench.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     bench.add_argument("--save", metavar="NAME", help="keep the result as a baseline")

@@ -23,11 +23,13 @@ from sysenter.steps import Steps
 # What stands in for a worker's do() finds here what it is to do: it runs in this process.
 _SCRIPT: dict[str, list[dict[str, Any]]] = {}
 _DONE: list[str] = []
+_PROCESSES: list[int] = []
 
 
 def _as_told(work: dict[str, Any], artefact: str) -> dict[str, Any]:
     cpu = work["job"]["cpu"]
     _DONE.append(cpu)
+    _PROCESSES.append(work["processes"])
     told = _SCRIPT[cpu]
     return {"address": get_worker().address, "worker": "w"} | (told.pop(0) if len(told) > 1 else told[0])
 
@@ -46,10 +48,12 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: Steps) -> Any:
     monkeypatch.setattr(run, "do_there", _as_told)
     monkeypatch.setattr(run, "_work", lambda steps, jobs, *more: [Work(job, "6.1", "tcg", True) for job in jobs])
     _DONE.clear()
+    _PROCESSES.clear()
 
     def carry_out(script: dict[str, list[dict[str, Any]]], **options: Any) -> run.Matrix:
         _SCRIPT.update(script)
-        return run.matrix(steps, [Job("run", "", "bookworm-686", cpu, "") for cpu in script], cores=2, **options)
+        jobs = [Job("run", "", "bookworm-686", cpu, "") for cpu in script]
+        return run.matrix(steps, jobs, **{"cores": 2, **options})
 
     return carry_out
 
@@ -80,6 +84,27 @@ def test_what_is_done_is_not_done_again_but_what_failed_is(told: Any) -> None:
     assert _DONE == ["bad"]
     told(script, again=True)
     assert len(_DONE) == 1 + 3
+
+
+def test_the_longest_begins_first_by_what_each_took_last(told: Any) -> None:
+    """So that no long one is left at the end, while the other cores wait."""
+    took = {"short": 1.0, "long": 9.0, "middle": 5.0}
+    script = {cpu: [{**_outcome("passed"), "cpu_seconds": seconds}] for cpu, seconds in took.items()}
+    told(script, cores=1)
+    assert _DONE == ["short", "long", "middle"], "as asked, where nobody knows"
+    _DONE.clear()
+    found = told(script, cores=1, again=True)
+    assert _DONE == ["long", "middle", "short"]
+    assert [cell.job.cpu for cell in found.cells] == ["short", "long", "middle"]
+
+
+def test_the_share_is_of_all_cores_that_were_given(told: Any) -> None:
+    """A job that is alone has them all, and what it leaves idle is told."""
+    found = told({"alone": [{**_outcome("passed"), "cpu_seconds": 0.0}]}, cores=4)
+    assert (found.cores, found.core_share) == (4, 0.0)
+    assert _PROCESSES == [4]
+    told({"one": [_outcome("passed")], "two": [_outcome("passed")]}, cores=4)
+    assert _PROCESSES == [4, 2, 2]
 
 
 def test_a_machine_that_cannot_is_named_and_what_is_done_is_kept(told: Any) -> None:

@@ -244,7 +244,7 @@ def test_what_is_not_there_is_one_line(cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "matplotlib").mkdir()
     (tmp_path / "matplotlib/__init__.py").write_text("raise ModuleNotFoundError('no', name='matplotlib')")
     without = cli("report", str(MEASURED), "-o", page, env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"})
-    assert "report needs matplotlib" in one_line_error(without)
+    assert "this needs the Python package matplotlib" in one_line_error(without)
 
 
 def test_it_goes_to_standard_output(cli: RunCli) -> None:

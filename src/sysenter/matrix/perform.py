@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sysenter.ending import ready_streams
+from sysenter.defaults import COUNT, MATRIX_BENCH_ROUNDS, ROUNDS
+from sysenter.ending import ready_streams, told
 from sysenter.errors import Refused, SysenterError
 from sysenter.lab import choose_present, guest_for, guest_with_shell_for
 from sysenter.lab.qemu import patience
@@ -30,12 +31,11 @@ from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target
 
-__all__ = ["FAILED", "KEPT", "Done", "Work", "main", "perform"]
+__all__ = ["DIFFERS", "FAILED", "KEPT", "PASSED", "Done", "Work", "main", "perform"]
 
 PASSED, REFUSED, DIFFERS, FAILED = "passed", "refused", "differs", "failed"
 KEPT = (PASSED, REFUSED)  # not done again; a difference may be the busy host's: a soft lockup for instance
 _CLONE = Path(__file__).resolve().parents[3]
-_ROUNDS, _BENCH_ROUNDS, _COUNT = 15, 5, 40_000
 _BENCH = "calls/null,calls/read,calls/write,dd/bs=1"
 _MUTANTS = 200
 
@@ -49,6 +49,17 @@ class Work:
     """The kernel that it is about, as identity_of() says it; "" if nobody knows it yet."""
     accelerator: str
     offline: bool
+    processes: int = 1
+    """How many it may have at once, of those that compute."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a worker is given."""
+        return {**{name: getattr(self, name) for name in self.__dataclass_fields__}, "job": self.job.to_json()}
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> Work:
+        """The inverse."""
+        return cls(**{**data, "job": Job.of_json(data["job"])})
 
 
 @dataclass(frozen=True)
@@ -89,8 +100,8 @@ def _run(steps: Steps, target: Target, work: Work) -> Done:
     m = measure(
         steps,
         guest_for(steps, target, work.accelerator),
-        rounds=job.rounds or _ROUNDS,
-        count=job.count or _COUNT,
+        rounds=job.rounds or ROUNDS,
+        count=job.count or COUNT,
         options=job.module_options,
         offline=work.offline,
         scope=job.scope,
@@ -164,7 +175,7 @@ def _bench(steps: Steps, target: Target, work: Work) -> Done:
         accelerator,
         chosen((job.argument or _BENCH).split(",")),
         paths=paths_for(target, job.scope or "both"),
-        rounds=job.rounds or _BENCH_ROUNDS,
+        rounds=job.rounds or MATRIX_BENCH_ROUNDS,
         options=job.module_options,
         offline=work.offline,
     )
@@ -200,7 +211,7 @@ def _check(steps: Steps, target: Target, work: Work) -> Done:
     names = _handlers(target, work.job)
     if not names:
         raise Refused(f"no handler is checked for {target.release}", hint="`./sysenter check` names them all")
-    pool.use_processes(1)  # the worker has a job for each of its cores
+    pool.use_processes(work.processes)
     subjects = [subject(steps, name, work.job.kernel, work.offline) for name in names]
     with open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere)
@@ -300,19 +311,15 @@ def main() -> int:
     """As the module's docstring says."""
     ready_streams()
     catch_signals()
-    given = json.load(sys.stdin)
-    work = Work(Job.of_json(given["job"]), given["identity"], given["accelerator"], given["offline"])
+    work = Work.of_json(json.load(sys.stdin))
     start = time.monotonic()
     try:
         done = perform(Steps(), work)
     except Interrupted as error:
         return 128 + error.number
     except Exception as error:
-        place = error.__traceback__
-        while place and place.tb_next:
-            place = place.tb_next
-        where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
-        done = Done(FAILED, f"unexpected {type(error).__name__} at {where}: {' '.join(str(error).split())}")
+        detail, line = told(error)
+        done = Done(FAILED, line, detail=detail)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     said = {
         **{name: getattr(done, name) for name in Done.__dataclass_fields__},

@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sysenter import __version__
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.matrix.artefact import artefact_of, pack
-from sysenter.matrix.kept import keep, kept, key_of, sources
+from sysenter.matrix.kept import effort, keep, kept, key_of, note_effort, sources
 from sysenter.matrix.perform import FAILED, Work, identity_of
 from sysenter.matrix.plan import Job
 from sysenter.matrix.worker import LACKS, LOST, UNABLE, take
@@ -76,7 +76,7 @@ class Matrix:
     wall_seconds: float = 0.0
     """Of what was done now."""
     cores: int = 0
-    """How many jobs could run at once; 0 if nothing was to be done."""
+    """That there were for them; 0 if nothing was to be done."""
 
     @property
     def core_share(self) -> float | None:
@@ -143,10 +143,16 @@ def matrix(
         steps.say(f"         {len(before)} of {len(work)} jobs are done already")
     if todo:
         start = time.monotonic()
-        with _cluster(steps, scheduler, min(cores or len(os.sched_getaffinity(0)), len(todo))) as client:
+        # The longest first, so that no long one is left at the end, alone; otherwise in their order.
+        todo.sort(key=lambda n: -effort(work[n]))
+        given = cores or len(os.sched_getaffinity(0))
+        if not scheduler and len(todo) < given:  # a core each, and some are left
+            work = [replace(one, processes=given // len(todo)) for one in work]
+        with _cluster(scheduler, min(given, len(todo))) as client:
 
             def done(number: int, outcome: dict[str, Any]) -> None:
                 outcomes[number] = outcome
+                note_effort(work[number], outcome)
                 if work[number].identity:  # else nobody knows of which kernel it is
                     keep(keys[number], outcome)
 
@@ -157,7 +163,7 @@ def matrix(
                 result.complete = False
                 with cleaning_up():
                     run.give_up()
-            result.cores = run.most_cores
+            result.cores = run.most_cores if scheduler else given
         result.wall_seconds = time.monotonic() - start
     result.cells = [Cell(work[n].job, outcomes[n], n in before) for n in sorted(outcomes)]
     return result
@@ -177,14 +183,10 @@ def _work(steps: Steps, jobs: Sequence[Job], accelerator: str, offline: bool) ->
 
 
 @contextmanager
-def _cluster(steps: Steps, scheduler: str, cores: int) -> Iterator[Any]:
+def _cluster(scheduler: str, cores: int) -> Iterator[Any]:
     """A client of the user's cluster, or of one in this process. Raises SysenterError if there is none."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise SysenterError(
-            f"the Python package {error.name} is missing", hint="Debian's is python3-distributed"
-        ) from error
+    import distributed
+
     dask: Any = distributed  # its functions have no types
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say, we say
     with scratch_folder() as folder, contextlib.ExitStack() as stack:
@@ -259,6 +261,7 @@ class _Run:
         self._waiting: deque[int] = deque()
         self._flying: dict[Any, tuple[int, frozenset[str]]] = {}  # future -> job's number, workers that may do it
         self._came: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._order: dict[int, int] = {}
         self._attempts: Counter[int] = Counter()
         self._submitted = 0
         self._unfit: dict[str, str] = {}
@@ -271,6 +274,7 @@ class _Run:
     def all(self, numbers: Sequence[int]) -> None:
         """Have all of these done."""
         self._waiting.extend(numbers)
+        self._order = {number: place for place, number in enumerate(numbers)}
         total, over = len(numbers), 0
         with self._steps.counted("jobs", total) as advance:
             while self._waiting or self._flying:
@@ -354,17 +358,12 @@ class _Run:
             work, self._submitted = self._work[number], self._submitted + 1
             future = self._client.submit(
                 do_there,
-                {
-                    "job": work.job.to_json(),
-                    "identity": work.identity,
-                    "accelerator": work.accelerator,
-                    "offline": work.offline,
-                },
+                work.to_json(),
                 self._artefact(number),
                 key=f"{work.job.kind}-{self._keys[number]}-{os.getpid()}-{self._submitted}",
                 pure=False,
                 workers=list(fit),
-                priority=-number,
+                priority=-self._order[number],
             )
             self._flying[future] = (number, frozenset(fit))
             future.add_done_callback(self._came.put)

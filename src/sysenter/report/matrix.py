@@ -69,8 +69,8 @@ def print_matrix(found: Matrix, console: Console) -> None:
     done_now = sum(not c.kept for c in found.cells)
     if share is not None and done_now:
         console.print(
-            f"{done_now} jobs in {found.wall_seconds:.0f} s, {found.cores} at once, "
-            f"which used {100 * share:.0f} % of so many cores"
+            f"{done_now} job{'s' if done_now > 1 else ''} in {found.wall_seconds:.0f} s, "
+            f"which used {100 * share:.0f} % of {found.cores} core{'s' if found.cores > 1 else ''}"
         )
     if not found.complete:
         console.print(f"{len(found.cells)} of {found.asked} jobs are done; the same command goes on with the rest")

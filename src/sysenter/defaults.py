@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How often things are measured where nobody says: for the options, and for what carries them out."""
+
+from __future__ import annotations
+
+__all__ = ["BENCH_ROUNDS", "COUNT", "MATRIX_BENCH_ROUNDS", "ROUNDS", "ROUNDS_IN_BOCHS"]
+
+ROUNDS = 15  # of run: times that each path's dd runs
+ROUNDS_IN_BOCHS = 1  # where none differs from another
+COUNT = 40_000  # of run: reads and writes in each dd
+BENCH_ROUNDS = 9  # of each path
+MATRIX_BENCH_ROUNDS = 5  # the same in a matrix, which has many
