@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import sample
 from guests import guest_for
 from sysenter.build import build_module
 from sysenter.build.module import Module
@@ -36,12 +37,15 @@ AMD64 = (
 )
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
+Keep = Callable[[Path, str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also the same hazards on further machines")
     parser.addoption("--minutes", default="0.4", metavar="N", help="how long the storm blows on each kernel (0.4)")
     parser.addoption("--kernel", metavar="NAME|FILE", help="only tests of kernels of its architecture, on this one")
+    parser.addoption("--renew", action="store_true", help="write docs/path.png anew")
+    parser.addoption("--sample", type=Path, metavar="FOLDER", help="where the sample of report's page goes")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
 
 
@@ -88,6 +92,41 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         if name in _FLAVOURS or getattr(item, "originalname", "") not in _EVERYWHERE:
             item.add_marker(pytest.mark.skip(reason=f"{name}: runs with --every-kernel"))
+
+
+def _sample_folder(config: pytest.Config, temporary: Path) -> Path:
+    return Path(config.getoption("--sample") or temporary / "sample").resolve()
+
+
+@pytest.fixture(scope="session")
+def on_sample_page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Keep:
+    """Have what a command wrote (file, name) on the sample of `report`'s page, which is made when all is done."""
+    base = tmp_path_factory.getbasetemp()
+    folder = _sample_folder(request.config, base.parent if hasattr(request.config, "workerinput") else base)
+    return lambda file, name: sample.keep(folder, file, name)
+
+
+_sample_said = pytest.StashKey[str]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Make the sample page, once: the process that has workers, or is alone, does. If that fails, so do the tests."""
+    config = session.config
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    try:
+        made = sample.make(_sample_folder(config, config._tmp_path_factory.getbasetemp()))  # type: ignore[attr-defined]
+    except Exception as error:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        config.stash[_sample_said] = f"there is no sample of the report's page: {type(error).__name__}: {error}"
+        return
+    if made:
+        config.stash[_sample_said] = f"a sample of the report's page, of what these tests measured: {made}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if said := config.stash.get(_sample_said, ""):
+        terminalreporter.write_line(said)
 
 
 @pytest.fixture(scope="session")

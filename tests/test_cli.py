@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import schemas
-from conftest import ROOT, RunCli, interruptible, one_line_error
+from conftest import ROOT, Keep, RunCli, interruptible, one_line_error
 from sysenter.cache import cache_folder
 from sysenter.lab.guest import Guest
 from sysenter.lab.qemu import GuestLost
@@ -27,12 +27,16 @@ PATHS = ("int80", "stock", "fast", "all")
 
 
 @pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-686-pae"])
-def test_run_does_the_main_job(cli: RunCli, tmp_path: Path, target: Target, pae_target: Target, kernel: str) -> None:
+def test_run_does_the_main_job(
+    cli: RunCli, on_sample_page: Keep, tmp_path: Path, target: Target, pae_target: Target, kernel: str
+) -> None:
     # "-" is standard output, and the tables are on the other then
     place = {"bookworm-686": str(tmp_path / "out.json"), "bookworm-686-pae": "-"}[kernel]
     done = cli("run", "--kernel", kernel, "--accelerator", "tcg", "--offline", "--json", place, timeout=300)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout if place == "-" else Path(place).read_text())
+    if place != "-":
+        on_sample_page(Path(place), f"run-{kernel}")
     expected = {"bookworm-686": target, "bookworm-686-pae": pae_target}[kernel]
     schemas.hold("run", said)
     assert said["target"] == {

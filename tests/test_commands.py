@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import schemas
-from conftest import ROOT, RunCli, one_line_error
+from conftest import ROOT, Keep, RunCli, one_line_error
 from legacy_kernels import on_each_kernel, parameters
 from sysenter import __version__
 from sysenter.options import read_options
@@ -68,10 +68,15 @@ def test_old_kernels(cli: RunCli, path: Path) -> None:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("family", _FAMILIES)
 @pytest.mark.parametrize("command", ["selftests", "mitigations"])
-def test_selftests_and_mitigations(cli: RunCli, command: str, family: str) -> None:
-    done = cli(command, "--kernel", family, timeout=1400)
+def test_selftests_and_mitigations(
+    cli: RunCli, on_sample_page: Keep, tmp_path: Path, command: str, family: str
+) -> None:
+    file = tmp_path / "found.json"
+    done = cli(command, "--kernel", family, "--json", str(file), timeout=1400)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    schemas.hold(command, json.loads(file.read_text()))
+    on_sample_page(file, f"{command}-{family}")
 
 
 @pytest.mark.long

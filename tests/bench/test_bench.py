@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 import schemas
-from conftest import ROOT, RunCli, interruptible, one_line_error
+from conftest import ROOT, Keep, RunCli, interruptible, one_line_error
 from sysenter.bench.result import Result, Timed
 
 
 @pytest.mark.parametrize("kernel", ["bookworm-amd64", pytest.param("bookworm-686", marks=pytest.mark.long)])
-def test_calls_and_dd_by_every_path(cli: RunCli, kernel: str, tmp_path: Path) -> None:
+def test_calls_and_dd_by_every_path(cli: RunCli, on_sample_page: Keep, kernel: str, tmp_path: Path) -> None:
     """What is exact is asserted: fewer instructions by each path, and that the module counted the calls."""
     file = tmp_path / "bench.json"
     env = {"XDG_DATA_HOME": str(tmp_path)}
@@ -29,6 +29,7 @@ def test_calls_and_dd_by_every_path(cli: RunCli, kernel: str, tmp_path: Path) ->
     done = cli(*arguments, "--json", str(file), "--save", "one", timeout=500, env=env)
     assert done.returncode == 0, done.stderr
     said = json.loads(file.read_text())
+    on_sample_page(file, f"bench-{kernel}")
     schemas.hold("bench", said)
     assert said["complete"]
     for key in ("calls/null", "dd/bs=1"):

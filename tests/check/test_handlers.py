@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 import schemas
-from conftest import ROOT, RunCli, interruptible, one_line_error
+from conftest import ROOT, Keep, RunCli, interruptible, one_line_error
 from sysenter.build.module import Module
 from sysenter.check.command import check, check_mutants
 from sysenter.check.handlers import HANDLERS, Subject
@@ -85,9 +85,10 @@ def test_legacy_handlers_are_as_they_must_be(steps: Steps, name: str) -> None:
         assert "CPU 1, task 1" in story
 
 
-def test_command_writes_what_it_found(cli: RunCli, tmp_path: Path) -> None:
+def test_command_writes_what_it_found(cli: RunCli, on_sample_page: Keep, tmp_path: Path) -> None:
     done = cli("check", "legacy-cruel", "--json", str(tmp_path / "found.json"))
     assert done.returncode == 0, done.stderr
+    on_sample_page(tmp_path / "found.json", "check")
     found = json.loads((tmp_path / "found.json").read_text())
     schemas.hold("check", found)
     assert found["handlers"][0]["ok"] is True

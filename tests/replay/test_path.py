@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import schemas
-from conftest import RunCli, one_line_error
+from conftest import Keep, RunCli, one_line_error
 from sysenter.kernels.provide import provide
 from sysenter.lab import guest_with_shell_for
 from sysenter.replay.path import LANES, Paths, paths_of
@@ -88,10 +88,11 @@ def test_a_line_of_our_source_says_what_it_is_for() -> None:
     assert purpose_of("entry", "nobody_knows", "leaq 8(%rax), %rbx").kind == "other"
 
 
-def test_it_is_written_as_json(cli: RunCli, tmp_path: Path) -> None:
+def test_it_is_written_as_json(cli: RunCli, on_sample_page: Keep, tmp_path: Path) -> None:
     done = cli("replay", "--kernel", "bookworm-amd64", "--scope", "both", "--trace", str(tmp_path / "trace.json"))
     assert done.returncode == 0, done.stderr
     assert "int80" in done.stdout
+    on_sample_page(tmp_path / "trace.json", "trace-bookworm-amd64")
     said = json.loads((tmp_path / "trace.json").read_text())
     schemas.hold("trace", said)
     assert said["paths"][0]["steps"][0] == {

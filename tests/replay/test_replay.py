@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import schemas
-from conftest import RunCli, one_line_error
+from conftest import Keep, RunCli, one_line_error
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab import guest_with_shell_for
@@ -231,7 +231,9 @@ def test_another_kernels_plan_is_refused(steps: Steps, bundle: Bundle, tmp_path:
         read_bundle(tmp_path / "own")
 
 
-def test_a_bundle_is_carried_measured_and_compared(steps: Steps, bundle: Bundle, tmp_path: Path, cli: RunCli) -> None:
+def test_a_bundle_is_carried_measured_and_compared(
+    steps: Steps, bundle: Bundle, tmp_path: Path, cli: RunCli, on_sample_page: Keep
+) -> None:
     """--export, the runner alone, --from with --json, --against a file and a folder."""
     write_bundle(bundle, tmp_path)
     folder = tmp_path / "carried"
@@ -246,6 +248,7 @@ def test_a_bundle_is_carried_measured_and_compared(steps: Steps, bundle: Bundle,
     done = cli("replay", *few, "--json", str(saved))
     assert done.returncode == 0, done.stderr
     assert "left out: the mode switch" in done.stdout
+    on_sample_page(saved, "replay-bookworm-amd64")
     figures = json.loads(saved.read_text())
     schemas.hold("replay", figures)
     assert figures["kernel"] == bundle.kernel
@@ -259,6 +262,7 @@ def test_a_bundle_is_carried_measured_and_compared(steps: Steps, bundle: Bundle,
     assert {m["order"] for m in figures["mixture"]} == {"repeats", "random"}
     done = cli("replay", *few, "--pieces", "--json", str(tmp_path / "pieces.json"))
     assert done.returncode == 0, done.stderr
+    on_sample_page(tmp_path / "pieces.json", "pieces-bookworm-amd64")
     written = json.loads((tmp_path / "pieces.json").read_text())
     schemas.hold("pieces", written)
     pieces = written["pieces"]

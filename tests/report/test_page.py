@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import sample
 from conftest import ROOT, RunCli, one_line_error
 from sysenter.check.command import MutantReport, Report
 from sysenter.check.command import to_json as check_to_json
@@ -245,6 +246,22 @@ def test_what_is_not_there_is_one_line(cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "matplotlib/__init__.py").write_text("raise ModuleNotFoundError('no', name='matplotlib')")
     without = cli("report", str(MEASURED), "-o", page, env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"})
     assert "this needs the Python package matplotlib" in one_line_error(without)
+
+
+def test_the_sample_is_of_what_tests_have_kept(tmp_path: Path) -> None:
+    """And of nothing else: without results there is no page; with damaged ones that is told."""
+    folder = tmp_path / "sample"
+    assert sample.make(folder) is None
+    sample.keep(folder, RESULTS / "run.json", "mine")
+    made = sample.make(folder)
+    assert made is not None
+    said = Page(made.read_text()).text
+    assert "mine.json" in said
+    assert saved("run")["target"]["release"] in said
+    (tmp_path / "bad.json").write_text("{")
+    sample.keep(folder, tmp_path / "bad.json", "bad")
+    with pytest.raises(SysenterError, match=r"bad\.json is no JSON"):
+        sample.make(folder)
 
 
 def test_it_goes_to_standard_output(cli: RunCli) -> None:

@@ -50,9 +50,9 @@ timed() { # SUITE NAME PATH ROUND COMMAND PREPARE FINISH
 	preload=
 	[ "$3" != fast ] || preload=$library
 	export SYSENTER_CALLS=all
-	LD_PRELOAD=$preload inside sh -c "$6" >/dev/null 2>&1 </dev/null
+	[ -z "$6" ] || LD_PRELOAD=$preload inside sh -c "$6" >/dev/null 2>&1 </dev/null
 	LD_PRELOAD=$preload inside /lib/sysenter/timed "$1" "$2" "$3" "$4" -- sh -c "$5" </dev/null
-	LD_PRELOAD=$preload inside sh -c "$7" >/dev/null 2>&1 </dev/null
+	[ -z "$7" ] || LD_PRELOAD=$preload inside sh -c "$7" >/dev/null 2>&1 </dev/null
 }
 """
 

@@ -38,13 +38,47 @@ def _why(cell: Cell) -> str:
     return str(cell.outcome["why"] or "; ".join(cell.outcome["differs"]))
 
 
+def _found(cell: Cell) -> str:
+    """What a job found, in a few words; JSON has all of it."""
+    of: dict[str, Any] = cell.outcome["figures"]
+    match cell.job.kind:
+        case "run":
+            costs = of["instructions"].get("getppid", {})
+            return ", ".join(f"{path} {n}" for path, n in costs.items() if n is not None and path != "int80")
+        case "selftests":
+            return f"{of['same']} of {of['programs']} alike"
+        case "mitigations":
+            return ", ".join(of["fast"]) or "none"
+        case "check":
+            return f"{len(of)} handler{'s' if len(of) != 1 else ''}, {sum(h['cases'] for h in of.values()):,} cases"
+        case "mutants":
+            return f"{sum(h['caught'] for h in of.values())} of {sum(h['tried'] for h in of.values())} caught"
+        case "hazards":
+            return f"{of['passed']} tests, {of['skipped']} skipped"
+        case "bench":
+            least = {
+                path: min((w[path]["instructions"] / w["stock"]["instructions"], key) for key, w in counted.items())
+                for path in ("fast", "all")
+                if (counted := {k: w for k, w in of["workloads"].items() if _both_counted(w, path)})
+            }
+            return ", ".join(f"{path} {ratio:.2f} of stock's ({key})" for path, (ratio, key) in least.items())
+    return ""
+
+
+def _both_counted(workload: dict[str, Any], path: str) -> bool:
+    return all(workload.get(each, {}).get("instructions") for each in ("stock", path))
+
+
 def _cell_words(cell: Cell, notes: _Notes) -> str:
     outcome = str(cell.outcome["outcome"])
     if outcome == "differs":
         outcome = "DIFFERS"
     if outcome == "failed":
         outcome = "FAILED"
-    return f"{outcome} {notes.mark(_why(cell))}" if _why(cell) else outcome
+    if _why(cell):
+        return f"{outcome} {notes.mark(_why(cell))}"
+    found = _found(cell) if outcome == "passed" else ""
+    return f"{outcome}: {found}" if found else outcome
 
 
 def print_matrix(found: Matrix, console: Console) -> None:
