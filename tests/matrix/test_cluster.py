@@ -44,7 +44,7 @@ class Cluster:
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def add_machine(self, *, path: str = "", cache: str = "", offline: bool = True) -> subprocess.Popen[bytes]:
+    def add_machine(self, *, path: str = "", cache: str = "") -> subprocess.Popen[bytes]:
         """A namespace with a worker in it, one job at once. path: its PATH; cache: its cache folder."""
         number = len(self.workers) + 2
         name = f"sysenter-test-{number}"

@@ -45,16 +45,16 @@ _CALLS = {
     "null": 40000,
     "read": 30000,
     "write": 30000,
-    "stat": 8000,
-    "fstat": 20000,
-    "open": 5000,
+    "stat": 4000,
+    "fstat": 4000,
+    "open": 2500,
     "select": 15000,
     "poll": 15000,
     "pipe": 10000,
     "unix": 4000,
-    "mmap": 5000,
+    "mmap": 2000,
     "fork": 60,
-    "signal": 8000,
+    "signal": 5000,
 }
 _BLOCKS = {"1": 30000, "16": 30000, "64": 30000, "512": 20000, "4k": 10000, "64k": 1500}
 _REDIS = "/tmp/redis.sock"
