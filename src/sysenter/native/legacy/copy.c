@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The page in the direct mapping that entry.S runs in: module text is in vmalloc
- * space, whose directory entries 2.4 fills in by page fault.
+ * The page in the direct mapping to which entry.S is copied. Module text is in vmalloc
+ * space, and 2.4 fills in the directory entries of vmalloc space by page fault.
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -21,7 +21,7 @@ extern char sysenter_debug_entry[], sysenter_debug_distance[];
 extern unsigned long sysenter_gdt;
 
 static unsigned long text_page;
-unsigned long sysenter_entry_point;	/* in the copy */
+unsigned long sysenter_entry_point;	/* its address in the copy */
 
 unsigned long sysenter_in_copy(const void *symbol)
 {
@@ -39,8 +39,8 @@ static int inside(unsigned long address)
 		&& address <= (unsigned long)sysenter_text_end;
 }
 
-/* The loader has told the kernel where our exception table is; what it says
-   of entry.S moves with the text, and it must stay sorted. */
+/* The kernel knows this module's exception table already. Entries for entry.S must point
+   into the copy, and the table must stay sorted. */
 static void move_exception_table(unsigned long delta)
 {
 	struct exception_table_entry *first, *last, *p, *q, swap;
@@ -59,7 +59,7 @@ static void move_exception_table(unsigned long delta)
 	}
 }
 
-/* For the chosen way; undone by sysenter_free_copy(), also if it fails. */
+/* Copies for the chosen way. sysenter_free_copy() undoes it, also after a failure. */
 int sysenter_copy_text(void)
 {
 	unsigned long size = sysenter_text_end - sysenter_text;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What each processor has, and how all but one are held still.
+ * What each processor has; and how to hold all processors but one.
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -21,7 +21,7 @@
 struct desc_struct *sysenter_gdt_table;
 struct cpu_report sysenter_cpus[NR_CPUS];
 
-/* The TSS that TR points to. */
+/* The address of the TSS that TR points to. */
 unsigned long sysenter_this_tss(void)
 {
 	unsigned long tr;
@@ -59,7 +59,7 @@ static void report_cpu(void *unused)
 		model = eax >> 4 & 15;
 		stepping = eax & 15;
 		r->signature = eax;
-		/* The first Pentium Pros set the bit and lack the instruction:
+		/* The first Pentium Pros report the bit and lack the instruction:
 		   SDM, CPUID, "Identification of SYSENTER". */
 		r->has_sep = (edx & 1 << 11) != 0
 			&& !(family == 6 && model < 3 && stepping < 3);
@@ -85,7 +85,7 @@ static void report_cpu(void *unused)
 	r->seen = 1;
 }
 
-/* By which instruction; that all processors have. entry: the option. */
+/* Choose the instruction. All processors must have it. entry: the module option. */
 static int choose_entry(const char *entry, int with_sep, int with_syscall,
 			int *by_syscall)
 {
@@ -150,10 +150,10 @@ int sysenter_check_cpus(const char *entry, int *by_syscall)
 
 /* ---- one alone ------------------------------------------------------------ */
 
-/* Hold all other processors, interrupts off, while one thing is done that none
-   of them must see half done. */
+/* Hold all other processors, with interrupts off, while this one makes a change that
+   none of them must see half done. */
 struct held_cpu sysenter_held[NR_CPUS];
-static void (*volatile on_release)(void);	/* run by each before it goes */
+static void (*volatile on_release)(void);	/* run by each held processor at its end */
 
 #ifdef SYSENTER_SMP
 static volatile int hold_state;			/* HOLD, then RELEASE */
@@ -172,7 +172,7 @@ static void hold_this_cpu(void *unused)
 		__asm__ __volatile__("rep; nop" : : : "memory");
 	if (on_release)
 		on_release();
-	/* Text may have changed: the IRET of this interrupt serializes. */
+	/* Text may have changed. The IRET of this interrupt serializes. */
 	atomic_inc(&released);
 }
 #endif
@@ -186,7 +186,7 @@ int sysenter_hold_others(unsigned long *flags)
 	atomic_set(&released, 0);
 	hold_state = HOLD;
 	mb();
-	/* No retry: 2.2 would sleep for it, and unloading holds a spinlock. */
+	/* No retry: 2.2 would sleep, and unloading holds a spinlock. */
 	if (CPUS > 1 && smp_call_function(hold_this_cpu, NULL, 0, 0) != 0
 	    && atomic_read(&held) != CPUS - 1) {
 		hold_state = RELEASE;
@@ -197,14 +197,14 @@ int sysenter_hold_others(unsigned long *flags)
 #endif
 	__save_flags(*flags);
 	__cli();
-	/* Of our own stack only the call into the kernel counts. */
+	/* Of this processor's own stack only the frame of the system call counts. */
 	sysenter_held[THIS_CPU].esp = (unsigned long)current
 		+ SYSENTER_THREAD_SIZE - sizeof(struct pt_regs) - sizeof(long);
 	sysenter_held[THIS_CPU].task = current;
 	return 0;
 }
 
-/* Let them go, each of us doing WHAT first. */
+/* Let them go. Each of them, and this one, runs WHAT first. */
 void sysenter_release_others(void (*what)(void), unsigned long flags)
 {
 	on_release = what;
@@ -221,7 +221,7 @@ void sysenter_release_others(void (*what)(void), unsigned long flags)
 	__restore_flags(flags);
 }
 
-/* ---- this one's MSRs -------------------------------------------------------- */
+/* ---- the MSRs of this processor ----------------------------------------------- */
 
 void sysenter_write_msrs(unsigned long stack)
 {
@@ -230,7 +230,7 @@ void sysenter_write_msrs(unsigned long stack)
 	sysenter_write_msr(MSR_SYSENTER_CS, __KERNEL_CS);
 }
 
-/* With CS 0 SYSENTER is a #GP, as it was. */
+/* With SYSENTER_CS = 0, SYSENTER is a #GP again, as before the load. */
 void sysenter_clear_msrs(void)
 {
 	sysenter_write_msr(MSR_SYSENTER_CS, 0);

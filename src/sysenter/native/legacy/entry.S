@@ -2,7 +2,7 @@
 /*
  * SYSENTER entry for Linux 2.2 and 2.4.
  *
- * Who comes here: user code that follows the stub's convention,
+ * Most callers are user code that follows the stub's convention:
  *
  *	pushl	%ebp			# 6th argument, and %ebp itself
  *	movl	%esp,%ebp
@@ -11,12 +11,12 @@
  *	int	$0x80			# a restarted call comes back to 1b - 2
  *  1:	popl	%ebp
  *
- * and anybody else who cares to execute SYSENTER, with any registers, flags,
- * segments and stack at all, from vm86 mode too.
+ * But any program can execute SYSENTER, with any registers, flags, segments and
+ * stack, and from vm86 mode too.
  *
- * What the processor did (SDM vol. 2, SYSENTER): CS, SS, ESP and EIP from the
- * MSRs; VM, IF and RF cleared. What it did not: it saved nothing, and left TF,
- * NT, AC, DF, IOPL, DS, ES, FS and GS as the caller had them.
+ * What the processor does (SDM vol. 2, SYSENTER): it loads CS, SS, ESP and EIP from
+ * the MSRs, and clears VM, IF and RF. It saves nothing. TF, NT, AC, DF, IOPL, DS,
+ * ES, FS and GS stay as the caller had them.
  *
  *	eax	number			ebp	user stack:
  *	ebx	1st argument			 -4(%ebp)  return address
@@ -25,32 +25,31 @@
  *	esi	4th		returns: eax result; ecx and edx lost;
  *	edi	5th		esp = ebp as given; the rest as it was
  *
- * The data segments. All but odd programs have __USER_DS in ds and es. The kernel's
- * own __KERNEL_DS is no better: both are flat, writable data. So the entry compares
- * them and does not load them, and the body runs with the caller's. A caller with
+ * The data segments. Nearly all programs have __USER_DS in ds and es. The kernel's own
+ * __KERNEL_DS would be no better: both are flat, writable data. So the entry compares
+ * ds and es and does not load them, and the body runs with the caller's. A caller with
  * other selectors is sent to the kernel's int 0x80 entry. Until that is decided,
- * memory is reached through %ss. 2.2 and 2.4 keep the user's address limit in
+ * memory is accessed through %ss. 2.2 and 2.4 keep the user's address limit in
  * task_struct (set_fs()), never in a segment. Interrupts and faults restore the
  * segments that they found. A switch of tasks does not, so a task that slept may
- * come back with __KERNEL_DS in both: the exit compares them again.
+ * come back with __KERNEL_DS in both. So the exit compares them again.
  *
- * The text between sysenter_text and sysenter_text_end is copied to a page of
- * the direct mapping before use: module text lies in vmalloc space, whose page
- * directory entries 2.4 fills in by page fault, and the first instructions
- * here have no stack to take a page fault on. So everything in between
- *  - reaches the outside by absolute addresses only (R_386_32), and
- *  - lists its references to itself by SELF_REFERENCE for relocation.
+ * The text between sysenter_text and sysenter_text_end is copied to a page of the
+ * direct mapping before use. Module text is in vmalloc space, and 2.4 fills in the
+ * page directory entries of vmalloc space by page fault, but the first instructions
+ * here have no stack for a page fault. Because it is copied, the text
+ *  - refers to anything outside by absolute addresses only (R_386_32), and
+ *  - lists its references to itself by SELF_REFERENCE, for relocation.
  *
- * External symbols (kernel_*: addresses from System.map): kernel_system_call,
- * kernel_ret_from_sys_call, kernel_sys_call_table, and on 2.2 kernel_bh_mask,
- * kernel_bh_active, kernel_task; sysenter_slow_call, sysenter_segv and
- * sysenter_counts from the module's C.
+ * External symbols. From System.map: kernel_system_call, kernel_ret_from_sys_call,
+ * kernel_sys_call_table, and on 2.2 kernel_bh_mask, kernel_bh_active, kernel_task.
+ * From the module's C: sysenter_slow_call, sysenter_segv, sysenter_counts.
  */
 #define SYSENTER_ASSEMBLY
 #include "legacy.h"
 #include "offsets.h"
 
-#define SYSENTER	.byte 0x0f,0x34		/* old assemblers lack them */
+#define SYSENTER	.byte 0x0f,0x34		/* old assemblers do not know these */
 #define SYSEXIT		.byte 0x0f,0x35
 #define STR_EAX		.byte 0x0f,0x00,0xc8
 #define STR_SP		.byte 0x66,0x0f,0x00,0xcc
@@ -60,31 +59,31 @@
 #define EFLAGS_IF	0x00000200
 #define EFLAGS_VM	0x00020000
 
-/* current's members, from the stack pointer when a whole pt_regs is pushed:
-   a call from user mode always starts at the very bottom of the task's stack,
-   so current is %esp - (THREAD_BYTES - PT_SIZE). */
+/* A member of current, when a whole pt_regs is pushed. A call from user mode always
+   starts at the very bottom of the task's stack, so current is
+   %esp - (THREAD_BYTES - PT_SIZE). */
 #define CURRENT(member)	(member - THREAD_BYTES + PT_SIZE)(%esp)
 
-/* xes, xds and eax of pt_regs are filled on the slow ways, where they are read.
-   Until then they hold what the last entry from user mode left, or words of an
-   interrupt's frame in this text: nothing that user mode does not know. */
+/* The room for xes, xds and eax of pt_regs. Only the slow ways read these fields, so only
+   they write them. Until then the fields hold what the last entry from user mode left, or
+   words of an interrupt's frame in this text. User mode knows all of that anyway. */
 #define UNFILLED	12
 
-/* The last four bytes of the instruction before this are an address in here. */
+/* The last four bytes of the preceding instruction are an address in this text. */
 #define SELF_REFERENCE	9: .section .data; .long 9b-4; .text
 
 #define FIXUP(insn, target) \
 	.section __ex_table,"a"; .align 4; .long insn,target; .text
 
-/* A page fault may sleep: IF on before the first fetch. NT would make some
-   later iret of this CPU a task switch, DF, AC and IOPL would leak into the
-   next task, since switch_to saves no flags. */
+/* The fetch from the user's stack may sleep on a page, so IF is set before it. The other
+   flags are cleared: NT would make a later iret of this CPU a task switch, and DF, AC and
+   IOPL would leak into the next task, because switch_to saves no flags. */
 #define SANE_FLAGS \
 	pushl	$(EFLAGS_IF|EFLAGS_FIXED); \
 	popfl
 
-/* From the block of cells to the GDT, written when the way is chosen: the four
-   bytes before the last of the two instructions that have it. */
+/* The distance from the block of cells to the GDT. It is written when the way is chosen,
+   into two instructions: in each it is the four bytes before the last one. */
 #define GDT_FROM_BLOCK	0x7fffffff
 
 #if LINUX_2_2
@@ -100,7 +99,7 @@
 	incl	%ss:sysenter_slow+which; \
 	SELF_REFERENCE
 
-/* Not a jump: jmp would be relative and this text moves. */
+/* An indirect jump: a plain jmp is relative, and this text moves. */
 #define LEAVE_TO(kernel_symbol, scratch) \
 	movl	$kernel_symbol,scratch; \
 	jmp	*scratch
@@ -118,22 +117,22 @@ sysenter_self_references:
 sysenter_text:
 
 /* ------------------------------------------------------------------------
- * Four ways to this task's kernel stack. Each leaves every register but %esp
- * as it was, and %esp = esp0.
+ * The ways to this task's kernel stack. Each sets %esp = esp0 and leaves every
+ * other register as it was.
  *
  * HAZARD: until %esp is esp0 there is no task stack. IF is off and nothing here
- * can page-fault. But TF gives a #DB before the first instruction, and an NMI can
- * come before any: sysenter_debug and sysenter_nmi below.
+ * can page-fault. But TF raises a #DB before the first instruction, and an NMI can
+ * come at any time. sysenter_debug and sysenter_nmi below handle these.
  *
- * HAZARD: vm86. SYSENTER works in vm86 mode too, and SYSEXIT cannot return there.
+ * HAZARD: vm86. SYSENTER works in vm86 mode too, and SYSEXIT cannot return to it.
  * esp0 tells: while a task is in vm86 mode, the kernel keeps esp0 below the saved
- * registers and not at the end of the stack. So nothing has to watch context
- * switches to keep such a task out.
+ * registers and not at the end of the stack. So no context switch has to be watched
+ * to keep such a task out.
  */
 
 #if !LINUX_2_2
 
-/* TR never changes on 2.4 and esp0 follows the task: one load. */
+/* 2.4: TR never changes, and esp0 in its TSS is that of the current task. One load. */
 	.macro	FIND_STACK_tss
 	incl	(TSS_COUNT - TSS_ENTRY)(%esp)
 	movl	(TSS_ESP0 - TSS_ENTRY)(%esp),%esp
@@ -149,16 +148,16 @@ sysenter_text:
 	movl	%ss:kernel_task-(TSS0_SELECTOR >> 2)(%eax),%eax
 	.endm
 
-/* Cruel: __switch_to, ours, has written SYSENTER_ESP for this very task. */
+/* Cruel: our __switch_to has written SYSENTER_ESP for the current task. */
 	.macro	FIND_STACK_cruel
 	movl	(TASK_TSS_ESP0 - THREAD_BYTES + CRUEL_ROOM)(%esp),%esp
 	testl	$(THREAD_BYTES - 1),%esp
 	jne	sysenter_vm86
 	.endm
 
-/* Gentle: the TSS is the task's own on 2.2, so TR tells who is current, and in
-   the low half of %esp it leads to the task's cell. The mark in its descriptor
-   tells whether the cell is this task's, or of one that had the slot before. */
+/* Gentle: on 2.2 each task has a TSS, so TR tells which task is current. With TR in its
+   low half, %esp points to the task's cell. A mark in the TSS's descriptor says that the
+   cell is this task's; without it the cell is of the task that had the slot before. */
 	.macro	FIND_STACK_gentle
 	incl	(SLOT_COUNT - SLOT_SIZE)(%esp)
 	STR_SP
@@ -172,7 +171,7 @@ sysenter_filled:
 	jne	sysenter_vm86_top
 	.endm
 
-/* A call that came with TF has %eax wait in the slot, where there is room. */
+/* For a call that came with TF: keep %eax in the slot, which has room for it. */
 	.macro	FIND_STACK_gentle_trapped
 	incl	(SLOT_COUNT - SLOT_SIZE)(%esp)
 	pushl	%eax
@@ -184,7 +183,7 @@ sysenter_filled:
 	jne	sysenter_vm86
 	.endm
 
-/* As in the module of 2001, by a global variable: two CPUs, one variable. */
+/* The way of the module of 2001: one global variable, so one CPU only. */
 	.macro	FIND_STACK_global
 	incl	%ss:sysenter_global_count
 	SELF_REFERENCE
@@ -200,7 +199,7 @@ sysenter_filled:
 
 #endif
 
-/* The hardware's half of pt_regs, that int 0x80 would have pushed. */
+/* The part of pt_regs that the processor pushes at int 0x80. */
 	.macro	PUSH_HARDWARE_FRAME
 	pushl	$USER_DS_SEL			# pt_regs->xss
 	pushl	%ebp				# pt_regs->esp
@@ -208,10 +207,10 @@ sysenter_filled:
 	pushl	$USER_CS_SEL			# pt_regs->xcs
 	.endm
 
-/* Hazard: the segments are flat and this is ring 0, so only this comparison
-   keeps a caller from having kernel memory fetched for it. Below 4 the return
-   address wraps to the last word of the address space, which no 2.2 or 2.4
-   kernel maps: that faults, and is fixed up. */
+/* HAZARD: the segments are flat and this is ring 0. So only this comparison stops a
+   caller from having kernel memory fetched as its argument. If %ebp is below 4, the
+   fetch of the return address wraps to the last word of the address space. No 2.2 or
+   2.4 kernel maps that: the fetch faults, and the fault is fixed up. */
 	.macro	CHECK_USER_STACK
 	cmpl	$(USER_LIMIT - 4),%ebp
 	ja	sysenter_bad_stack
@@ -225,7 +224,7 @@ sysenter_filled:
 	pushl	%ebx				# pt_regs->ebx
 	.endm
 
-	/* from memory: no register to spare */
+	/* from memory, because no register is free */
 	.macro	LOAD_SEGMENTS
 	mov	%ss:sysenter_user_ds,%ds
 	SELF_REFERENCE
@@ -233,8 +232,8 @@ sysenter_filled:
 	SELF_REFERENCE
 	.endm
 
-	/* What is to be seen of the exit's work, in %ecx. A bottom half that is
-	   switched off is no work. */
+	/* %ecx = not 0 if exit work is pending. A bottom half that is disabled does not
+	   count. */
 	.macro	EXIT_WORK
 #if LINUX_2_2
 	movl	kernel_bh_mask,%ecx
@@ -246,8 +245,8 @@ sysenter_filled:
 	orl	CURRENT(TASK_SIGPENDING),%ecx
 	.endm
 
-	/* Odd segments; calls that rewrite pt_regs or copy it, which need IRET
-	   and a whole EFLAGS; a traced task, that has its tracer asked. */
+	/* Declined are: odd segments; calls that rewrite or copy pt_regs, which need IRET
+	   and a whole EFLAGS; a traced task, because its tracer must see the call. */
 	.macro	JUMP_IF_NOT_FAST where
 	cmpl	$NR_CALLS,%eax
 	jae	\where
@@ -288,9 +287,9 @@ sysenter_entry_\way:
 	.globl	sysenter_called_\way
 sysenter_called_\way:
 
-	/* The kernel's own exit, and nothing less: work that was put off until
-	   now is not found again before the next interrupt. Nothing in these
-	   kernels leaves es changed and ds not, so ds tells of both. */
+	/* Test all that the kernel's own exit tests: work that is missed here waits
+	   until the next interrupt. These kernels never change es without ds, so it is
+	   enough to test ds. */
 #if !LINUX_2_2
 	cli					# the tests and SYSEXIT are one
 	CHECK_SOFTIRQ
@@ -304,7 +303,7 @@ sysenter_called_\way:
 	orl	CURRENT(TASK_SIGPENDING),%ecx
 	jne	13f
 
-	/* ebx, esi, edi and ebp are as they were: C keeps them. */
+	/* ebx, esi, edi and ebp are unchanged: C functions preserve them. */
 12:	movl	PT_EIP(%esp),%edx
 	movl	PT_OLDESP(%esp),%ecx
 	pushl	PT_EFLAGS(%esp)			# as the caller had it, IF off
@@ -319,9 +318,9 @@ sysenter_called_\way:
 	FIXUP(10b, sysenter_bad_stack)
 	FIXUP(11b, sysenter_bad_argument)
 
-/* The same call with TF set, from sysenter_debug: TF goes into the frame and
-   the kernel's int 0x80 entry does the rest, so a debugger sees what it always
-   saw, a trap after the first instruction behind the call. */
+/* The same call with TF set: sysenter_debug comes here. TF goes into the frame and the
+   kernel's int 0x80 entry does the rest. So a debugger sees what it sees with int 0x80:
+   a trap after the first instruction behind the call. */
 	.align	16
 	.globl	sysenter_trapped_\way
 sysenter_trapped_\way:
@@ -374,7 +373,7 @@ sysenter_trapped_\way:
  */
 
 #if LINUX_2_2
-/* The first call of a task since it has its slot: %esp is its cell. */
+/* The first call of a task since it got its slot. %esp = its cell. */
 sysenter_fill:
 	movl	%eax,CELL_STACK(%esp)		# waits in the word to be filled
 sysenter_fill_waits:
@@ -388,8 +387,8 @@ sysenter_gdt_mark:
 	jmp	sysenter_filled
 #endif
 
-/* pt_regs is pushed and the call not made: unwind to what int 0x80 leaves for
-   its handler, and go there. The segments are the caller's. */
+/* pt_regs is pushed and the call is not made yet. Unwind to the frame that int 0x80 leaves
+   for its handler, and go to that handler. The segments are still the caller's. */
 sysenter_decline:
 	COUNT_SLOW(SLOW_DECLINED)
 	orl	$EFLAGS_IF,PT_EFLAGS(%esp)
@@ -405,14 +404,14 @@ sysenter_to_system_call:
 	pushl	$kernel_system_call
 	ret
 
-/* The call is made and something waits: a reschedule, a signal, a bottom
-   half. Result in %eax. */
+/* The call is made and exit work is pending: a reschedule, a signal, a bottom half.
+   %eax = the result. */
 sysenter_exit_work:
 	movl	%eax,PT_EAX(%esp)
 	COUNT_SLOW(SLOW_EXIT)
 	movl	$USER_DS_SEL,PT_DS(%esp)	# others are declined
 	movl	$USER_DS_SEL,PT_ES(%esp)
-	/* C may use its argument slots as it likes; these it gave back. */
+	/* C may have changed its argument slots. It has preserved these registers. */
 	movl	%ebx,PT_EBX(%esp)
 	movl	%esi,PT_ESI(%esp)
 	movl	%edi,PT_EDI(%esp)
@@ -423,7 +422,7 @@ sysenter_leave:
 	andl	%esp,%ebx			# ret_from_sys_call wants current
 	LEAVE_TO(kernel_ret_from_sys_call, %eax)
 
-/* TF was set; ss, esp, eflags and cs are pushed. */
+/* TF was set. ss, esp, eflags and cs are pushed. */
 sysenter_trapped:
 	COUNT_SLOW(SLOW_TRAPPED)
 	CHECK_USER_STACK
@@ -435,7 +434,7 @@ sysenter_trapped:
 	FIXUP(30b, sysenter_bad_stack)
 	FIXUP(31b, sysenter_no_argument)
 
-/* No 6th argument at (%ebp): -EFAULT, as for any bad pointer. pt_regs is
+/* The 6th argument at (%ebp) cannot be read: -EFAULT, as for any bad pointer. pt_regs is
    pushed down to eax. */
 sysenter_bad_argument:
 	addl	$UNFILLED + 4,%esp		# and orig_eax
@@ -450,8 +449,8 @@ sysenter_no_argument:
 	COUNT_SLOW(SLOW_FAULT)
 	jmp	sysenter_leave
 
-/* No return address at -4(%ebp): nowhere to return to but a SIGSEGV handler.
-   ss, esp, eflags and cs are pushed. */
+/* The return address at -4(%ebp) cannot be read, so only a SIGSEGV handler can be returned
+   to. ss, esp, eflags and cs are pushed. */
 sysenter_bad_stack:
 	SANE_FLAGS
 	pushl	$0				# pt_regs->eip
@@ -468,9 +467,9 @@ sysenter_signal:
 	call	*%eax
 	jmp	sysenter_leave
 
-/* A vm86 task. Its registers at SYSENTER are gone, so it cannot go on: SIGSEGV,
-   through a frame that tells the kernel to leave vm86 mode first. %esp = esp0,
-   where the processor itself would push. */
+/* A vm86 task. It cannot go on, because its registers at SYSENTER are lost: SIGSEGV. The
+   frame tells the kernel to leave vm86 mode first. %esp = esp0, where the processor itself
+   would push. */
 #if LINUX_2_2
 sysenter_vm86_top:				# %esp is the end of the stack
 	movl	(TASK_TSS_ESP0 - THREAD_BYTES)(%esp),%esp
@@ -500,13 +499,13 @@ sysenter_vm86:
 	jmp	sysenter_signal
 
 /* ------------------------------------------------------------------------
- * Vector 1. Hazard: TF set by the caller survives SYSENTER and traps before
- * the first instruction of the entry, on the entry stack, where the kernel's
- * handler would take whatever lies at %esp & -8192 for current. That one
- * address is taken out here; everything else goes to the kernel's handler.
+ * Vector 1. HAZARD: TF set by the caller survives SYSENTER. It traps before the
+ * entry's first instruction, on the entry stack, and there the kernel's handler
+ * would take whatever is at %esp & -8192 for current. So this handler deals with
+ * a #DB at that one address. All others go to the kernel's handler.
  *
- * #DB at the entry without TF is a data breakpoint that a move to SS held back
- * over SYSENTER (CVE-2018-8897): the call goes on, the hit is not reported.
+ * A #DB at the entry without TF is a data breakpoint that a move to SS held back
+ * over SYSENTER (CVE-2018-8897): the call goes on, and the hit is not reported.
  */
 	.align	16
 	.globl	sysenter_debug
@@ -526,9 +525,9 @@ sysenter_debug_distance:
 40:	jmp	*%ss:sysenter_kernel_debug
 	SELF_REFERENCE
 
-/* Vector 2. Hazard: an NMI on the entry stack would run the kernel's handler
-   there, with a wrong current. The task's own stack is empty (its task was in
-   user mode a moment ago), so the handler runs on that, and returns here. */
+/* Vector 2. HAZARD: an NMI on the entry stack would run the kernel's handler there, with
+   a wrong current. The task's own stack is empty, because the task has just left user
+   mode. So the handler runs on that stack, and returns here. */
 	.macro	CALL_KERNEL_NMI
 	lock
 	incl	%ss:sysenter_slow+SLOW_NMI
@@ -573,10 +572,10 @@ sysenter_nmi:
 	iret
 
 #if LINUX_2_2
-/* A cell has room for this frame and no more, and the kernel's handler lets the
-   next NMI in. So nothing goes back to the frame: the entry begins again with
-   the filling of the cell. For that it needs EFLAGS of the frame, and %eax, which
-   is in the register or waits; here it waits where CS was. */
+/* HAZARD: a cell has room for one NMI's frame only, and the IRET of the kernel's handler
+   unblocks the next NMI. So do not return to this frame: begin the entry again, at the
+   filling of the cell. That needs EFLAGS, which is in the frame, and %eax. %eax is still
+   in the register, or waits in the cell; either way it is kept where CS was. */
 sysenter_nmi_cell:
 	movl	%eax,4(%esp)
 	cmpl	$sysenter_fill_waits,(%esp)
@@ -600,11 +599,11 @@ sysenter_nmi_cell:
 	popl	%esp
 	jmp	sysenter_fill
 
-/* Hazard: with its stack from the cell and not yet compared with esp0, a vm86
-   task has had three words overwritten that it would go on with in 32-bit mode
-   (EFLAGS, esp, ss). Nowhere else is a frame from inside the kernel the first
-   thing on a stack. The task goes on as any vm86 caller, to SIGSEGV, with values
-   in their place that do no harm. */
+/* HAZARD: a vm86 task whose stack pointer came from the cell and is not yet compared with
+   esp0. The NMI has overwritten three words with which the task would go on in 32-bit mode:
+   EFLAGS, esp, ss. (It is recognised by its place: nowhere else is a frame from inside the
+   kernel the first thing on a stack.) Write harmless values over them. The task then goes
+   on like any vm86 caller, to SIGSEGV. */
 50:	addl	$12,%esp			# the end of the stack?
 	testl	$(THREAD_BYTES - 1),%esp
 	jne	51f
@@ -630,8 +629,8 @@ sysenter_to_kernel_nmi:
 #include "syscall.S"
 #endif
 
-/* Written through the copy, but for the first; here so that no page fault can
-   come of them. */
+/* Data, written through the copy, all but the first. It is here, inside the copied text,
+   so that reading it causes no page fault. */
 	.align	4
 sysenter_user_ds:		.long USER_DS_SEL
 	.globl	sysenter_kernel_debug, sysenter_kernel_nmi, sysenter_gdt

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * gain REPORT LIBRARY ROUNDS COMMAND...: runs a command by turns without and
- * with LD_PRELOAD=LIBRARY and prints what the library gains, the median of the
- * pairs: what disturbs the machine disturbs both of a pair.
+ * gain REPORT LIBRARY ROUNDS COMMAND...: what does the library gain? Runs the command in
+ * pairs, without and with LD_PRELOAD=LIBRARY, and prints the median ratio of the pairs.
+ * Pairs, because whatever disturbs the machine then disturbs both runs.
  *
- * REPORT is /proc/sysenter. Where its count says that a run with the library made
- * no fast call there is nothing to compare: it says so and ends with 3.
+ * REPORT is /proc/sysenter. If its count shows that a run with the library made no fast
+ * call, there is nothing to compare: it says so and exits with status 3.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static double run(char **command, int with)
 	return end.tv_sec - start.tv_sec + (end.tv_usec - start.tv_usec) / 1e6;
 }
 
-/* Calls that all processors have made by the fast entry; -1 if nobody tells. */
+/* The count of fast calls on all processors; -1 if it cannot be read. */
 static double fast_calls(const char *report)
 {
 	FILE *file = fopen(report, "r");

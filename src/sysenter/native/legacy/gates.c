@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Vectors 1 and 2: a #DB or an NMI at the entry's first instructions goes to a
- * handler of entry.S, and from there to the kernel's.
+ * Vectors 1 and 2. A #DB or an NMI at the entry's first instructions goes to a handler in
+ * entry.S, and from there to the kernel's handler.
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -32,7 +32,7 @@ unsigned long sysenter_gate_target(int vector)
 		| (idt_table[vector].high & 0xffff0000);
 }
 
-/* One 8-byte store: other processors may take the vector meanwhile. Every
+/* One 8-byte store, because another processor may use the vector at this moment. Every
    processor with SYSENTER has CMPXCHG8B. */
 static void set_gate(struct gate *at, struct gate to)
 {
@@ -66,7 +66,7 @@ void sysenter_take_vectors(void)
 		set_gate_target(2, sysenter_in_copy(sysenter_nmi));
 }
 
-/* Or has somebody taken them from us since? */
+/* Has another module replaced our gates since? */
 int sysenter_has_vectors(void)
 {
 	return (!sysenter_way->takes_debug

@@ -2,8 +2,8 @@
 /*
  * Is this the kernel that the module was built for?
  *
- * Asks nothing whose place a header decides (current, and with it the number of
- * this CPU): until it has said yes this may be another kernel than the one that
+ * This code uses nothing whose place a header decides, such as current or the number of
+ * this CPU. Until the guard has accepted it, the running kernel may not be the one that
  * the headers are of.
  */
 #include <linux/config.h>
@@ -18,8 +18,8 @@
 #include "module.h"
 #include "addresses.h"
 
-/* The kernel's own handler of vector 0x80 calls through sys_call_table within
-   its first instructions: call *table(,%eax,4). */
+/* The kernel's handler of vector 0x80 must call through sys_call_table within its first
+   instructions: call *table(,%eax,4). */
 static int calls_through(unsigned long handler, unsigned long table)
 {
 	const unsigned char *p = (const unsigned char *)handler;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the C and assembly halves of the module agree on. */
+/* Definitions that the module's C and assembly share. */
 #ifndef SYSENTER_LEGACY_H
 #define SYSENTER_LEGACY_H
 
@@ -18,22 +18,22 @@
 #endif
 
 /*
- * Linux 2.4: SYSENTER_ESP points into this CPU's TSS. No hardware task switch
- * ever happens and no ring but 0 and 3 exists, so the bytes from esp1 (12) up
- * to the LDT selector (96) belong to nobody. They hold, from the top down, the
- * frames of a #DB or an NMI that hits before the stack is found, and at the
- * bottom this CPU's count of calls.
+ * Linux 2.4: SYSENTER_ESP points into this CPU's TSS. No hardware task switch ever
+ * happens, and only rings 0 and 3 are used. So nobody uses the bytes from esp1 (12) up
+ * to the LDT selector (96). From the top down they have room for the frames of a #DB
+ * and of an NMI that come before the stack is found. At the bottom is this CPU's count
+ * of calls.
  */
 #define TSS_ENTRY	88
 #define TSS_COUNT	12
 
 /*
- * Linux 2.2, the gentle ways: a block of 64 KB, aligned to its size, so that a
- * selector in the low half of %esp leaves it in the block. At each TSS's
- * selector ends that task's cell: room for the frame of an NMI (12 bytes) and
- * below it the end of the task's stack. Behind the cells lies one slot for each
- * CPU, SYSENTER_ESP at its top: room for the frames of a #DB and of an NMI in
- * it, and this CPU's count of calls.
+ * Linux 2.2, the gentle ways: a block of 64 KB, aligned to its size. A selector in the
+ * low half of %esp therefore gives an address in the block. The cell of a task ends at
+ * the offset that is its TSS's selector: room for an NMI's frame (12 bytes), and below
+ * it the address of the end of the task's stack. Behind the cells there is one slot for
+ * each CPU. SYSENTER_ESP is the slot's top. A slot has room for the frame of a #DB, for
+ * the frame of an NMI that comes within it, and for this CPU's count of calls.
  */
 #define BLOCK_BYTES	0x10000
 #define CELL_STACK	-16
@@ -41,24 +41,25 @@
 #define SLOT_SIZE	128
 #define SLOT_COUNT	0
 
-/* A segment descriptor's bit for software, here in a TSS's: the task's cell is
-   right. The kernel writes the byte when it gives the slot to a new task. */
+/* The bit of a segment descriptor that the processor leaves to software. Here it is in a
+   TSS's, and says that the task's cell is filled in. The kernel clears it when it gives
+   the slot to a new task. */
 #define DESCRIPTOR_AVL_BYTE	6
 #define DESCRIPTOR_AVL		0x10
 
 /*
- * Linux 2.2, the cruel way: SYSENTER_ESP is this far below the end of the
- * task's stack. While a task is in vm86 mode the kernel keeps what it goes on
- * with in 32-bit mode there, and a #DB or an NMI at the entry's first
- * instruction pushes its frame at SYSENTER_ESP.
+ * Linux 2.2, the cruel way: SYSENTER_ESP is this far below the end of the task's stack.
+ * A #DB or an NMI at the entry's first instruction pushes its frame at SYSENTER_ESP.
+ * While a task is in vm86 mode, the end of its stack holds the registers with which it
+ * goes on in 32-bit mode, and those must not be overwritten.
  */
 #define CRUEL_ROOM	1024
 
-/* Linux 2.2, the cruel way on SMP: one count for each CPU, a cache line apart. */
+/* Linux 2.2, the cruel way on SMP: each CPU has a count of its own, a cache line apart. */
 #define COUNT_SHIFT	5
 
-/* Linux 2.4, SYSCALL: one per-CPU stub; from its second instruction on ESP
-   is the kernel's. Where C writes this CPU's addresses into it. */
+/* Linux 2.4, SYSCALL: the layout of a per-CPU stub. ESP is the kernel's from the second
+   instruction on (STACK). C writes addresses of this CPU's data into it (PATCH). */
 #define SYSCALL_STUB_SIZE	32
 #define SYSCALL_STUB_STACK	7
 #define SYSCALL_PATCH_STACK	3

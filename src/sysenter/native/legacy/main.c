@@ -2,8 +2,8 @@
 /*
  * SYSENTER for Linux 2.2 and 2.4: load and unload.
  *
- * entry.S is what runs at every call; the C files find out whether it may, put
- * it in place on all processors at once and take it away again (module.h).
+ * entry.S runs at every call. The C files decide whether it may, put it in place on all
+ * processors at once, and take it away again (module.h).
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -33,10 +33,10 @@ static char *way, *entry;
 
 const struct way *sysenter_way;
 
-/* ---- for entry.S -------------------------------------------------------- */
+/* ---- data for entry.S ---------------------------------------------------- */
 
-/* Calls that entry.S sends to the kernel's own entry: what takes, copies or
-   rewrites pt_regs, and numbers that were not there to be looked at. */
+/* Calls that entry.S sends to the kernel's own entry: those that take, copy or rewrite
+   pt_regs, and numbers that no kernel examined here has. */
 #define KNOWN_CALLS 222
 unsigned long sysenter_slow_call[NR_syscalls];
 static const unsigned char takes_pt_regs[] = {
@@ -61,7 +61,7 @@ asmlinkage void sysenter_segv(void)
 	force_sig(SIGSEGV, current);
 }
 
-/* ---- on and off ---------------------------------------------------------- */
+/* ---- switch on and off ---------------------------------------------------- */
 
 static int on;
 
@@ -88,7 +88,7 @@ static int go_on(void)
 	return 0;
 }
 
-/* 0, or why not. Nothing has changed if not. */
+/* 0, or an error; then nothing has changed. */
 static int go_off(void)
 {
 	unsigned long flags;
@@ -110,9 +110,9 @@ static int go_off(void)
 	return 0;
 }
 
-/* Asked by delete_module in place of the use count, which here tells how many
-   have /proc/sysenter open; a yes is followed by cleanup_module at once, with
-   nothing in between that could load it again. */
+/* delete_module asks this instead of testing the use count. (The use count says how many
+   processes have /proc/sysenter open.) After a yes cleanup_module follows at once, and
+   nothing can load the module in between. */
 static int can_unload(void)
 {
 	return GET_USE_COUNT(&__this_module) ? -EBUSY : go_off();
@@ -154,8 +154,8 @@ int init_module(void)
 	}
 	sysenter_show_report();
 	__this_module.can_unload = can_unload;
-	/* A kernel that looks for modules to reap asks can_unload, and may then
-	   let this one be: it would stay, and be off. */
+	/* A kernel that looks for unused modules calls can_unload too, and may then not
+	   unload this one. The module would stay loaded and be switched off. */
 	__this_module.flags &= ~MOD_AUTOCLEAN;
 	printk(KERN_INFO NAME "%s, way %s, %d processor%s, entry at 0x%08lx\n",
 	       UTS_RELEASE, sysenter_way->name, CPUS, CPUS == 1 ? "" : "s",
@@ -166,7 +166,7 @@ int init_module(void)
 void cleanup_module(void)
 {
 	sysenter_hide_report();
-	/* can_unload has done it; a kernel that did not ask waits here. */
+	/* can_unload has switched it off. A kernel that did not call it waits here. */
 	while (go_off() != 0)
 		schedule();
 	sysenter_free_copy();

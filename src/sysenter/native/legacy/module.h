@@ -37,33 +37,33 @@
 #endif
 
 /*
- * A way from SYSENTER or SYSCALL to the task's kernel stack. What a way has no
- * use for is NULL or 0.
+ * A way from SYSENTER or SYSCALL to the task's kernel stack. A member that a way does not
+ * need is NULL or 0.
  */
 struct way {
 	const char *name;
-	/* in entry.S: where the instruction enters, and where a call that came
-	   with TF goes on */
+	/* in entry.S: where the instruction enters, and where a call that came with TF
+	   continues */
 	char *entry, *trapped;
-	int takes_debug;	/* vector 1: #DB before the first instruction */
-	int takes_nmi;		/* vector 2: there is an entry stack */
-	/* 0, or an error of which the reason is in the log */
+	int takes_debug;	/* needs vector 1: #DB before the first instruction */
+	int takes_nmi;		/* needs vector 2: NMI on an entry stack */
+	/* 0 or an error, whose reason is in the log */
 	int (*check)(void);
-	/* Memory of its own, and what entry.S, copied by now, must be told. */
+	/* Allocate, and tell entry.S (which is copied already) what it must know. */
 	int (*prepare)(void);
 	void (*free)(void);
-	/* Run by every processor, interrupts off. */
+	/* Each processor runs these, interrupts off. */
 	void (*turn_on)(void);
 	void (*turn_off)(void);
-	/* Bytes of the kernel's that are written, all other processors held;
-	   busy: one of them was stopped within those bytes. */
+	/* Write into the kernel's text while all other processors are held. busy: a
+	   processor was stopped within those bytes. */
 	int (*busy)(void);
 	void (*patch)(void);
 	void (*unpatch)(void);
-	/* Code beside the copy that a task may have to come back through. */
+	/* Code outside of the copy that a task may still have to return through. */
 	char *code, *code_end;
-	unsigned long (*calls)(int cpu);	/* made since the load */
-	int (*report)(char *page);		/* more of /proc/sysenter */
+	unsigned long (*calls)(int cpu);	/* the count since the load */
+	int (*report)(char *page);		/* more lines for /proc/sysenter */
 };
 
 extern const struct way *sysenter_way;		/* the chosen one */
@@ -89,13 +89,13 @@ struct cpu_report {
 	int seen;
 	int has_sep, has_syscall;
 	unsigned long msr_cs, idt, gdt, tss_esp0;
-	unsigned long tr, ldt, tss;	/* a processor keeps them all its life */
+	unsigned long tr, ldt, tss;	/* a processor never changes these */
 	unsigned long flat[4];
 	unsigned int signature;
 };
 extern struct cpu_report sysenter_cpus[NR_CPUS];
 
-/* Where a held processor was stopped. task: NULL if it is not held. */
+/* Where a held processor was stopped. task is NULL if it is not held. */
 struct held_cpu { unsigned long esp; struct task_struct *task; };
 extern struct held_cpu sysenter_held[NR_CPUS];
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Numbers that entry.S needs, taken from the headers of the very kernel that
- * the module is for: members move with version, SMP and vendor.
+ * Constants for entry.S, from the headers of the kernel that the module is for: the
+ * offsets of members differ with version, SMP and vendor.
  *
- * Compiled to assembly only. Every line "->NAME VALUE" becomes a #define in
+ * This file is only compiled to assembly. Every line "->NAME VALUE" becomes a #define in
  * offsets.h:
  *
  *   sed -n 's/.*->\([A-Z0-9_]*\) [$]*\(-*[0-9]*\).*$/#define \1 \2/p'

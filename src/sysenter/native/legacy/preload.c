@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * libsysenter.so for Linux 2.2 and 2.4: with LD_PRELOAD it stands before the C
- * library's read, write and getppid and makes them by SYSENTER, or by AMD's
- * SYSCALL where the module says so. Where it is not loaded they go by
- * int $0x80, as ever.
+ * libsysenter.so for Linux 2.2 and 2.4. With LD_PRELOAD it replaces the C library's read,
+ * write and getppid. Its versions call by SYSENTER, or by AMD's SYSCALL if the module
+ * says so. If the module is not loaded they call by int $0x80, as always.
  *
- * Whether it is loaded is asked once, at a process's first call: unloading it
- * under a process that has asked ends that process with SIGSEGV.
+ * Each process finds out once, at its first call, whether the module is loaded. If the
+ * module is unloaded later, the process's next call ends in SIGSEGV.
  *
- * No header, so that any compiler from egcs on takes it with any C library.
+ * No header is included, so any compiler since egcs can build it, for any C library.
  */
 extern int *__errno_location(void);
 
@@ -17,10 +16,11 @@ long sysenter_call_sysenter(long number, long a, long b, long c);
 long sysenter_call_syscall(long number, long a, long b, long c);
 
 /*
- * The stubs, position-independent, int $0x80 before the return label for calls
- * that the kernel restarts. SYSENTER: return address at -4(%ebp), 6th argument
- * (here %ebp itself) at (%ebp). SYSCALL, which destroys ecx: 2nd argument at
- * (%ebp), 6th at 4(%ebp). ebx is saved, ecx and edx are the caller's to lose.
+ * The stubs. They are position-independent, and before the return label they have an
+ * int $0x80 for calls that the kernel restarts. SYSENTER: return address at -4(%ebp), 6th
+ * argument (here %ebp itself) at (%ebp). SYSCALL, which destroys ecx: 2nd argument at
+ * (%ebp), 6th at 4(%ebp). ebx is saved; by the C calling convention ecx and edx need not
+ * be.
  */
 __asm__(
 	"	.text\n"
@@ -80,7 +80,7 @@ __asm__(
 
 static long (*call)(long, long, long, long);
 
-/* Is the line in the text? No C library is called: this may be its first call. */
+/* Is the line in the text? Uses no function of the C library, which may not be set up yet. */
 static int says(const char *text, long n, const char *line)
 {
 	long i, j;

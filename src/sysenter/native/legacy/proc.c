@@ -43,7 +43,7 @@ static int read_proc(char *page, char **start, off_t off, int count, int *eof,
 	return len > count ? count : len;
 }
 
-/* Who has the file open will come back to read_proc. */
+/* A process that has the file open will call read_proc again. */
 #if LINUX_2_2
 static void count_reader(struct inode *inode, int opened)
 {

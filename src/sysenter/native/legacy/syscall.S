@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * AMD's SYSCALL on Linux 2.4: included by entry.S, whose slow ways it shares,
- * and copied with it.
+ * AMD's SYSCALL on Linux 2.4. entry.S includes this file, shares its slow ways with it,
+ * and is copied together with it.
  *
- * Who comes here: user code that follows the stub's convention,
+ * Most callers are user code that follows the stub's convention:
  *
  *	pushl	%ebp			# 6th argument, and %ebp itself
  *	pushl	%ecx			# 2nd argument: SYSCALL destroys ecx
@@ -13,11 +13,11 @@
  *	popl	%ecx
  *	popl	%ebp
  *
- * and anybody else, as with SYSENTER.
+ * But any program can execute SYSCALL, as with SYSENTER.
  *
- * What the processor did (AMD APM vol. 3, SYSCALL in legacy mode): ecx = return
- * address, EIP and CS from STAR, SS flat, CPL 0; VM, IF and RF cleared. What it
- * did not: ESP is the caller's, and so are TF, NT, AC, DF, IOPL, DS, ES, FS, GS.
+ * What the processor does (AMD APM vol. 3, SYSCALL in legacy mode): ecx = return
+ * address, EIP and CS from STAR, SS flat, CPL 0; VM, IF and RF cleared. ESP, TF, NT,
+ * AC, DF, IOPL, DS, ES, FS and GS stay as the caller had them.
  *
  *	eax	number			ebp	user stack:
  *	ebx	1st argument			  (%ebp)  2nd argument
@@ -27,8 +27,8 @@
  *	edi	5th		esp = ebp as given; the rest as it was
  *
  * HAZARD: before the first instruction of a stub and before SYSRET, ESP is the
- * caller's at CPL 0. NMI, #DB and #MC can come there, and through an interrupt gate
- * would push where ESP points. taskgate.c has task gates for them.
+ * caller's at CPL 0. An NMI, #DB or #MC there, through an interrupt gate, would push to
+ * the address in ESP. So taskgate.c has task gates for these three.
  */
 #define SYSRET		.byte 0x0f,0x07
 #define INT80_BYTES	2
@@ -36,7 +36,7 @@
 #define LDT_TYPE	0x8200
 #define PATCHED		0x7fffffff
 
-/* Below the kernel there is room for both words. */
+/* Below the end of user space there must be room for both words. */
 #define CHECK_SYSCALL_STACK \
 	cmpl	$(USER_LIMIT - 8),%ebp; \
 	ja	sysenter_bad_stack
@@ -81,8 +81,8 @@ sysenter_called_syscall:
 	orl	CURRENT(TASK_SIGPENDING),%ecx
 	jne	65f
 
-	/* From the window's end the task gates come back here: nothing of the
-	   frame is lost. */
+	/* The window's end: the task gates send an interrupted SYSRET back to here, where
+	   the frame is still intact. */
 	.globl	sysenter_syscall_leave, sysenter_sysret
 sysenter_syscall_leave:
 	movl	PT_EIP(%esp),%ecx
@@ -102,7 +102,7 @@ sysenter_sysret:
 	FIXUP(60b, sysenter_bad_argument)
 	FIXUP(61b, 66b)
 
-/* The same call with TF set, from the task of #DB, %esp = esp0. */
+/* The same call with TF set: the task of #DB comes here. %esp = esp0. */
 	.globl	sysenter_syscall_trapped
 sysenter_syscall_trapped:
 	testl	$(THREAD_BYTES - 1),%esp
@@ -122,10 +122,10 @@ sysenter_syscall_trapped:
 
 /* ------------------------------------------------------------------------
  * The task behind the gates of #DB, NMI and #MC. On entry, by the processor's
- * task switch: everything from this task's TSS (ebx = struct gate_task, its own
- * stack, swapper_pg_dir, flat segments, no LDT), what was interrupted in the TSS
- * that the back link tells; NT and CR0.TS set. It ends with everything as an
- * interrupt gate would have left it, at the kernel's handler.
+ * task switch, all registers come from this task's TSS: ebx = struct gate_task, its
+ * own stack, swapper_pg_dir, flat segments, no LDT. The interrupted registers are in
+ * the TSS that the back link names. NT and CR0.TS are set. The task ends at the
+ * kernel's handler, with all registers as an interrupt gate would have left them.
  */
 	.globl	sysenter_gate
 sysenter_gate:
@@ -138,8 +138,8 @@ sysenter_gate:
 	movl	%eax,%esp			# struct gate_resume
 	pushl	$EFLAGS_FIXED
 	popfl					# NT: the next iret is a plain one
-	/* Hazard: an NMI or #MC up to LTR finds us in a task still, and waits in
-	   `pending`; after it, one goes the whole way, on this stack. */
+	/* HAZARD: an NMI or #MC before the LTR comes within this task, and waits in
+	   `pending`. After the LTR it is handled at once, on this stack. */
 	popl	%eax
 	andb	$~TSS_BUSY,(%eax)		# LTR wants it available
 	popl	%eax
@@ -164,7 +164,8 @@ sysenter_gate:
 	clts
 70:	popl	%eax
 	movl	%eax,%db7
-	/* Each under the LDT, since a selector that has gone loads another. */
+	/* An LLDT before each pop, because the fault handler for a selector that has gone
+	   loads another LDT. */
 sysenter_gate_pops:
 	lldt	16(%esp)
 	popl	%gs
@@ -187,13 +188,13 @@ sysenter_gate_pops_end:
 72:	iret					# back to the task we came in
 	jmp	sysenter_gate
 
-/* A #DB that is nobody's: on with what it interrupted. */
+/* A #DB that the kernel must not see: resume what it interrupted. */
 	.globl	sysenter_gate_swallow
 sysenter_gate_swallow:
 	iret
 
-/* Vectors 13 and 11: the pops above. Not by way of __ex_table: the kernel takes a
-   lock to look there, and an NMI may have come where that is held. */
+/* Vectors 13 and 11, for the pops above. __ex_table cannot serve them: the kernel takes a
+   lock to search it, and an NMI may have come while that lock is held. */
 	.macro	SEGMENT_FAULT name
 	.align	16
 	.globl	sysenter_\name
@@ -212,9 +213,9 @@ sysenter_\name:
 	SEGMENT_FAULT general_protection
 	SEGMENT_FAULT not_present
 
-/* The LDT has changed under the selector. Loaded it stays until somebody loads it
-   again, so it keeps its number, under an LDT with a flat segment there. No iret:
-   it would let NMIs in. */
+/* The LDT has changed since the selector was loaded. The register must keep its selector:
+   it would have stayed loaded until somebody loaded it again. So load it with an LDT of
+   ours that has a flat segment there. No iret, because that would unblock NMIs. */
 sysenter_segment_gone:
 	movl	4(%esp),%edx			# the pop, to do again
 	addl	$16,%esp			# error code, eip, cs, eflags
@@ -243,10 +244,10 @@ sysenter_segment_gone:
 74:	movl	$0,(%esp)
 	jmp	*%edx
 
-/* Vector 7. Hazard: a task switch sets CR0.TS, and no one can tell what it was
-   while the kernel uses the FPU for itself (kernel_fpu_begin: TS clear, without
-   PF_USEDFPU). It is left set there, and the first instruction that minds clears
-   it: the kernel itself never uses the FPU while it has TS set. */
+/* Vector 7. HAZARD: a task switch sets CR0.TS. While the kernel uses the FPU for itself
+   (kernel_fpu_begin: TS clear, without PF_USEDFPU), nothing tells what TS was. So TS stays
+   set there, and the first FPU instruction clears it here. That is safe: the kernel never
+   uses the FPU for itself with TS set. */
 	.align	16
 	.globl	sysenter_no_device
 sysenter_no_device:

@@ -1,36 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * AMD's SYSCALL on Linux 2.4: who has it, its registers, and #DB, NMI and #MC
+ * AMD's SYSCALL on Linux 2.4: which processors have it, its MSRs, and #DB, NMI and #MC
  * while it is on.
  *
- * SYSCALL does not set ESP. So at two instruction boundaries of syscall.S the
- * caller's ESP is in use at CPL 0: at a stub's first instruction and before SYSRET.
- * An interrupt gate does not change the stack there: the processor would push where
- * the caller's ESP points. And a caller can raise #DB whenever it likes, by TF. A task
- * gate takes all registers from a TSS and pushes nothing. IF masks all other vectors.
+ * SYSCALL does not set ESP. So at two instruction boundaries of syscall.S (the window) ESP
+ * is the caller's at CPL 0: before a stub's first instruction and before SYSRET. An
+ * interrupt gate does not switch stacks at CPL 0: the processor would push to the address
+ * in the caller's ESP. And a caller can raise #DB at will, by TF. A task gate takes all
+ * registers from a TSS and pushes nothing. IF masks all other vectors.
  *
- * 2.4 has one GDT and one IDT for all processors, and a task can be in use once
- * only. So each processor gets an IDT of its own, a copy but for the gates below,
- * with tasks of its own in entries of the GDT that nobody uses.
+ * 2.4 has one GDT and one IDT for all processors, and a task cannot be in use twice. So
+ * each processor gets an IDT of its own. It is a copy of the kernel's, except for the
+ * gates below. They lead to this processor's own tasks, in unused entries of the GDT.
  *
- * The task takes an interrupted SYSCALL out of the window, builds the frame that
- * an interrupt gate would have pushed, where it would, and goes on by hand at the
- * kernel's own handler (sysenter_gate). What the task switch loses, and how it is
- * recovered:
+ * The task moves an interrupted SYSCALL out of the window. It builds the frame that an
+ * interrupt gate would have pushed, in the same place, and continues at the kernel's own
+ * handler (sysenter_gate). A task switch loses some registers. They are recovered so:
  *
- * CR3: on SMP cpu_tlbstate.active_mm; it is written a few instructions before
- *	CR3 is, which then is loaded early, and once more. On UP the mm of current
- *	whose cpu_vm_mask says that it is loaded; in schedule() between switch_mm()
- *	and switch_to() no mm says so. There swapper_pg_dir's tables do for the
- *	kernel, and the interrupted code is single-stepped, unseen, to where one does.
- * LDTR: one selector for each processor, always; the kernel rewrites the
- *	descriptor in the GDT (ldt_is_of).
- * FS, GS and others from an LDT that has changed since: sysenter_segment_gone.
- * CR0.TS: PF_USEDFPU tells, and sysenter_no_device where it does not.
- * DR7: the switch clears the local enable bits, which gdb uses; thread.debugreg.
- * TR, busy bits, NT: sysenter_gate.
+ * CR3: on SMP from cpu_tlbstate.active_mm. The kernel writes that a few instructions before
+ *	CR3, so the new tables may be loaded early, and once more by the kernel. On UP from
+ *	the mm of current, if its cpu_vm_mask says that it is loaded. In schedule(), between
+ *	switch_mm() and switch_to(), no mm says so. There swapper_pg_dir is loaded, which is
+ *	enough for the kernel. The interrupted code is then single-stepped to a place where an
+ *	mm says so; the kernel does not see these steps.
+ * LDTR: each processor always has the same selector. The kernel rewrites the descriptor in
+ *	the GDT (ldt_is_of).
+ * FS, GS and others that belong to an LDT which has changed since: sysenter_segment_gone.
+ * CR0.TS: from PF_USEDFPU, and where that does not tell, see sysenter_no_device.
+ * DR7: the task switch clears the local enable bits, which gdb uses. They are restored from
+ *	thread.debugreg.
+ * TR, busy bits, NT: sysenter_gate restores them.
  *
- * What comes within another's task waits until that is left (`pending`).
+ * An exception that comes within another one's task waits until that task ends (`pending`).
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -64,20 +65,20 @@
 #define EFLAGS_IF	0x200
 #define EFLAGS_VM	0x20000
 #define DR6_BS		0x4000
-#define DR7_LOST	0x155		/* L0 to L3, LE */
+#define DR7_LOST	0x155		/* bits that a task switch clears: L0 to L3, LE */
 #define DR7_FIXED	0x400
 
 #define TASK_GATE_HIGH	0x8500		/* present, DPL 0 */
 #define TRAP_GATE	0x0f00
 #define GATE_TYPE	0x1f00
 #define GATE_PRESENT	0x8000
-#define TYPE_BYTE	5		/* of a descriptor */
+#define TYPE_BYTE	5		/* offset in a descriptor */
 #define TSS_AVAILABLE	0x8900
 #define IDT_LIMIT	(256 * 8 - 1)
 
 /* GDT entries for each processor: the tasks' TSSs, and one for an LDT. */
 #define SLOTS		(GATE_TASKS + 1)
-#define BLOCK_ORDER	2		/* struct cpu_gates, then the tasks */
+#define BLOCK_ORDER	2		/* pages: struct cpu_gates, then the tasks */
 
 extern char sysenter_syscall_stubs[], sysenter_syscall_leave[];
 extern char sysenter_sysret[], sysenter_syscall_trapped[];
@@ -90,7 +91,7 @@ extern unsigned long sysenter_kernel_no_device[];
 extern unsigned long sysenter_slow[];
 
 static struct cpu_gates *gates[NR_CPUS];
-static unsigned long slots[NR_CPUS * SLOTS];	/* GDT entries that were free */
+static unsigned long slots[NR_CPUS * SLOTS];	/* GDT entries that we use */
 static int slots_used;
 static struct table_register kernel_idt;
 static const int task_vectors[GATE_TASKS] = { 1, 2, 18 };
@@ -103,7 +104,7 @@ static int from_user(const struct hw_tss *tss)
 	return (tss->eflags & EFLAGS_VM) || (tss->cs & 3);
 }
 
-/* Out of the window; is it the window? On the caller's stack nothing is kept. */
+/* Move an interrupted SYSCALL out of the window. Returns whether it was in the window. */
 static int leave_window(struct gate_task *this, struct hw_tss *at,
 			unsigned long *handler)
 {
@@ -114,14 +115,14 @@ static int leave_window(struct gate_task *this, struct hw_tss *at,
 		at->eip = sysenter_in_copy(sysenter_syscall_leave);
 	} else if (at->eip == cpu->stub) {
 		at->esp = at->esp0;
-		if (at->eflags & EFLAGS_TF)	/* passes by the stub's count */
+		if (at->eflags & EFLAGS_TF)	/* it skips the stub, which counts calls */
 			++*(unsigned long *)((char *)cpu->tss + TSS_COUNT);
 		at->eip = at->eflags & EFLAGS_TF
 			? sysenter_in_copy(sysenter_syscall_trapped)
 			: cpu->stub + SYSCALL_STUB_STACK;
 		at->eflags &= ~EFLAGS_TF;
-		/* Without TF a data breakpoint that a move to SS held back
-		   (CVE-2018-8897): the call goes on, the hit is not told. */
+		/* A #DB without TF is a data breakpoint that a move to SS held back
+		   (CVE-2018-8897): the call goes on, and the hit is not reported. */
 		if (this->debug)
 			*handler = sysenter_in_copy(sysenter_gate_swallow);
 	} else
@@ -131,7 +132,7 @@ static int leave_window(struct gate_task *this, struct hw_tss *at,
 	return 1;
 }
 
-/* The mm that is loaded, NULL if that cannot be told. */
+/* The mm whose page tables were loaded; NULL if it cannot be told. */
 static struct mm_struct *find_mm(struct cpu_gates *cpu, struct task_struct *task)
 {
 #ifdef SYSENTER_SMP
@@ -139,7 +140,7 @@ static struct mm_struct *find_mm(struct cpu_gates *cpu, struct task_struct *task
 #else
 	struct mm_struct *mm = task->active_mm;
 
-	/* NULL from when schedule() has switched away from a kernel thread's */
+	/* NULL while schedule() has switched away from it for a kernel thread */
 	if (mm && ((mm->cpu_vm_mask & 1)
 		   || __pa(mm->pgd) == __pa(ADDRESS_swapper_pg_dir)))
 		return mm;
@@ -147,9 +148,9 @@ static struct mm_struct *find_mm(struct cpu_gates *cpu, struct task_struct *task
 #endif
 }
 
-/* Hazard: where leave_mm() loads swapper_pg_dir (the kernels that have load_cr3()), a
-   processor with a kernel thread on it may have left the tables that active_mm still
-   names. Flushes of those no longer come here, and they may be taken down. */
+/* HAZARD: leave_mm() loads swapper_pg_dir (in kernels that have load_cr3()). So a processor
+   that runs a kernel thread may have left the page tables that active_mm still names. It
+   gets no TLB flushes for them any more, and they may be freed. */
 static unsigned long find_cr3(struct cpu_gates *cpu, struct mm_struct *mm)
 {
 #if defined(SYSENTER_SMP) && defined(load_cr3)
@@ -159,10 +160,10 @@ static unsigned long find_cr3(struct cpu_gates *cpu, struct mm_struct *mm)
 	return __pa(mm ? (unsigned long)mm->pgd : ADDRESS_swapper_pg_dir);
 }
 
-/* One step more of what was interrupted, to where the mm can be told. */
+/* Single-step the interrupted code once more, until the mm can be told. */
 static void step(struct cpu_gates *cpu, struct hw_tss *at)
 {
-	/* The end of another task has seen to it. */
+	/* in the end of another task: that one has set TF already */
 	if (sysenter_is_in_copy(at->eip))
 		return;
 	at->eflags |= EFLAGS_TF;
@@ -170,10 +171,10 @@ static void step(struct cpu_gates *cpu, struct hw_tss *at)
 	cpu->steps++;
 }
 
-/* Hazard: set_ldt_desc() writes the descriptor in five parts, and a segment loaded
-   through a base of two halves would be one, and marked accessed, wherever that
-   leads. Only while a switch of tasks is under way is it another LDT, and then
-   fs and gs are loaded again after it. */
+/* HAZARD: set_ldt_desc() writes the descriptor in five parts. A segment that is loaded while
+   half of the base is new would come from anywhere, and be marked accessed there. So the LDT
+   is used only if the descriptor's base is a known one. It is unknown only during a switch
+   of tasks, and that loads fs and gs again at its end. */
 static int ldt_is_of(struct cpu_gates *cpu, struct mm_struct *mm)
 {
 	unsigned long low = sysenter_gdt_table[cpu->ldt >> 3].a;
@@ -190,13 +191,13 @@ static unsigned long find_dr7(struct task_struct *task)
 	unsigned long now, all = task->thread.debugreg[7];
 
 	__asm__ __volatile__("movl %%db7,%0" : "=r" (now));
-	/* do_debug() clears the register until the signal is delivered */
+	/* do_debug() clears DR7 until the signal is delivered */
 	if (all && ((now ^ all) & ~(DR7_LOST | DR7_FIXED)) == 0)
 		return all;
 	return now;
 }
 
-/* Our own single step has been made, and nobody is to see it. */
+/* Our own single step is done. The kernel must not see it. */
 static void end_step(struct cpu_gates *cpu, struct hw_tss *at)
 {
 	unsigned long dr6;
@@ -208,9 +209,9 @@ static void end_step(struct cpu_gates *cpu, struct hw_tss *at)
 }
 
 /*
- * Called by sysenter_gate, in the task: interrupts off, no `current`, the page
- * tables swapper_pg_dir's. Returns what is to go on, on the stack where it does;
- * NULL if it came within another task, which goes on first.
+ * sysenter_gate calls this in the task: interrupts off, no `current`, page tables of
+ * swapper_pg_dir. Returns what to resume, on the stack where that is resumed. Returns NULL if
+ * the exception came within another task; then that task is resumed first.
  */
 asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 {
@@ -223,13 +224,13 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 	int user = from_user(&at), window;
 
 	if ((this->tss.back_link & 0xffff) != cpu->tr) {
-		/* one word: a machine check is not lost to what may come again */
+		/* only one can wait, and a machine check must not be lost */
 		if (!cpu->pending || this == cpu->tasks[MACHINE_CHECK_TASK])
 			cpu->pending = handler;
 		return NULL;
 	}
 	window = !user && leave_window(this, &at, &handler);
-	/* Less 1: a stub and the entry begin at the very end of the stack. */
+	/* Less 1, because at a stub or at the entry the stack is still empty. */
 	task = (struct task_struct *)(((user || window ? at.esp0 : at.esp) - 1)
 				      & -SYSENTER_THREAD_SIZE);
 	if (this->debug && !user && cpu->stepping) {
@@ -284,7 +285,7 @@ asmlinkage struct gate_resume *sysenter_gate_body(struct gate_task *this)
 	return resume;
 }
 
-/* ---- who has the instruction ------------------------------------------------ */
+/* ---- which processors have the instruction ------------------------------------ */
 
 static void read_msr(unsigned int msr, unsigned long *low, unsigned long *high)
 {
@@ -305,9 +306,9 @@ static void write_efer(unsigned long set, unsigned long clear)
 }
 
 /*
- * Intel's processors have it in 64-bit mode only, whatever CPUID says; an
- * emulator may keep EFER.SCE off in a 32-bit machine. STAR is 0 yet, but no
- * user of this processor runs meanwhile.
+ * CPUID is not enough: Intel's processors have the instruction in 64-bit mode only, and an
+ * emulator may keep EFER.SCE off in a 32-bit machine. While EFER.SCE is tried out, STAR is
+ * still 0; but no user code of this processor runs meanwhile.
  */
 int sysenter_has_syscall(void)
 {
@@ -327,7 +328,7 @@ int sysenter_has_syscall(void)
 		return 0;
 	read_msr(MSR_EFER, &low, &high);
 	if (low & EFER_SCE)
-		return 0;			/* somebody else's */
+		return 0;			/* another module uses it */
 	write_msr(MSR_EFER, low | EFER_SCE, high);
 	read_msr(MSR_EFER, &eax, &edx);
 	write_msr(MSR_EFER, low, high);
@@ -345,13 +346,13 @@ static void load_idt(const void *table)
 	__asm__ __volatile__("lidt %0" : : "m" (idt));
 }
 
-/* Run by each processor, interrupts off. */
+/* Each processor runs this, interrupts off. */
 static void turn_on(void)
 {
 	int cpu = THIS_CPU;
 
 	load_idt(gates[cpu]->idt);
-	/* SYSRET: CS = the upper half, SS that + 8 */
+	/* SYSRET: CS = the upper half, SS = that + 8 */
 	write_msr(MSR_STAR, gates[cpu]->stub, __USER_CS << 16 | __KERNEL_CS);
 	write_efer(EFER_SCE, 0);
 }
@@ -368,7 +369,7 @@ static unsigned long gate_target(const unsigned long *gate)
 	return (gate[0] & 0xffff) | (gate[1] & 0xffff0000);
 }
 
-/* The vector goes to a handler in the copy; the kernel's is told to that. */
+/* Send the vector to a handler in the copy, and tell that handler the kernel's. */
 static void point_gate(unsigned long *idt, int vector, const void *to,
 		     const void *kernels)
 {
@@ -429,8 +430,8 @@ static void make_gates(struct cpu_gates *cpu, unsigned long tss,
 		 sysenter_kernel_general_protection);
 }
 
-/* Entries of the GDT that are 0: Linux 2.4 leaves two for each processor, 1, 6
-   and 7, and those of processors that are not there. */
+/* Find GDT entries that are 0. Linux 2.4 leaves some: 1, 6 and 7, two for each processor,
+   and those of processors that are not there. */
 static int find_slots(int wanted)
 {
 	struct table_register gdt;
@@ -444,8 +445,7 @@ static int find_slots(int wanted)
 	return slots_used == wanted;
 }
 
-/* For processor `number`: its TSS, TR and LDTR. 0 or an error; undone by
-   free_gates(). */
+/* Prepare processor `number`. 0 or an error; free_gates() undoes it. */
 static int prepare_cpu(int number)
 {
 	const struct cpu_report *report = &sysenter_cpus[number];
@@ -469,8 +469,8 @@ static int prepare_cpu(int number)
 	return 0;
 }
 
-/* gcc 2 gives a spinlock of UP four bytes and gcc 3 none, so mm_struct is another
-   to a module by the other one: is it found as it is here and now? */
+/* On UP gcc 2 gives a spinlock four bytes and gcc 3 none. So struct mm_struct differs if the
+   kernel was built by the other one. Is the mm found that is loaded now? */
 static int finds_mm(void)
 {
 	static struct cpu_gates here;	/* 2 KB */
@@ -502,7 +502,7 @@ static int prepare(void)
 	return error;
 }
 
-/* No processor uses them. */
+/* No processor uses these gates any more. */
 static void free_gates(void)
 {
 	int i;
@@ -519,7 +519,7 @@ static void free_gates(void)
 
 static int report(char *page)
 {
-	unsigned long steps = 0;	/* when the page tables were not to be told */
+	unsigned long steps = 0;	/* single steps: the page tables could not be told */
 	int i;
 
 	for (i = 0; i < NR_CPUS; i++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * May the code go away?
+ * May the module's code go away?
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -18,7 +18,7 @@ int sysenter_stack_has(struct task_struct *task, unsigned long esp,
 		((unsigned long)task + SYSENTER_THREAD_SIZE);
 
 	if (word < (unsigned long *)task || word > end)
-		return 1;			/* not a stack we can judge */
+		return 1;			/* a stack of an unknown kind: say yes */
 	for (; word < end; word++)
 		if (*word >= low && *word < high)
 			return 1;
@@ -34,11 +34,11 @@ static int has_own_code(struct task_struct *task, unsigned long esp)
 }
 
 /*
- * Somebody is between entry and exit: asleep in a call, or interrupted, or
- * waiting for a page of the user's stack. With the other processors held every
- * task's live stack can be read, and whoever has to come back through our text
- * has an address in it there. Nobody can be on the way in: that needs a
- * processor, and those are held outside.
+ * Is a task between entry and exit? It may sleep in a call, or have been interrupted, or wait
+ * for a page of the user's stack. All other processors are held, so every task's live stack
+ * can be read. A task that has to come back through our text has an address in it on its
+ * stack. And no task is on its way in, because that takes a processor, and all processors are
+ * held outside of the entry.
  */
 int sysenter_in_use(void)
 {
@@ -62,7 +62,7 @@ int sysenter_in_use(void)
 		    || has_own_code(task, esp))
 			return 1;
 	}
-	/* The idle tasks of the other processors are on no list of tasks. */
+	/* The idle tasks of the other processors are in no list of tasks. */
 	for (cpu = 0; cpu < NR_CPUS; cpu++)
 		if (sysenter_held[cpu].task
 		    && has_own_code(sysenter_held[cpu].task,

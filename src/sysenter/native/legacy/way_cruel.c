@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Linux 2.2, the cruel way: SYSENTER_ESP is written at each switch of tasks, by
- * a __switch_to of ours. The first bytes of the kernel's jump to it.
+ * Linux 2.2, the cruel way. A __switch_to of ours writes SYSENTER_ESP at each switch of
+ * tasks. The first bytes of the kernel's __switch_to are replaced by a jump to it.
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -23,9 +23,9 @@
 	__asm__ __volatile__("movl %0,%%db" #n : : "r" ((task)->tss.debugreg[n]))
 
 /*
- * All that __switch_to has to do there, and SYSENTER_ESP for the task that comes.
- * Entered by a jump from the first bytes of __switch_to, with its arguments in
- * eax and edx and the stack already the next task's.
+ * Does all that the kernel's __switch_to does, and writes SYSENTER_ESP for the next task. The
+ * jump in the kernel's __switch_to leads here, so the arguments are in eax and edx, and the
+ * stack is the next task's already.
  */
 void FASTCALL(sysenter_switch_to(struct task_struct *prev,
 				 struct task_struct *next));
@@ -34,7 +34,7 @@ void sysenter_switch_to(struct task_struct *prev, struct task_struct *next)
 {
 	unlazy_fpu(prev);
 
-	/* LTR faults on a TSS that is marked busy, and it was when we left. */
+	/* LTR faults on a TSS that is marked busy, and this one was when its task left. */
 	sysenter_gdt_table[next->tss.tr >> 3].b &= ~TSS_BUSY;
 	__asm__ __volatile__("ltr %%ax" : : "a" (next->tss.tr));
 
@@ -58,13 +58,13 @@ void sysenter_switch_to(struct task_struct *prev, struct task_struct *next)
 		LOAD_DEBUG_REGISTER(next, 7);
 	}
 
-	/* Not tss.esp0: that is elsewhere while the task is in vm86 mode, and
-	   the entry compares. */
+	/* Not tss.esp0, which is elsewhere while the task is in vm86 mode. The entry
+	   compares the two. */
 	sysenter_write_msr(MSR_SYSENTER_ESP, (unsigned long)next
 			   + SYSENTER_THREAD_SIZE - CRUEL_ROOM);
 }
 
-/* Stays behind it: whoever is interrupted between the two is still in it. */
+/* The end of it. A task that was interrupted between the two labels is still in it. */
 void sysenter_switch_to_end(void)
 {
 }
@@ -76,7 +76,7 @@ void sysenter_switch_to_end(void)
 
 extern char sysenter_entry_cruel[], sysenter_trapped_cruel[];
 
-/* Calls of each CPU, counted by entry.S. */
+/* entry.S counts each CPU's calls here. */
 unsigned long sysenter_counts[NR_CPUS << (COUNT_SHIFT - 2)];
 
 static unsigned char kernel_switch_bytes[JMP_SIZE];
@@ -104,7 +104,7 @@ static void unpatch(void)
 	write_switch_to(kernel_switch_bytes);
 }
 
-/* Was a held processor interrupted inside the bytes to be written? */
+/* Was a held processor interrupted within the bytes to be written? */
 static int busy(void)
 {
 	int cpu;
@@ -119,8 +119,8 @@ static int busy(void)
 	return 0;
 }
 
-/* schedule() is exported and jumps to __switch_to, so the address that
-   System.map gave can be checked against the code that runs. */
+/* The exported schedule() jumps to __switch_to. So the address from System.map can be
+   compared with the code that runs. */
 static int check(void)
 {
 	const unsigned char *p = (const unsigned char *)schedule;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Linux 2.2, the gentle ways: SYSENTER_ESP is this CPU's slot in a block of ours,
- * from where TR leads to the task's cell (legacy.h, BLOCK_BYTES); nothing of the
- * kernel's is patched. gentle-global is that of 2001: task[] and one variable.
+ * Linux 2.2, the gentle ways. SYSENTER_ESP points to this CPU's slot in a block of ours, and
+ * TR leads from there to the task's cell (legacy.h, BLOCK_BYTES). Nothing of the kernel's is
+ * patched. gentle-global is the way of 2001, by task[] and one global variable.
  */
 #include <linux/config.h>
 #include <linux/version.h>
@@ -18,7 +18,7 @@
 
 #if LINUX_2_2
 
-#define BLOCK_ORDER 4			/* BLOCK_BYTES, and so aligned */
+#define BLOCK_ORDER 4			/* BLOCK_BYTES; so it is aligned to its size */
 #define SLOT(cpu) (block + SLOTS_AT + (cpu) * SLOT_SIZE)
 
 extern char sysenter_entry_gentle[], sysenter_trapped_gentle[];
@@ -43,8 +43,8 @@ static int check_tasks(void)
 	return 0;
 }
 
-/* The mark goes when the kernel makes a new task: does it write the descriptor's
-   byte whole? Sought is movb $0,6(reg). */
+/* The kernel must clear our mark when it makes a new task, so it must write the whole byte of
+   the descriptor. Look for movb $0,6(reg). */
 static int kernel_clears_marks(void)
 {
 #ifdef ADDRESS_set_tss_desc
@@ -85,7 +85,7 @@ static int prepare(void)
 	memset((void *)block, 0, BLOCK_BYTES);
 	COPY_OF(sysenter_entry_stack_low) = block;
 	COPY_OF(sysenter_entry_stack_high) = block + BLOCK_BYTES;
-	/* The four bytes before the mark, which is the last of each. */
+	/* In both instructions: the four bytes before the mask, which is the last byte. */
 	*(unsigned long *)(sysenter_in_copy(sysenter_gdt_test) - 5) =
 	*(unsigned long *)(sysenter_in_copy(sysenter_gdt_mark) - 5) =
 		(unsigned long)sysenter_gdt_table + DESCRIPTOR_AVL_BYTE - block;
@@ -104,7 +104,7 @@ static void turn_on(void)
 	sysenter_write_msrs(SLOT(THIS_CPU + 1));
 }
 
-/* A block that comes later has other cells. */
+/* The next load has another block, whose cells are empty. */
 static void clear_marks(void)
 {
 	int i;

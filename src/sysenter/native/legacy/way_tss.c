@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Linux 2.4: SYSENTER_ESP points into this CPU's TSS, whose esp0 follows the
- * task (legacy.h, TSS_ENTRY).
+ * Linux 2.4. SYSENTER_ESP points into this CPU's TSS, and its esp0 is always the current
+ * task's (legacy.h, TSS_ENTRY).
  */
 #include <linux/config.h>
 #include <linux/version.h>
