@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Cycles of single calls by each entry path that this machine has:
+ * Measures the cycles of single calls by each entry path that this machine has:
  *
  *	here ROUNDS SINGLE LOOP STOCK
  *
- * STOCK is the name of an unmodified program's path: stock, or all where the module
- * takes every program's calls. The paths run right after one another, in another order
- * each round. A JSON object on a line for each round, call and path: `least` of SINGLE
- * calls, each between two readings of the time-stamp counter, less what an empty pair
- * reads; `each` of LOOP calls in a row. The minimum of single calls, not their mean:
- * Torvalds, linux-kernel, 2002-12.
+ * STOCK is the name of an unmodified program's path: `stock', or `all' if the module serves
+ * every program's calls. The paths run right after one another, each round in another order.
+ * Prints a JSON object a line for each round, call and path. `least': the minimum of SINGLE
+ * calls, each between two readings of the time-stamp counter, minus what an empty pair of
+ * readings gives. `each': the mean of LOOP calls in a row. `least' is a minimum and not a
+ * mean: Torvalds, linux-kernel, 2002-12.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -33,7 +33,7 @@ struct call {
 	long nr, nr32, a, b, c, result;
 };
 
-/* On either side nothing passes the reading of the counter (Intel SDM Vol. 2, RDTSC). */
+/* No instruction is moved across the reading of the counter (Intel SDM Vol. 2, RDTSC). */
 static inline __attribute__((always_inline)) uint64_t tsc(void)
 {
 	uint32_t low, high;
@@ -98,7 +98,7 @@ PATH(int80, nr32)
 PATH(stock, nr)
 PATH(fast, nr)
 
-/* A kernel without 32-bit programs (ia32_emulation=0) ends who tries. */
+/* A kernel without 32-bit programs (ia32_emulation=0) kills the process that tries. */
 static int has_int80(void)
 {
 	int status = -1;
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: here ROUNDS SINGLE LOOP STOCK\n");
 		return 2;
 	}
-	/* the counters of two processors need not agree */
+	/* stay on one processor: the counters of two need not agree */
 	CPU_ZERO(&one);
 	CPU_SET(processor < 0 ? 0 : processor, &one);
 	if (sched_setaffinity(0, sizeof(one), &one) || zero < 0 || null < 0) {
@@ -150,7 +150,7 @@ int main(int argc, char **argv)
 	if (fast_path)
 		paths[have++] = (typeof(*paths)){ "fast", least_fast, each_fast };
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	/* the round -1 warms caches and predictors */
+	/* round -1 warms caches and predictors */
 	for (long round = -1; round < rounds; round++)
 		for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
 			for (int n = 0; n < have; n++) {

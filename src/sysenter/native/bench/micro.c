@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One kind of system call, many times: micro NAME COUNT. The names are lmbench's.
- * Linked at run time, so that a preload library can move its calls.
+ * micro NAME COUNT: makes one kind of system call, many times. The names are lmbench's. It is
+ * linked dynamically, so that a preload library can move its calls.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -83,7 +83,7 @@ static void call_poll(void)
 	need(poll(&file, 1, 0) == 1);
 }
 
-/* A byte through a pipe, or a socket, and back out of it: two calls. */
+/* A byte through a pipe or a socket, and out of it again: two calls. */
 static void through(void)
 {
 	char byte = 0;

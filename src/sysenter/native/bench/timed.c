@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Runs a command and says what it took, as a JSON object on a line:
+ * Runs a command and prints what it took, as a JSON object on a line:
  *
  *	timed SUITE NAME PATH ROUND -- COMMAND...
  *
- * seconds: of the monotonic clock. tsc: of the time-stamp counter, which under QEMU's
- * -icount shift=0 counts guest instructions, everybody's. calls: what the module counted
- * meanwhile. user, kernel: where the processors were meanwhile, in hundredths of a second of
- * /proc/stat, everybody's, so that a server's part is in it. What the command prints is
- * thrown away, but what it says of an error.
+ * seconds: of the monotonic clock.
+ * tsc: of the time-stamp counter. Under QEMU's -icount shift=0 it counts guest instructions, of
+ *	all processes.
+ * calls: how many the module counted in this time.
+ * user, kernel: time of the processors in either mode, in hundredths of a second, from
+ *	/proc/stat. It is that of all processes, so that a server's part is in it.
+ *
+ * What the command prints is discarded, except for its error messages.
  */
 #include <fcntl.h>
 #include <stdint.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Starts an i386 kernel that is decompressed already. As the first segment of a
- * Multiboot image (Multiboot Specification 0.6.96) this does what the kernel's
- * real-mode setup code does (Documentation/x86/boot.rst, "32-bit Boot
- * Protocol"): fills boot_params with the command line, the initramfs and the
- * memory map, loads flat segments and jumps to the kernel at KERNEL_ENTRY.
- * Saves the seconds that the setup code and the decompressor take under TCG.
+ * Starts an i386 kernel that is already decompressed. This is the first segment of a
+ * Multiboot image (Multiboot Specification 0.6.96). It does the work of the kernel's
+ * real-mode setup code (Documentation/x86/boot.rst, "32-bit Boot Protocol"): it fills
+ * boot_params with the command line, the initramfs and the memory map, loads flat
+ * segments, and jumps to the kernel at KERNEL_ENTRY. Under TCG that saves the seconds
+ * that the setup code and the decompressor take.
  */
 #define BP_E820_ENTRIES		0x1e8	/* Documentation/x86/zero-page.rst */
 #define BP_TYPE_OF_LOADER	0x210
@@ -32,7 +32,7 @@ _start:						/* ebx = Multiboot information */
 	cli
 	cld
 	movl	$boot_params, %ebp
-	movb	$0xff, BP_TYPE_OF_LOADER(%ebp)	/* no loader with a number of its own */
+	movb	$0xff, BP_TYPE_OF_LOADER(%ebp)	/* a loader without a number of its own */
 	orb	$1, BP_LOADFLAGS(%ebp)		/* LOADED_HIGH */
 	movl	MBI_CMDLINE(%ebx), %eax
 	movl	%eax, BP_CMD_LINE_PTR(%ebp)
@@ -45,14 +45,14 @@ _start:						/* ebx = Multiboot information */
 	movl	%eax, BP_RAMDISK_IMAGE(%ebp)
 	movl	%edx, BP_RAMDISK_SIZE(%ebp)
 1:
-	/* Multiboot's map has the BIOS's entries, each behind its own size. */
+	/* Multiboot's map has the entries of the BIOS's map, each behind its size. */
 	movl	MBI_MMAP_ADDR(%ebx), %esi
 	movl	MBI_MMAP_LENGTH(%ebx), %edx
 	addl	%esi, %edx
 	leal	BP_E820_TABLE(%ebp), %edi
 2:	cmpl	%edx, %esi
 	jae	3f
-	movl	(%esi), %eax			/* size, not counting itself */
+	movl	(%esi), %eax			/* the size does not count itself */
 	leal	4(%esi, %eax), %eax
 	addl	$4, %esi
 	movl	$5, %ecx			/* base, length: 8 bytes each; type */

@@ -2,13 +2,14 @@
 /*
  * Counts and times single system calls on each entry path.
  *
- *	calls		one JSON object a line: call, path, and the minimum of many
- *			single calls between two readings of the time-stamp counter,
- *			less what an empty pair reads, and nanoseconds in a loop
+ *	calls		prints one JSON object a line: the call, the path, the minimum
+ *			of many single calls between two readings of the time-stamp
+ *			counter, minus what an empty pair of readings gives, and the
+ *			nanoseconds of one call in a loop
  *
- * Under QEMU's -icount shift=0 the counter counts guest instructions, so `tsc`
- * is exact; else it is cycles (KVM, hardware) or the emulator's idea of them.
- * The minimum of single calls, not their mean: Torvalds, linux-kernel, 2002-12.
+ * Under QEMU's -icount shift=0 the counter counts guest instructions, so `tsc` is exact.
+ * Otherwise it counts cycles (KVM, hardware) or what the emulator takes for cycles. It is
+ * the minimum of single calls, not their mean: Torvalds, linux-kernel, 2002-12.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -24,8 +25,8 @@
 #define LOOP	2000
 
 /*
- * The jump: Bochs' counter stands still within a run of instructions without a branch. Both readings of a pair
- * have it, so it takes itself away.
+ * Why there is a jump: within a run of instructions without a branch, Bochs does not advance the counter. Both
+ * readings of a pair have the jump, so it cancels out.
  */
 static inline uint64_t tsc(void)
 {
@@ -35,7 +36,7 @@ static inline uint64_t tsc(void)
 	return (uint64_t)high << 32 | low;
 }
 
-/* The number in the table that int $0x80 goes by. */
+/* The call's number in the table of int $0x80. */
 static inline __attribute__((always_inline)) long number32(long nr)
 {
 #ifdef __x86_64__

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * channels PROGRAM [ARGUMENT...]: runs a program and tells its standard output,
- * its standard error and its status apart on the one line to the host.
+ * channels PROGRAM [ARGUMENT...]: runs a program and sends its standard output, its
+ * standard error and its status to the host over one line, each marked as what it is.
  *
- * On our own standard output, an object a line:
+ * Prints one JSON object a line on our own standard output:
  *
  *	{"out": "BASE64"}	bytes of its standard output
- *	{"err": "BASE64"}	of its standard error
- *	{"status": N}		at its end, after all that it wrote; 128 and the
- *				signal's number if one killed it, as a shell says it
+ *	{"err": "BASE64"}	bytes of its standard error
+ *	{"status": N}		when it has ended, after all that it wrote. If a signal
+ *				killed it, N is 128 plus the signal's number, as in a shell
  *
- * So no byte that a program writes can be taken for a record, and none gets lost.
- * What it has left running in the background is not waited for.
+ * So nothing that a program writes can be mistaken for a record, and no byte is lost. A
+ * process that the program has left in the background is not waited for.
  */
 #define _GNU_SOURCE	/* pipe2() */
 #include <errno.h>
@@ -23,9 +23,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHUNK	3072	/* a multiple of 3: no padding inside */
-#define WAIT	20	/* ms between looks at whether it has ended */
-#define LOOK	32	/* chunks at once from each pipe: more than it holds, so what others still write ends */
+#define CHUNK	3072	/* a multiple of 3, so that base64 needs no padding inside */
+#define WAIT	20	/* ms between tests of whether it has ended */
+#define LOOK	32	/* chunks at once: more than a pipe holds; ends if somebody writes on */
 
 static const char *const keys[] = { "out", "err" };
 
@@ -66,7 +66,7 @@ static void tell(const char *key, const unsigned char *data, size_t length)
 	write_all(line, to + 3 - line);
 }
 
-/* Pass on what can be read now; returns 0 when there is no more, for now or for ever. */
+/* Pass on what can be read now. Returns 0 if there was no more. */
 static int pass_on(struct pollfd *from, const char *key)
 {
 	unsigned char data[CHUNK];
@@ -78,7 +78,7 @@ static int pass_on(struct pollfd *from, const char *key)
 	}
 	if (length == 0) {
 		close(from->fd);
-		from->fd = -1;	/* poll() passes it over */
+		from->fd = -1;	/* poll() ignores it */
 	}
 	return 0;
 }
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 		if (pipe2(pipes[i], O_CLOEXEC))
 			return 126;
 		ends[i] = (struct pollfd){ .fd = pipes[i][0], .events = POLLIN };
-		/* HAZARD: only our own end, or the program's writes would fail with EAGAIN. */
+		/* HAZARD: only our own end, or the program's writes fail with EAGAIN. */
 		fcntl(pipes[i][0], F_SETFL, O_NONBLOCK);
 	}
 	child = fork();
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 			for (int n = 0; n < LOOK && ends[i].fd >= 0; n++)
 				if (!pass_on(&ends[i], keys[i]))
 					break;
-		if (ended)	/* it had ended before the last look */
+		if (ended)	/* it ended before the last reading, so nothing is missing */
 			break;
 	}
 	snprintf(line, sizeof(line), "{\"status\": %d}\n",

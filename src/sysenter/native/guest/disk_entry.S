@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Starts a decompressed kernel that disk_sector.S has brought to memory, at its own entry KERNEL_ENTRY: an i386 one
- * by the 32-bit boot protocol, an amd64 one by the 64-bit one (Documentation/x86/boot.rst). In flat 32-bit protected
- * mode, interrupts off. BOOT_PARAMS and, for amd64, PAGE_TABLES (the first 4 GiB, as they are) are build/disk.py's.
+ * Starts a decompressed kernel, which disk_sector.S has read to memory, at its own entry KERNEL_ENTRY. An i386 kernel
+ * is started by the 32-bit boot protocol, an amd64 kernel by the 64-bit one (Documentation/x86/boot.rst). Runs in flat
+ * 32-bit protected mode, interrupts off. build/disk.py makes BOOT_PARAMS and, for amd64, PAGE_TABLES, which map the
+ * first 4 GiB to themselves.
  */
 	.code32
 	.text

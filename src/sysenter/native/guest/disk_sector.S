@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The boot sector of a disk that a BIOS starts (Bochs has no loader of its own). Reads the pieces of PIECES, a table
- * that build/disk.py writes, to where they are to stand in memory, and goes to the first one in 32-bit protected
- * mode, with the selectors that the kernel's boot protocol wants (Documentation/x86/boot.rst).
+ * The boot sector of the disk from which a BIOS starts the guest in Bochs, which cannot load a kernel by itself. It
+ * reads the pieces that the table PIECES lists to their places in memory; build/disk.py writes the table. Then it
+ * jumps to the first piece in 32-bit protected mode, with the selectors of the kernel's boot protocol
+ * (Documentation/x86/boot.rst).
  *
- * A BIOS reads into the lowest MiB only: each block goes through BUFFER. What copies it up is real-mode code with
- * data segments of 4 GiB, whose limits were loaded in protected mode and stay when it is left (SDM 3A 9.9.2).
+ * A BIOS reads into the lowest MiB only, so each block goes through BUFFER. Real-mode code copies it up. For that its
+ * data segments have limits of 4 GiB: they were loaded in protected mode and stay when that is left (SDM 3A 9.9.2).
  */
 #define BUFFER_SEGMENT	0x1000
 #define BUFFER		0x10000
-#define BLOCK		0x8000		/* bytes; build/disk.py's as well */
+#define BLOCK		0x8000		/* bytes; the same in build/disk.py */
 #define SECTOR		512
-#define PIECE_LBA	0		/* of a piece in the table */
+#define PIECE_LBA	0		/* offsets in an entry of the table */
 #define PIECE_TO	4
 #define PIECE_BLOCKS	8		/* 0: no more pieces */
 #define PIECE_SIZE	12
@@ -52,7 +53,7 @@ next_block:
 	int	$0x13
 	popw	%bp
 	jc	unreadable
-	/* HAZARD: the BIOS may have loaded segments, in protected mode too, and allowed interrupts. */
+	/* HAZARD: the BIOS may have loaded other segments, also in protected mode, and switched interrupts on. */
 	cli
 	movl	%cr0, %eax
 	orb	$1, %al

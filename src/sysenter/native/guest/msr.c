@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Prints what each CPU's SYSENTER registers hold, a JSON object a line, by the
- * kernel's msr driver (/dev/cpu/N/msr; SDM Vol. 4: 174H, 175H, 176H), and the
- * SYSCALL registers EFER and STAR (AMD APM Vol. 2); all ones if there is none.
+ * Prints each CPU's SYSENTER registers, a JSON object a line, read by the kernel's msr
+ * driver (/dev/cpu/N/msr; SDM Vol. 4: 174H, 175H, 176H). Prints also the SYSCALL registers
+ * EFER and STAR (AMD APM Vol. 2). A register that does not exist is printed as all ones.
  */
-#define _FILE_OFFSET_BITS	64	/* those two are at C0000080H and above */
+#define _FILE_OFFSET_BITS	64	/* EFER and STAR are at C0000080H and above */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Whether the fast path gives the answers that it has to give: a few thousand calls by
- * it and by the plain instruction, in a child process that may die of it. While the
+ * Does the fast path give right answers? Makes a few thousand calls by it and by the plain
+ * instruction and compares them, in a child process, because a wrong path may kill it. While the
  * module's scope is `all' the plain instruction is a fast path, too.
  *
- *	trial		0: all as stock. 1: something differs, and one line says what.
+ *	trial		status 0: everything as stock
+ *			1: something differs, and one line says what
  *			2: there is no fast path to try
  *
- * Compared: results, the registers that a call keeps, the stack pointer, and calls that
- * a signal interrupts. Run after each load, before anything depends on the module.
+ * It compares results, the registers that a call preserves, the stack pointer, and calls that a
+ * signal interrupts. It is run after each load, before anything depends on the module.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,14 +27,14 @@
 #endif
 
 #define ROUNDS	1000
-#define LIMIT	20	/* seconds: a child that stands still is a failure */
+#define LIMIT	20	/* seconds: a child that hangs is a failure */
 
 static char *stub;
 static pid_t parent;
 
 /*
- * A call with patterns in the registers that it has to keep. Returns its result;
- * *kept is 0 if one of them, or the stack pointer, came back changed.
+ * Make a call with known values in the registers that it must preserve. Returns its result. *kept
+ * is 0 if one of them, or the stack pointer, has changed.
  */
 #ifdef __x86_64__
 #define CALL(name, instructions, marked)						\
@@ -69,7 +70,7 @@ static long stock_call(long nr, long a, long b, long c, int *kept)
 
 static long fast_call(long nr, long a, long b, long c, int *kept)
 {
-	/* in: where to call; out: what came back changed */
+	/* input: the function to call; output: whether something has changed */
 	unsigned long esi = (unsigned long)stub + SYSENTER_STUB_CALL;
 	long result = nr;
 
@@ -133,7 +134,7 @@ static int try_results(void)
 	return 0;
 }
 
-/* A call that a signal ends, and calls between which signals come. */
+/* A call that a signal interrupts, and calls between which signals come. */
 static int try_signals(void)
 {
 	struct itimerval timer = { .it_value.tv_usec = 2000, .it_interval.tv_usec = 2000 };

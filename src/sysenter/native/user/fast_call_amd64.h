@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The stub's instructions in place (stub_amd64.S), as a program inlines its SYSCALLs. */
+/* The stub's instructions (stub_amd64.S), to be inlined as programs inline their SYSCALLs. */
 #ifndef SYSENTER_FAST_CALL_AMD64_H
 #define SYSENTER_FAST_CALL_AMD64_H
 #include "abi.h"
@@ -12,7 +12,7 @@
 	"syscall\n"			\
 	"1:"
 
-/* A call with up to three arguments: r10, r8 and r9 hold whatever they held. */
+/* A call with up to three arguments. r10, r8 and r9 keep whatever they hold. */
 static inline __attribute__((always_inline)) long fast_call3(long nr, long a, long b, long c)
 {
 	long result;

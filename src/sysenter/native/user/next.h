@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The next definition of a function after this library's own, in the order in
- * which the dynamic loader looks, and whether it is the C library's.
+ * Find the next definition of a function after this library's own, in the dynamic loader's
+ * order, and whether it is the C library's.
  *
- * As dlsym(RTLD_NEXT, name), but without dlsym(): before glibc 2.34 that is in
- * libdl, which most programs do not load. dl_iterate_phdr() is in every C library
- * since glibc 2.2.4, musl's too, and keeps to the caller's namespace (dlmopen).
+ * This is dlsym(RTLD_NEXT, name) without dlsym(), which before glibc 2.34 is in libdl, and
+ * most programs do not load libdl. dl_iterate_phdr() is in every C library since glibc 2.2.4,
+ * in musl too, and stays within the caller's namespace (dlmopen).
  *
- * HAZARD: all that is asked of the C library is weak. It need not have it, and where
- * this library alone is in a namespace there is no C library at all.
+ * HAZARD: every reference to the C library is weak, because the symbol may not be there. If
+ * this library is alone in a namespace, there is no C library at all.
  */
 #ifndef SYSENTER_NEXT_H
 #define SYSENTER_NEXT_H
@@ -33,7 +33,7 @@ struct elf_object {
 	const uint32_t *gnu_hash, *sysv_hash;
 };
 
-/* glibc has the base added to these in place, musl and the vDSO have not. */
+/* glibc has added the base to these addresses in place; musl and the vDSO have not. */
 static const void *elf_pointer(const struct elf_object *object, ElfW(Addr) value)
 {
 	return (const void *)(value < object->base ? value + object->base : value);
@@ -72,12 +72,12 @@ static int same_string(const char *one, const char *other)
 	return *one == *other;
 }
 
-/* A function's address, if this symbol is one that another object's reference gets. */
+/* A function's address, if a reference from another object would get this symbol. */
 static void *elf_function(const struct elf_object *object, uint32_t index, const char *name)
 {
 	const ElfW(Sym) *symbol = object->symbols + index;
 
-	/* the low bits of st_info are alike in both classes */
+	/* st_info has its type in the same low bits for 32 and for 64 bits */
 	if (symbol->st_shndx == SHN_UNDEF || ELF64_ST_BIND(symbol->st_info) == STB_LOCAL ||
 	    ELF64_ST_TYPE(symbol->st_info) != STT_FUNC)
 		return NULL;
@@ -169,7 +169,7 @@ static int next_in_object(struct dl_phdr_info *info, size_t size, void *data)
 	}
 	if (!search->past_this || !dynamic || !elf_read_dynamic(&object, dynamic))
 		return 0;
-	/* libpthread of glibc before 2.34 has this too, and read(), write() ... */
+	/* libpthread of glibc before 2.34 has this symbol too, and read(), write() and others */
 	libcs = elf_lookup(&object, "__errno_location") != NULL;
 	for (int i = 0; i < search->count; i++) {
 		struct next *next = search->wanted + i;
@@ -180,10 +180,10 @@ static int next_in_object(struct dl_phdr_info *info, size_t size, void *data)
 			missing += !next->address;
 		}
 	}
-	return !missing;	/* not 0: look no further */
+	return !missing;	/* not 0 ends the iteration */
 }
 
-/* Fill in the addresses that are NULL. Takes the dynamic loader's lock. */
+/* Fill in the addresses that are NULL. Takes a lock of the dynamic loader. */
 static void find_next(struct next *wanted, int count)
 {
 	struct next_search search = { .wanted = wanted, .count = count };

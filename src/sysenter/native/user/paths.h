@@ -13,9 +13,9 @@
 #include "abi.h"
 #endif
 
-static void (*stock_path)(void), (*fast_path)(void);	/* amd64: only whether there */
+static void (*stock_path)(void), (*fast_path)(void);	/* amd64: only NULL or not */
 
-/* The kernel's own way, and the module's page if it can be had. */
+/* Find the kernel's own path, and map the module's page if there is one. */
 static inline void find_paths(void)
 {
 	int device = open("/dev/sysenter", O_RDONLY | O_CLOEXEC);
@@ -33,7 +33,7 @@ static inline void find_paths(void)
 	}
 }
 
-/* The number is the 32-bit table's; a static program's data is below 4 GiB. */
+/* nr is of the 32-bit table. int $0x80 can take a static program's data, which is below 4 GiB. */
 static inline __attribute__((always_inline)) long by_int80(long nr, long a, long b, long c)
 {
 	int result;

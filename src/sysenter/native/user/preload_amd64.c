@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * libsysenter.so on amd64, for LD_PRELOAD: sends a program's calls by another
- * entry path.
+ * libsysenter.so on amd64, for LD_PRELOAD: sends a program's calls by another entry path.
  *
  *	LD_PRELOAD=libsysenter.so PROGRAM	the functions below
- *	SYSENTER_PATH=fast|int80|stock		which path; fast if not said
+ *	SYSENTER_PATH=fast|int80|stock		which path; default: fast
  *
- * An amd64 program's libc has SYSCALL instructions in it and no word to redirect
- * them by, so this library takes the place of libc's functions: those that are a
- * system call and nothing else, and that a program calls often. What libc calls
- * inside itself, as stdio does with its buffers, goes libc's way. Where another
- * preload library behind this one has a function (fakeroot's getuid, libeatmydata's
- * fsync), that is called, as it would be without this library.
+ * On amd64 the SYSCALL instructions are inside libc, and no word in memory redirects them. So
+ * this library replaces functions of libc: those that are a system call and nothing else, and
+ * that programs call often. Calls that libc makes inside itself, as stdio does for its
+ * buffers, go libc's way. If another preload library behind this one defines such a function
+ * (fakeroot's getuid, libeatmydata's fsync), that function is called, as it would be without
+ * this library.
  *
- * Where the path is not to be had (no /dev/sysenter, a kernel without the module, an
- * emulator that cannot make such a call: trial.h) it changes nothing. Links with no
- * library, and needs none of a C library's functions, so it runs with whatever C
- * library the program has: glibc of any age, musl (next.h).
+ * If the path cannot be used, this library changes nothing: no /dev/sysenter, a kernel without
+ * the module, or an emulator that cannot make such a call (trial.h). It links with no library
+ * and requires no function of a C library. So it runs with the C library that the program has:
+ * glibc of any age, or musl (next.h).
  */
 #define _GNU_SOURCE	/* dl_iterate_phdr */
 #include <errno.h>
@@ -28,7 +27,7 @@
 #include "trial.h"
 
 extern char *getenv(const char *name) __attribute__((weak));
-/* glibc 2.32: no other thread, so nobody who could cancel this one */
+/* glibc 2.32: true while there is one thread, so that no other can cancel this one */
 extern char __libc_single_threaded __attribute__((weak));
 extern const char *gnu_get_libc_version(void) __attribute__((weak));
 
@@ -62,8 +61,8 @@ static inline __attribute__((always_inline)) long stock_call(long nr, long a, lo
 }
 
 /*
- * int $0x80 is the 32-bit programs' entry: read and write by it take 32 bits of
- * an address, so their data goes by a buffer below 4 GiB. For comparison only.
+ * int $0x80 is the entry of 32-bit programs. By it, read and write take only 32 bits of an
+ * address, so their data goes through a buffer below 4 GiB. This path is for comparison only.
  */
 #define BOUNCE	65536
 static char *bounce;
@@ -84,7 +83,7 @@ static long int80_call(long nr, long a, char *buffer, size_t length)
 	return result;
 }
 
-/* Out of line, as all that is rare: what is common then needs no stack. */
+/* Rare cases are out of line, so that the common case needs no stack frame. */
 static __attribute__((noinline, cold)) long fail(long result)
 {
 	if (__errno_location)
@@ -98,9 +97,9 @@ static inline __attribute__((always_inline)) long answer(long result)
 }
 
 /*
- * POSIX lets a thread be cancelled in these, and libc's own do what that takes.
- * Ours do not, so they serve programs of one thread, which only itself can cancel:
- * see pthread_cancel().
+ * Cancellation points. POSIX lets a thread be cancelled in these functions, and libc's own do
+ * what that needs. Ours do not. So they serve only a process with one thread, which no other
+ * thread can cancel. See pthread_cancel() for a thread that cancels itself.
  */
 #define CANCELLATION_POINTS(X)	\
 	X(read, __NR_read)	\
@@ -114,9 +113,9 @@ static inline __attribute__((always_inline)) long answer(long result)
 	X(fdatasync, __NR_fdatasync)
 
 /*
- * The same with more than three arguments. With each: what its system call has as 4th,
- * 5th and 6th. HAZARD: send() is sendto() with a fifth and a sixth, which no caller of
- * send() has set.
+ * The same with more than three arguments. Behind each name: the 4th, 5th and 6th argument of
+ * its system call. HAZARD: send() is sendto() with a fifth and a sixth argument, and a caller
+ * of send() has not set these registers.
  */
 #define LONG_CANCELLATION_POINTS(X)			\
 	X(pread, __NR_pread64, d, 0, 0)			\
@@ -128,7 +127,7 @@ static inline __attribute__((always_inline)) long answer(long result)
 	X(send, __NR_sendto, d, 0, 0)			\
 	X(sendto, __NR_sendto, d, e, f)
 
-/* Functions that are their system call. All arguments and results fit registers. */
+/* Functions that are just their system call. All arguments and results fit into registers. */
 #define PLAIN(X)			\
 	X(lseek, __NR_lseek)		\
 	X(lseek64, __NR_lseek)		\
@@ -157,7 +156,7 @@ enum {
 #define INDEX(name, ...) AT_##name,
 	CANCELLATION_POINTS(INDEX)
 	LONG_CANCELLATION_POINTS(INDEX)
-	FIRST_PLAIN, BEFORE_PLAIN = FIRST_PLAIN - 1, /* the next is the first again */
+	FIRST_PLAIN, BEFORE_PLAIN = FIRST_PLAIN - 1, /* so that the next gets the same number */
 	PLAIN(INDEX)
 	AFTER_PLAIN, PTHREAD_CANCEL = AFTER_PLAIN, PTHREAD_CREATE, THRD_CREATE,
 	FUNCTIONS
@@ -165,10 +164,9 @@ enum {
 };
 
 /*
- * Looked up by the constructor and not at the first call: that may come in a signal
- * handler, or in the child of a fork, where the dynamic loader's lock could be held
- * for ever. Only a call before the constructor (another library's came first) looks
- * them up itself.
+ * The constructor looks the functions up. The first call is too late: it may come in a signal
+ * handler, or in the child of a fork, where the dynamic loader's lock could be held for ever.
+ * Only a call before the constructor, by another library's constructor, looks them up itself.
  */
 static struct next next[FUNCTIONS] = {
 #define NAME(which, ...) [AT_##which] = { .name = #which },
@@ -183,16 +181,17 @@ static struct next next[FUNCTIONS] = {
 
 typedef long (*function)(long, long, long, long, long, long);
 
-/* Each function's way. `fast`: points to what is not 0 if its calls go the fast way. */
+/* For each function, `fast' points to a byte: if it is not 0, calls take the fast path. */
 static const char never = 0, always = 1;
 static const char *fast[AFTER_PLAIN] = { [0 ... AFTER_PLAIN - 1] = &never };
-/* Else the function that it would be without this library, or NULL: see undecided(). */
+/* Otherwise the function to call instead, or NULL if that is not decided (undecided()). */
 static function direct[AFTER_PLAIN];
 
 /*
- * Where no __libc_single_threaded tells. musl: whether pthread_create() was called,
- * see there. glibc before 2.32: what its own read() asked, multiple_threads in the
- * thread's header (tcbhead_t, part of its ABI); `by_header` says that it holds.
+ * Is there one thread only? These are for C libraries without __libc_single_threaded. musl:
+ * `alone' is 1 until pthread_create() is called, see there. glibc before 2.32: its own read()
+ * tests multiple_threads in the thread's header (tcbhead_t, part of its ABI). `by_header'
+ * says to test that.
  */
 static char alone = 1, by_header, is_set_up;
 static void set_up(void);
@@ -201,7 +200,7 @@ static __attribute__((noinline)) long undecided(int at, long nr, long a, long b,
 {
 	int multiple_threads;
 
-	if (!is_set_up)	{ /* before the constructor: another library's came first */
+	if (!is_set_up)	{ /* called by a library whose constructor runs before ours */
 		set_up();
 		if (*fast[at])
 			return answer(fast_call(nr, a, b, c, d, e, f));
@@ -212,7 +211,7 @@ static __attribute__((noinline)) long undecided(int at, long nr, long a, long b,
 		asm volatile("movl %%fs:0x18, %0" : "=r"(multiple_threads));
 		if (!multiple_threads)
 			return answer(fast_call(nr, a, b, c, d, e, f));
-		direct[at] = (function)next[at].address; /* it stays so */
+		direct[at] = (function)next[at].address; /* for good: there are threads now */
 	}
 	if (path == INT80 && at <= AT_write && (unsigned long)c <= BOUNCE && next[at].libcs)
 		return answer(int80_call(nr, a, (char *)b, c));
@@ -245,7 +244,7 @@ PLAIN(DEFINE)
 #undef DEFINE
 #undef DEFINE_LONG
 
-/* Looks again: before glibc 2.34 libpthread may have been loaded since. */
+/* Look it up again: before glibc 2.34 libpthread may have been loaded in the meantime. */
 static function next_now(int at)
 {
 	if (!next[at].address)
@@ -253,7 +252,7 @@ static function next_now(int at)
 	return (function)next[at].address;
 }
 
-/* Whoever may be cancelled, itself too, goes libc's way from now on. */
+/* From now on a thread may be cancelled, or cancels itself. So all calls go libc's way. */
 int pthread_cancel(unsigned long thread)
 {
 	for (int at = 0; at < FIRST_PLAIN; at++) {
@@ -267,10 +266,10 @@ int pthread_cancel(unsigned long thread)
 }
 
 /*
- * For musl, which has nothing that says whether there are threads. These two have a
- * version of their own (preload.map): glibc's programs ask for GLIBC_... and do not
- * get them, so a program without libpthread does not take them for it; musl's loader
- * does not look at versions.
+ * These two are for musl, which has no variable that says whether there are threads. They have
+ * a version of their own (preload.map). Programs for glibc ask for version GLIBC_... and do
+ * not get these, so a program without libpthread does not mistake them for libpthread's.
+ * musl's loader ignores versions.
  */
 int pthread_create(long thread, long attributes, long start, long argument)
 {
@@ -313,8 +312,8 @@ static long fast_close(long fd)
 }
 
 /*
- * The stub page. Only its being there counts: the module offers it, and the
- * mapping holds the module for as long as it lasts.
+ * The stub page. Its contents are not used on amd64. The mapping shows that the module is
+ * there, and holds the module as long as it lasts.
  */
 static int fast_calls_work(void)
 {

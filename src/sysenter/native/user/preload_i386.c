@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * libsysenter.so, for LD_PRELOAD: sends a program's calls by another entry path.
+ * libsysenter.so on i386, for LD_PRELOAD: sends a program's calls by another entry path.
  *
  *	LD_PRELOAD=libsysenter.so PROGRAM		read and write, as Andy Polyakov's did
  *	SYSENTER_CALLS=all LD_PRELOAD=... PROGRAM	every call that libc makes by the word
  *							at %gs:0x10, threads and children too
- *	SYSENTER_PATH=fast|int80|stock			which path; fast if not said
+ *	SYSENTER_PATH=fast|int80|stock			which path; default: fast
  *
- * Where another preload library behind this one has read or write, that is called, as it
- * would be without this library. Where the path is not to be had (no /dev/sysenter, no
- * room, a kernel without the module, an emulator that cannot make such a call: trial.h)
- * it changes nothing. Links with no library, and needs none of a C library's functions,
- * so it runs with whatever C library the program has: glibc of any age, musl (next.h).
+ * If another preload library behind this one defines read or write, that function is called,
+ * as it would be without this library. If the path cannot be used, this library changes
+ * nothing: no /dev/sysenter, no memory, a kernel without the module, or an emulator that cannot
+ * make such a call (trial.h). It links with no library and requires no function of a C library.
+ * So it runs with the C library that the program has: glibc of any age, or musl (next.h).
  */
 #define _GNU_SOURCE	/* dl_iterate_phdr */
 #include <errno.h>
@@ -23,11 +23,11 @@
 #include "trial.h"
 
 extern char *getenv(const char *name) __attribute__((weak));
-/* glibc 2.32: no other thread, so nobody who could cancel this one but itself */
+/* glibc 2.32: true while there is one thread, so that only itself could cancel it */
 extern char __libc_single_threaded __attribute__((weak));
 extern const char *gnu_get_libc_version(void) __attribute__((weak));
 
-/* Reads its number and arguments from registers as int $0x80 does. */
+/* Takes its number and arguments in registers, as int $0x80 does. */
 typedef void (*entry_path)(void);
 
 static entry_path path;		/* for numbers that carry `mark` */
@@ -67,7 +67,7 @@ static long answer(long result)
 
 enum { READ, WRITE, PTHREAD_CANCEL, PTHREAD_CREATE, THRD_CREATE, FUNCTIONS };
 
-/* Looked up by the constructor, or by a call before it (another library's came first). */
+/* The constructor looks them up, or a call that another library's constructor makes earlier. */
 static struct next next[FUNCTIONS] = {
 	[READ] = { .name = "read" },
 	[WRITE] = { .name = "write" },
@@ -77,13 +77,14 @@ static struct next next[FUNCTIONS] = {
 };
 
 /*
- * libc's own read and write are cancellation points; these are not, so they serve
- * programs of one thread. SYSENTER_CALLS=all has no such limit. `fast`: points to what is
- * not 0 if calls go by the path.
+ * libc's own read and write are cancellation points and these are not. So they serve only a
+ * process with one thread. SYSENTER_CALLS=all has no such limit. `fast' points to a byte: if
+ * it is not 0, calls take the path.
  *
- * Where no __libc_single_threaded tells. musl: whether pthread_create() was called, see
- * there. glibc before 2.32: what its own read() asked, multiple_threads in the thread's
- * header (tcbhead_t, part of its ABI); `by_header` says that it holds.
+ * Is there one thread only? These are for C libraries without __libc_single_threaded. musl:
+ * `alone' is 1 until pthread_create() is called, see there. glibc before 2.32: its own read()
+ * tests multiple_threads in the thread's header (tcbhead_t, part of its ABI). `by_header'
+ * says to test that.
  */
 static const char never;
 static const char *fast[] = { [READ] = &never, [WRITE] = &never };
@@ -125,7 +126,7 @@ long write(int fd, const void *buffer, size_t count)
 	return undecided(WRITE, __NR_write, fd, (long)buffer, count);
 }
 
-/* Looks again: before glibc 2.34 libpthread may have been loaded since. */
+/* Look it up again: before glibc 2.34 libpthread may have been loaded in the meantime. */
 static function next_now(int at)
 {
 	if (!next[at].address)
@@ -133,7 +134,7 @@ static function next_now(int at)
 	return (function)next[at].address;
 }
 
-/* Whoever may be cancelled, itself too, has libc's own from now on. */
+/* From now on a thread may be cancelled, or cancels itself. So all calls go to libc's own. */
 int pthread_cancel(unsigned long thread)
 {
 	path = NULL;
@@ -142,10 +143,10 @@ int pthread_cancel(unsigned long thread)
 }
 
 /*
- * For musl, which has nothing that says whether there are threads. These two have a
- * version of their own (preload.map): glibc's programs ask for GLIBC_... and do not get
- * them, so a program without libpthread does not take them for it; musl's loader does
- * not look at versions.
+ * These two are for musl, which has no variable that says whether there are threads. They have
+ * a version of their own (preload.map). Programs for glibc ask for version GLIBC_... and do
+ * not get these, so a program without libpthread does not mistake them for libpthread's.
+ * musl's loader ignores versions.
  */
 int pthread_create(long thread, long attributes, long start, long argument)
 {
@@ -180,7 +181,7 @@ static long trial_call(long nr, long a, long b, long c, long d)
 	return int80_call(nr, a, b, c, d);
 }
 
-/* What the stub has pushed by then (stub_i386.S, stub_syscall_i386.S): return from it. */
+/* Return from a stub that has pushed its three registers (stub_i386.S, stub_syscall_i386.S). */
 static void trial_skip(struct sigcontext *registers)
 {
 	const unsigned char *at = (const unsigned char *)registers->eip;
@@ -204,7 +205,7 @@ static long fast_close(long fd)
 /* The stub page, or NULL. The mapping holds the module for as long as it lasts. */
 static char *working_stub(void)
 {
-	/* The mmap that takes its arguments in memory. PROT_READ | PROT_EXEC, MAP_SHARED. */
+	/* The mmap that takes its arguments in memory: PROT_READ | PROT_EXEC, MAP_SHARED. */
 	struct { unsigned long address, length, protection, flags, fd, offset; } mapping = { 0, 4096, 1 | 4, 1, 0, 0 };
 	long fd, page;
 
@@ -252,7 +253,7 @@ static void set_up(void)
 	for (int at = READ; at <= WRITE; at++)
 		if (path && next[at].libcs && !by_header)
 			fast[at] = one_thread;
-	/* AT_SYSINFO's place in the thread's header: libc, musl's too, calls through it */
+	/* AT_SYSINFO's word in the thread's header: glibc and musl call through it */
 	if (unmarked && calls && same_string(calls, "all"))
 		asm volatile("movl %0, %%gs:0x10" : : "r"(unmarked) : "memory");
 }

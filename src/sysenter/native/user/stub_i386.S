@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How a program makes a fast call on i386. Registers as for int $0x80; the
- * stack is the vDSO's exactly (ecx, edx, ebp from the top down, ebp = esp), so
- * the kernel can finish a call that the module hands on, restart it (the vDSO
- * has an int $0x80 before its landing pad) and unwind through it. The call
- * returns through that landing pad to our caller.
+ * The stub by which a program makes a fast call on i386. Registers as for int $0x80. The stack
+ * is exactly the vDSO's (from the top down ecx, edx, ebp; ebp = esp). So the kernel can finish
+ * a call that the module passes on, can restart it (the vDSO has an int $0x80 before its
+ * landing pad), and can unwind through it. The call returns to our caller through that landing
+ * pad.
  */
 #include "abi.h"
 
@@ -19,8 +19,8 @@
 	sysenter
 	ud2
 	/*
-	 * Out of range: the kernel is to say so, and to a tracer as it is. By
-	 * SYSENTER a number that looks like a marked one would be taken for it.
+	 * Out of range: int $0x80, so that the kernel and a tracer see the number as it is.
+	 * By SYSENTER, such a number could look like a marked one.
 	 */
 1:	int	$0x80
 	ret

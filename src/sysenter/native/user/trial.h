@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whether a fast call works here, found by making one.
+ * Does a fast call work here? Make one and see.
  *
- * /dev/sysenter may be there and SYSENTER not do what it does on the processor: an
- * emulator of user mode (qemu-x86_64, valgrind) passes on open() and mmap() and has
- * its own idea of the instruction; a virtual processor may claim to be Intel's on a
- * host by AMD, which has none in 64-bit mode. Such a program must go on as it would
- * without this library: so it tries with SIGILL and SIGSEGV caught.
+ * /dev/sysenter may be there although SYSENTER does not do what it does on the processor. An
+ * emulator of user mode (qemu-x86_64, valgrind) passes open() and mmap() on to the kernel and
+ * executes the instruction in its own way. A virtual processor may call itself Intel's on a host
+ * of AMD's, which has no SYSENTER in 64-bit mode. Then the program must go on as it would without
+ * this library. So the trial catches SIGILL and SIGSEGV.
  *
- * No function of the C library is used: there may be none (next.h).
+ * It uses no function of the C library, because there may be none (next.h).
  */
 #ifndef SYSENTER_TRIAL_H
 #define SYSENTER_TRIAL_H
@@ -18,7 +18,7 @@
 #include <asm/sigcontext.h>
 #include <asm/unistd.h>
 
-/* As the kernel has them. libc's headers have other ones, and declare read() and the like. */
+/* The kernel's structures. libc's headers have others, and declare read() and more. */
 struct kernel_sigaction {
 	void *handler;
 	unsigned long flags;
@@ -39,13 +39,13 @@ struct kernel_ucontext {
 
 enum { SIG_ILL = 4, SIG_SEGV = 11, UNBLOCK = 1, SET_MASK = 2, WITH_SIGINFO = 4, WITH_RESTORER = 0x04000000 };
 
-/* Each architecture's: how to return from a handler, and to make a stock call. */
+/* For each architecture: the return from a handler, and a stock call. */
 extern void trial_restorer(void) __attribute__((visibility("hidden")));
 static long trial_call(long nr, long a, long b, long c, long d);
 
 /*
- * The SYSENTER trapped: go on behind it with -ENOSYS, as if the kernel had no such
- * call. Each architecture knows where that is; another instruction's trap is not ours.
+ * The SYSENTER trapped: go on behind it with -ENOSYS, as if the kernel had no such call. Each
+ * architecture knows where that is. A trap of any other instruction is not ours.
  */
 static void trial_skip(struct sigcontext *registers);
 
@@ -56,10 +56,10 @@ static void trial_trapped(int signal, void *info, struct kernel_ucontext *contex
 }
 
 /*
- * Under valgrind? It prints a message at a SYSENTER of a 64-bit program and ends at
- * one of a 32-bit program, caught or not, so it is asked first, the way its manual
- * has programs ask ("client request"): rotations that leave the register as it was
- * and an exchange of a register with itself, which valgrind alone knows.
+ * Does this run under valgrind? valgrind prints a message at a SYSENTER of a 64-bit program, and
+ * ends at one of a 32-bit program, even if the signal is caught. So ask first, in the way of its
+ * manual ("client request"): rotations that leave the register unchanged, and an exchange of a
+ * register with itself. Only valgrind takes that for a question.
  */
 static int under_valgrind(void)
 {
@@ -76,8 +76,8 @@ static int under_valgrind(void)
 }
 
 /*
- * Make one fast call, which closes fd: a call that is due anyway, so that a seccomp
- * filter sees none but those of signals. Returns whether it worked; fd is closed then.
+ * Make one fast call: close(fd), which is due anyway. So a seccomp filter sees no additional call
+ * but those for signals. Returns whether it worked; only then fd is closed.
  */
 static int trial(long (*fast_close)(long fd), long fd)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a call costs, two ways. Under QEMU's -icount shift=0 the time-stamp
- * counter counts guest instructions, and a difference of two readings is the
- * number of instructions between them.
+ * What does a call cost? Measured in two ways. Under QEMU's -icount shift=0 the time-stamp
+ * counter counts guest instructions, so the difference of two readings is the number of
+ * instructions between them.
  */
 #include "sys.h"
 
@@ -10,7 +10,7 @@
 
 typedef long (*call_t)(long n, long a, long b, long c);
 
-/* Inline in each loop: a function pointer would cost instructions of its own. */
+/* Inline in each loop, because a call through a pointer would cost instructions of its own. */
 #define MINIMUM(best, sum, expression) do {				\
 	int i_;								\
 	best = ~0ull;							\
@@ -34,7 +34,7 @@ static void report(const char *call, const char *path, u64 best, u64 clock,
 }
 
 #define TIMED 20000
-/* Once more if the clock went back, as these kernels' may on a busy host. */
+/* Measure again if the clock went back, as these kernels' clock may do on a busy host. */
 #define TIME(t, expression) do {					\
 	int j_, tries_ = 5;						\
 	do {								\
@@ -116,8 +116,8 @@ int dd(int argc, char **argv)
 	return 0;
 }
 
-/* pingpong int80|fast COUNT: a byte to and fro between two processes, two
-   context switches a round */
+/* pingpong int80|fast COUNT: sends a byte to another process and back, so that each round
+   has two context switches */
 int pingpong(int argc, char **argv)
 {
 	int to[2], fro[2], pid, is_fast;

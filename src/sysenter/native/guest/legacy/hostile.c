@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Callers that a fast entry must survive, and what each must see. Every
- * case runs in a process of its own and exits with 0 if all was as it should
- * be; anything else, a signal too, is held against what the case expects.
+ * Hostile callers: what they try, and what each must see. Every case runs in a process of
+ * its own, which exits with 0 if all was as expected. Any other end, a signal too, is
+ * compared with the end that the case expects.
  *
- *	hostile all|CASE...		quiet in front: only what went wrong
+ *	hostile all|CASE...		with `quiet' in front: print only what went wrong
  */
 #include "sys.h"
 
@@ -24,7 +24,7 @@ static void note_signal(int sig)
 	signals++;
 }
 
-/* The instruction with %ebp as given and nothing prepared. */
+/* Execute the instruction with this %ebp, without preparing a stack. */
 static void raw(u32 ebp)
 {
 	__asm__ volatile("movl %0,%%ebp\n\t" ENTER "\n\thlt"
@@ -108,7 +108,7 @@ static void case_iopl(void)
 	"pushfl\n\torl $0x100,(%%esp)\n\tpopfl\n\t" instructions \
 	"pushfl\n\tandl $~0x100,(%%esp)\n\tpopfl\n\tnop"
 
-/* Traps counted over the same stretch by either entry. */
+/* Count the traps over the same stretch of code by either entry. */
 static void case_tf(void)
 {
 	int by_int80, by_fast;
@@ -142,11 +142,11 @@ static void case_ebp_zero_fault_tf(void)
 			 "popfl\n\t" ENTER : : "a" (NR_getppid));
 }
 
-/* A kernel address to return to: user mode cannot go there. */
+/* A kernel address as return address. User mode cannot go there. */
 static void case_return_kernel(void)
 {
 #ifdef BY_SYSCALL
-	/* It is where the instruction stands, the last of user space. */
+	/* So SIGSEGV comes where the instruction is, in the last page of user space. */
 	unsigned char *last = (unsigned char *)0xbffffffe;
 
 	last[0] = 0x0f;
@@ -169,8 +169,8 @@ static long mapping(u32 at, u32 size)
 	return int80(NR_mmap, (long)args, 0, 0);
 }
 
-/* What lies above is in the last word of a page, the 6th argument in none. By
-   SYSCALL the 2nd argument's place too, which is fetched after it. */
+/* The words above %ebp are the last of a page, and the 6th argument is in no page. With
+   SYSCALL the place of the 2nd argument, which is fetched later, is missing too. */
 static void case_argument_unmapped(void)
 {
 	long page = mapping(0x20000000, 4096), r;
@@ -189,7 +189,7 @@ static void case_argument_unmapped(void)
 	CHECK(r == -EFAULT);
 #ifdef BY_SYSCALL
 	}
-	/* Only the 2nd argument is missing: the place below a page. */
+	/* Only the 2nd argument is missing: it would be in the page below. */
 	CHECK(mapping(0x30001000, 4096) == 0x30001000);
 	__asm__ volatile("pushl %%ebp\n\tmovl %%esp,%%esi\n\t"
 			 "movl $0x30000ffc,%%ebp\n\t"
@@ -201,7 +201,7 @@ static void case_argument_unmapped(void)
 #endif
 }
 
-/* The stack page is not there yet: fetching it sleeps or at least faults. */
+/* The stack's page is not present yet, so the fetch faults and may sleep. */
 static void case_fresh_stack(void)
 {
 	u32 at = 0x20000000, r, i;
@@ -244,8 +244,8 @@ static void case_segments(void)
 	CHECK(r == parent && ds == 0 && es == 0);
 }
 
-/* Whoever entered by int 0x80 leaves the kernel's segments to the next task
-   that the processor goes on with, which may be in the middle of a fast call. */
+/* A task that entered by int 0x80 leaves the kernel's segments in the registers, and the next
+   task on this processor may be in the middle of a fast call. */
 static void case_segments_slept(void)
 {
 	long ten_ms[] = { 0, 10000000 };
@@ -270,7 +270,7 @@ static void case_segments_slept(void)
 	CHECK(ds == USER_DS && es == USER_DS);
 }
 
-/* ds and es with a base and a limit the kernel must not run on */
+/* ds and es with a base and a limit with which the kernel must not run */
 static void case_ldt_data(void)
 {
 	struct ldt_entry e = { 1, 0x1000, 0xff, LDT_32BIT | LDT_USEABLE };
@@ -287,8 +287,8 @@ static void case_ldt_data(void)
 	CHECK(r == parent && ds == 0xf);
 }
 
-/* From a 16-bit code segment; the return is to the flat one. By SYSCALL it is to
-   the offset behind it, so there base 0 makes it the same place. */
+/* A call from a 16-bit code segment. It returns to the flat code segment. SYSCALL returns to
+   the offset behind it, so there the segment has base 0 and the place is the same. */
 static void case_code_16bit(void)
 {
 	struct ldt_entry e = { 0, 0, 0xffff, LDT_CODE | LDT_USEABLE };
@@ -329,7 +329,7 @@ static void case_interrupted(void)
 	CHECK(signals == 1);
 }
 
-/* A read that signals interrupt and the kernel restarts, by eip - 2. */
+/* Signals interrupt a read, and the kernel restarts it by eip - 2. */
 static void case_restarted(void)
 {
 	int p[2], pid;
@@ -429,7 +429,7 @@ static long peek_user(int pid, long at)
 	return value;
 }
 
-/* A tracer sees each call twice, with its number. */
+/* A tracer must see each call twice, with its number. */
 static void case_traced(void)
 {
 	int pid = forked(), status, i, stops = 0, seen = 0;
@@ -458,7 +458,7 @@ static void case_traced(void)
 	CHECK(seen == 10 && stops >= 11);
 }
 
-/* Single steps through the stub: the tracer keeps hold of its child. */
+/* Single steps through the stub. The tracer must not lose its child. */
 static void case_stepped(void)
 {
 	int pid = forked(), status, steps = 0;
@@ -499,8 +499,8 @@ static void case_attached(void)
 	CHECK(EXITED(wait_for(pid)) == 5);
 }
 
-/* Breakpoint registers on the word that a move to SS reads, just before
-   the entry: the trap is held back until after it (CVE-2018-8897). */
+/* A watchpoint on the word that a move to SS reads, just before the entry. The trap is held
+   back until after the entry (CVE-2018-8897). */
 static void case_mov_ss(void)
 {
 	static u32 ss_word __attribute__((aligned(4)));
@@ -537,7 +537,7 @@ struct vm86 {
 	unsigned char int_revectored[32], int21_revectored[32];
 };
 
-/* The instruction in vm86 mode. */
+/* Execute the instruction in vm86 mode. */
 static void vm86_enter(u32 eflags)
 {
 	static struct vm86 v;
@@ -560,11 +560,11 @@ static void vm86_enter(u32 eflags)
 	int80(NR_exit, 1, 0, 0);
 }
 
-/* The task is stopped, nothing else happens. */
+/* The task stops, and nothing else happens. */
 static void case_vm86(void) { vm86_enter(EFLAGS_IF); }
 
-/* What the kernel puts behind a handler's argument: gs, fs, es, ds, edi, esi,
-   ebp, esp, ebx, edx, ecx, eax, trapno, err, eip, cs, eflags, esp again, ss. */
+/* What the kernel pushes behind a handler's argument: gs, fs, es, ds, edi, esi, ebp, esp,
+   ebx, edx, ecx, eax, trapno, err, eip, cs, eflags, esp again, ss. */
 enum { CONTEXT_ESP = 7, CONTEXT_EFLAGS = 16, CONTEXT_SS = 18 };
 
 static u32 monitor_esp;
@@ -583,9 +583,9 @@ static void vm86_monitor(int sig)
 	int80(NR_exit, 0, 0, 0);
 }
 
-/* With TF, the #DB comes before the entry's first instruction. At the end of
-   the stack its frame would lie on what the kernel keeps of the 32-bit side:
-   EFLAGS, esp and ss, which a handler on a stack of its own goes on with. */
+/* With TF, a #DB comes before the entry's first instruction. A frame at the end of the stack
+   would overwrite what the kernel keeps there of the 32-bit side: EFLAGS, esp and ss. A
+   handler on a stack of its own would go on with these. */
 static void case_vm86_tf(void)
 {
 	static char area[8192];
@@ -605,8 +605,8 @@ static void vm86_fault(int sig)
 	int80(NR_exit, 44, 0, 0);
 }
 
-/* The same with a handler in the 32-bit monitor, and beside callers of the
-   fast entry that take the processor from it. */
+/* The same with a handler in the 32-bit monitor, while other callers of the fast entry
+   compete for the processor. */
 static void case_vm86_beside(void)
 {
 	int callers[3], i, round, status;
@@ -634,8 +634,8 @@ static void case_vm86_beside(void)
 	CHECK(round == 20);
 }
 
-/* With vm86 and EFLAGS as they come, and a task that lets the processor go in
-   every call: no flag of one shows in another. */
+/* With vm86 and with whatever EFLAGS the callers have. A task that yields the processor in
+   every call must not see another task's flags. */
 static void case_flag_leak(void)
 {
 	int odd, i;
@@ -687,7 +687,7 @@ static const struct {
 	{ "ebp-kernel", case_ebp_kernel, SIGSEGV },
 	{ "ebp-kernel-stack", case_ebp_kernel_stack, SIGSEGV },
 	{ "ebp-top", case_ebp_top, SIGSEGV },
-	/* SYSCALL needs no return address from there: -EFAULT, and the trap */
+	/* SYSCALL fetches no return address there, so the result is -EFAULT, and the trap comes */
 	{ "ebp-0-tf", case_ebp_zero_fault_tf, BY(SIGTRAP, SIGSEGV) },
 	{ "return-kernel", case_return_kernel, SIGSEGV },
 	{ "argument-unmapped", case_argument_unmapped, OK },

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Process 1 of a guest with Linux 2.2 or 2.4. Carries out /plan, one command a
- * line, says of each what came of it as one JSON object on a line of its own,
- * and ends the machine. What makes fast calls is in here for SYSENTER; the same,
- * compiled for AMD's SYSCALL, is /init-syscall, which is run for that.
+ * Process 1 of a guest with Linux 2.2 or 2.4. Executes the commands in /plan, one a line,
+ * prints the result of each as one JSON object on a line, and switches the machine off. The
+ * fast calls in here are made by SYSENTER. /init-syscall is the same program compiled for
+ * AMD's SYSCALL. It is run where calls go by SYSCALL.
  */
 #include "sys.h"
 
@@ -69,7 +69,7 @@ static int peek(int argc, char **argv)
 	return n > 0 ? 0 : (int)n;
 }
 
-/* run FILE [ARGUMENT...]: a program of its own, waited for */
+/* run FILE [ARGUMENT...]: runs a program and waits for it */
 static int run(int argc, char **argv)
 {
 	static char *environment[ARGS_MAX + 2];
@@ -96,7 +96,7 @@ static int run(int argc, char **argv)
 	return wait_for(pid);
 }
 
-/* Read off the module, as programs do: by which instruction it is entered. */
+/* By which instruction is the module entered? Ask the module, as programs do. */
 static int by_syscall(void)
 {
 	static const char line[] = "way syscall\n";
@@ -135,7 +135,7 @@ static int sleeper(int argc, char **argv)
 	return sleeping_pid > 0 ? 0 : sleeping_pid;
 }
 
-/* As a program of its own: the same, from its standard input. */
+/* Run as a program: the same, with commands from its standard input. */
 static int asleep(int argc, char **argv)
 {
 	char byte;
@@ -154,7 +154,7 @@ static int once(int argc, char **argv)
 	return fast(NR_getppid, 0, 0, 0) <= 0;
 }
 
-/* off: that nobody lets SYSENTER or SYSCALL in, and where the IDT is */
+/* off: checks that neither SYSENTER nor SYSCALL is on, and prints where the IDT is */
 static int off(int argc, char **argv)
 {
 	char *by_syscall[] = { "run", "/init-syscall", "once", 0 };
@@ -172,7 +172,7 @@ static int off(int argc, char **argv)
 	return SIGNALED(status[0]) && SIGNALED(status[1]) ? 0 : -EINVAL;
 }
 
-/* hold FILE: open it, until `release` reads and closes it */
+/* hold FILE: opens it and keeps it open until `release`, which reads it and closes it */
 static long held_file;
 
 static int hold(int argc, char **argv)
@@ -200,8 +200,8 @@ static int uname_release(int argc, char **argv)
 	return 0;
 }
 
-/* enters: a call of it goes by the fast entry, so it is done by the program that
-   has the right instruction for it */
+/* enters: the command makes fast calls, so the program that has the right instruction for
+   them must execute it */
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
@@ -229,8 +229,8 @@ static int do_command(u32 i, int argc, char **argv)
 	return run(argc + 2, args);
 }
 
-/* Whether the plan can go on: behind a load that failed, SYSENTER would kill. A
-   line that begins with `try` may fail. */
+/* May the plan go on? Behind a load that failed, SYSENTER would kill this process. A command
+   in a line that begins with `try` may fail. */
 static int carry_out(int number, char *line)
 {
 	char *args[ARGS_MAX + 1], **argv = args, *p = line;
@@ -256,7 +256,7 @@ static int carry_out(int number, char *line)
 	say("{\"event\": \"start\", \"step\": %d, \"command\": \"%s\"}", number,
 	    argv[0]);
 	if (*p)
-		result = -E2BIG;		/* more words than args has room for */
+			result = -E2BIG;		/* more words than ARGS_MAX */
 	for (i = 0; i < COMMANDS && !*p; i++)
 		if (streq(commands[i].name, argv[0]))
 			result = do_command(i, argc, argv);
@@ -265,8 +265,8 @@ static int carry_out(int number, char *line)
 	return may_fail || result == 0 || !streq(argv[0], "load");
 }
 
-/* The whole of /plan, however long, at the program's end; NULL, and it is said,
-   if it cannot be had whole. */
+/* Read the whole of /plan, however long, to the memory at the program's end. Returns NULL,
+   and prints why, if that cannot be done. */
 static char *read_plan(void)
 {
 	long fd = int80(NR_open, (long)"/plan", 0, 0), size, n, got = 0;
@@ -332,7 +332,7 @@ __attribute__((used)) static void enter(long *stack)
 
 	if (int80(NR_getpid, 0, 0, 0) == 1)
 		boot();
-	/* As a program of its own: `init exited N` is what exec tests run. */
+	/* Run as a program: print `init exited N` for the tests of exec. */
 	if (argc == 3 && streq(argv[1], "exit"))
 		int80(NR_exit, number(argv[2]), 0, 0);
 	for (i = 0; argc > 1 && i < COMMANDS; i++)

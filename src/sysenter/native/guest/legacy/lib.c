@@ -72,7 +72,7 @@ static char *put_number(char *p, u64 n, u32 base)
 	char digits[24];
 	int i = 0;
 
-	/* 64 by 32 bits by hand: there is no libgcc either. */
+	/* divide 64 by 32 bits by hand, because there is no libgcc here */
 	do {
 		u32 high = n >> 32, low = n, q_high = high / base, q_low, rest;
 
@@ -86,8 +86,8 @@ static char *put_number(char *p, u64 n, u32 base)
 	return p;
 }
 
-/* %s, %d (long), %u (u64), %x (long). The line is written at once, and begins
-   with a newline: the kernel may have left half a line of its own. */
+/* %s, %d (long), %u (u64), %x (long). Writes the whole line at once. The line begins with a
+   newline, because the kernel may have left half a line of its own. */
 void say(const char *format, ...)
 {
 	char line[1024], *p = line;

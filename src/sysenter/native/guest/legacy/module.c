@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * insmod and rmmod for Linux 2.2 and 2.4, where user space lays out, links and
- * relocates a module: query_module gives the kernel's symbols, create_module
- * an address, init_module takes the image.
+ * insmod and rmmod for Linux 2.2 and 2.4. On these kernels user space lays out, links and
+ * relocates a module: query_module gives the kernel's symbols, create_module gives an
+ * address, init_module takes the image.
  */
 #include "sys.h"
 
@@ -22,8 +22,8 @@ enum { SHT_PROGBITS = 1, SHT_NOBITS = 8, SHT_REL = 9, SHT_SYMTAB = 2 };
 enum { SHF_ALLOC = 2, SHN_ABS = 0xfff1, SHN_COMMON = 0xfff2 };
 enum { R_386_32 = 1, R_386_PC32 = 2, R_386_PLT32 = 4 };
 
-/* The head of struct module that both kernels have in common, and room for
-   what the newer has behind it. */
+/* The part of struct module that both kernels have, and room for the members that only the
+   newer one has behind it. */
 struct module_head {
 	u32 size_of_struct, next, name, size, usecount, flags, nsyms, ndeps,
 	    syms, deps, refs, init, cleanup, ex_start, ex_end, persist_start,
@@ -72,8 +72,8 @@ static int find_section(const char *name)
 	return 0;
 }
 
-/* An exported name may carry a checksum (CONFIG_MODVERSIONS), and then so does
-   the reference: they are equal or they do not fit. */
+/* The name of an exported symbol may end in a checksum (CONFIG_MODVERSIONS). Then the
+   reference has one too, and the two must be equal. */
 static int kernel_symbol(const char *name, u32 *value)
 {
 	struct kernel_symbol *s = (struct kernel_symbol *)symbols;
@@ -87,8 +87,8 @@ static int kernel_symbol(const char *name, u32 *value)
 	return 0;
 }
 
-/* NAME=VALUE from the command line into `char *NAME` of the module, if its
-   .modinfo says it takes a string. */
+/* Put NAME=VALUE from the command line into `char *NAME` of the module, if .modinfo says
+   that it is a string. */
 static int set_parameter(const char *given, struct symbol *table, int n,
 			 const char *names, u32 base, u32 *end, u32 limit)
 {
@@ -138,7 +138,7 @@ int load(int argc, char **argv)
 		return r;
 	kernel_symbols = got;
 
-	/* Lay out: head, name, sections, room for parameters. */
+	/* The layout: head, name, sections, room for parameters. */
 	memset(image, 0, sizeof(image));
 	size = sizeof(*head);
 	memcpy(image + size, argv[2], length(argv[2]) + 1);
@@ -184,7 +184,7 @@ int load(int argc, char **argv)
 				       size)))
 			goto fail;
 
-	/* Symbols: from here on their values are addresses. */
+	/* From here on the values of symbols are addresses. */
 	for (i = 1; i < n; i++) {
 		struct symbol *s = &table[i];
 		const char *name = names + s->name;

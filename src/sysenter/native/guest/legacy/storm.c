@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * storm SECONDS: busy processes that do to the fast entry everything at once,
- * each checking what it gets back. Ends with how much was done and how many
- * results were wrong.
+ * storm SECONDS: processes that attack the fast entry in many ways at once. Each checks the
+ * results that it gets. At the end it prints how much was done, and how many results were
+ * wrong.
  */
 #include "sys.h"
 
@@ -53,7 +53,7 @@ static void caller(void)
 	finish(done, wrong);
 }
 
-/* Calls that sleep, restarted by signals: bytes through two pipes. */
+/* Calls that sleep and that signals restart: bytes through two pipes. */
 static void piper(void)
 {
 	u32 done = 0, wrong = 0;
@@ -84,7 +84,7 @@ static void piper(void)
 	finish(done, wrong);
 }
 
-/* Processes made and ended by fast calls. */
+/* Make and end processes by fast calls. */
 static void forker(void)
 {
 	char *argv[] = { "/init", "exit", "9", 0 }, *none[] = { 0 };
@@ -105,7 +105,7 @@ static void forker(void)
 	finish(done, wrong);
 }
 
-/* A tracer and what it traces, system calls and single steps by turns. */
+/* A tracer and its child: system calls and single steps by turns. */
 static void tracer(void)
 {
 	u32 done = 0, wrong = 0;
@@ -128,16 +128,16 @@ static void tracer(void)
 	finish(done, wrong);
 }
 
-/* The hostile cases, all that end quickly but `tf`: after a hit of `watcher` the
-   kernel leaves its bit in DR6, takes other tasks' single steps for such hits, and
-   drops them, by int $0x80 as well. */
+/* All hostile cases that end quickly, except `tf`. After a hit of `watcher` the kernel leaves
+   the watchpoint's bit in DR6. It then takes other tasks' single steps for such hits and drops
+   them, with int $0x80 too. */
 static void hostiles(void)
 {
 	static char *argv[] = { "hostile", "quiet", "numbers", "registers",
 		"flags", "iopl", "ebp-0", "ebp-unmapped", "ebp-kernel",
 		"fresh-stack", "segments", "ldt-data",
 		"call-in-handler", "execve",
-#ifndef BY_INT80			/* of the fast entry's own convention */
+#ifndef BY_INT80			/* these use the fast entry's own convention */
 		"argument-unmapped", "code-16bit", "vm86",
 #endif
 		0 };
@@ -151,7 +151,7 @@ static void hostiles(void)
 	finish(done, wrong);
 }
 
-/* Any registers at all; the child may end as it likes. */
+/* Calls with random registers. The child may end in any way. */
 static void monkeys(void)
 {
 	u32 done = 0, seed = 12345, r[8], i;
@@ -161,7 +161,7 @@ static void monkeys(void)
 
 		for (i = 0; i < 8; i++)
 			r[i] = seed = seed * 1664525 + 1013904223;
-		/* Nothing that ends the machine or outlives the child. */
+		/* Leave out calls that end the machine or have effects after the child's end. */
 		r[0] = r[0] >> 24;
 		if (r[0] == NR_reboot || r[0] == NR_fork || r[0] == NR_vfork
 		    || r[0] == NR_clone || r[0] == NR_kill
@@ -170,8 +170,8 @@ static void monkeys(void)
 		if (r[6] & 1)
 			r[7] &= 0x3fffffff;
 #ifdef BY_INT80
-		/* Only numbers of no call: no stack that is none stops the
-		   others here, stime and all. */
+		/* With such a stack only numbers of no call: the other processes must not be
+		   hit by stime and its like. */
 		r[0] |= 0x1000;
 #endif
 		pid = forked();
@@ -193,8 +193,8 @@ static void monkeys(void)
 	finish(done, 0);
 }
 
-/* What the processor keeps of a task beside its registers, two tasks with other
-   contents each: the FPU's, which the kernel gives back when CR0.TS says so... */
+/* The state that the processor keeps of a task besides its registers. Two tasks have different
+   contents of each. First the FPU's, which the kernel restores when CR0.TS says so... */
 static void counter(void)
 {
 	u32 done = 0, wrong = 0;
@@ -212,14 +212,14 @@ static void counter(void)
 	finish(done, wrong);
 }
 
-/* ... and a segment of the LDT's. */
+/* ... then a segment of the LDT ... */
 static void segment(void)
 {
 	static u32 mine;
 	struct ldt_entry e = { 1, (u32)&mine, 3, LDT_32BIT | LDT_USEABLE };
 	u32 done = 0, wrong = 0, selector, there, i;
 
-	/* A number of its own, so that not each has the same selector. */
+	/* A selector that differs from task to task. */
 	e.number += int80(NR_getpid, 0, 0, 0) & 3;
 	selector = e.number << 3 | 7;
 	mine = selector ^ 0x5a5a0000;
@@ -236,7 +236,7 @@ static void segment(void)
 	finish(done, wrong);
 }
 
-/* ... and a watchpoint, by the enable bit that gdb uses: each write is seen. */
+/* ... and a watchpoint, by the enable bit that gdb uses. Each write must be seen. */
 static void watcher(void)
 {
 	static u32 word;
@@ -266,8 +266,8 @@ static void watcher(void)
 	finish(done, EXITED(status) != (int)(done & 0xff));
 }
 
-/* Says every ten seconds of the guest's own time that it is still there: a slow
-   host and a guest that hangs look the same otherwise. */
+/* Report every ten seconds of the guest's time. Without that, a slow host and a guest that
+   hangs look the same. */
 static void ticker(void)
 {
 	u32 seconds = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * All that a freestanding program for Linux 2.2 and 2.4 needs here: system
- * calls two ways, and JSON on the console. No libc: today's do not run there.
+ * All that a freestanding program for Linux 2.2 and 2.4 needs here: system calls in two ways,
+ * and JSON on the console. There is no libc, because today's do not run on these kernels.
  */
 #ifndef SYSENTER_LEGACY_SYS_H
 #define SYSENTER_LEGACY_SYS_H
@@ -49,13 +49,13 @@ static inline long int80_5(long n, long a, long b, long c, long d, long e)
 }
 
 /*
- * The stub. This is compiled three times: for SYSENTER, with BY_SYSCALL for AMD's
- * instruction, and with BY_INT80 for the kernel's own entry, so that the same
- * work can be done without the module. A restarted call comes back to the return address less 2, so an
- * int $0x80 stands there. ecx and edx are the kernel's to lose.
+ * The stub. This header is compiled three times: for SYSENTER, with BY_SYSCALL for AMD's
+ * instruction, and with BY_INT80 for the kernel's own entry, so that the same work can be
+ * done without the module. A restarted call comes back to the return address less 2, so an
+ * int $0x80 stands there. The kernel may destroy ecx and edx.
  *
- * ENTER_WITH is what stands between ebp being pushed and popped; ENTER the
- * instruction, by which %ebp = user stack (native/legacy/entry.S, syscall.S).
+ * ENTER_WITH is the code between push and pop of ebp. ENTER is the instruction itself, for
+ * code that has set %ebp to the user stack (native/legacy/entry.S, syscall.S).
  */
 #ifdef BY_SYSCALL
 #define ENTER "syscall"
@@ -69,7 +69,7 @@ static inline long int80_5(long n, long a, long b, long c, long d, long e)
 	"1:\tpopl %%ecx\n\t"
 #elif defined(BY_INT80)
 #define ENTER "int $0x80"
-#define ENTER_BYTE 0x34			/* behind 0f: what no one lets in */
+#define ENTER_BYTE 0x34			/* the byte behind 0f */
 #define ENTER_WITH(between) \
 	"movl %%esp,%%ebp\n\t" \
 	between \

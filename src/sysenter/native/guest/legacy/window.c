@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is written where ESP points while a call enters and leaves: nothing may
- * be. By AMD's SYSCALL it is the caller's until the entry has changed it, and
- * again before it returns. One page, whose every word is known, lies around it.
+ * Is anything written to the address in ESP while a call enters and leaves? Nothing must be.
+ * With AMD's SYSCALL, ESP is the caller's until the entry has changed it, and again before it
+ * returns. ESP points into one page, whose every word is known.
  *
- *	window step	with TF set: #DB before the entry's first instruction, ESP in
- *			that page, in the kernel's mapping of it, in no page, 0, -1
- *	window calls N	N calls with it there, for NMIs to find
+ *	window step	calls with TF set, so that a #DB comes before the entry's first
+ *			instruction. ESP is in that page, in the kernel's mapping of it, in
+ *			no page, 0, -1
+ *	window calls N	N calls with ESP there, while a test sends NMIs
  */
 #include "sys.h"
 
 #define WORDS 1024
-#define KERNEL 0xc0000000		/* where it maps low memory */
+#define KERNEL 0xc0000000		/* where the kernel maps low memory */
 
 static u32 page[WORDS] __attribute__((aligned(4096)));
 static int traps;
@@ -38,7 +39,7 @@ static u32 changed(void)
 	return n;
 }
 
-/* getppid with ESP and flags as given; ebp says where the stack is after it. */
+/* getppid with this ESP and these flags. ebp has the stack to use after it. */
 static long enter(u32 esp, u32 flags)
 {
 	long r;
@@ -51,7 +52,7 @@ static long enter(u32 esp, u32 flags)
 	return r;
 }
 
-/* Our page in the kernel's mapping, 0 if it is not found: by what is in it. */
+/* The address of our page in the kernel's mapping, found by its contents; 0 if not found. */
 static u32 kernel_address(void)
 {
 	static u32 other[WORDS];
@@ -109,7 +110,7 @@ static int calls(u32 n)
 
 	fill();
 	for (i = 0; i < n; i++) {
-		/* The stack that it leaves by is in the page as well. */
+		/* The stack with which the call returns is in the page as well. */
 		__asm__ volatile("movl %%esp,%%esi\n\tmovl %2,%%esp\n\t"
 				 "pushl %%ebp\n\t" ENTER_WITH("") "popl %%ebp\n\t"
 				 "movl %%esi,%%esp"

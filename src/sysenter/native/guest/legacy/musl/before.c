@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What goes before musl's loader on Linux 2.2, which has neither mmap2 nor
- * fstat64. This is the interpreter that dd names: it maps musl's, unmodified,
- * and tells it by AT_SYSINFO to make its system calls through `old_kernel',
- * which makes those two by the calls that 2.2 has. (musl, ldso/dynlink.c: a
- * kernel that has a better entry than int $0x80 says so with AT_SYSINFO.)
+ * An ELF interpreter that runs before musl's loader on Linux 2.2, which has neither mmap2 nor
+ * fstat64. dd names this program as its interpreter. It maps musl's loader, unmodified, and
+ * has it make its system calls through `old_kernel', by AT_SYSINFO. `old_kernel' replaces
+ * those two calls by ones that 2.2 has. (musl, ldso/dynlink.c: a kernel with a better entry
+ * than int $0x80 says so by AT_SYSINFO.)
  */
 #include <elf.h>
 #include "../sys.h"
@@ -18,7 +18,7 @@ enum { NR_fstat = 108, NR_fstat64 = 197 };
 enum { READ = 1, WRITE = 2, EXEC = 4 };
 enum { PRIVATE = 2, FIXED = 0x10, ANONYMOUS = 0x20 };
 
-/* registers as in a system call; all but eax are the caller's to keep */
+/* Registers as in a system call. All but eax are preserved. */
 __asm__(
 	".globl _start\n"
 	"_start:\n"
@@ -34,8 +34,8 @@ __asm__(
 	"	int $0x80\n"
 	"	ret\n"
 	"1:	pushl %ebx\n"
-	"	pushl %ebp\n"			/* mmap has them in memory, */
-	"	shll $12,(%esp)\n"		/* and the offset in bytes */
+	"	pushl %ebp\n"			/* mmap takes its arguments in memory, */
+	"	shll $12,(%esp)\n"		/* and the offset in bytes, not pages */
 	"	pushl %edi\n"
 	"	pushl %esi\n"
 	"	pushl %edx\n"
@@ -134,7 +134,7 @@ static void load_segment(const Elf32_Phdr *p, u32 base, long fd)
 		    PRIVATE | FIXED | ANONYMOUS, -1, 0);
 }
 
-/* The stack as the kernel made it; returns where to go on. */
+/* stack: as the kernel has made it. Returns the address at which to go on. */
 __attribute__((used)) u32 before(u32 *stack)
 {
 	union {
@@ -164,7 +164,7 @@ __attribute__((used)) u32 before(u32 *stack)
 	for (; *stack != AT_NULL; stack += 2)
 		if (*stack == AT_BASE) {
 			stack[1] = base;
-		} else if (*stack == AT_FLAGS) {	/* 0, and nobody asks */
+		} else if (*stack == AT_FLAGS) {	/* 0, and nobody reads it */
 			stack[0] = AT_SYSINFO;
 			stack[1] = (u32)old_kernel;
 		}

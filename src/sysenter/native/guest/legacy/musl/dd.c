@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * dd [if=FILE] [of=FILE] [bs=N] [count=N]: what the benchmark of 2001 ran, as an
- * ordinary program: read and write are the C library's, so LD_PRELOAD can stand
- * before them. Says how long it took as one JSON object.
+ * dd [if=FILE] [of=FILE] [bs=N] [count=N]: the benchmark of 2001 as an ordinary program. Its
+ * read and write are the C library's, so a library in LD_PRELOAD can replace them. Prints how
+ * long it took as one JSON object.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 
 static char block[65536];
 
-/* The argument that begins with KEY, without it. */
+/* The rest of the argument that begins with KEY. */
 static const char *operand(char **argv, const char *key, const char *otherwise)
 {
 	size_t n = strlen(key);
