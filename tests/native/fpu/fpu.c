@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Linux 2.4, for tests only: a kernel that uses the FPU for itself, as MMX copies
- * and RAID do, with interrupts on: CR0.TS clear, PF_USEDFPU clear. Loading it
- * fails with EIO if its contents were not the same after a while.
+ * Linux 2.4, for tests only: the kernel uses the FPU for itself, as MMX copies and RAID do, with
+ * interrupts on. CR0.TS and PF_USEDFPU are clear. After a while the FPU's contents must be the
+ * same; if not, loading this module fails with EIO.
  */
 #include <linux/config.h>
 #include <linux/module.h>
@@ -20,7 +20,7 @@ int init_module(void)
 	volatile int spin;
 
 	if (current->flags & PF_USEDFPU)
-		return -EBUSY;			/* its own contents would be lost */
+		return -EBUSY;			/* the task's own contents would be lost */
 	for (round = 0; round < ROUNDS; round++) {
 		in = 0x1234567 + round;
 		clts();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * An ordinary program that makes all kinds of calls through libc: threads and
- * children, six arguments, calls that block, restart or fail, signals. Says what
- * was wrong and exits with 1, or exits with 0.
+ * An ordinary program that makes all kinds of calls through libc: threads and children, six
+ * arguments, calls that block, restart or fail, signals. If something is wrong, it says what and
+ * exits with 1. Otherwise it exits with 0.
  *
  *	callers		all of it
- *	callers parent	only says what getppid() gives
+ *	callers parent	only prints what getppid() returns
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -86,8 +86,8 @@ static void stopped_sleep(void)
 }
 
 /*
- * send() and recv() take four arguments, their system calls six: whatever the
- * caller has in the registers of the other two is not theirs.
+ * send() and recv() have four arguments, and their system calls have six. The caller's values in
+ * the registers of the other two must not be taken for arguments.
  */
 static long with_junk(void *function, long a, void *b, long c, long d)
 {
@@ -118,7 +118,7 @@ static void sockets(void)
 	CHECK(!close(ends[0]) && !close(ends[1]));
 }
 
-/* A program of one thread may cancel itself: its next call that could wait is its end. */
+/* A program with one thread may cancel itself: it must end at its next cancellation point. */
 static void cancels_itself(void)
 {
 	int ends[2], status;
@@ -128,7 +128,7 @@ static void cancels_itself(void)
 	CHECK(!pipe(ends));
 	child = fork();
 	if (!child) {
-		alarm(100);		/* a machine that hibernates stands for seconds of these */
+		alarm(100);		/* a machine that hibernates stands still for some of these seconds */
 		pthread_cancel(pthread_self());
 		_exit(read(ends[0], &byte, 1) ? 8 : 9);
 	}
@@ -149,7 +149,7 @@ int main(int argc, char **argv)
 		return strcmp(argv[1], "again");
 	setvbuf(stdout, NULL, _IONBF, 0);
 	parent = getppid();
-	/* before there are threads: libsysenter.so sends only programs of one on the fast path */
+	/* before there are threads, because libsysenter.so serves programs with one thread only */
 	sockets();
 	cancels_itself();
 
@@ -165,15 +165,15 @@ int main(int argc, char **argv)
 	CHECK(syscall(1000) == -1 && errno == ENOSYS);
 	CHECK(syscall(0x7fffffff) == -1 && errno == ENOSYS);
 	/*
-	 * No way to getpid. By the vDSO it is one while the module is loaded: a
-	 * SYSENTER with the mark is a fast call, whoever makes it.
+	 * A marked number by the vDSO. The kernel has no such call. While the module is loaded
+	 * it is getpid: a SYSENTER with the mark is a fast call, whoever makes it.
 	 */
 	if (getenv("SYSENTER_CALLS"))
 		CHECK(syscall(0x80000014) == -1 && errno == ENOSYS);
 	CHECK(read(-1, buffer, 1) == -1 && errno == EBADF);
 	CHECK(write(1, (void *)-4096L, 1) == -1 && errno == EFAULT);
 
-	/* six arguments, five, and none that may be lost */
+	/* six arguments, five; none of them may be lost */
 	file = open("/proc/self/exe", O_RDONLY);
 	CHECK(file >= 0);
 	page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 4096);
@@ -197,7 +197,7 @@ int main(int argc, char **argv)
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 	CHECK(system("echo calls | grep -q calls") == 0);
 
-	/* killed while asleep in a call */
+	/* killed while it sleeps in a call */
 	child = fork();
 	if (!child) {
 		pause();

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the hostile callers (hazards_*.c) have in common. A case is a function
- * that makes system calls by call() and enter() and writes down by note() what
- * it saw. It is run in a process of its own once on the kernel's entry and once
- * on ours, from the same instructions: the paths differ in the mark in eax only,
- * so that registers, trap counts and fault addresses can be held against each
- * other word by word. One JSON object a case is printed:
+ * The common part of the hostile callers (hazards_*.c). A case is a function that makes system
+ * calls by call() and enter(), and writes down by note() what it sees. It runs twice, each time
+ * in a process of its own: once on the kernel's entry and once on ours. Both runs execute the
+ * same instructions, and the paths differ only in the mark in eax. So registers, trap counts and
+ * fault addresses can be compared word by word. Prints one JSON object a case:
  *
  *	{"hazard": ..., "case": ..., "fast": ..., "stock": ..., "same": true}
  */
@@ -37,7 +36,7 @@
 #include "abi.h"
 
 #define HAZARD_SECONDS	40	/* for one case on one path */
-#define NO_SUCH_CALL	511	/* no kernel has a call of this number: x32 begins above it */
+#define NO_SUCH_CALL	511	/* no kernel has a call with this number: those of x32 begin above it */
 
 struct hazard {
 	const char	*hazard;
@@ -46,17 +45,17 @@ struct hazard {
 	int		as_root;
 };
 
-static char *said;		/* shared with the process that runs the case */
+static char *said;		/* shared with the process that runs the case, which writes it */
 #define SAID_SIZE 4096
 static unsigned long mark;	/* MARK on the fast path, 0 on the kernel's */
 static char *stub_page;
 /*
- * SYSENTER_PATH=stock: unmarked calls alone, and everything a stock call keeps is told.
- * Where the module serves those too (scope=all), they must say what they said before.
+ * SYSENTER_PATH=stock: make unmarked calls only, and note everything that a stock call preserves.
+ * A module that serves unmarked calls (scope=all) must give the same notes.
  */
 static int alone;
 
-/* May be used in signal handlers: the formats here need no memory and no locale. */
+/* Signal handlers may use it: these formats need no memory and no locale. */
 static __attribute__((format(printf, 1, 2), unused)) void note(const char *format, ...)
 {
 	size_t used = strlen(said);
@@ -67,13 +66,13 @@ static __attribute__((format(printf, 1, 2), unused)) void note(const char *forma
 	va_end(arguments);
 }
 
-/* A null selector is 0 to 3: IRET makes any of them 0 (SDM 2A), so any interrupt does. */
+/* A null selector may be 0 to 3. IRET turns each of them into 0 (SDM 2A), so any interrupt does. */
 static inline __attribute__((unused)) unsigned long selector(unsigned long value)
 {
 	return value & ~3ul ? value : 0;
 }
 
-/* struct call, CALL, enter(), and what registers and flags are called */
+/* defines struct call, CALL, enter(), and the names of registers and flags */
 #ifdef __x86_64__
 #include "hazards_amd64.h"
 #else
@@ -118,7 +117,7 @@ static __attribute__((unused)) void put_text(const char *name, const char *text)
 
 #define TRACING "/sys/kernel/tracing/"
 
-/* How often the trace has what `format` and a call's number make. */
+/* How often does the trace contain `format` with this call's number? */
 static __attribute__((unused)) int count_in_trace(const char *format, long nr, pid_t pid)
 {
 	static char trace[1 << 20];
@@ -138,7 +137,7 @@ static __attribute__((unused)) int count_in_trace(const char *format, long nr, p
 	return count;
 }
 
-/* Until `pid` sleeps inside a call: its state in /proc is S (or `state`). */
+/* Wait until `pid` sleeps inside a call: its state in /proc is S (or `state`). */
 static __attribute__((unused)) void wait_asleep(pid_t pid, const char *states)
 {
 	char name[32], line[256], *after;
@@ -187,7 +186,7 @@ static __attribute__((unused)) void *stack_for_thread(int number)
 {
 	static char stacks[4][65536] __attribute__((aligned(16)));
 
-	return stacks[number + 1];	/* where it ends */
+	return stacks[number + 1];	/* its end: a stack grows down */
 }
 
 /* A thread, as bare as the kernel makes one: it must not use libc's own data. */
@@ -200,8 +199,8 @@ static __attribute__((unused)) void start_thread(int (*body)(void *))
 static int pipes[2] __attribute__((unused));
 
 /*
- * A child that asks for its uid so many times, then sleeps in a call that reads one
- * byte; it exits with that one's result.
+ * A child that asks for its uid so many times, and then sleeps in a call that reads one byte. It
+ * exits with the result of that call.
  */
 static __attribute__((unused)) pid_t asleep_after(int calls)
 {
@@ -252,7 +251,7 @@ static __attribute__((unused)) pid_t traced(void (*body)(void))
 	return child;
 }
 
-/* Let it go on by `request`; 1 and its registers at its next stop, 0 at its end. */
+/* Continue it by `request`. Returns 1 and its registers at its next stop, 0 if it has ended. */
 static __attribute__((unused)) int next_stop(pid_t child, int request, struct user_regs_struct *r, int *status)
 {
 	ptrace(request, child, 0, 0);
@@ -290,7 +289,7 @@ static __attribute__((unused)) void run_path(const struct hazard *hazard, unsign
 		waitpid(pid, &status, 0);
 		note("no end in %d s ", HAZARD_SECONDS);
 	} else {
-		kill(-pid, SIGKILL);	/* what it has left behind */
+		kill(-pid, SIGKILL);	/* processes that it has left behind */
 	}
 	note_status(status);
 	sigprocmask(SIG_SETMASK, &old, NULL);
@@ -320,7 +319,7 @@ static __attribute__((unused)) int run_hazards(const struct hazard *cases, size_
 	said = mmap(NULL, SAID_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (!root && (setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000)))
 		return 2;
-	prctl(PR_SET_DUMPABLE, 1);	/* changing ids cleared it, and ptrace and /proc want it */
+		prctl(PR_SET_DUMPABLE, 1);	/* a change of ids has cleared it; ptrace and /proc need it */
 	alone = getenv("SYSENTER_PATH") && !strcmp(getenv("SYSENTER_PATH"), "stock");
 	if (alone)
 		stub_page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

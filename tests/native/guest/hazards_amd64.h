@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * amd64: a system call with every register as the caller wants it, and what the
- * registers of a call are called. hazards_i386.h is the same for the other.
+ * amd64: a system call with chosen values in every register, and the names of its registers.
+ * hazards_i386.h is the same for i386.
  *
- * enter(): loads registers, flags and segments from a struct call, calls the
- * entry it names (fast_stub, stock_stub, the mapped page), stores what came back.
+ * enter() loads registers, flags and segments from a struct call, calls the entry that it names
+ * (fast_stub, stock_stub, or the mapped page), and stores the values that come back.
  */
 #ifndef HAZARDS_AMD64_H
 #define HAZARDS_AMD64_H
@@ -21,14 +21,14 @@
 #define KERNEL_ADDRESS	0xffff800000000000ul
 #define MMAP_OFFSET(page)	((page) * 4096l)
 
-/* Calls that i386 has under a second number. */
+/* i386 has these calls under a second number. */
 #define SYS_getuid32	SYS_getuid
 #define SYS_getgid32	SYS_getgid
 #define SYS_getresuid32	SYS_getresuid
 #define SYS_mmap2	SYS_mmap
 #define SYS__newselect	SYS_select
 
-/* Where the arguments are: in ucontext_t's gregs, in struct user_regs_struct. */
+/* The arguments' registers: in ucontext_t's gregs, in struct user_regs_struct. */
 static const int context_argument[6] __attribute__((unused)) = { REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9 };
 #define CONTEXT_RESULT	REG_RAX
 #define CONTEXT_IP	REG_RIP
@@ -42,10 +42,11 @@ static const int context_argument[6] __attribute__((unused)) = { REG_RDI, REG_RS
 
 /* Null, of the LDT, of the GDT. */
 static const unsigned short selectors_tried[] __attribute__((unused)) = { 0, 1, 3, 7, 0x0f, 0x2b, 0x23, 0x33 };
-#define SEGMENTS_TRIED	2	/* ds, es: fs and gs have bases */
+#define SEGMENTS_TRIED	2	/* ds, es; fs and gs have bases of their own */
 /*
- * QEMU 7.2 adds %ds's base in 64-bit mode where an instruction has that prefix, and the
- * kernel has it where it releases a lock: any other base than 0 would end a stock kernel.
+ * Only base 0. QEMU 7.2 adds %ds's base in 64-bit mode if an instruction has that prefix. The
+ * kernel has such an instruction where it releases a lock, so any other base would crash a stock
+ * kernel.
  */
 #define LDT_BASE	0
 
@@ -69,7 +70,7 @@ void fast_stub(void);
 void stock_stub(void);
 extern const char fast_sysenter[], fast_return[], stock_syscall[], stock_return[];
 
-/* A number as this case's path has it; one out of range has no mark (abi.h). */
+/* The number for this case's path. A number that is out of range gets no mark (abi.h). */
 static inline long marked(long nr)
 {
 	return (unsigned long)nr < SYSENTER_NR ? nr + (long)mark : nr;
@@ -94,7 +95,7 @@ static inline void *entry_for(long nr)
 }
 #define STOCK_ENTRY	((void *)stock_stub)
 
-/* Whether an address is that of an instruction that enters the kernel; a restarted call has its own. */
+/* Is this the address of an instruction that enters the kernel? A restarted call uses another one. */
 static inline __attribute__((unused)) int is_entering(unsigned long ip)
 {
 	return ip == (unsigned long)fast_sysenter || ip == (unsigned long)fast_return - 2 || ip == (unsigned long)stock_syscall;
@@ -119,7 +120,7 @@ static inline __attribute__((unused)) unsigned long return_address(void)
 	return (unsigned long)(mark ? fast_return : stock_return);
 }
 
-/* Where something was, by a name that does not depend on layout or path. */
+/* Name a place in such a way that the name does not depend on the layout or the path. */
 static __attribute__((unused)) const char *place(unsigned long address)
 {
 	if (is_entering(address))
@@ -130,15 +131,15 @@ static __attribute__((unused)) const char *place(unsigned long address)
 }
 
 /*
- * rdi, rsi, rdx and r8 to r10 are lost by a fast call: zero, or a value of the
- * user's, this call's or an older one's. Never one of the kernel's.
+ * A fast call does not preserve rdi, rsi, rdx and r8 to r10. It leaves zero in them, or a value
+ * of the user's, from this call or an earlier one, but never one of the kernel's.
  */
 static inline int of_the_kernel(unsigned long value)
 {
 	return value >= KERNEL_ADDRESS && value < -4096ul;
 }
 
-/* What a fast call must leave is as it was before. */
+/* Registers that a fast call must preserve are unchanged. */
 static inline __attribute__((unused)) int kept(const struct call *before, const struct call *after)
 {
 	int good = !memcmp(before->others, after->others, sizeof(before->others)) && (after->flags & FLAGS_KEPT) == 0x202;
@@ -166,7 +167,7 @@ static __attribute__((unused)) void note_call(const char *what, const struct cal
 	note("; ");
 }
 
-/* At a stop of a tracer's where the call shows all of its registers. */
+/* At a tracer's stop where the call shows all of its registers. */
 static __attribute__((unused)) void note_user(const char *what, const struct user_regs_struct *r)
 {
 	note("%s: orig %lld rax %lld rdi %llx rsi %llx rdx %llx r10 %llx r8 %llx r9 %llx rbx %llx rbp %llx r12 %llx r13 %llx r14 %llx "
@@ -238,7 +239,7 @@ asm(".pushsection .text\n"
     "	syscall\n"
     "fast_return:\n"
     "	ret\n"
-    "stock_stub:\n"			/* as many instructions, for single-stepping */
+    "stock_stub:\n"			/* as many instructions as fast_stub, for single-stepping */
     "	movq	%rsp, %r11\n"
     "	leaq	stock_return(%rip), %rcx\n"
     "stock_syscall:\n"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Hostile callers that only amd64 has: the return address and the stack that the
- * caller names, upper halves, the GS base, and 32-bit code and calls in between.
+ * Hostile callers that only amd64 has: the return address and the stack pointer that the caller
+ * names, upper halves of registers, the GS base, 32-bit code, and 32-bit calls in between.
  */
 #include "hazards_faults.h"
 #include <asm/prctl.h>
@@ -11,7 +11,7 @@
 
 #define LOST	"rcx", "rsi", "rdx", "rdi", "r8", "r9", "r10", "r11", "memory", "cc"
 
-/* A call by the 32-bit ABI, from this program. */
+/* A call by the 32-bit ABI, made by this 64-bit program. */
 static long int80(long nr, long a, long b, long c)
 {
 	long result;
@@ -20,7 +20,7 @@ static long int80(long nr, long a, long b, long c)
 	return (int)result;
 }
 
-/* Stock cannot be told an address to return to; what must come of it is what a jump there gives. */
+/* A stock call has no chosen return address. So on stock, jump there instead and compare with that. */
 static void to(unsigned long address)
 {
 	pid_t child = fork();
@@ -38,7 +38,7 @@ static void to(unsigned long address)
 	note_child(child);
 }
 
-/* SYSRET to an address that is not canonical faults in the kernel. */
+/* A return address that is not canonical: SYSRET to it would fault in the kernel. */
 static void return_addresses(void)
 {
 	to(1ul << 47);
@@ -86,7 +86,7 @@ static void upper_halves(void)
 	note("dup2 %ld ", call(SYS_dup2, 1l << 32 | 1, 1l << 32 | 1));
 }
 
-/* The GS base is the user's after every kind of call: one SWAPGS too many would show. */
+/* The GS base must be the user's after every kind of call. One SWAPGS too many would show. */
 static void gs_base(void)
 {
 	static const unsigned long flags[] = { 0, FLAG_NT, FLAG_AC | FLAG_DF, FLAG_ID };
@@ -107,7 +107,7 @@ static void gs_base(void)
 	}
 }
 
-/* From 32-bit code, with the mark in the upper half that such code cannot set. */
+/* From 32-bit code, with the mark in the upper half of rax, which such code cannot set itself. */
 static void from_32_bit_code(void)
 {
 	unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
@@ -126,12 +126,12 @@ static void from_32_bit_code(void)
 			     : "+a"(rax) : [target] "m"(target) : LOST);
 		_exit((pid_t)rax != getppid());
 	}
-	/* it may work or fail, for the processor may lose the upper halves; only not harm */
+	/* it may work or fail, because the processor may lose the upper halves; it must do no harm */
 	waitpid(child, &status, 0);
 	note("%s ", (WIFEXITED(status) && !WEXITSTATUS(status)) || WIFSIGNALED(status) ? "unharmed" : "odd");
 }
 
-/* Calls by the 32-bit ABI between ours: neither leaves a mark of its ABI on the next. */
+/* Calls by the 32-bit ABI between our calls. Neither may leave the mark of its ABI to the next. */
 static void other_abi_between(void)
 {
 	struct timespec brief = { 0, 1000000 };
@@ -145,7 +145,7 @@ static void other_abi_between(void)
 	}
 }
 
-/* A filter sees each call under its own architecture (CVE-2009-0835). */
+/* A filter must see each call with its own architecture (CVE-2009-0835). */
 static void filter_of_other_abi(void)
 {
 	struct sock_filter code[] = {
@@ -164,7 +164,7 @@ static void filter_of_other_abi(void)
 	note("%ld %ld %ld %ld ", call(SYS_getuid), int80(199, 0, 0, 0), call(SYS_getgid), call(SYS_getuid));
 }
 
-/* Strict seccomp judges by the call's ABI: 1 is i386's exit and amd64's write, 60 the other way round umask and exit. */
+/* Strict seccomp must judge by the call's ABI. 1 is exit on i386 and write on amd64; 60 is umask and exit. */
 static void strict_of_other_abi(void)
 {
 	for (int i = 0; i < 4; i++) {
@@ -198,7 +198,7 @@ static void set_pkru(unsigned int value)
 	asm volatile("wrpkru" : : "a"(value), "c"(0), "d"(0) : "memory");
 }
 
-/* The caller's protection keys hold for the kernel's copies too, and stay the caller's. */
+/* The caller's protection keys also hold for copies that the kernel makes, and are preserved. */
 static void protection_keys(void)
 {
 	uid_t *ids = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -222,8 +222,8 @@ static void protection_keys(void)
 }
 
 /*
- * A restartable sequence that has the whole of both stubs in it, and a call that
- * sleeps: rseq(2) forbids such a call, and the kernel does with it what it does.
+ * A restartable sequence that contains both stubs, with a call in it that sleeps. rseq(2) forbids
+ * such a call. Our entry must do with it what the kernel's does.
  */
 static struct { uint32_t version, flags; uint64_t start, length, abort; } __attribute__((aligned(32))) sequence;
 extern const char sequence_aborted[];
@@ -245,7 +245,7 @@ static void rseq_over_the_stub(void)
 	sequence.start = (uintptr_t)fast_stub;
 	sequence.length = (uintptr_t)stock_return + 1 - sequence.start;
 	sequence.abort = (uintptr_t)sequence_aborted;
-	/* whoever loses the CPU before the stub has lost the sequence as well: not every time */
+		/* not every time: a task that loses the CPU before the stub loses the sequence too */
 	for (int i = 0; i < 30; i++) {
 		struct call c = CALL(SYS_nanosleep, &brief, 0, 0, 0, 0, 0);
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Hostile callers that only i386 has: segments that the entry loads, the stack
- * that %ebp names, the vDSO's landing pad.
+ * Hostile callers that only i386 has: the segments that the entry loads, the stack that %ebp
+ * names, and the vDSO's landing pad.
  */
 #include "hazards_faults.h"
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
-/* fs names an LDT entry that another thread takes away while we sleep inside. */
+/* fs names an LDT entry, and another thread removes that entry while we sleep inside. */
 static int ldt_taker(void *unused)
 {
 	(void)unused;
@@ -29,7 +29,7 @@ static void fs_taken_away(void)
 	note("%ld fs %lx gs %s ", c.nr, c.fs, c.gs == selector_gs() ? "kept" : "lost");
 }
 
-/* SYSENTER from a code segment of 16 bits: flat again after it. */
+/* SYSENTER from a 16-bit code segment. After it the code segment is the flat one. */
 static void code_segment_16(void)
 {
 	static struct { uint32_t offset; uint16_t selector; } __attribute__((packed)) target = { 0, 7 };
@@ -87,7 +87,7 @@ static void bad_ebp(void)
 	bad_stack((uintptr_t)pages, SYS_getuid32);
 }
 
-/* What a six-argument call answers when the sixth cannot be had; and is it made? */
+/* What does a six-argument call answer if the sixth cannot be read? And is the call made? */
 static void on_fault_eax(int signal, siginfo_t *info, void *context)
 {
 	(void)info;
@@ -105,7 +105,7 @@ static void sixth_argument_unreadable(void)
 	bad_stack(0xffffffff, SYS_futex);
 }
 
-/* The stack's page comes in by a fault from inside the fetch: swapped out, or never touched. */
+/* The fetch itself brings in the stack's page: it was swapped out, or never touched. */
 static void sixth_argument_faults_in(void)
 {
 	uint32_t *area = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -116,7 +116,7 @@ static void sixth_argument_faults_in(void)
 	note("%x ", area[256]);
 }
 
-/* The stack's page comes from a user-mode handler, 30 ms later. */
+/* A user-mode handler (userfaultfd) brings in the stack's page, 30 ms later. */
 static int fault_handler, faults_handled;
 static char *faulting;
 
@@ -200,7 +200,7 @@ static char *move_vdso(char *vdso, char *to)
 	return (char *)call(SYS_mremap, vdso, VDSO_SIZE, VDSO_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
 }
 
-/* The vDSO, and with it the landing pad, moves under a caller. */
+/* The vDSO, and the landing pad in it, moves while a program uses it. */
 static void vdso_moves(void)
 {
 	char *vdso = (char *)getauxval(AT_SYSINFO_EHDR), *to;
@@ -210,12 +210,12 @@ static void vdso_moves(void)
 	note("%s ", move_vdso(vdso, to) == to ? "moved" : "not moved");
 	note("%ld ", call(SYS_getuid32));
 	note("%ld ", call(SYS_getuid32));
-	call(SYS_exit_group, 7);	/* libc still has the old place */
+	call(SYS_exit_group, 7);	/* not by libc, which still has the old address */
 }
 
 /*
- * Another thread moves it while this one is in user mode and its last call's
- * frame, with the old place in it, still stands on its stack.
+ * Another thread moves the vDSO while this one is in user mode. The frame of its last call, with
+ * the old address in it, is still on its stack.
  */
 static char *volatile vdso_at, *volatile vdso_to;
 static volatile int moves_wanted, moves_made;
@@ -228,7 +228,7 @@ static int mover(void *unused)
 
 		while (moves_made == moves_wanted)
 			;
-		/* by int $0x80: this thread itself has no use for a landing pad */
+		/* by int $0x80, because this thread must not use a landing pad itself */
 		asm volatile("pushl %%ebx; movl %[from], %%ebx; int $0x80; popl %%ebx"
 			     : "=a"(result)
 			     : "0"(SYS_mremap), [from] "r"(vdso_at), "c"(VDSO_SIZE), "d"(VDSO_SIZE),

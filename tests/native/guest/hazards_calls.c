@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Hostile callers, one process alone: numbers, registers, flags, segments, debug
- * registers, and the stub page itself. What only one architecture has is in
- * hazards_arch_*.c.
+ * Hostile callers that are one process each: numbers, registers, flags, segments, debug
+ * registers, and the stub page itself. hazards_arch_*.c has those of one architecture only.
  */
 #include "hazards_faults.h"
 #include <sys/uio.h>
@@ -19,7 +18,7 @@ static void numbers(void)
 	static const long odd[] = { -1, -38, NO_SUCH_CALL, 512, 513, 1000, 0x7fffffff, 0x40000014, 0x3fffffff, 222, 223, 251 };
 
 	for (unsigned int i = 0; i < sizeof(odd) / sizeof(*odd); i++) {
-		/* by the mapped page and the kernel's own: a marked number is another's here */
+		/* unmarked, for both entries: with a mark, some of these would be other calls */
 		struct call c = UNMARKED_CALL(odd[i], 1, 2, 3, 4, 5, 6);
 
 		c.entry = mark ? stub_page + SYSENTER_STUB_CALL : STOCK_ENTRY;
@@ -30,7 +29,7 @@ static void numbers(void)
 
 static void every_number_without_effect(void)
 {
-	/* with arguments that no call can use; those that would still act are left out */
+	/* with arguments that no call can use; calls that would still act are left out */
 	static const unsigned char acts[512] = {
 #ifdef __i386__
 		[SYS_sigreturn] = 1, [SYS_nice] = 1, [SYS_sigsuspend] = 1, [SYS_sigprocmask] = 1, [SYS_ssetmask] = 1,
@@ -93,7 +92,7 @@ static void flags(void)
 			try_call(text, SYS_getuid32, PATTERN, odd[i] | odd[j]);
 			try_call("slow", SYS_sigaltstack, PATTERN, odd[i] | odd[j]);
 		}
-	/* a copy in the kernel after DF, a fetch after AC */
+	/* the kernel must copy with DF set, and fetch with AC set */
 	char name[400] = "";
 	try_call("uname", SYS_uname, (long)name, 0, 0, 0, 0, 0, FLAG_DF);
 	note("%.5s ", name);
@@ -135,7 +134,7 @@ static void many_single_steps(void)
 	note("traps %d ", traps - 100);
 }
 
-/* The flag ID stays the caller's across sleeping, with another task that has it clear. */
+/* The flag ID stays the caller's over calls that sleep, while another task has it clear. */
 static void flags_across_sleep(void)
 {
 	struct timespec brief = { 0, 2000000 };
@@ -241,7 +240,7 @@ static void stub_is_read_only(void)
 	long off;
 
 	if (!mark)
-		goto same;	/* the page has no counterpart; what it must say is said here */
+		goto same;	/* stock has no such page, so say here what the page must do */
 	memcpy(before, stub_page, sizeof(before));
 	note("%s ", mprotect(stub_page, 4096, PROT_READ | PROT_WRITE) ? "refused" : "writable");
 	note("%s ", open("/dev/sysenter", O_RDWR) < 0 ? "refused" : "opened for writing");
@@ -271,7 +270,7 @@ same:
 		note("refused ");
 }
 
-/* A page that a pipe holds outlives the mapping; a page that was dropped faults as SIGBUS. */
+/* A page that a pipe holds outlives its mapping. A page that was dropped faults with SIGBUS. */
 static void stub_is_pinned_and_dropped(void)
 {
 	struct iovec one;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For cases about one process alone: its faults written down, debug registers
- * set by a tracer that is its parent, segments of its LDT.
+ * For cases of one process: write down its faults, have a tracer that is its parent set debug
+ * registers, make segments in its LDT.
  */
 #ifndef HAZARDS_FAULTS_H
 #define HAZARDS_FAULTS_H
@@ -17,9 +17,9 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
 
 	/*
-	 * Without the result and ebp: an i386 fast call of up to five arguments does
-	 * not fetch the sixth, so it is made where stock answers -EFAULT, to the same
-	 * landing pad, which faults on the same address.
+	 * Not the result and not ebp. An i386 fast call with up to five arguments does not fetch
+	 * the sixth, so it is executed where stock answers -EFAULT. Both return to the landing
+	 * pad, which faults on the same address.
 	 */
 	note("signal %d code %d addr %lx at %s sp %lx trap %lu err %lx ", signal, info->si_code,
 	     signal == SIGSEGV ? (unsigned long)info->si_addr : 0, place(g[CONTEXT_IP]), (unsigned long)g[CONTEXT_SP],
@@ -49,7 +49,7 @@ static __attribute__((unused)) void set_watch(pid_t child, uintptr_t address, in
 		note("no watch: %d ", errno);
 }
 
-/* Each stop that `body` makes with breakpoint 0 at an address; kind: see set_watch. */
+/* Note each stop that `body` makes with breakpoint 0 at this address; kind: see set_watch. */
 static __attribute__((unused)) void under_watch(void (*body)(void), uintptr_t address, int kind)
 {
 	struct user_regs_struct r;

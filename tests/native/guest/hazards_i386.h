@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * i386: a system call with every register as the caller wants it, and what the
- * registers of a call are called. hazards_amd64.h is the same for the other.
+ * i386: a system call with chosen values in every register, and the names of its registers.
+ * hazards_amd64.h is the same for amd64.
  *
- * enter(): loads registers, flags and segments from a struct call, calls the
- * entry it names (raw_stub, the mapped page, the vDSO), stores what came back.
- * enter_raw(): no stub: ebp (SYSCALL: esp) as given, however bad.
+ * enter() loads registers, flags and segments from a struct call, calls the entry that it names
+ * (raw_stub, the mapped page, or the vDSO), and stores the values that come back.
+ * enter_raw() uses no stub: ebp (with SYSCALL esp) is as given, valid or not.
  *
- * They enter by SYSENTER; on the fast path by SYSCALL if the stub page does, with
- * its registers: the 2nd argument in ebp, the stack in esp.
+ * They enter by SYSENTER. On the fast path they enter by SYSCALL if the stub page does, with its
+ * registers: the 2nd argument in ebp, the stack in esp.
  */
 #ifndef HAZARDS_I386_H
 #define HAZARDS_I386_H
@@ -24,7 +24,7 @@
 #define KERNEL_ADDRESS	0xc0000000u
 #define MMAP_OFFSET(page)	(page)		/* mmap2 counts pages */
 
-/* Where the arguments are: in ucontext_t's gregs, in struct user_regs_struct. */
+/* The arguments' registers: in ucontext_t's gregs, in struct user_regs_struct. */
 static const int context_argument[6] __attribute__((unused)) = { REG_EBX, REG_ECX, REG_EDX, REG_ESI, REG_EDI, REG_EBP };
 #define CONTEXT_RESULT	REG_EAX
 #define CONTEXT_IP	REG_EIP
@@ -88,13 +88,13 @@ static inline unsigned long selector_gs(void)
 	return selector;
 }
 
-/* A number as this case's path has it: the paths differ in the mark only. */
+/* The number for this case's path. The paths differ in the mark only. */
 static inline long marked(long nr)
 {
 	return nr | mark;
 }
 
-/* nr is taken as it is */
+/* nr is used without a change */
 #define UNMARKED_CALL(number, a, b, c, d, e, f) {				\
 	.nr = (number), .arg = { (unsigned long)(a), (unsigned long)(b), (unsigned long)(c), (unsigned long)(d), \
 				 (unsigned long)(e), (unsigned long)(f) },	\
@@ -118,7 +118,7 @@ static inline __attribute__((unused)) int in_vdso(unsigned long address)
 	return address >= vdso && address < vdso + 8192;
 }
 
-/* Where something was, by a name that does not depend on layout. */
+/* Name a place in such a way that the name does not depend on the layout. */
 static __attribute__((unused)) const char *place(unsigned long address)
 {
 	static char name[32];
@@ -145,7 +145,7 @@ static inline __attribute__((unused)) unsigned long return_address(void)
 	return (unsigned long)memmem((char *)getauxval(AT_SYSINFO_EHDR), 4096, pad, sizeof(pad)) + 2;
 }
 
-/* Every register of the caller is as it was before the call. */
+/* Is every register of the caller unchanged after the call? */
 static inline __attribute__((unused)) int kept(const struct call *before, const struct call *after)
 {
 	return !memcmp(before->arg, after->arg, sizeof(before->arg)) && (after->flags & FLAGS_KEPT) == 0x202;
@@ -158,7 +158,7 @@ static __attribute__((unused)) void note_call(const char *what, const struct cal
 	     selector(c->ds), selector(c->es), selector(c->fs), selector(c->gs), c->ss);
 }
 
-/* At a stop of a tracer's where the call shows all of its registers. */
+/* At a tracer's stop where the call shows all of its registers. */
 static __attribute__((unused)) void note_user(const char *what, const struct user_regs_struct *r)
 {
 	note("%s: orig %ld eax %ld ebx %lx ecx %lx edx %lx esi %lx edi %lx ebp %lx at %s flags %lx ds %lx es %lx fs %lx cs %lx ss %lx; ",
@@ -172,7 +172,7 @@ static __attribute__((unused)) void note_user_briefly(const struct user_regs_str
 	unsigned long values[] = { r->ecx, r->edx, r->ebp };
 	long eax = r->eax & (long)~MARK;
 
-	/* of the caller or of SYSEXIT's making, as the call happened to end; never the kernel's */
+		/* the caller's, or set for SYSEXIT, depending on how the call ended; never the kernel's */
 	note("eax %lx fs %lx orig %ld ", eax >= 0 && eax < SYSENTER_NR ? eax : r->eax, r->xfs & 0xffff, r->orig_eax);
 	for (int i = 0; i < 3; i++)
 		if (values[i] >= KERNEL_ADDRESS && values[i] < -4096ul)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * As root: cases for which the kernel rewrites its own text, to switch probes,
- * tracepoints and cgroups on and off before, during and after calls. A program of
- * their own, since TCG with several CPUs is bad at that (docs/evidence.md).
+ * As root: cases in which the kernel rewrites its own text to switch probes, tracepoints and
+ * cgroups on and off, before, during and after calls. They are in a program of their own, because
+ * TCG with several CPUs is bad at that (docs/evidence.md).
  */
 #include "hazards.h"
 #include <sys/mount.h>
@@ -23,7 +23,7 @@ static void append_text(const char *name, const char *text)
 	close(fd);
 }
 
-/* A kretprobe puts its own return address where ours stood. */
+/* A kretprobe replaces our return address by its own. */
 static void kprobes(void)
 {
 	pid_t child;
@@ -37,7 +37,7 @@ static void kprobes(void)
 	wake(child);
 	note("in %d out %d end %d ", count_in_trace(" in:", 0, child), count_in_trace(" out:", 0, child),
 	     count_in_trace(" end:", 0, child));
-	/* off while asleep inside a probed function */
+	/* switched off while a task sleeps in the probed function */
 	child = asleep_after(7);
 	put_text(TRACING "events/kprobes/enable", "0");
 	put_text(TRACING "kprobe_events", "");
@@ -85,7 +85,7 @@ static void uprobe_on_return(void)
 	wake(child);
 }
 
-/* The kernel executes a probed instruction elsewhere, with TF. The caller dies of it, on either path. */
+/* The kernel executes a probed instruction elsewhere, with TF. On either path the caller dies of that. */
 static void uprobe_on_entering(void)
 {
 	pid_t child;
@@ -106,8 +106,9 @@ static void uprobe_on_entering(void)
 /* --- function tracers ------------------------------------------------------------------- */
 
 /*
- * On before the first child and off while a second sleeps inside. `leaf` and `end` are
- * lines of the trace. Only the calls' functions; test_function_tracers.py has all.
+ * The tracer is switched on before the first child, and off while a second one sleeps inside.
+ * `leaf` and `end` are lines of the trace. Only the functions of these calls are traced;
+ * test_function_tracers.py traces all.
  */
 static void trace_functions(const char *tracer, const char *leaf, const char *end)
 {
@@ -132,7 +133,7 @@ static void function_tracer(void)
 	trace_functions("function", "__do_sys_getuid <-", BODY("read") " <-");
 }
 
-/* It puts its own return address where ours stood, as a kretprobe does, and keeps ours on a stack of its own. */
+/* It replaces our return address by its own, as a kretprobe does, and keeps ours on a stack of its own. */
 static void function_graph_tracer(void)
 {
 	put_text(TRACING "options/funcgraph-proc", "1");
@@ -201,7 +202,7 @@ static void release(void)
 	umount(CGROUPS);
 }
 
-/* The freezer stops it asleep inside; it does not go on, is woken meanwhile, and thaws. */
+/* The freezer stops a task that sleeps inside. The task must not go on when it is woken, until it is thawed. */
 static void frozen(void)
 {
 	char events[128] = "";
@@ -226,7 +227,7 @@ static void frozen(void)
 	release();
 }
 
-/* Killed for its memory by a fault that the call's own copy makes. */
+/* The memory limit kills a task at a fault in a copy that the call itself makes. */
 static void killed_for_memory(void)
 {
 	size_t size = 64 << 20;

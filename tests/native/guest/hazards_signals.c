@@ -26,7 +26,7 @@ static void on_signal(int signal, siginfo_t *info, void *context)
 	}
 }
 
-/* A signal for us as soon as we sleep. */
+/* Send us a signal as soon as we sleep. */
 static void interrupt_us(int signal)
 {
 	if (!fork()) {
@@ -53,7 +53,7 @@ static void interrupted(int flags)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	handle(SIGUSR1, on_signal, flags);
-/* Once more, twice at most, if a busy host let the signal come after the call had timed out. */
+/* Repeat, at most twice, if on a busy host the signal came after the call had timed out. */
 #define TRY(what, ...) for (int attempt = 0, in_time = 0; attempt < 3 && !in_time; attempt++) {	\
 		size_t before = strlen(said);					\
 		long result;							\
@@ -127,7 +127,7 @@ static void stopped_and_continued(void)
 			note("stop %x ", status);
 			kill(child, SIGCONT);
 		}
-		if (stops < 3 && attempt++ < 2) {	/* a busy host: the child had ended before its third stop */
+			if (stops < 3 && attempt++ < 2) {	/* busy host: the child ended before its third stop */
 			said[before] = 0;
 			continue;
 		}
@@ -204,19 +204,19 @@ static void on_change(int signal, siginfo_t *info, void *context)
 	g[CONTEXT_FLAGS] |= FLAG_ID;
 }
 
-/* The handler changes what its return restores: it must come back whole. */
+/* The handler changes the registers that its return restores. They must arrive unchanged. */
 static void sigreturn_changes(void)
 {
 	struct call c = CALL(SYS_kill, getpid(), SIGUSR1, 3, 4, 5, 6);
 
 	handle(SIGUSR1, on_change, 0);
 	enter(&c);
-	c.arg[0] = 0;	/* the pid is another each time */
+	c.arg[0] = 0;	/* the pid differs from run to run */
 	note("4th %lx ", c.arg[3]);
 	note_call("kill", &c);
 }
 
-/* A thousand alarms a second while calls are made and slept in; each result must be right. */
+/* A thousand alarms a second during calls and sleeps. Each result must be right. */
 static void thousand_alarms(void)
 {
 	struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { 0 };

@@ -2,10 +2,10 @@
 /*
  *	hazards_storm SECONDS PROCESSES [SEED [stock]]
  *
- * Random calls with random arguments and flags by the fast path (or the kernel's
- * own), from many unprivileged processes under a 1 kHz timer; each is killed where it stands
- * after a while and begun anew. Between the random calls are some whose answer is
- * known, and it is held against it. Prints one JSON object at the end.
+ * Many unprivileged processes make random calls, with random arguments and flags, by the fast path
+ * (or the kernel's own), under a 1 kHz timer. After a while each is killed wherever it is, and
+ * begun anew. Between the random calls there are some whose answer is known, and is compared.
+ * Prints one JSON object at the end.
  */
 #include "hazards.h"
 #include <sys/resource.h>
@@ -25,9 +25,9 @@ static uint32_t any(void)		/* xorshift32 (Marsaglia 2003) */
 }
 
 /*
- * Calls that would end the storm rather than be part of it: they end or stop other
- * processes, leave memory behind that no process owns, or wait for the disk. And
- * io_uring_setup: while a CPU comes on line it ends a stock 6.1 (docs/evidence.md).
+ * Calls that would end the storm: they end or stop other processes, leave memory that no process
+ * owns, or wait for the disk. And io_uring_setup: while a CPU comes on line it crashes a stock
+ * 6.1 (docs/evidence.md).
  */
 static const unsigned char left_out[512] = {
 #ifdef __i386__
@@ -81,7 +81,7 @@ static void one_process(void)
 	struct sigaction action = { .sa_handler = ignore };
 	int null = open("/dev/null", O_RDWR);
 
-	/* not the terminal that the answers go to: it would be filled, or stopped (TCXONC) */
+	/* not the terminal of the answers: the calls would fill it or stop it (TCXONC) */
 	for (int fd = 0; fd < 3; fd++)
 		dup2(null, fd);
 	setrlimit(RLIMIT_AS, &limit);
@@ -99,7 +99,7 @@ static void one_process(void)
 		if (left_out[nr])
 			continue;
 		if (i < 200 && !(i & 7))
-			known_answers();	/* later little may be left of this process */
+			known_answers();	/* first: the random calls may leave little of this process */
 		struct call c = CALL(nr, any_argument(), any_argument(), any_argument(), any_argument(), any_argument(),
 				     any_argument());
 
@@ -137,7 +137,7 @@ int main(int argc, char **argv)
 		int status, which = any() % processes;
 		pid_t pid;
 
-		/* one in so many beats: killed wherever it is */
+		/* every so often: killed wherever it is */
 		if (!(any() % 4) && pids[which]) {
 			kill(-pids[which], SIGKILL);
 			kill(pids[which], SIGKILL);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the rest of the kernel does to a task that is inside a fast call: shows it
- * to others, dumps its core, takes its stub or its process away, moves it to
- * another CPU, lets it have or not have an instruction.
+ * What the rest of the kernel does to a task inside a fast call: it shows the task to others,
+ * dumps its core, takes its stub or its process away, moves it to another CPU, allows or forbids
+ * it an instruction.
  */
 #include "hazards_faults.h"
 #include <link.h>
@@ -38,7 +38,7 @@ static void proc_shows_call(void)
 			   &v[4], &v[5], &v[6], &v[7]);
 
 	note("%d: nr %lu fd %d length %lu at %s ", found, nr, v[0] == (unsigned long)pipes[0], v[2], place(v[7]));
-	for (int i = 0; i < 7; i++)	/* the rest are the caller's, of this call or an older one */
+	for (int i = 0; i < 7; i++)	/* the others are the caller's, from this call or an earlier one */
 		if (v[i] >= KERNEL_ADDRESS && v[i] < -4096ul)
 			note("%d: %lx ", i, v[i]);
 	note("in %s ", file_of(child, "wchan"));
@@ -78,7 +78,7 @@ static void other_reads_and_writes_it(void)
 	wake(child);
 }
 
-/* The registers in the core of a task that was killed asleep inside. */
+/* The registers in the core of a task that was killed while it slept inside. */
 static void core_dump(void)
 {
 	static char core[1 << 16];
@@ -117,7 +117,7 @@ static void core_dump(void)
 
 /* --- what is taken away from under it ---------------------------------------------- */
 
-/* On stock, an entry of our own in a page that can be taken away like the stub's. */
+/* On stock, use a stub of our own, in a page that can be taken away like the module's. */
 static void *entry_in_a_page(void)
 {
 #ifdef __x86_64__
@@ -236,7 +236,7 @@ static int sleeps_for_ever(void *how)
 	return 0;
 }
 
-/* Threads asleep inside, and one that calls, when another ends or replaces the process. */
+/* Another thread ends or replaces the process while threads sleep inside, and one calls. */
 static void ends_with_sleepers(void)
 {
 	static char *arguments[] = { "busybox", "true", NULL }, *none[] = { NULL };
@@ -295,7 +295,7 @@ static void tries_out_80(void)
 	note_child(child);
 }
 
-/* Ports are let and forbidden by work at the exit of the call itself, and after a sleep. */
+/* Exit work of the call itself allows and forbids I/O ports; also after a sleep. */
 static void io_ports(void)
 {
 	struct timespec brief = { 0, 3000000 };
@@ -307,7 +307,7 @@ static void io_ports(void)
 		call(i & 1 ? SYS_nanosleep : SYS_sched_yield, &brief, 0);
 		out_80();
 		if (i & 4)
-			tries_out_80();		/* a child has them too, and takes the bitmap from us */
+			tries_out_80();		/* a child gets a copy of them, and takes the bitmap from us */
 		out_80();
 		note("%ld ", call(SYS_ioperm, 0x80, 1, 0));
 		if (i & 8)
@@ -322,7 +322,7 @@ static void io_ports(void)
 
 /* --- scheduling ---------------------------------------------------------------------- */
 
-/* The CPU's number that the kernel keeps for user code (rseq) is right as soon as a call is back. */
+/* The CPU number that the kernel keeps for user code (rseq) is right as soon as a call returns. */
 static void rseq_after_migration(void)
 {
 	volatile struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
@@ -345,9 +345,9 @@ static void rseq_after_migration(void)
 		moves++;
 	}
 	/*
-	 * And moved by another while asleep, but not before it has taken the last byte: a task
-	 * that was woken for that is in state S once more while it looks for it, and may lose
-	 * the CPU just then.
+	 * Another process moves the task while it sleeps, but not before it has read the last
+	 * byte. A task that was woken is in state S once more while it reads, and may lose the
+	 * CPU just then.
 	 */
 	if (pipe(pipes) || pipe(taken))
 		return;
@@ -381,7 +381,7 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 	ticks++;
 }
 
-/* Timers of the CPU time used, which expire while nothing but fast calls are made. */
+/* Timers of CPU time expire although the task makes nothing but fast calls. */
 static void cpu_timers(void)
 {
 	static const int kinds[] = { ITIMER_VIRTUAL, ITIMER_PROF }, signals[] = { SIGVTALRM, SIGPROF };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Sleeps for ever inside a fast call of the kind named on the command line while
- * another thread takes the mapping away, so that only the task's stack tells the
- * module that it is needed. Says what the call returned, if it does.
+ * Sleeps for ever in a fast call of the kind that the command line names, while another thread
+ * unmaps the stub. So only the task's stack tells the module that it is needed. If the call
+ * returns, the program prints its result.
  */
 #include "hazards.h"
 #include <linux/io_uring.h>
@@ -55,7 +55,7 @@ static long sleep_in(const char *what)
 		return call(SYS_wait4, -1, 0, 0, 0);
 	}
 #ifdef __x86_64__
-	if (!strcmp(what, "nowhere")) {	/* a return address of 0, as a thread has that was never in user mode */
+	if (!strcmp(what, "nowhere")) {	/* return address 0, as in a thread that was never in user mode */
 		long nr = SYS_nanosleep + SYSENTER_MARK_AMD64;
 
 		asm volatile("xorl %%ecx, %%ecx\n\txorl %%r11d, %%r11d\n\tsysenter"

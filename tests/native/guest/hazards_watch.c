@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Watchers that must not be bypassed: ptrace, seccomp, syscall user dispatch and,
- * as root, audit (tracepoints are in hazards_patched.c); turned on before, during and after
- * a fast call.
+ * Watchers that must not be bypassed: ptrace, seccomp, syscall user dispatch and, as root, audit
+ * (tracepoints are in hazards_patched.c). They are turned on before, during and after a fast
+ * call.
  */
 #include "hazards.h"
 #include <linux/filter.h>
@@ -41,7 +41,7 @@ static void ptrace_stops(void)
 	note_status(status);
 }
 
-/* The tracer changes number, arguments and result, skips a call, makes one of its own. */
+/* The tracer changes number, arguments and result, skips a call, makes a call of its own. */
 static void ptrace_changes(void)
 {
 	struct user_regs_struct r;
@@ -65,7 +65,7 @@ static void ptrace_changes(void)
 			r.user_result = 77;
 			r.eflags |= FLAG_ID;
 			break;
-		case 8:		/* a number with the mark in it is no number */
+		case 8:		/* a number with the mark is not a valid number here */
 			r.user_nr = MARK + SYS_getuid32;
 			break;
 		}
@@ -98,8 +98,8 @@ static void execve_alone(void)		{ make_call_with_event(SYS_execve); }
 static void execveat_alone(void)	{ make_call_with_event(SYS_execveat); }
 
 /*
- * Calls that stop inside their bodies, though nobody asked for a stop at their entry: the
- * tracer gives registers that no SYSRET or SYSEXIT could, and all of them must arrive.
+ * Calls that stop in their bodies, although nobody asked for a stop at their entry. There the
+ * tracer sets registers that no SYSRET or SYSEXIT can restore. All of them must arrive.
  */
 static void ptrace_event_stops(void)
 {
@@ -158,7 +158,7 @@ static void sleep_in_read(void)
 	note("%ld %c ", call(SYS_read, quiet_pipe[0], &byte, 1), byte);
 }
 
-/* A child that sleeps in that, makes `calls` of getuid after it and exits with 5; -1: no pipe. */
+/* A child that sleeps in that call, makes `calls` calls of getuid after it, and exits with 5. -1: no pipe. */
 static pid_t child_in_read(int calls)
 {
 	pid_t child;
@@ -176,7 +176,7 @@ static pid_t child_in_read(int calls)
 	return child;
 }
 
-/* Attached to while asleep inside; registers read, kept, and changed. */
+/* A tracer attaches while the task sleeps inside. It reads the registers, keeps them, changes them. */
 static void ptrace_sleeper(void)
 {
 	struct user_regs_struct r;
@@ -201,7 +201,7 @@ static void ptrace_sleeper(void)
 		if (how < 2) {
 			ptrace(PTRACE_DETACH, child, 0, 0);
 		} else {
-			/* go on with another result instead of restarting the read */
+			/* go on with another result instead of a restart of the read */
 			r.user_result = 42;
 			r.user_nr = -1;
 			ptrace(PTRACE_SETREGS, child, 0, &r);
@@ -215,7 +215,7 @@ static void ptrace_sleeper(void)
 	}
 }
 
-/* PTRACE_SYSCALL on a sleeper that was running free: its exit must stop. */
+/* PTRACE_SYSCALL for a sleeper that was not being stopped at calls: it must stop at the exit. */
 static void ptrace_sleeper_syscalls(void)
 {
 	struct user_regs_struct r;
@@ -238,7 +238,7 @@ static void ptrace_sleeper_syscalls(void)
 	note_status(status);
 }
 
-/* A sleeper is given registers that no program can have (CVE-2014-4699), and let go. */
+/* A sleeper is given registers that no program can have (CVE-2014-4699), and is let go. */
 static void ptrace_bad_addresses(void)
 {
 	static const unsigned long bad[] = {
@@ -371,7 +371,7 @@ static void seccomp_strict(void)
 	prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
 	call(SYS_write, 2, text, 0);
 	call(SYS_getuid32);
-	note("alive ");		/* must not be */
+	note("alive ");		/* this must not be reached */
 }
 
 static void seccomp_sigreturn_strict(void)
@@ -431,7 +431,7 @@ static void seccomp_user_notify(void)
 	note_child(child);
 }
 
-/* Another thread puts a filter on us (TSYNC) while we sleep inside, and while we call. */
+/* Another thread installs a filter for us (TSYNC) while we sleep inside, and while we call. */
 static volatile int filtered;
 
 static int put_filter(void *unused)
@@ -511,7 +511,7 @@ static int audit_send(int fd, int type, void *data, size_t size)
 	return reply.error.error;
 }
 
-/* A rule for getuid32 and mmap2: each such call gives a record, read as a log daemon's onlooker does. */
+/* A rule for getuid32 and mmap2. Each such call must give a record, which is read from the log. */
 static void audit(void)
 {
 	struct audit_status on = { .mask = AUDIT_STATUS_ENABLED, .enabled = 1 }, off = { .mask = AUDIT_STATUS_ENABLED };

@@ -2,7 +2,7 @@
 /*
  *	kexec IMAGE INITRD COMMAND-LINE
  *
- * Starts another kernel at once, as kexec -e does: nothing is unloaded before it.
+ * Starts another kernel at once, as kexec -e does. Nothing is unloaded before.
  */
 #include <fcntl.h>
 #include <linux/reboot.h>

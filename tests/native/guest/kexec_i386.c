@@ -2,10 +2,10 @@
 /*
  *	kexec IMAGE INITRD COMMAND-LINE
  *
- * Starts another kernel at once, as kexec -e does: nothing is unloaded before it.
- * i386 has no kexec_file_load(): the bzImage is laid out here, by the 32-bit boot
- * protocol (Documentation/arch/x86/boot.rst), with this kernel's own zero page,
- * which has the memory map, and the new one's setup header in it.
+ * Starts another kernel at once, as kexec -e does. Nothing is unloaded before.
+ * i386 has no kexec_file_load(). So this program lays out the bzImage by the 32-bit boot protocol
+ * (Documentation/arch/x86/boot.rst). It takes this kernel's own zero page, which has the memory
+ * map, and puts the new kernel's setup header into it.
  */
 #include <fcntl.h>
 #include <linux/kexec.h>
@@ -21,7 +21,7 @@
 #define ZERO_PAGE	0x90000u
 #define COMMAND_LINE	0x91000u
 #define TRAMPOLINE	0x92000u
-#define INITRD		0x8000000u	/* 128 MiB: beyond where the kernel unpacks itself */
+#define INITRD		0x8000000u	/* 128 MiB: above where the kernel decompresses itself */
 #define PAGES(size)	(((size) + 4095) & ~4095u)
 
 /* Offsets in the zero page and in the image. */

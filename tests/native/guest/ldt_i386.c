@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * gs from the LDT and a stack of 16 bits, for N seconds: through calls, changes of
- * task, and whatever interrupts either. The entry of the LDT differs from process to
- * process, so that another's LDT is noticed.
+ * Holds gs from the LDT and a 16-bit stack for N seconds: during calls, switches of tasks, and
+ * whatever interrupts them. The entry of the LDT differs from process to process, so that another
+ * process's LDT is noticed.
  *
- * Prints a JSON object: rounds; wrong: how often either was not as before.
+ * Prints a JSON object: rounds; wrong: how often gs or the stack was not as before.
  */
 #define _GNU_SOURCE
 #include <asm/ldt.h>
@@ -17,12 +17,12 @@
 #include <unistd.h>
 
 #define STACK_ENTRY	8
-#define STACK_POINTER	0x1238000	/* the upper half is not the 16-bit stack's, and kept all the same */
+#define STACK_POINTER	0x1238000	/* a 16-bit stack does not use the upper half, but it must be kept */
 
 static uint32_t cell;
 static char stack[65536] __attribute__((aligned(4096)));
 
-/* In memory, for the assembly below: selectors that it takes, what it finds. */
+/* In memory, for the assembly below: the selectors to load, and what it finds afterwards. */
 uint32_t gs_selector, ss_selector, found_cell, found_gs, found_esp;
 void try_gs(void), try_ss(void);
 asm("try_gs:\n"

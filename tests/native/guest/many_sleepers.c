@@ -2,10 +2,10 @@
 /*
  *	many_sleepers THREADS LOADS MODULE OPTIONS
  *
- * Loads the module and takes it away again, so many times, while so many threads sleep in
- * calls of theirs: half in a futex, half in a pipe's read. After each load all of them are
- * woken, so that they go to sleep by the module's path; an unload has to get them out, and
- * no call of theirs may end by it. Prints one JSON object.
+ * Loads and unloads the module LOADS times while THREADS threads sleep in calls: half of them in a
+ * futex, half in a read of a pipe. After each load all threads are woken, so that they go to sleep
+ * again by the module's path. An unload has to get them out, and no call may end because of it.
+ * Prints one JSON object.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -44,7 +44,7 @@ static void *sleeper(void *number)
 			if (syscall(SYS_futex, &beat, FUTEX_WAIT_PRIVATE, known, NULL, NULL, 0) && errno != EAGAIN)
 				add(&wrong, 1);
 			if (__atomic_load_n(&beat, __ATOMIC_SEQ_CST) != known + 1)
-				add(&wrong, 1);		/* woken by nobody, or for nothing */
+				add(&wrong, 1);		/* woken without a reason */
 			known++;
 		}
 		if (__atomic_load_n(&over, __ATOMIC_SEQ_CST))
@@ -68,7 +68,7 @@ static void wake_all(int threads)
 	}
 }
 
-/* Until all have said that they go to sleep once more; and a little, until they do. */
+/* Wait until all have said that they are going to sleep again, and a little longer, until they do. */
 static void wait_until(long count)
 {
 	struct timespec a_little = { 0, 5000000 };

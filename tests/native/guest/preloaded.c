@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a program expects of its C library, with or without libsysenter.so before
- * it: compiled for glibc, for an older one, and for musl.
+ * What a program expects of its C library, with libsysenter.so preloaded or not. It is compiled
+ * for today's glibc, for an older one, and for musl.
  *
- *	preloaded calls		answers and errno of reads, writes and plain calls
+ *	preloaded calls		results and errno of reads, writes and plain calls
  *	preloaded cancel	a thread that waits in read() can be cancelled
- *	preloaded namespace F	the library F in a namespace without a C library, and in one with
+ *	preloaded namespace F	loads the library F in a namespace without a C library, and in one
+ *				with it
  *
- * Prints "ok", or what is wrong; an alarm ends it where it hangs.
+ * Prints "ok", or what is wrong. An alarm ends it if it hangs.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

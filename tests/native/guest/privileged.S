@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A Multiboot program of its own (Multiboot Specification 0.6.96), no kernel:
- * privileged.c puts the processor into a state, lets it run a few instructions
- * and prints the state that came of them. This is the half that C cannot do.
+ * A Multiboot program (Multiboot Specification 0.6.96) that runs without a kernel. privileged.c
+ * sets a state of the processor, has it execute a few instructions, and prints the state that
+ * results. This file is the part that cannot be written in C.
  *
- * All exceptions, the interrupt 0x40 and `int $0x30', which ends a case, come
- * to `common'; none goes back. Segments are flat, paging is off.
+ * All exceptions, the interrupt 0x40, and `int $0x30', which ends a case, come to `common'. None
+ * of them returns. Segments are flat, paging is off.
  */
 #include "privileged.h"
 
@@ -29,13 +29,13 @@ _start:						/* eax, ebx: the loader's */
 	movl	%eax, %fs
 	movl	%eax, %gs
 	call	privileged_main
-	lidt	nothing				/* no way on: -no-reboot ends the machine */
+	lidt	nothing				/* then a triple fault: with -no-reboot it ends the machine */
 	ud2
 
 /*
- * void enter(const struct state *): to that state, by IRET. Returns when an
- * event has come. With VM in eflags IRET pops the data segments as well; to the
- * same ring it pops no stack pointer, so that is loaded before.
+ * void enter(const struct state *): go to that state, by IRET. Returns when an event has come.
+ * With VM in eflags, IRET pops the data segments too. To the same ring it pops no stack pointer,
+ * so that is loaded before.
  */
 enter:
 	pushal
@@ -73,13 +73,13 @@ enter:
 	popl	%ds
 	iret
 
-landing:					/* where SYSENTER and SYSEXIT go */
+landing:					/* the target of SYSENTER and SYSEXIT */
 	int	$END_OF_CASE
 
 	.macro	VECTOR number
 	.balign	16
 	.if	!(\number == 8 || (\number >= 10 && \number <= 14) || \number == 17)
-	pushl	$0				/* no error code of its own */
+	pushl	$0				/* this one has no error code */
 	.endif
 	pushl	$\number
 	jmp	common

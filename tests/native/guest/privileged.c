@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * privileged: what does the machine do with what only ring 0 can try?
+ * privileged: what does the machine do in states that only ring 0 can set?
  *
- * The checker's model of SYSENTER, SYSEXIT, IRET, POPF, segment loads at CPL 0
- * and STI's shadow (sysenter/check/cpu/processor.py), and of AMD's SYSCALL and SYSRET
- * (processor_amd.py), was written from the manuals.
- * Each case here is a state and a few instructions. A line of JSON on the second
- * serial port says both, and the state that came of them; the test
- * (tests/check/test_privileged.py) has the model do the same.
+ * The checker has a model of SYSENTER, SYSEXIT, IRET, POPF, segment loads at CPL 0 and STI's
+ * shadow (sysenter/check/cpu/processor.py), and of AMD's SYSCALL and SYSRET (processor_amd.py).
+ * It was written from the manuals. Each case here is a state and a few instructions. A line of
+ * JSON on the second serial port has both, and the state that results. The test
+ * (tests/check/test_privileged.py) gives the same to the model and compares.
  */
 #include <stdint.h>
 #include "privileged.h"
@@ -16,7 +15,7 @@ struct state {
 	uint32_t eax, ecx, edx, ebx, esp, ebp, esi, edi, eip, eflags, cs, ss, ds, es, fs, gs;
 };
 
-struct event {			/* as `common' pushes it */
+struct event {			/* in the order in which `common' pushes it */
 	uint32_t ds, es, fs, gs, ss;
 	uint32_t edi, esi, ebp, pushed_esp, ebx, edx, ecx, eax;
 	uint32_t vector, error, eip, cs, eflags;
@@ -34,7 +33,7 @@ static const struct {
 	const char *code;		/* in hex */
 	uint32_t cs, eflags;
 	uint32_t msr_cs;
-	int pending;			/* an interrupt waits from the start */
+	int pending;			/* an interrupt is pending from the start */
 	uint32_t stack[STACK_WORDS];	/* from esp up */
 	uint32_t eax;
 } cases[] = {
@@ -184,7 +183,7 @@ static void print_numbers(const char *name, const uint32_t *values, int count)
 	print("]");
 }
 
-/* Called by `common': what the case came to. */
+/* `common' calls it with the event that ended the case. */
 void event(const struct event *e)
 {
 	int vm86 = !!(e->eflags & EFLAGS_VM), outer = vm86 || (e->cs & 3);
@@ -256,7 +255,7 @@ static void try(int number)
 	enter(&before);
 	print_numbers("vector", &vector, 1);
 	if (cases[number].pending && vector != INTERRUPT) {
-		struct state shown = after, open = before;	/* let it come now */
+		struct state shown = after, open = before;	/* now let the interrupt come */
 
 		open.cs = KERNEL_CS;
 		open.ss = KERNEL_DS;
@@ -269,7 +268,7 @@ static void try(int number)
 	print("}\n");
 }
 
-/* Descriptor of an interrupt gate that ring 3 may use, too */
+/* Descriptor of an interrupt gate that ring 3 may use too */
 static uint64_t gate(uint32_t target)
 {
 	return (uint64_t)(target & 0xffff0000) << 32 | 0x0000ee0000000000ull | (uint32_t)KERNEL_CS << 16 |

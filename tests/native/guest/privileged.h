@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the two halves of the privileged test program agree on. */
+/* Definitions that privileged.c and privileged.S share. */
 #ifndef SYSENTER_PRIVILEGED_H
 #define SYSENTER_PRIVILEGED_H
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * processor: is the machine as the checker's model has it?
+ * processor: does the machine behave like the checker's model?
  *
- * The model (sysenter/check/cpu/processor.py) was written from the manual. If it
- * and a machine disagree on flags, segment loads, IRET or a privilege, what the
- * checker assures holds for a processor that does not exist. Runs each line of
- * processor_cases.h and says [OK] or [FAIL]; exit status 1 if any failed.
+ * The model (sysenter/check/cpu/processor.py) was written from the manual. If it and a machine
+ * disagree on flags, segment loads, IRET or a privilege, the checker's verdict holds for a
+ * processor that does not exist. Runs each line of processor_cases.h, and prints [OK] or [FAIL].
+ * Exit status 1 if any failed.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -45,7 +45,7 @@ static void caught(int signal, siginfo_t *info, void *context)
 	siglongjmp(out, 1);
 }
 
-/* Code bytes, then a return to run()'s caller in the C world. */
+/* The code's bytes, then a return to the C code that called run(). */
 static void assemble(unsigned char *page, const char *hex)
 {
 	unsigned int byte;
@@ -64,8 +64,8 @@ static void assemble(unsigned char *page, const char *hex)
 }
 
 /*
- * esp and es come back whatever the code did: they are kept in memory. The
- * flags are brought to a harmless state before C runs again.
+ * esp and es are kept in memory, so they are restored whatever the code did. The flags get a
+ * harmless state before C runs again.
  */
 struct values after;			/* the assembly below names them */
 uint32_t kept_esp, kept_es;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the processor does in user mode, where the checker has a model of its
- * own. Read by two: guest/processor.c runs each line on the machine, and
- * tests/processor_cases.py on the model; both must come to the same.
+ * What the processor does in user mode, where the checker has a model. Two programs read this:
+ * guest/processor.c runs each line on the machine, tests/processor_cases.py on the model. Both
+ * must come to the same result.
  *
  * CASE(name, code, eax, ecx, edx, eflags,  vector, eax, ecx, edx, mask, eflags)
  *
- * code: instructions in hex, run at CPL 3 with a stack of its own. Then, behind
- * the values before, those after: vector of the exception or -1; registers; and
- * the bits of EFLAGS that are looked at. After an exception nothing else is.
- * Selectors are such that i386 and amd64 kernels agree on them.
+ * code: instructions in hex, run at CPL 3 with a stack of its own. Then come the values before.
+ * Then the result: the vector of the exception or -1; registers; the bits of EFLAGS to compare.
+ * After an exception only the vector is compared. The selectors have the same meaning on i386 and
+ * on amd64 kernels.
  */
 #define NONE	-1
 #define UD	6

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Whether scope=all serves a call or leaves it to the kernel, by the module's own count:
- * how much more it is if a child makes that call once, with arguments that fail. On an idle
- * machine.
+ * Does scope=all serve a call, or leave it to the kernel? A child makes the call once, with
+ * arguments that fail, and the module's own count shows it. Needs an idle machine.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,7 +24,7 @@ static long count(void)
 	return atol(text);
 }
 
-/* nr: -1 for none. The least of several: other tasks may come in between. */
+/* nr: -1 for no call. The least of several differences, because other tasks make calls too. */
 static long served(long nr)
 {
 	long least = LONG_MAX;
@@ -48,7 +47,7 @@ static long served(long nr)
 		if (more < least)
 			least = more;
 		while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
-			;	/* the child's own; init would wait for them, by served calls */
+				;	/* reap the child's own children: init would, by calls that count */
 	}
 	return least;
 }

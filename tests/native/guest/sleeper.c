@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Sleeps inside a fast call while another thread takes the stub's mapping away,
- * so that nothing but its stack tells the module that it is needed. The read must
- * still return what is written to the pipe in the end.
+ * Sleeps in a fast call while another thread unmaps the stub. So only the task's stack tells the
+ * module that it is needed. At the end the read must still return what is written to the pipe.
  */
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A virtual machine of KVM's, as small as it can be: a page of real-mode code that counts
- * and writes to a port, for ever.
+ * The smallest virtual machine of KVM's: one page of real-mode code, which counts and writes to a
+ * port, for ever.
  *
- *	vm		runs it until it is killed, or for two minutes; says "running" at its first exit
+ *	vm	runs it for two minutes, or until it is killed; prints "running" at its first exit
  *
- * Between its exits this program makes calls by int $0x80 and by its C library's way, and
- * ends with status 3 if one gives a wrong answer.
+ * Between the exits this program makes calls by int $0x80 and by its C library. It ends with status
+ * 3 if one of them gives a wrong answer.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>

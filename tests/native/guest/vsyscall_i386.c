@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a 32-bit program can see of the kernel's own SYSENTER entry: results,
- * flags that are kept, and how many traps single-stepping through it gives. Its
- * output must be the same with and without the module, on i386 and amd64.
+ * What a 32-bit program can see of the kernel's own SYSENTER entry: results, preserved flags, and
+ * how many traps a single-step through it gives. The output must be the same with and without the
+ * module, on i386 and on amd64.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@ static void on_trap(int number)
 	traps++;
 }
 
-/* getppid by the vDSO with these flags set; returns the flags after it. */
+/* getppid by the vDSO with these flags set. Returns the flags after it. */
 static unsigned long with_flags(unsigned long set, long *result)
 {
 	unsigned long vsyscall = getauxval(AT_SYSINFO), after;

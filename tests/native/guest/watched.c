@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Counts single calls that scope=all leaves to the kernel: a number out of range, one
- * outside the fast table, one of a task with a seccomp filter. Under -icount, exact.
+ * Counts the instructions of single calls that scope=all leaves to the kernel: a number that is out
+ * of range, one outside the fast table, one of a task with a seccomp filter. Exact under -icount.
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -54,7 +54,7 @@ int main(void)
 	vdso = getauxval(AT_SYSINFO);
 #endif
 	count("number outside", 1000);
-	count("outside the table", SYS_personality);	/* changes to what it is: 0 */
+	count("outside the table", SYS_personality);	/* sets it to 0, which it is */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		return 1;
 	count("seccomp", SYS_getppid);

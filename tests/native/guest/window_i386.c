@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What is written where ESP points while AMD's SYSCALL enters and leaves a 32-bit
- * kernel: nothing may be. One page of this program, whose every word is known, lies
- * below ESP; it is looked at after each call, and SIGSEGV is taken where the call
- * returns to a stack that is not there.
+ * Is anything written to the address in ESP while AMD's SYSCALL enters and leaves a 32-bit kernel?
+ * Nothing must be. ESP points just above a page of this program whose every word is known. The page
+ * is compared after each call. If the call returns to a stack that does not exist, SIGSEGV is
+ * caught.
  *
- *	window step	calls with TF set: #DB at the entry's first instruction, with ESP
- *			in that page, in the kernel's own mapping of it (root: the
- *			address is from /proc/self/pagemap), unmapped, 0 and -1
- *	window calls N	N calls without TF, for NMIs to find
+ *	window step	calls with TF set: #DB at the entry's first instruction. ESP points into that
+ *			page, into the kernel's mapping of it (root: the address is from
+ *			/proc/self/pagemap), to no page, to 0 and to -1
+ *	window calls N	N calls without TF, while a test sends NMIs
  *
- * Prints a JSON object a line: changed = words of the page that are not as they were.
+ * Prints a JSON object a line: changed = how many words of the page have changed.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -26,14 +26,14 @@
 #include <unistd.h>
 
 #define WORDS		1024
-#define KERNEL		0xc0000000u	/* where it maps all low memory */
+#define KERNEL		0xc0000000u	/* where the kernel maps low memory */
 #define FLAG_TF		0x100
 
 static uint32_t *page;
 static sigjmp_buf back;
 static volatile int traps, faults;
 
-/* getppid by SYSCALL, ESP and flags as given; comes back if the stack is good. */
+/* getppid by SYSCALL with this ESP and these flags. It returns if the stack is good. */
 long enter(uint32_t esp, uint32_t flags);
 asm("enter:\n"
     "	pushl	%ebp\n"
@@ -76,7 +76,7 @@ static unsigned int changed(void)
 	return wrong;
 }
 
-/* The kernel's address of the page, 0 if it is not told. */
+/* The kernel's address of the page, 0 if /proc does not tell it. */
 static uint32_t kernel_address(void)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Sends NMIs to CPU 0 from CPU 1, for tests only, and tells where they found it:
+ * For tests only: CPU 1 sends NMIs to CPU 0, and this module counts where they came.
  *
- *	pause=		at most so many microseconds from one to the next
- *	stub=, leave=	addresses that CPU 0 goes on at after an NMI in the window of
- *			the SYSCALL entry, at its beginning and at its end
+ *	pause=		at most so many microseconds between two NMIs
+ *	stub=, leave=	the addresses at which CPU 0 goes on after an NMI in the window of the
+ *			SYSCALL entry, at its beginning and at its end
  *
- * Counts are parameters: taken; in_stub, in_leave; stepped (in the middle of a
- * change of page tables, from where it goes on single-stepped); wrong_tables (a
- * program's were not in CR3: must be 0).
+ * The counts are parameters. taken: all. in_stub, in_leave: in the window. stepped: in the middle
+ * of a change of page tables, from where the code is single-stepped. wrong_tables: the running
+ * program's page tables were not in CR3; it must be 0.
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
@@ -42,7 +42,7 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	in_stub += regs->ip == stub;
 	in_leave += regs->ip == leave;
 	stepped += !user_mode(regs) && regs->flags & X86_EFLAGS_TF;
-	/* a program that runs has its own page tables */
+	/* a running program has its own page tables */
 	wrong_tables += user_mode(regs) && read_cr3_pa() != __pa(current->mm->pgd);
 	WRITE_ONCE(pending, false);
 	return NMI_HANDLED;

@@ -2,8 +2,8 @@
 /*
  *	cmpxchg8b NUMBER
  *
- * Adds the number to another, then compares and exchanges, which changes ZF alone
- * (SDM 2A, CMPXCHG8B), and says the flags. The POPF begins a new block of QEMU's.
+ * Adds NUMBER to another number, executes CMPXCHG8B, which changes ZF only (SDM 2A), and prints the
+ * flags. The POPF begins a new translation block in QEMU.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A live patch of x64_sys_call(), for tests: getppid() answers 4242, all other calls go on
- * to the function that is patched, behind the call by which it was reached here.
+ * For tests: a live patch of x64_sys_call(). getppid() answers 4242. All other calls go on to the
+ * patched function, behind the call by which it came here.
  */
 #include <linux/kprobes.h>
 #include <linux/livepatch.h>

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Has the kernel believe that its processor is another, for tests only, as it would in a
- * virtual machine that has another's name: one of Intel's, and with SYSENTER. What the
- * processor executes does not change.
+ * For tests only: makes the kernel believe that its processor is one of Intel's and has SYSENTER, as
+ * in a virtual machine with another processor's name. What the processor executes does not change.
  */
 #include <linux/module.h>
 #include <asm/cpufeature.h>

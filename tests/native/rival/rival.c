@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A module that gets in the way of sysenter, for tests only:
+ * For tests only: a module that gets in the way of sysenter.
  *
- *	takes=1		takes the SYSENTER entry of each CPU for a trampoline to what
- *			was there, and gives it back when it goes
- *	takes_cpu=N	of CPU N only
+ *	takes=1		replaces the SYSENTER entry of each CPU by a trampoline to the previous
+ *			entry, and restores it when it is unloaded
+ *	takes_cpu=N	the same on CPU N only
  *	probes=SYMBOL	puts a kprobe on SYMBOL; does not load if it cannot
- *	takes_call=1	amd64: takes the call in the kernel's entry, of do_syscall_64() or of whoever
- *			has it, and gives it back when it goes
+ *	takes_call=1	amd64: replaces the target of the call in the kernel's entry, which is
+ *			do_syscall_64() or another module, and restores it when it is unloaded
  */
 #include <linux/cpu.h>
 #include <linux/kprobes.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Stands for KVM's module of this name, which no emulated processor can run: what
- * ours sees of that is whether it is held, as it is by each virtual machine.
- * Writing 1 to machine holds it, 0 lets it go.
+ * Stands for KVM's module of this name, which cannot run on an emulated processor. Our module only
+ * tests whether it is held, as each virtual machine holds it. Writing 1 to `machine' holds it,
+ * 0 releases it.
  */
 #include <linux/module.h>
 

@@ -22,15 +22,15 @@
 #define MAP_FIXED_NOREPLACE 0x100000	/* Linux 4.17; before it, a hint */
 #endif
 #define MAPS		4096
-#define LINE		(1 << 20)	/* the longest is a trace */
-#define STACK_AT	0x30000000ul	/* i386: the caller's, below the kernel's addresses */
+#define LINE		(1 << 20)	/* the longest line is a trace */
+#define STACK_AT	0x30000000ul	/* i386: the caller's stack, below the kernel's addresses */
 
 struct replay replay;
 static struct map { unsigned long at, page; } maps[MAPS];
 static int nmaps;
 static uint8_t *pages;
 static size_t pages_size;
-/* Each place that is patched for some call, and what was there before any was. */
+/* Each place that is patched for some call, and its bytes before the first patch. */
 static struct patch places[128];
 static int nplaces;
 
@@ -103,7 +103,7 @@ static void read_trace(struct call *call, char *at)
 	damaged("a trace is too long");
 }
 
-/* A line of a plan. */
+/* Parse one line of a plan. */
 static void read_line(char *line, char digest[65])
 {
 	static struct call next;
@@ -166,7 +166,7 @@ static void read_plan(const char *folder, const char *name, char digest[65])
 	size_t size;
 	char *text = (char *)read_file(folder, name, &size), *end, *line, *next, hex[65];
 
-	/* the last line: a digest of all before */
+	/* the last line is a digest of all lines before it */
 	end = size > 70 ? strstr(text + size - 70, "end ") : NULL;
 	if (!end || strncmp(text, "sysenter-replay 1\n", 18))
 		damaged("its plan has not the form of this version");
@@ -300,7 +300,7 @@ void prepare(const struct call *call)
 	static const struct call *last;
 
 #ifndef __x86_64__
-	/* null, as in next to all programs, whatever a variant of a path has left in it */
+	/* null, as in nearly all programs, because a variant of a path may have left another value */
 	asm volatile("movl %0, %%fs" : : "r"(0));
 #endif
 	if (last == call || (!call->npatches && (!last || !last->npatches))) {

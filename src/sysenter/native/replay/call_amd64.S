@@ -2,10 +2,10 @@
 /*
  * long run_call(const struct call *call, long times)
  *
- * rdi = call, see replay.h: entry 0, stack 8, registers 16 (rax, rdi, rsi, rdx, r10, r8, r9).
- * A path keeps rbx, rbp, r12 to r15. SYSCALL puts the return address into rcx and
- * the flags into r11; a fast call's stub does the first itself, and the second is
- * its stack pointer.
+ * rdi = call (replay.h): offsets entry 0, stack 8, registers 16 (rax, rdi, rsi, rdx, r10, r8,
+ * r9). A path preserves rbx, rbp, r12 to r15. SYSCALL puts the return address into rcx and the
+ * flags into r11, so this does the same. A fast call's stub sets rcx itself, and r11 is its
+ * stack pointer.
  */
 	.text
 .macro RUN name:req fence=nop
@@ -32,7 +32,7 @@
 	leaq	3f(%rip), %rcx
 	cmpq	$0, 8(%rbp)
 	jne	2f
-	movl	$0x246, %r11d		/* IF, ZF, PF: what a loop's flags may be */
+	movl	$0x246, %r11d		/* IF, ZF, PF: the flags of a call in a loop */
 	\fence
 	jmp	*(%rbp)
 2:	movq	%rsp, %r11

@@ -2,11 +2,10 @@
 /*
  * long run_call(const struct call *call, long times)
  *
- * call, see replay.h: entry 0, stack 4, registers 8 (eax, ebx, ecx, edx, esi, edi, ebp).
- * What the vDSO's __kernel_vsyscall does, on a stack below the kernel's
- * addresses, then a jump for SYSENTER; SYSEXIT has become a jump to edx, the vDSO's
- * landing pad, where run_landing is (its copy, see bundle.c). esi and edi are
- * kept by a path.
+ * call (replay.h): offsets entry 0, stack 4, registers 8 (eax, ebx, ecx, edx, esi, edi, ebp).
+ * Does what the vDSO's __kernel_vsyscall does, on a stack below the kernel's addresses. A jump
+ * replaces SYSENTER. SYSEXIT has become a jump to edx, the vDSO's landing pad; run_landing is a
+ * copy of that, at the same address (see bundle.c). A path preserves esi and edi.
  */
 	.text
 .macro RUN name:req fence=nop

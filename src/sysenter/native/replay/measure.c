@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Times the verified calls. Batches of the paths of one call come right after one
- * another, so that whatever slows the machine slows all of them, and differences
- * are taken batch by batch.
+ * Times the verified calls. Batches of a call by its different paths come right after one
+ * another, so that whatever slows the machine slows all of them. Differences are taken batch by
+ * batch.
  *
- * Ways of calling: `overlap`, a plain loop; `serial`, with LFENCE at both mode
- * switches, so that nothing of a call overlaps with the caller; `nested`, at the bottom of
- * DEPTH functions, which shows a path that leaves the return predictor wrong.
+ * There are three ways of calling. `overlap': a plain loop. `serial': LFENCE at both mode
+ * switches, so that nothing of a call overlaps with the caller. `nested': at the bottom of DEPTH
+ * functions, which shows a path that leaves the return predictor wrong.
  *
- * Lines of output, in cycles of the time-stamp counter, the caller's own taken off:
- *	clock MHZ CORE STEP			the counter, cycles of the core for one of it, and by how much at
- *						a time it goes up, for one of a batch's calls
+ * Lines of output, in cycles of the time-stamp counter, without the caller's own cycles:
+ *	clock MHZ CORE STEP			MHZ: the counter's rate. CORE: cycles of the core for one of
+ *						the counter. STEP: by how much it goes up at a time, divided
+ *						by the calls of a batch
  *	cycles CALL PATH VERW WAY QUARTER LEAST MEDIAN
- *	difference CALL PATH VERW WAY Q1 MEDIAN Q3	the path less stock
- *	twin CALL VERW WAY Q1 MEDIAN Q3		stock less stock again: the noise
+ *	difference CALL PATH VERW WAY Q1 MEDIAN Q3	the path minus stock
+ *	twin CALL VERW WAY Q1 MEDIAN Q3		stock minus stock again: the noise
  *	mixture PATH ORDER KIB VERW WAY CYCLES	all calls in one order
  */
 #define _GNU_SOURCE
@@ -25,10 +26,10 @@
 #include <x86intrin.h>
 #include "replay.h"
 
-#define DEPTH	24	/* with the kernel's own calls on top, what return predictors hold */
-#define PATHS	48	/* of one call, variants of a path among them */
-#define WARM	12	/* calls before a batch: the path's own state and the predictors */
-#define LENGTH	2048	/* calls of a mixture */
+#define DEPTH	24	/* together with the kernel's own calls as many as return predictors hold */
+#define PATHS	48	/* at most, of one call; variants of a path count */
+#define WARM	12	/* calls before a batch, to warm the path's state and the predictors */
+#define LENGTH	2048	/* calls in a mixture */
 #define KINDS	32
 
 enum way { OVERLAP, SERIAL, NESTED, WAYS };
@@ -43,7 +44,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The part-th of `of` parts of n sorted values. */
+/* Where the first `part' of `of' equal parts of n sorted values ends. */
 static double part(const double *sorted, int n, int part_, int of)
 {
 	return sorted[(long)(n - 1) * part_ / of];
@@ -66,7 +67,7 @@ static __attribute__((noinline)) long nested(const struct call *call, int depth)
 	return result;
 }
 
-/* Cycles of one call, of `size` in a row. */
+/* Cycles of one call, the mean of `size' calls in a row. */
 static double batch(const struct call *call, enum way way, int size)
 {
 	uint64_t start;
@@ -91,7 +92,7 @@ static double batch(const struct call *call, enum way way, int size)
 	return (double)start / size;
 }
 
-/* Cycles of the core for one of the counter's: additions that depend on one another take one each. */
+/* How many cycles of the core are one of the counter. In a chain of dependent additions each takes one cycle. */
 static double core_cycles(void)
 {
 	double best = 1e9;
@@ -131,7 +132,7 @@ static double counter_mhz(void)
 	return (double)(now() - start) / passed / 1e6;
 }
 
-/* The counter may go up by many at a time. */
+/* By how much the counter goes up at a time: it may be more than one. */
 static double counter_step(void)
 {
 	uint64_t least = ~0ull;
@@ -147,7 +148,7 @@ static double counter_step(void)
 	return (double)least;
 }
 
-/* The paths of a call, stock first. */
+/* All paths of one call, stock first. */
 static int paths_of(const char *name, struct call **paths)
 {
 	int n = 0;
@@ -214,7 +215,7 @@ static void time_call(const char *name, int verw, enum way way, int batches, int
 	free(samples);
 }
 
-/* What a program does between its calls: puts other code and data into the nearest caches. */
+/* What a program does between its calls: it fills the nearest caches with other code and data. */
 static uint8_t *other_code;
 static volatile uint8_t *other_data;
 static size_t other_size;
@@ -226,7 +227,7 @@ static void prepare_other(size_t size)
 	if (other_code == MAP_FAILED || other_data == MAP_FAILED)
 		die("no memory");
 	other_size = size;
-	for (size_t i = 0; i < size; i += 64) {	/* a jump to the next line of cache */
+	for (size_t i = 0; i < size; i += 64) {	/* jump to the next cache line */
 		other_code[i] = 0xeb;
 		other_code[i + 1] = 62;
 	}
@@ -262,7 +263,7 @@ static double mixture_once(const struct call **set, const uint8_t *order, enum w
 		start = now();
 		run_call_serial(set[order[i]], 1);
 		each = now() - start;
-		if (each < 5000) {	/* no interrupt */
+		if (each < 5000) {	/* else an interrupt came */
 			taken += each;
 			counted++;
 		}
@@ -270,7 +271,7 @@ static double mixture_once(const struct call **set, const uint8_t *order, enum w
 	return counted ? (double)taken / counted : 0;
 }
 
-/* All calls that stock and every other path have verified, in one order, by each path in turn. */
+/* A mixture of all calls that are verified on every path, in one order, by each path in turn. */
 static void mixture(int verw, enum way way, int period, int other, int rounds)
 {
 	static const char *names[PATHS];
@@ -330,7 +331,7 @@ void measure(int batches, int size, int rounds)
 
 	empty.entry = (unsigned long)run_empty;
 #ifndef __x86_64__
-	empty.stack = run_stack + 4 * PAGE;	/* any: it is not used */
+	empty.stack = run_stack + 4 * PAGE;	/* not used: any address will do */
 #endif
 	prepare_other(32 << 10);
 	for (int verw = 0; verw <= (replay.nverws > 0); verw++) {

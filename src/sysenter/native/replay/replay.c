@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Replays a kernel's system-call paths, the stock one and the faster one, with the
- * calls' real bodies, in an ordinary process on this processor.
+ * Replays system-call paths of a kernel, the stock ones and the faster ones, with the calls'
+ * real bodies, in an ordinary process on this processor.
  *
  *	replay [-b BATCHES] [-s SIZE] [-r ROUNDS] [-c CALL,...] [-m PLAN] [-v] FOLDER
  *
- * FOLDER has a guest's memory, as far as its calls use it, at addresses that a process can
- * have (plan, pages; written by `./sysenter replay --export`). First each call is
- * single-stepped: only if it executes the guest's very instructions and gives its
- * result is it timed. What is left out of a path is the mode switch: SYSENTER, SYSCALL,
- * SYSEXIT, SYSRET, SWAPGS, CLI, STI, CR3 are jumps or NOPs here. Output: lines as
- * measure.c and step.c say. -b, -s: batches, and calls in each. -r: rounds of the mixture of
- * calls (0: none). -c: only those. -m: more calls, as variants of a path. -v: no times.
+ * FOLDER has the part of a guest's memory that its calls use, at addresses that a process can
+ * have (`./sysenter replay --export' writes it: plan, pages). First each call is single-stepped.
+ * Only if it executes the guest's instructions, and gives the guest's result, is it timed. The
+ * mode switch is left out: SYSENTER, SYSCALL, SYSEXIT, SYSRET, SWAPGS, CLI, STI and accesses to
+ * CR3 are jumps or NOPs here. measure.c and step.c describe the lines of output.
+ *
+ *	-b, -s	batches, and calls in a batch
+ *	-r	rounds of the mixture of calls; 0: none
+ *	-c	only these calls
+ *	-m	more calls, as variants of a path
+ *	-v	verify only, no times
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -35,7 +39,7 @@ static int number(const char *text, int most)
 	return value;
 }
 
-/* Leaves only the calls of a list. */
+/* Keep only the calls of a list. */
 static void choose(const char *list)
 {
 	int kept = 0;

@@ -11,7 +11,7 @@
 #define STEPS		20000	/* at most, of a call */
 #define PATCH_BYTES	64
 
-/* Other bytes in the kernel's code, for one call. */
+/* Bytes of the kernel's code that are different for one call. */
 struct patch {
 	unsigned long at;
 	int length;
@@ -20,17 +20,17 @@ struct patch {
 
 struct call {
 	/*
-	 * Offsets known to call_*.S. entry: the path's first instruction; stack: where
-	 * SYSENTER finds its stack, 0 for SYSCALL, which leaves the caller's.
+	 * call_*.S knows these offsets. entry: the path's first instruction. stack: the stack
+	 * that SYSENTER sets; 0 for SYSCALL, which keeps the caller's.
 	 */
 	unsigned long entry, stack, registers[7];
-	long expected;			/* what the guest's call gave */
+	long expected;			/* the result in the guest */
 	char name[32], path[32];
 	struct patch patches[PATCHES];
 	int npatches;
-	unsigned long *trace;		/* what the guest executed; NULL if not known */
+	unsigned long *trace;		/* the instructions that the guest executed; NULL if not known */
 	int traced;
-	char code[65], *lengths;	/* of those instructions' bytes: SHA-256, and a hex digit for each one's length */
+	char code[65], *lengths;	/* SHA-256 of their bytes, and a hex digit for the length of each */
 	int verified;
 };
 
@@ -42,7 +42,7 @@ struct verw {
 
 /* A loaded bundle. */
 struct replay {
-	char kernel[128], processor[128];	/* what was replayed, and the guest's model */
+	char kernel[128], processor[128];	/* of the guest */
 	struct call calls[CALLS];
 	int ncalls;
 	unsigned long per_cpu, landing;
@@ -52,20 +52,20 @@ struct replay {
 
 extern struct replay replay;
 
-/* bundle.c: reads FOLDER/plan and FOLDER/pages, and `more` calls from a second plan if not NULL. */
+/* bundle.c: reads FOLDER/plan and FOLDER/pages; if `more' is not NULL, more calls from that plan. */
 void read_bundle(const char *folder, const char *more);
-/* Maps the kernel's memory as it was at the snapshot. Once in a process. */
+/* Map the kernel's memory as it was at the snapshot. Once in a process. */
 void map_bundle(void);
-/* Puts the kernel's code into the state that this call is for. */
+/* Patch the kernel's code for this call. */
 void prepare(const struct call *call);
-/* VERW in the paths: as it was, or NOPs. */
+/* Put VERW into the paths as it was, or NOPs in its place. */
 void set_verw(int on);
 void die(const char *what) __attribute__((noreturn));
 
 /* sha256.c */
 void sha256_hex(const uint8_t *data, size_t length, char hex[65]);
 
-/* step.c: single-steps each call in a process of its own, holds it against the guest's trace and result. */
+/* step.c: single-steps each call in a process of its own, and compares it with the guest's trace and result. */
 void verify_calls(void);
 void catch_faults(void);
 
@@ -73,13 +73,13 @@ void catch_faults(void);
 void measure(int batches, int size, int rounds);
 
 /*
- * call_*.S: make a call `times` times; what SYSCALL and SYSENTER do to registers, then a
- * jump. The second: LFENCE before the entry and after the return, so that
- * nothing of a call overlaps with what is before or after it.
+ * call_*.S: make a call `times' times. They do to the registers what SYSCALL and SYSENTER do,
+ * and jump to the path. The second has an LFENCE before the entry and after the return, so that
+ * a call overlaps with nothing before or after it.
  */
 long run_call(const struct call *call, long times);
 long run_call_serial(const struct call *call, long times);
-extern const char run_empty[];	/* an entry path that returns at once */
+extern const char run_empty[];	/* a path that returns at once */
 #ifndef __x86_64__
 extern const char run_landing[], run_landing_end[];
 extern unsigned long run_stack, run_landing_at;

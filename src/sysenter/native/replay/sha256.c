@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* SHA-256 (FIPS 180-4), so that a bundle can be held against its plan where there is nothing but this program. */
+/* SHA-256 (FIPS 180-4), so that a bundle can be checked where there is no other program. */
 #include <stdio.h>
 #include <string.h>
 #include "replay.h"
 
-/* 4.2.2: of the cube roots of the first 64 primes. */
+/* 4.2.2: from the cube roots of the first 64 primes */
 static const uint32_t constants[64] = {
 	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1,
 	0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3,
@@ -19,7 +19,7 @@ static const uint32_t constants[64] = {
 	0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-/* 5.3.3: of the square roots of the first eight. */
+/* 5.3.3: from the square roots of the first eight */
 static const uint32_t initial[8] = {
 	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c,
 	0x1f83d9ab, 0x5be0cd19,

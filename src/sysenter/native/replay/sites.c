@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The guest's side of a replay: makes each call of interest for ever, each at an
- * address that has a name, so that a debugger can stop there.
+ * The part of a replay that runs in the guest. It makes each call for ever, and each at an
+ * address with a name, so that a debugger can stop there.
  *
- *	sites COMMAND	makes the stock calls (site_before_NAME) until `go` is written by
- *			the debugger, then runs COMMAND by the shell, which loads the
- *			module, then makes them again, and the fast ones (site_stock_NAME,
- *			site_fast_NAME); if it takes no marked calls, site_before_NAME
+ *	sites COMMAND	makes the stock calls (site_before_NAME) until the debugger sets `go'. Then
+ *			it has the shell run COMMAND, which loads the module. Then it makes the stock
+ *			calls and the fast ones (site_stock_NAME, site_fast_NAME). If the module takes
+ *			no marked calls, it makes the stock ones only (site_before_NAME)
  *
- * Some are made by int $0x80 as well, before the module is there (site_int80_NAME): not to be
- * replayed, but to be seen.
+ * Before the module is there, it makes some calls by int $0x80 as well (site_int80_NAME). These
+ * are not replayed but shown.
  *
- * Each is made REPEAT times in a row: the debugger single-steps a call that comes
- * right after another of its kind.
+ * Each call is made REPEAT times in a row: the debugger single-steps one that comes right after
+ * another of its kind.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -59,7 +59,7 @@ volatile int go;
 			     : "memory", "cc", "rcx", "r11", "r8", "r9");		\
 	}
 #else
-/* By the vDSO, which both paths return through. */
+/* Through the vDSO, to which both paths return. */
 static void (*vdso)(void);
 #define SITE(site, number, a, b, c, d)							\
 	for (int i = 0; i < REPEAT; i++) {						\
@@ -72,7 +72,7 @@ static void (*vdso)(void);
 	}
 #define STOCK(phase, name, nr, a, b, c, d)	SITE(phase##_##name, nr, a, b, c, d)
 #define FAST(name, nr, a, b, c, d)		SITE(fast_##name, (long)((nr) | SYSENTER_MARK_I386), a, b, c, d)
-/* What programs call is the later number of two. */
+/* If a call has two numbers, programs use the later one. */
 #undef SYS_getuid
 #define SYS_getuid	SYS_getuid32
 #undef SYS_fstat
@@ -92,7 +92,7 @@ static void (*vdso)(void);
 	X(getpgid, SYS_getpgid, 0, 0, 0, 0)			\
 	X(pread, SYS_pread64, zero, buffer, 1, 0)
 
-/* int $0x80 has i386's numbers; a static program's data is below 4 GiB. */
+/* int $0x80 has i386's numbers. A static program's data is below 4 GiB, so it can take it. */
 #define INT80(name, nr, a, b, c)							\
 	for (int i = 0; i < REPEAT; i++) {						\
 		int result;								\
@@ -113,7 +113,7 @@ static void (*vdso)(void);
 static struct iovec vector = { buffer, 1 };
 static int zero, null;
 
-/* Not in main(), whose frame pointer takes the register that i386 is short of. */
+/* Not in main(): its frame pointer would take a register, and i386 has too few. */
 static __attribute__((noinline)) void before(void)
 {
 	CALLS(BEFORE)

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Single-steps each call and holds what it executes against the guest's trace: the
- * proof that what is timed is the kernel's path.
+ * Single-steps each call and compares what it executes with the guest's trace. This proves that
+ * what is timed is the kernel's path.
  *
- * A process of its own for each, from the snapshot's state: what goes wrong in one
- * spoils no other. The trap flag is not to be seen by the path, so a SIGTRAP
- * handler takes it out of what PUSHF pushed and puts it into what POPF is about to
- * load.
+ * Each call has a process of its own, which begins in the state of the snapshot, so a call that
+ * goes wrong spoils no other. The path must not see the trap flag: a SIGTRAP handler takes it out
+ * of what PUSHF has pushed, and puts it into what POPF is about to load.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,14 +27,14 @@
 #endif
 #define TRAP_FLAG	0x100ul
 /*
- * A call's way may depend on where its random stack offset puts a buffer (how it is aligned), and
- * a virtual machine may lose a single-step trap: of so many calls one must be the guest's.
+ * The path of a call may depend on its random stack offset, which decides how a buffer is aligned;
+ * and a virtual machine may lose a single-step trap. So one of this many calls must be the guest's.
  */
 #define ATTEMPTS	16
 #define PUSHF		0x9c
 #define POPF		0x9d
 
-/* Written by the child that steps. */
+/* The child that steps writes this. */
 static struct stepped {
 	int nsteps, signal, done, attempt, same_code;
 	long result;
@@ -47,7 +46,7 @@ static unsigned long last_pc;
 
 extern char __executable_start[], _end[];
 
-/* Whether this is the kernel's code: it is not ours, and not the C library's. */
+/* Is this an address in the kernel's code, and not in ours or the C library's? */
 static int kernels(unsigned long pc)
 {
 #ifdef __x86_64__
@@ -115,7 +114,7 @@ static inline __attribute__((always_inline)) void set_trap_flag(unsigned long fl
 #endif
 }
 
-/* How many steps were the guest's; -1 if there were more. */
+/* How many steps were the same as the guest's; -1 if there were more of them. */
 static int same_steps(const struct call *call)
 {
 	int n = 0;
@@ -125,7 +124,7 @@ static int same_steps(const struct call *call)
 	return n == call->traced && n < stepped->nsteps ? -1 : n;
 }
 
-/* Whether what was executed is, byte for byte, what the plan says. */
+/* Are the executed instructions, byte for byte, those of the plan? */
 static int same_code(const struct call *call)
 {
 	static uint8_t bytes[16 * STEPS];
@@ -146,13 +145,13 @@ static void child(const struct call *call)
 {
 	const struct rlimit seconds = { 2, 2 }, none = { 0, 0 };
 
-	/* of processor time: a path that has gone astray may never end, nor be steppable */
+	/* of processor time: a path that has gone wrong may never end */
 	setrlimit(RLIMIT_CPU, &seconds);
 	setrlimit(RLIMIT_CORE, &none);
 	catch_faults();
 	map_bundle();
 	prepare(call);
-	run_call(call, 5);	/* what the path keeps from one call to the next */
+	run_call(call, 5);	/* let the state that the path keeps from call to call settle */
 	for (stepped->attempt = 1; stepped->attempt <= ATTEMPTS; stepped->attempt++) {
 		stepped->done = stepped->nsteps = 0;
 		last_pc = 0;
@@ -167,7 +166,7 @@ static void child(const struct call *call)
 	_exit(0);
 }
 
-/* What was different from the guest; "" if nothing. */
+/* What differed from the guest; "" if nothing. */
 static void why_not(const struct call *call, int status, char *text, size_t size)
 {
 	int n = call->trace ? same_steps(call) : 0;
