@@ -31,7 +31,7 @@ def steps_of_a_call(path: Path, entry: int, bits: int, seconds: float, most: int
     return steps
 
 
-def stop_at_each(path: Path, addresses: list[int], action: Callable[[], None], seconds: float) -> list[int]:
+def stop_at_each(path: Path, addresses: list[int], action: Callable[[], object], seconds: float) -> list[int]:
     """Stop the machine before the instruction at each of `addresses` in turn, do `action`
     while it stands, and let it run on. Returns those at which it stopped within `seconds`."""
     stopped = []

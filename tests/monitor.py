@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU's monitor beside a running guest: NMIs, and waking it up."""
+"""QEMU's monitor beside a running guest: NMIs, waking it up, and a look at its memory."""
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-Command = Callable[[str], None]
+Command = Callable[[str], str]  # what QEMU said to a command
 
 
 @contextmanager
 def monitor(folder: Path) -> Iterator[tuple[tuple[str, ...], Command]]:
     """Yields QEMU's options for a monitor, and a function that sends it a command.
 
-    A command sent while no guest runs is lost, which suits what is sent again and again.
+    A command sent while no guest runs is lost, with "" for an answer, which suits what is sent again and again.
     """
     path = folder / "monitor"
     connections: list[socket.socket] = []
 
-    def until_prompt(connection: socket.socket) -> None:
+    def until_prompt(connection: socket.socket) -> str:
         """Until QEMU has done what came before."""
         said = b""
         while not said.endswith(b"(qemu) "):
@@ -29,8 +30,9 @@ def monitor(folder: Path) -> Iterator[tuple[tuple[str, ...], Command]]:
             if not chunk:
                 raise OSError("QEMU has ended")
             said += chunk
+        return said.decode(errors="replace").replace("\r", "")
 
-    def send(command: str) -> None:
+    def send(command: str) -> str:
         try:
             if not connections:
                 connection = socket.socket(socket.AF_UNIX)
@@ -39,13 +41,20 @@ def monitor(folder: Path) -> Iterator[tuple[tuple[str, ...], Command]]:
                 connections.append(connection)
                 until_prompt(connection)
             connections[0].sendall(command.encode() + b"\n")
-            until_prompt(connections[0])
+            return until_prompt(connections[0])
         except OSError:
             connections.clear()
+            return ""
 
     yield ("-monitor", f"unix:{path},server,nowait"), send
     for connection in connections:
         connection.close()
+
+
+def word_at(send: Command, address: int) -> int | None:
+    """The 32 bits at a physical address; None while no guest runs."""
+    told = re.search(r"^[0-9a-f]+: 0x([0-9a-f]{8})$", send(f"xp /1wx {address:#x}"), re.MULTILINE)
+    return int(told[1], 16) if told else None
 
 
 @contextmanager
