@@ -311,7 +311,8 @@ def _manual(options: argparse.Namespace, steps: Steps) -> int:
 
 
 def _install(options: argparse.Namespace, steps: Steps) -> int:
-    from sysenter.install.install import install, plan_for, try_now
+    from sysenter.install.install import install, plan_for
+    from sysenter.install.trial import try_now
     from sysenter.report.installed import print_built, print_plan
 
     wishes = {"all_kernels": options.all_kernels, "at_boot": options.at_boot, "scope": options.scope}

@@ -67,7 +67,7 @@ def own_sources() -> bytes:
 
 # What `install --try` does once the module is built.
 TRY = """from sysenter.ending import conclude
-from sysenter.install.install import try_now
+from sysenter.install.trial import try_now
 from sysenter.steps import Steps
 steps = Steps()
 print("status", conclude(steps, lambda: try_now(steps) or 0))"""
@@ -192,6 +192,7 @@ modprobe sysenter 2>&1 | grep -c "not found"
 
 @pytest.mark.long
 def test_a_trial_that_fails_unloads_the_module(steps: Steps, disk: tuple[System, Path]) -> None:
+    """And what is in the way of a load is told before it."""
     system, _ = disk
     task = """
 tar -C / -xf /lab/src.tar
@@ -202,13 +203,21 @@ python3 -c '__TRY__'
 ls -d /sys/module/sysenter 2>/dev/null
 systemctl start sysenter.service || echo "at boot: status $?"
 ls -d /sys/module/sysenter /var/lib/sysenter/fuse 2>/dev/null
-true
+echo 1 >/proc/sys/kernel/modules_disabled; python3 -c '__TRY__'
+sed -i 's/PREEMPT_DYNAMIC Debian/PREEMPT_DYNAMIC DEBIAN/' /boot/vmlinuz-*; python3 -c '__TRY__'
+mv /lib/modules/*/updates/dkms/sysenter.ko* /root/; python3 -c '__TRY__'
 """.replace("__TRY__", TRY)
     output = system.boot(steps, task, {"lab/src.tar": own_sources()}, what="a failing trial", timeout=240)
     said = "\n".join(output.text)
     assert "sysenter: getppid differs on the fast path" in said, said
     assert "the module is unloaded again; this is a bug" in said
-    assert "status 1" in output.text
+    assert output.text.count("status 1") == 4
+    for reason in (
+        "this kernel loads no more modules (kernel.modules_disabled) (reboot without it)",
+        f"the module is not of the image that /boot has for {system.guest.target.release} (built for ",
+        f"there is no module for the running kernel, {system.guest.target.release} (install --all-kernels builds it)",
+    ):
+        assert f"sysenter: {reason}" in said, said
     assert "at boot: status 1" in output.text
     assert "/sys/module/sysenter" not in output.text
     assert "/var/lib/sysenter/fuse" not in output.text
@@ -217,24 +226,30 @@ true
 
 @pytest.mark.long
 def test_a_kernel_that_loads_signed_modules_only_says_so(steps: Steps, disk: tuple[System, Path]) -> None:
-    """DKMS's key is not enrolled; `--try` and `status` say what that means.
-
-    As module.sig_enforce=1 on the command line, but from then on: the lab starts its guests
-    without the kernel's built-in keys, by which the drivers of the disk are signed.
+    """With module.sig_enforce=1 on its command line, and DKMS's key not enrolled: boot goes on, `--try` and
+    `status` say what that means.
     """
     system, _ = disk
+    machine = system.machine(memory=1024, append="module.sig_enforce=1")
+    # The lab's guests start without the kernel's built-in keys, by which the drivers of the disk are signed.
+    without_keys = " initcall_blacklist=load_system_certificate_list"
+    assert without_keys in machine.append
+    machine = replace(machine, append=machine.append.replace(without_keys, ""))
     task = """
 tar -C / -xf /lab/src.tar
-systemctl start sysenter.service; systemctl stop sysenter.service; rmmod sysenter
 export PYTHONPATH=/src
-echo 1 >/sys/module/module/parameters/sig_enforce
+systemctl start sysenter.service || echo "at boot: status $?"
+journalctl -b -u sysenter.service -o cat | grep -o -m 1 "Key was rejected by service" | sed 's/^/at boot: /'
+ls /var/lib/sysenter/fuse 2>/dev/null
 python3 -c '__TRY__'
 python3 -m sysenter status
 """.replace("__TRY__", TRY)
     files = {"lab/src.tar": own_sources()}
-    output = system.boot(steps, task, files, what="a boot with signed modules only", timeout=240)
+    output = system.boot(steps, task, files, what="a boot with signed modules only", timeout=240, machine=machine)
     said = "\n".join(output.text)
-    assert "Key was rejected by service" in said, said
+    assert "at boot: status 1\nat boot: Key was rejected by service\n" in said, said
+    assert "/var/lib/sysenter/fuse" not in output.text, said
+    assert said.count("Key was rejected by service") == 2, said
     assert "this kernel loads signed modules only: mokutil --import /var/lib/dkms/mok.pub" in said
     assert "status 1" in output.text
     assert "signed modules only: yes" in said

@@ -9,7 +9,7 @@ from sysenter.errors import SysenterError
 from sysenter.install.machine import InstalledKernel, modinfo
 from sysenter.steps import Steps, run_command
 
-__all__ = ["NAME", "add", "build", "versions", "withdraw"]
+__all__ = ["NAME", "add", "build", "left_behind", "remove_left_behind", "versions", "withdraw"]
 
 NAME = "sysenter"
 _BUILD_LIMIT = 900  # seconds; an old machine takes minutes
@@ -41,7 +41,10 @@ def build(steps: Steps, version: str, kernel: InstalledKernel) -> str:
             f"DKMS says that it built for {kernel.release}, and there is no module",
             hint=f"look at `dkms status {NAME}` and at the room on the disk",
         )
-    return modinfo(kernel.release, "refused")
+    refused = modinfo(kernel.release, "refused")
+    if "No space left on device" in refused:  # an update goes on with a placeholder, an install does not
+        raise SysenterError(f"the disk is full: no module for {kernel.release}", hint="free some space first")
+    return refused
 
 
 def withdraw(steps: Steps, version: str) -> None:
@@ -54,3 +57,19 @@ def withdraw(steps: Steps, version: str) -> None:
         said = error.detail
     if version in versions():
         raise SysenterError(f"DKMS still has {NAME}/{version}", hint=f"run `{' '.join(argv)}`", detail=said)
+
+
+def left_behind() -> tuple[Path, ...]:
+    """Modules that an interrupted DKMS has installed and does not know of; to be asked when it has no version."""
+    return () if versions() else tuple(sorted(Path("/lib/modules").glob(f"*/updates/dkms/{NAME}.ko*")))
+
+
+def remove_left_behind(steps: Steps) -> None:
+    """Take these away, with the folders that DKMS made for them, and have the kernels' lists of modules know."""
+    for module in left_behind():
+        module.unlink(missing_ok=True)
+        for folder in (module.parent, module.parent.parent):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        release = module.parts[3]
+        run_command(steps, ["depmod", release], what=f"list the modules of {release} anew", timeout=300)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from sysenter.errors import SysenterError
 
-__all__ = ["STATE", "Manifest", "contents_of", "put", "put_back", "read_manifest", "take_away"]
+__all__ = ["LIBRARY", "STATE", "Manifest", "contents_of", "put", "put_back", "read_manifest", "take_away"]
 
+LIBRARY = Path("/usr/lib/sysenter")
 STATE = Path("/var/lib/sysenter")
 _MANIFEST = STATE / "manifest.json"
 

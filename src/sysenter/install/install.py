@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Install: packages, sources under DKMS, the preload library, the unit for boot; then, if wished, a trial.
+"""Install: packages, sources under DKMS, the preload library, the unit for boot.
 
 Nothing is loaded by installing. What fails half-way is undone, and another version that
 was installed before comes back; what a kill leaves half-way, `uninstall` undoes.
@@ -17,7 +17,7 @@ from pathlib import Path
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
-from sysenter.install.files import STATE, Manifest, contents_of, put, put_back, read_manifest, take_away
+from sysenter.install.files import LIBRARY, STATE, Manifest, contents_of, put, put_back, read_manifest, take_away
 from sysenter.install.machine import (
     InstalledKernel,
     architecture,
@@ -35,10 +35,9 @@ from sysenter.install.uninstall import remove_all
 from sysenter.processes import cleaning_up
 from sysenter.steps import Steps, run_command
 
-__all__ = ["Plan", "install", "plan_for", "try_now"]
+__all__ = ["Plan", "boot_state", "install", "plan_for"]
 
 UNITS = ("sysenter.service", "sysenter-settled.service", "sysenter-settled.timer")
-_LIBRARY = Path("/usr/lib/sysenter")
 _PROGRAMS = ("trial",)
 
 
@@ -64,7 +63,7 @@ def _static_files(version: str, scope: str | None) -> dict[Path, tuple[bytes, in
         Path(f"/usr/src/{dkms.NAME}-{version}") / name: (content, 0o755 if name == "build.sh" else 0o644)
         for name, content in dkms_tree(version).items()
     }
-    files[_LIBRARY / "at-boot"] = ((native / "at-boot").read_bytes(), 0o755)
+    files[LIBRARY / "at-boot"] = ((native / "at-boot").read_bytes(), 0o755)
     files[Path("/usr/bin/sysenter-run")] = ((native / "sysenter-run").read_bytes(), 0o755)
     files[Path("/etc/kernel/postinst.d/00-sysenter")] = ((native / "kernel-hook").read_bytes(), 0o755)
     for unit in UNITS:
@@ -79,7 +78,7 @@ def _scope_file(scope: str) -> dict[Path, tuple[bytes, int]]:
 
 
 def _compiled_paths() -> dict[Path, int]:
-    paths = {_LIBRARY / name: 0o755 for name in _PROGRAMS}
+    paths = {LIBRARY / name: 0o755 for name in _PROGRAMS}
     return {**paths, Path(f"/usr/lib/{architecture().triplet}/sysenter/libsysenter.so"): 0o644}
 
 
@@ -275,34 +274,6 @@ def _at_boot(steps: Steps, manifest: Manifest) -> None:
         timeout=60,
         hint="--at-boot needs systemd; without it, load the module from your own boot script",
     )
-
-
-def try_now(steps: Steps) -> None:
-    """Load the module now, and hold its answers against stock's; unload it if anything differs."""
-    release = os.uname().release
-    if Path("/sys/module/sysenter").exists():
-        steps.say("         the module is loaded already: it is tried as it is")
-    else:
-        hint = "`dmesg | grep sysenter` says why"
-        if signatures_enforced():
-            hint = (
-                "this kernel loads signed modules only: mokutil --import /var/lib/dkms/mok.pub, reboot and confirm; "
-                "`./sysenter status` shows the signer"
-            )
-        with steps.step(f"load the module into {release}"):
-            run_command(steps, ["modprobe", "sysenter"], what="load the module", timeout=60, hint=hint)
-    try:
-        with steps.step("a few thousand calls by the fast path, held against stock"):
-            run_command(
-                steps,
-                [_LIBRARY / "trial"],
-                what="the trial",
-                timeout=60,
-                hint="the module is unloaded again; this is a bug: report it with the lines above",
-            )
-    except SysenterError:
-        run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=60)
-        raise
 
 
 def boot_state() -> str:

@@ -58,6 +58,7 @@ def remove_all(steps: Steps, manifest: Manifest, *versions: str) -> None:
         _quietly(steps, "systemctl", "disable", *units)
     for version in {*dkms.versions(), *(v for v in versions if v in dkms.versions())}:
         dkms.withdraw(steps, version)
+    dkms.remove_left_behind(steps)
     left = take_away(manifest)
     if units:
         _quietly(steps, "systemctl", "daemon-reload")
@@ -83,7 +84,7 @@ def uninstall(steps: Steps, *, wait: float) -> bool:
             hint="apt-get purge sysenter sysenter-dkms",
         )
     manifest = read_manifest()
-    if manifest is None and not dkms.versions():
+    if manifest is None and not dkms.versions() and not dkms.left_behind():
         return False
     with steps.step("unload the module"):
         unload(steps, wait)

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sysenter.errors import Refused
+from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest
 from sysenter.lab.legacy_guest import legacy_guest_for
 from sysenter.lab.present_guest import PresentGuest, present_guest_for
+from sysenter.lab.qemu import vendor
 from sysenter.steps import Steps
+from sysenter.target.arch import AMD64
 from sysenter.target.generation import Generation
 from sysenter.target.target import Target
 
 __all__ = ["choose_present", "guest_for", "guest_with_shell_for"]
+
+_AMDS = "EPYC"  # which TCG has as well, for what is counted there
 
 
 def guest_for(steps: Steps, target: Target, accelerator: str = "auto") -> Guest:
@@ -23,7 +30,7 @@ def guest_for(steps: Steps, target: Target, accelerator: str = "auto") -> Guest:
     """
     match target.generation:
         case Generation.PRESENT:
-            return present_guest_for(steps, target, choose_accelerator(steps, target, accelerator))
+            return present_guest_for(steps, *_chosen(steps, target, accelerator))
         case Generation.LEGACY:
             return legacy_guest_for(steps, target, accelerator)
 
@@ -44,4 +51,18 @@ def choose_present(
     """The target and what runs it, for work that makes its guests itself; refused as by guest_with_shell_for()."""
     if not target.generation.runs_debian:
         raise Refused(f"{target.release} {refusal}", hint="`run` and `build` take 2.2 and 2.4")
-    return target, choose_accelerator(steps, target, accelerator)
+    return _chosen(steps, target, accelerator)
+
+
+def _chosen(steps: Steps, target: Target, wanted: str) -> tuple[Target, str]:
+    """What runs the target, and the target on a processor that it can give.
+
+    By KVM an AMD processor executes no SYSENTER in 64-bit mode, whatever its guest reads in CPUID: a
+    catalogue's model of Intel's would have the module refused. What a user names with --cpu stays.
+    """
+    accelerator = choose_accelerator(steps, target, wanted)
+    own = next((entry.cpu for entry in CATALOGUE if entry.name == target.name), "")
+    if accelerator == "kvm" and target.arch is AMD64 and target.cpu == own and vendor("host") != vendor(own):
+        steps.say(f"         this processor is not Intel's: the guest has a model of AMD's, {_AMDS}, and not {own}")
+        target = replace(target, cpu=_AMDS)
+    return target, accelerator

@@ -47,12 +47,14 @@ class _Patient:
 def tables(json_to: Path | None = None, width: int = 120) -> Console:
     """For tables: standard output, or standard error where JSON goes to standard output.
 
-    Into a file or a pipe they are not squeezed to 80 columns.
+    Into a file or a pipe they are not squeezed to 80 columns. Brackets are text: what a compiler or
+    a kernel says has some.
     """
     from rich.console import Console
 
     stream = sys.stderr if json_to == _STDOUT else sys.stdout
-    return Console(file=cast("IO[str]", _Patient(stream)), highlight=False, width=None if stream.isatty() else width)
+    file = cast("IO[str]", _Patient(stream))
+    return Console(file=file, markup=False, highlight=False, width=None if stream.isatty() else width)
 
 
 def check_writable(path: Path) -> None:

@@ -29,7 +29,9 @@ command -v "${cc:-none}" >/dev/null || cc=gcc
 command -v "$cc" >/dev/null || placeholder "no compiler: apt-get install gcc"
 if ! make -C "$headers" "M=$here" "CC=$cc" CONFIG_DEBUG_INFO_BTF_MODULES= modules >kbuild.log 2>&1; then
 	cat kbuild.log
-	placeholder "the kernel's build failed: $(grep -m 1 -i 'error' kbuild.log)"
+	why=$(grep -m 1 'No space left on device' kbuild.log || grep -m 1 'error: ' kbuild.log ||
+		grep -m 1 -i 'error' kbuild.log)
+	placeholder "the kernel's build failed: $why"
 fi
 cat kbuild.log
 objcopy --strip-debug sysenter.ko
