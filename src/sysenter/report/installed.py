@@ -60,4 +60,5 @@ def print_status(status: Status, console: Console) -> None:
     if boot_state():
         console.print(boot_state(), soft_wrap=True)
     if status.virtual_machines:
-        console.print(f"virtual machines: {status.virtual_machines}; the module is not loaded while they run")
+        beside = "beside them the module is loaded on amd64 with scope=all only"
+        console.print(f"virtual machines: {status.virtual_machines}; {beside}", soft_wrap=True)
