@@ -21,10 +21,6 @@ from sysenter.target.target import Target
 
 __all__ = ["MODELS", "BochsGuest", "bochs_guest_for"]
 
-# Words on the command line for faults of Bochs's: with FSRM (short REP MOVSB is fast) 6.1 stands still before its
-# first line on the models that have it (docs/evidence.md).
-_WITHOUT = {64: "clearcpuid=fsrm"}
-
 MODELS = {32: "p3_katmai", 64: "tigerlake"}
 """Bits of a kernel's word -> the processor that it runs on, unless --cpu names another. Tiger Lake has PCID, SMAP
 and CET."""
@@ -45,9 +41,6 @@ class BochsGuest(PresentGuest):
             )
         memory = max(machine.memory, SMALLEST_MEMORY)
         return replace(machine, qemu=self.bochs.argv[-1], accelerator=self.accelerator, icount=True, memory=memory)
-
-    def command_line(self, append: str = "") -> str:
-        return super().command_line(" ".join(filter(None, (_WITHOUT.get(self.target.arch.bits), append))))
 
     def _start(
         self,
