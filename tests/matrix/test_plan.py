@@ -82,7 +82,7 @@ def test_bad_words_are_one_line(cli: RunCli, arguments: tuple[str, ...], words: 
     assert words in one_line_error(cli("matrix", "--offline", *arguments))
 
 
-def test_a_job_is_known_by_all_that_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_known_by_all_that_it_depends_on() -> None:
     work = Work(JOB, "6.1", "tcg", False)
     others = [
         replace(work, identity="6.2"),
@@ -101,17 +101,31 @@ def test_a_job_is_known_by_all_that_it_depends_on(monkeypatch: pytest.MonkeyPatc
     keys = [kept.key_of(one) for one in (work, *others)]
     assert len(set(keys)) == len(keys)
     assert kept.key_of(replace(work, offline=True)) == keys[0]
-    monkeypatch.setattr(kept, "_files", lambda: (("native/present/entry_i386.S", "another"),))
-    kept.sources.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "has_say"),
+    [
+        ("native/present/entry_i386.S", True),
+        ("defaults.py", True),
+        ("matrix/perform.py", True),
+        ("check/x.py", False),  # the checker has none in a run
+        ("matrix/run.py", False),
+        ("report/matrix.py", False),
+    ],
+)
+def test_a_job_is_done_again_when_a_source_that_has_a_say_in_it_changes(
+    monkeypatch: pytest.MonkeyPatch, name: str, has_say: bool
+) -> None:
+    work, keys = Work(JOB, "6.1", "tcg", False), set()
     try:
-        assert kept.key_of(work) != keys[0]
-        # the checker has no say in a run
-        monkeypatch.setattr(kept, "_files", lambda: (("native/present/entry_i386.S", "another"), ("check/x.py", "")))
-        other = kept.key_of(work)
-        kept.sources.cache_clear()
-        assert kept.key_of(work) == other
+        for content in ("one", "another"):
+            monkeypatch.setattr(kept, "_files", lambda content=content: ((name, content),))
+            kept.sources.cache_clear()
+            keys.add(kept.key_of(work))
     finally:
         kept.sources.cache_clear()
+    assert len(keys) == 1 + has_say
 
 
 def test_only_answers_are_kept_and_what_is_damaged_is_done_again(

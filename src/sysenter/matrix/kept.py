@@ -19,6 +19,7 @@ _SCHEMA = "1"
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What has no say in what comes of a job, and what only jobs of one kind run.
 _NO_SAY = ("matrix/", "report/", "install/", "native/install/", "manual.py", "options.py", "cli.py", "doctor.py")
+_JUDGE = "matrix/perform.py"  # it says what a job is, and what came of it
 _ONLY = {
     "check/": ("check", "mutants"),
     "bench/": ("bench",),
@@ -42,7 +43,7 @@ def sources(kind: str = "") -> str:
     def has_say(name: str) -> bool:
         if not kind:
             return True
-        if name.startswith(_NO_SAY):
+        if name.startswith(_NO_SAY) and name != _JUDGE:
             return False
         return all(kind in kinds for folder, kinds in _ONLY.items() if name.startswith(folder))
 
