@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from sysenter import __version__
@@ -461,7 +462,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
         bad = found.bad
         why = bad[0].outcome["why"] or "; ".join(bad[0].outcome["differs"])
         raise SysenterError(
-            f"{len(bad)} of {len(found.cells)} jobs failed or differ; {bad[0].job.words}: {why}",
+            f"{len(bad)} of {len(found.cells)} jobs failed or differ; {bad[0].job.words}: {shorten(why, 200)}",
             hint="the table tells of each; the same command does these again",
         )
     return 0

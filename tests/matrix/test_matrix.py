@@ -150,3 +150,24 @@ def test_two_jobs_on_a_real_kernel(cli: RunCli, tmp_path: Path) -> None:
     assert "2 of 2 jobs are done already" in again.stderr
     assert all(job["kept"] for job in json.loads(file.read_text())["jobs"])
     assert f"{calls['stock']} / " in page.read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64"])
+def test_every_other_job_on_a_real_kernel(cli: RunCli, kernel: str, tmp_path: Path) -> None:
+    """A small part of each; `run` is above. What each found is in JSON, and none is failed."""
+    file = tmp_path / "m.json"
+    jobs = {"selftests:clone3", "mitigations", "bench:calls/null", "hazards:test_where_the_kernel_patches_its_text"}
+    if kernel == "bookworm-686":  # an own handler of no other kernel's
+        jobs |= {"check:legacy-cruel", "mutants:legacy-cruel"}
+    words = [word for job in sorted(jobs) for word in ("--job", job)]
+    done = cli("matrix", "--kernel", kernel, *words, "--again", "--json", str(file), timeout=1400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(file.read_text())
+    schemas.hold("matrix", said)
+    assert {job["job"]: job["outcome"] for job in said["jobs"]} == dict.fromkeys(jobs, "passed"), done.stdout
+    figures = {job["job"].partition(":")[0]: job["figures"] for job in said["jobs"]}
+    assert figures["selftests"]["same"] == figures["selftests"]["programs"] > 2
+    assert figures["mitigations"]["stock"]
+    assert figures["bench"]["workloads"]["calls/null"]["fast"]["instructions"] > 1e6
+    assert figures["hazards"]["passed"] >= 1

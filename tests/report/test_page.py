@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`report`: what the page says is what the files say; it needs nothing from elsewhere; bad files are one line.
 
-The files in results/ were written by real commands on bookworm-amd64 (mitigations: bookworm-686); of the
-benchmark four workloads are left.
+The files in results/ were written by real commands on bookworm-amd64 (check, mitigations, selftests: bookworm-686); of
+the benchmark four workloads are left, of the checker's stories one.
 """
 
 from __future__ import annotations
@@ -155,6 +155,21 @@ def test_it_says_what_the_files_say() -> None:
         assert piece["piece"] in page.text
     stock = next(p for p in saved("pieces")["pieces"] if (p["path"], p["piece"]) == ("stock", "exit work"))
     assert f"exit work: {stock['costs']['overlap'][1]:+.0f} (" in page.text  # beside its function
+
+
+def test_the_verdicts_are_those_of_the_files() -> None:
+    said = Page(page_of([RESULTS / f"{name}.json" for name in ("check", "mitigations", "selftests")])).text
+    for handler in saved("check")["handlers"]:
+        verdict = f"fails as it must ({handler['must_fail']}: known bad)" if handler["must_fail"] else "holds"
+        assert f"{handler['handler']} {verdict} {handler['callers']:,} {handler['cases']:,}" in said
+    for machine in saved("mitigations")["machines"]:
+        assert f"{', '.join(machine['stock'])} {', '.join(machine['fast'])} all of them" in said
+    programs = saved("selftests")["programs"]
+    assert (
+        f"{len(programs)} programs, scope marked, held against what they say on the stock kernel: all the same" in said
+    )
+    for each in programs:
+        assert f"{each['program']} {' '.join(each['outcomes'].values())} yes" in said
 
 
 def test_verdicts_are_told_apart(verdicts: list[Path]) -> None:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import schemas
+from conftest import Keep
 from guests import guest_for
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
@@ -47,10 +50,12 @@ def test_the_trace_is_read_as_qemu_writes_it() -> None:
     ],
 )
 def test_both_entries_execute_what_the_kernel_applies(
-    steps: Steps, kernel: str, cpu: str, append: str, expected: set[str]
+    steps: Steps, on_sample_page: Keep, tmp_path: Path, kernel: str, cpu: str, append: str, expected: set[str]
 ) -> None:
-    target = provide(steps, kernel, offline=False)
-    applied = mitigations(steps, guest_for(steps, target, "tcg"), cpu, append)
+    guest = guest_for(steps, provide(steps, kernel, offline=False), "tcg")
+    applied = mitigations(steps, guest, cpu, append)
+    (tmp_path / "found.json").write_text(json.dumps(to_json(guest, "marked", [applied])))
+    on_sample_page(tmp_path / "found.json", f"mitigations-{kernel}-{cpu}")
     assert not applied.refused
     assert expected <= applied.stock
     assert applied.stock <= applied.fast, applied

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import schemas
+from conftest import Keep
 from guests import guest_for
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest
@@ -50,9 +53,13 @@ def _of(suite: str, kernel: str, least: int, *, long: bool) -> object:
         _of("python", "bookworm-amd64", 500, long=True),
     ],
 )
-def test_they_say_the_same(steps: Steps, suite: str, kernel: str, least: int) -> None:
-    target = provide(steps, kernel, offline=False)
-    results, log = selftests(steps, guest_for(steps, target, "tcg"), SUITES[suite], offline=False)
+def test_they_say_the_same(
+    steps: Steps, on_sample_page: Keep, tmp_path: Path, suite: str, kernel: str, least: int
+) -> None:
+    guest = guest_for(steps, provide(steps, kernel, offline=False), "tcg")
+    results, log = selftests(steps, guest, SUITES[suite], offline=False)
+    (tmp_path / "found.json").write_text(json.dumps(to_json(guest, suite, "marked", results, log)))
+    on_sample_page(tmp_path / "found.json", f"selftests-{suite}-{kernel}")
     assert len(results) >= (15 if suite == "x86" else len(SUITES[suite].programs) or len(SUITES[suite].commands))
     assert sum(_said(result, "before") for result in results) >= least, results
     assert [r.name for r in results if r.outcomes["before"].startswith("0 ")], results

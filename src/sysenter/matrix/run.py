@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from sysenter import __version__
@@ -388,7 +389,7 @@ class _Run:
         self._done(number, outcome)
         why = outcome["why"] or ", ".join(outcome["differs"])
         told = f"{outcome['outcome']}: {why}" if why else outcome["outcome"]
-        self._steps.say(f"{outcome['seconds']:5.1f} s  {self._work[number].job.words}: {told}"[:300])
+        self._steps.say(f"{outcome['seconds']:5.1f} s  {self._work[number].job.words}: {shorten(told, 200)}")
         return True
 
     def _take(self, future: Any) -> bool:

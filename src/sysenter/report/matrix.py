@@ -54,7 +54,7 @@ def _found(cell: Cell) -> str:
         case "mutants":
             return f"{sum(h['caught'] for h in of.values())} of {sum(h['tried'] for h in of.values())} caught"
         case "hazards":
-            return f"{of['passed']} tests, {of['skipped']} skipped"
+            return f"{of['passed']} test{'s' if of['passed'] != 1 else ''}, {of['skipped']} skipped"
         case "bench":
             least = {
                 path: min((w[path]["instructions"] / w["stock"]["instructions"], key) for key, w in counted.items())
