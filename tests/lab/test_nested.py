@@ -11,7 +11,6 @@ from collections.abc import Callable
 import pytest
 
 from conftest import ROOT
-from guests import guest_for
 from sysenter.build import build_module
 from sysenter.cache import cache_folder
 from sysenter.kernels.drivers import KVM, drivers
@@ -51,9 +50,9 @@ def nested(steps: Steps) -> Nested:
     """Run a task on a Debian system with KVM, where `sysenter` is this checkout's."""
     target = provide(steps, KERNEL, offline=False)
     build_module(steps, target)
-    present_guest_for(steps, target, "tcg")  # what it needs is in the cache then
+    guest = present_guest_for(steps, target, "tcg")  # what one inside needs is in the cache now, too
     root = debian_root(steps, "bookworm", "amd64", _PACKAGES, offline=False)
-    system = system_for(steps, guest_for(steps, target), root, offline=False)
+    system = system_for(steps, guest, root, offline=False)
     found = drivers(steps, target, (*_SHARES, *KVM), offline=False)
     files = {
         f"kvm/{n:02}-{name}.ko": data for n, (name, data) in enumerate(found.items()) if name not in system.drivers

@@ -319,7 +319,7 @@ static __attribute__((unused)) int run_hazards(const struct hazard *cases, size_
 	said = mmap(NULL, SAID_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (!root && (setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000)))
 		return 2;
-		prctl(PR_SET_DUMPABLE, 1);	/* a change of ids has cleared it; ptrace and /proc need it */
+	prctl(PR_SET_DUMPABLE, 1);	/* a change of ids has cleared it; ptrace and /proc need it */
 	alone = getenv("SYSENTER_PATH") && !strcmp(getenv("SYSENTER_PATH"), "stock");
 	if (alone)
 		stub_page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
