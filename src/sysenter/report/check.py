@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
 from sysenter.check.command import MutantReport, Report
 
@@ -41,4 +43,5 @@ def print_mutants(report: MutantReport, console: Console, *, seed: int) -> None:
         markup=False,
     )
     for key, reason in report.survivors.items():
-        console.print(f"  {key}\n    {reason or 'NOT EXPLAINED in survivors.toml'}", markup=False, highlight=False)
+        said = " ".join(reason.split()) or "NOT EXPLAINED in survivors.toml"
+        console.print(Text(f"  {key}"), Padding(Text(said), (0, 0, 0, 4)), sep="\n")

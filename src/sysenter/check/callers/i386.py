@@ -114,7 +114,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
             yield calls(_fast(7, segments=segments))
     # whoever looks at another register than ds or es finds there what he wants to see
     for segments in ((_LDT, 0x7B, 0x7B, 0x7B), (0x7B, _LDT, 0x7B, 0x7B)):
-        for number in (0, 3, 7, 6, 3, 7, 7, 6):
+        for number in (0, 3, 7, 6):
             yield calls(_fast(number, registers=(0x7B,) * 5, segments=segments))
             yield calls(_fast(number, segments=segments))
     for one in _FLAGS:

@@ -439,7 +439,14 @@ class Processor:
             cpu.registers[ESP], cpu.segments["ss"], cpu.cpl = esp, stack, 3
 
     def load_segment(self, cpu: Cpu, name: str, selector: int) -> None:
-        """SDM Vol. 2B, MOV to a segment register: #GP if there is no such segment."""
+        """SDM Vol. 2B, MOV to a segment register: #UD for CS, #GP if there is no such segment.
+
+        SS takes one of the processor's own privilege only, and none that is null but in 64-bit mode.
+        """
+        if name == "cs":
+            raise Fault(6, cpu.eip)
+        if name == "ss" and (selector & 3 != cpu.cpl or (selector & 0xFFFC == 0 and self.bits == 32)):
+            raise Fault(13, selector & 0xFFFC)
         if selector & 0xFFFC == 0:
             cpu.segments[name], cpu.bases[name] = selector, 0
             return
