@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 
 from sysenter.check.command import MutantReport, Report
 
 __all__ = ["print_check", "print_mutants"]
 
 _STORIES = 3  # of a handler that should have none
+_IN = " " * 4
 
 
 def print_check(reports: Sequence[Report], console: Console, *, seconds: float, seed: int) -> None:
@@ -43,5 +43,5 @@ def print_mutants(report: MutantReport, console: Console, *, seed: int) -> None:
         markup=False,
     )
     for key, reason in report.survivors.items():
-        said = " ".join(reason.split()) or "NOT EXPLAINED in survivors.toml"
-        console.print(Text(f"  {key}"), Padding(Text(said), (0, 0, 0, 4)), sep="\n")
+        said = fill(reason or "NOT EXPLAINED in survivors.toml", console.width, initial_indent=_IN, subsequent_indent=_IN)
+        console.print(f"  {key}\n{said}", markup=False, highlight=False)
