@@ -43,5 +43,7 @@ def print_mutants(report: MutantReport, console: Console, *, seed: int) -> None:
         markup=False,
     )
     for key, reason in report.survivors.items():
-        said = fill(reason or "NOT EXPLAINED in survivors.toml", console.width, initial_indent=_IN, subsequent_indent=_IN)
+        said = fill(
+            reason or "NOT EXPLAINED in survivors.toml", console.width, initial_indent=_IN, subsequent_indent=_IN
+        )
         console.print(f"  {key}\n{said}", markup=False, highlight=False)
