@@ -95,7 +95,7 @@ def fill(folder: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file of the cache: whoever reads it finds the old one or the new one, whole."""
+    """Write a small file of the cache, by a rename: a reader finds the whole old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with undisturbed():
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -112,7 +112,7 @@ def write_whole(path: Path, text: str) -> None:
 def lock(name: str) -> Iterator[None]:
     """Hold one of the cache's locks: two runs at once take turns at filling it.
 
-    Says whom it waits for. Raises SysenterError when it has waited for half an hour.
+    Prints which run it waits for. Raises SysenterError after half an hour.
     """
     path = cache_folder() / f"{name}.lock"
     with path.open("a+") as handle:
@@ -144,7 +144,7 @@ def _take(handle: int, path: Path, what: str) -> None:
                 f"another run{by} has held {what} for {waited:.0f} s",
                 hint=f"end it, or wait for it; the lock is {path}",
             )
-        # not for what another run has done in a moment, nor for another thread of this one
+        # not said for a wait of a moment, nor for one for another thread of this run
         if waited > 1 and not said and (by or not holder):
             said = True
             with contextlib.suppress(OSError):
@@ -153,7 +153,7 @@ def _take(handle: int, path: Path, what: str) -> None:
 
 
 def digest(parts: Iterable[bytes | str]) -> str:
-    """A short name for a content: the same parts give the same name."""
+    """A short name, a digest of the parts: the same parts give the same name."""
     sha = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

@@ -34,7 +34,7 @@ __all__ = ["main"]
 
 
 def _choose_qemu(options: argparse.Namespace, steps: Steps) -> None:
-    """Take the QEMU that the user named, for every machine from now on."""
+    """From now on start every machine by the QEMU that the user named."""
     if options.qemu:
         from sysenter.kernels.emulators import qemu_folder
         from sysenter.lab.qemu import use_qemu
@@ -55,7 +55,7 @@ def _target(options: argparse.Namespace, steps: Steps) -> Target:
 
 
 def _in_bochs(options: argparse.Namespace, steps: Steps) -> PresentGuest | None:
-    """The guest in Bochs, if the user wants it there."""
+    """The guest in Bochs, if the user has chosen Bochs; else None."""
     if getattr(options, "emulator", "qemu") != "bochs":
         return None
     from sysenter.kernels.provide import provide
@@ -79,12 +79,12 @@ def _guest_with_shell(options: argparse.Namespace, steps: Steps) -> PresentGuest
 
 
 def _scope(scope: str) -> list[str]:
-    """The module's option for a scope, if that is not its default."""
+    """The module's options that set a scope; none for its default scope."""
     return [f"scope={scope}"] if scope not in ("", "marked") else []
 
 
 def _replayed(steps: Steps, guest: Guest, options: Sequence[str]) -> Result | str:
-    """The calls' cycles here, or why there are none: Debian's package runs where Capstone 5 need not be."""
+    """The calls' cycles on this processor, or why there are none: with Debian's package Capstone 5 may be missing."""
     try:
         from sysenter.replay.command import replayed_calls
     except ImportError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How often things are measured where nobody says: for the options, and for what carries them out."""
+"""How often things are measured by default: the options and the code behind them read these."""
 
 from __future__ import annotations
 

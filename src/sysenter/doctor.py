@@ -31,7 +31,7 @@ _ROOM = 2 << 30  # bytes: packages, unpacked kernels and builds of all targets
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what, what was found, whether it will do, what to do if not."""
+    """One finding: what was looked at, what was found, whether that will do, and what to do if not."""
 
     what: str
     found: str
@@ -78,7 +78,7 @@ def examine() -> tuple[Finding, ...]:
 
 
 def _python() -> Finding:
-    """What makes the environment with our Python packages: the launcher's own python has it, or has not."""
+    """Can the launcher's python make the environment for our Python packages? (Debian: python3-venv.)"""
     version = ".".join(str(n) for n in sys.version_info[:3])
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     return Finding(

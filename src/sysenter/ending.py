@@ -27,13 +27,13 @@ _PLAIN = {"×": "x", "µ": "u", "·": ".", "…": "...", "–": "-", "—": "-",
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Stand-ins for what the terminal's or the pipe's character set has not."""
+    """Replacements for characters that the output's character set does not have."""
     assert isinstance(error, UnicodeEncodeError)
     return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
 
 
 def ready_streams() -> None:
-    """See that output can be written: in any character set, and where a stream was closed (`>&-`) to nowhere."""
+    """Make stdout and stderr writable: in any character set; a closed stream (`>&-`) goes to /dev/null."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -83,12 +83,12 @@ def conclude(steps: Steps, command: Callable[[], int]) -> int:
 
 
 def _give_up_stdout() -> None:
-    """What is still to be written goes nowhere, so that the interpreter's own end makes no second error of it."""
+    """Discard unwritten output, so that the interpreter reports no second error when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def told(error: Exception) -> tuple[str, str]:
-    """Of what a command or a job came to: more lines, and the one line with its hint."""
+    """What to print for an error that ended a command or a job: details, and the one line with its hint."""
     if isinstance(error, SysenterError):
         return error.detail, str(error)
     if isinstance(error, OSError):

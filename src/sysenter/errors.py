@@ -31,7 +31,7 @@ class SysenterError(Exception):
 
 
 class Refused(SysenterError):
-    """What was asked for is refused by name: this kernel or processor is not one for it. No fault of anybody's."""
+    """A refusal: this kernel or processor cannot do what was asked for. It is not a failure."""
 
 
 def as_called(text: str) -> str:

@@ -45,7 +45,7 @@ def _percent(text: str) -> float:
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
-    """What the user wants; ends the program, with usage, where that is not to be understood."""
+    """Parse the command line. Ends the program with a usage message if it is wrong."""
     # Options of every command have no default there, so that one before the command is not undone behind it.
     return parser().parse_args(arguments, argparse.Namespace(debug=False, no_install=False))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The programs that we start: what they are told, and that none outlives us.
+"""Starts programs, in an environment of ours, and ends all of them before we end.
 
 The caller's environment is not passed on, since it would change results: kbuild
 reads CROSS_COMPILE, LLVM and MAKEFLAGS, gcc reads CPATH, every program reads
@@ -147,7 +147,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """For what a signal leaves to be undone: programs can be started again, and a further signal waits."""
+    """A block that undoes work after a signal: programs can be started again, and a further signal waits."""
     with undisturbed():
         stopped = stopping.is_set()
         stopping.clear()

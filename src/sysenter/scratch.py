@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Folders for a moment, in the temporary folder: gone when the work is, however it ends.
+"""Temporary folders, which are removed when the work ends, however it ends.
 
 Only SIGKILL and a power cut leave one. Each is locked while its maker lives, so
 the next run tells what is left over from what is in use, and removes it.
@@ -70,7 +70,7 @@ def _remove(folder: Path) -> None:
 
 @atexit.register
 def _remove_all() -> None:
-    """What a signal found between two statements of scratch_folder()."""
+    """Remove a folder that a signal left between two statements of scratch_folder()."""
     for folder in list(_folders):
         _remove(folder)
 

@@ -46,5 +46,5 @@ def load(key: str) -> Result:
 
 
 def forget(key: str) -> None:
-    """It is whole now."""
+    """Remove what was kept: the benchmark is complete."""
     _path(key).unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a benchmark measured, and what may be said of it."""
+"""A benchmark's result: the figures, and what can be concluded from them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Timed:
     instructions: int | None = None
     """Guest instructions of one round, everybody's, exact; None if they were not counted."""
     spent: tuple[int, int] = (0, 0)
-    """Hundredths of a second of all rounds that the processors were in user mode, and in the kernel (/proc/stat)."""
+    """Time in user mode and in the kernel, of all rounds together, in hundredths of a second (/proc/stat)."""
 
     @property
     def kernel_share(self) -> float | None:
@@ -69,7 +69,7 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether a difference is: the rounds are enough, and the interval does not hold 1."""
+        """Is there a difference? There must be enough rounds, and the interval must not contain 1."""
         return self.rounds >= _FEWEST and not self.low <= 1 <= self.high
 
     @property
@@ -90,7 +90,7 @@ def bootstrap(ratios: Sequence[float]) -> tuple[float, float]:
 
 
 def compare_rounds(stock: Sequence[float], path: Sequence[float]) -> Comparison | None:
-    """stock over path in each round, together; None if there is no round that both have."""
+    """The ratio stock / path, from the rounds that both have; None if there is no such round."""
     ratios = [s / p for s, p in zip(stock, path, strict=False) if p > 0]
     if not ratios:
         return None

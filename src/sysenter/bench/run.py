@@ -82,7 +82,7 @@ def paths_for(target: Target, scope: str) -> tuple[str, ...]:
 
 
 def _scope_of(path: str, paths: Sequence[str]) -> str:
-    """What is loaded for it; for stock nothing where no call can be marked."""
+    """The scope with which the module is loaded for a path; "" for stock if no call can be marked."""
     return "" if path == "stock" and "fast" not in paths else PATHS[path]
 
 
@@ -309,7 +309,7 @@ class _Filling:
                 self._put(told, replace(self._timed(told), instructions=told["tsc"]))
 
     def _of(self, record: dict[str, Any]) -> dict[str, Any]:
-        """What a record says of a workload that counts; empty for others."""
+        """The figures of a record, if it is of a round that counts; else empty."""
         told: dict[str, Any] = record.get("bench", {})
         if not told:
             return {}

@@ -64,12 +64,13 @@ def legacy_boot_image(steps: Steps, target: Target) -> Path:
 
 
 def entered_behind_header(image: bytes) -> bytes:
-    """A bzImage whose setup can stand that QEMU's -kernel writes four bytes at 0x22c; the image itself if it can.
+    """A bzImage that boots although QEMU's -kernel writes four bytes at 0x22c of its setup.
 
-    Before version 2.03 of the boot protocol there is no initrd_addr_max at 0x22c
-    (Documentation/i386/boot.txt), and 2.2's setup has its first instructions there. A sector
-    more of setup gets code that puts them back and goes to them. The jump at 0x200 reaches it
-    by the four bytes at 0x220, which only a kernel's own boot sector uses (bootsect_kludge).
+    From version 2.03 of the boot protocol on that is initrd_addr_max, and the image is
+    returned as it is. Before that (Documentation/i386/boot.txt) 2.2's setup has its first
+    instructions there. So the setup gets one more sector, with code that restores these bytes
+    and jumps to them. The jump at 0x200 reaches that code through the four bytes at 0x220,
+    which only a kernel's own boot sector uses (bootsect_kludge).
     """
     sectors = image[0x1F1] or 4
     entry = 0x202 + image[0x201]
@@ -105,7 +106,7 @@ def _vmlinux(steps: Steps, target: Target) -> Path | None:
 
 
 def boot_params(image: BzImage) -> bytes:
-    """The zero page with the kernel's own setup header in it (zero-page.rst)."""
+    """The zero page (zero-page.rst), with a copy of the kernel's setup header."""
     page = bytearray(4096)
     end = 0x202 + image.setup[0x201]
     page[0x1F1:end] = image.setup[0x1F1:end]

@@ -96,7 +96,7 @@ def build_legacy_module(steps: Steps, target: Target) -> Module:
 
 
 def _check_headers(target: Target) -> None:
-    """See that the headers are configured and of the kernel's own release, before anything is built by them."""
+    """Raise SysenterError if the headers are not configured, or not of the kernel's release."""
     config, version = (target.headers / "include/linux" / name for name in ("autoconf.h", "version.h"))
     for file, made_by in ((config, "make oldconfig"), (version, "make dep")):
         if not file.is_file():
@@ -121,8 +121,8 @@ def _is_compiler(cc: str) -> bool:
 def legacy_init(steps: Steps) -> Path:
     """The guest's program: init, loader, workloads and hostile callers.
 
-    Beside it init-syscall, the same for AMD's instruction, and init-int80, the
-    same for int 0x80: what it does, without the module.
+    The folder also has init-syscall, the same program for AMD's instruction, and init-int80,
+    the same for int 0x80, which does the same work without the module.
     """
     folder = (
         cache_folder() / "programs" / f"legacy-{digest([compiler_version(compiler()), sources_digest('guest/legacy')])}"
@@ -148,11 +148,11 @@ def _has_mmap2(target: Target) -> bool:
 
 
 def legacy_preload(steps: Steps, target: Target, *, offline: bool) -> dict[str, bytes]:
-    """A dd that a loader links at run time, and the library to put before it.
+    """A dynamically linked dd, and the library for its LD_PRELOAD.
 
-    glibc of today refuses 2.4; Debian's musl runs there: it takes modify_ldt
-    where there is no set_thread_area. On 2.2 before.c goes before musl's loader
-    and makes the two calls that are missing. Returns the guest's files by name.
+    Today's glibc refuses 2.4. Debian's musl runs there: it uses modify_ldt if there is no
+    set_thread_area. On 2.2 before.c runs before musl's loader and replaces the two calls that
+    are missing. Returns the guest's files by name.
     """
     apt = Apt(steps, "bookworm", "i386", offline=offline)
     packages = apt.fetch(["musl", "musl-dev"])

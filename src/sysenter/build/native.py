@@ -31,8 +31,8 @@ class Program:
     """More of the compiler's."""
 
 
-# HAZARD: a function of the C library that the compiler puts in by itself (memset, strlen, a stack protector's) would
-# be one that the library needs and not every process has.
+# HAZARD: the compiler may insert calls of the C library by itself (memset, strlen, a stack protector's). Then the
+# preload library would need a function that not every process has.
 _PRELOAD = (
     "-shared",
     "-fPIC",
@@ -53,7 +53,7 @@ PROGRAMS = (
 
 
 def sources_digest(*folders: str) -> str:
-    """A digest of everything below native/FOLDER, for each folder."""
+    """A digest of all files below native/FOLDER, for these folders."""
     parts: list[bytes | str] = []
     for folder in folders:
         for path in sorted((NATIVE / folder).rglob("*")):
@@ -69,7 +69,7 @@ def compiler() -> str:
 
 @cache
 def compiler_version(cc: str) -> str:
-    """The compiler's own words about its version; "" if it cannot be run."""
+    """The version that the compiler prints; "" if it cannot be run."""
     return output_of([cc, "--version"]).split("\n")[0]
 
 

@@ -89,5 +89,5 @@ def build_present_module(
 
 
 def with_changes(guard: Guard, *, release: str | None = None, shift: int = 0) -> Guard:
-    """A guard of another kernel: another release, or sock_register elsewhere."""
+    """The guard of a kernel that is not this one: another release, or another address of sock_register."""
     return replace(guard, release=release or guard.release, sock_register=guard.sock_register + shift)

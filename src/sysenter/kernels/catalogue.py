@@ -24,11 +24,11 @@ class DebianKernel:
     cpu: str
     """QEMU's processor model for it."""
     append: str = ""
-    """What its command line needs here."""
+    """Words that its command line needs in our guests."""
 
     @property
     def release_suite(self) -> str:
-        """The suite that it is made for, with a C library and a compiler of its own."""
+        """The Debian release that it is made for: that has its C library and its compiler."""
         return self.suite.removesuffix("-backports")
 
 

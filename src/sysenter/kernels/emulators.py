@@ -31,12 +31,12 @@ class Bochs:
 
     @property
     def argv(self) -> list[str]:
-        """The words that start it, by its own release's loader."""
+        """The beginning of its command line: its own release's dynamic loader runs it."""
         return [*own_loader(self.root), str(self.root / "usr/bin/bochs-bin")]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where it finds its devices, which are plugins. TERM: its screen is drawn for this terminal."""
+        """Its environment: where its devices are (they are plugins), and TERM, for which it draws its screen."""
         plugins = self.root / "usr/lib/x86_64-linux-gnu/bochs/plugins"
         return {"LTDL_LIBRARY_PATH": str(plugins), "TERM": "linux"}
 
@@ -52,7 +52,7 @@ class Bochs:
 
 
 def _libraries(name: str) -> bool:
-    """Whether a package may have a library: the closure has a desktop's data, and a system's own programs, too."""
+    """May this package have a library? Others of its dependencies have a desktop's data or a system's programs."""
     return name.startswith(("lib", "zlib1g", "bochs", "vgabios", "qemu-", "seabios"))
 
 

@@ -74,7 +74,7 @@ def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Targe
 
 
 def unpacked_kernel(folder: Path) -> dict[str, str] | None:
-    """The record of an unpacked kernel, or None if it is absent, damaged or was made at another place."""
+    """The record of an unpacked kernel; None if it is absent or damaged, or the cache was moved."""
     try:
         record: dict[str, str] = json.loads((folder / "kernel.json").read_text())
         # The headers' Makefile has the folder's path in it: a moved or copied cache would use the old place.

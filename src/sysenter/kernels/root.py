@@ -129,7 +129,7 @@ def _unpack(steps: Steps, packages: Sequence[Package], architecture: str, root: 
 
 
 def _settle(root: Path) -> None:
-    """The files of a system that scripts of essential packages make, as far as programs need them."""
+    """Files that a package's script would make in a configured system, if programs need them."""
     for name, source in (
         ("passwd", "base-passwd/passwd.master"),
         ("group", "base-passwd/group.master"),

@@ -101,7 +101,7 @@ def wrap_host_program(steps: Steps, apt: Apt, program: Path) -> None:
 
 
 def own_loader(root: Path) -> list[str]:
-    """The words before a program of release_root() that start it by its own release's loader."""
+    """The beginning of a command line that runs a program of release_root() by its own release's loader."""
     return [str(root / _LOADER), "--library-path", str(root / _LIBRARIES)]
 
 

@@ -22,8 +22,7 @@ from sysenter.target.target import Target
 __all__ = ["MODELS", "BochsGuest", "bochs_guest_for"]
 
 MODELS = {32: "p3_katmai", 64: "tigerlake"}
-"""Bits of a kernel's word -> the processor that it runs on, unless --cpu names another. Tiger Lake has PCID, SMAP
-and CET."""
+"""Bochs's default model for 32-bit and for 64-bit kernels. Tiger Lake has PCID, SMAP and CET."""
 
 
 @dataclass(frozen=True)

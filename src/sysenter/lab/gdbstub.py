@@ -21,7 +21,7 @@ _MOST = 2000  # bytes of memory in a packet; QEMU's limit is 4096 characters, tw
 
 
 def gdb_options(path: Path) -> tuple[str, ...]:
-    """QEMU's, for an interface at the socket `path`."""
+    """QEMU's options that open the debugger interface at the socket `path`."""
     # QEMU takes a comma twice for one in a name.
     return ("-gdb", f"unix:{str(path).replace(',', ',,')},server=on,wait=off")
 
@@ -39,11 +39,11 @@ class Stub:
         self._unanswered = b""  # `+`, sent together with the next command
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def send(self, command: str) -> None:
-        """A command, without waiting for its answer."""
+        """Send a command, and do not wait for its answer."""
         self._socket.sendall(self._unanswered + f"${command}#{sum(command.encode()) & 0xFF:02x}".encode())
         self._unanswered = b""
 
@@ -66,14 +66,14 @@ class Stub:
         return packet[1].decode()
 
     def ask(self, command: str) -> str:
-        """The answer; that the machine stands, which connecting to it says too, is none."""
+        """The next packet that is an answer. A report that the machine has stopped is none, and is skipped."""
         self.send(command)
         while (answer := self.reply(10)).startswith("T"):
             pass
         return answer
 
     def must(self, command: str) -> None:
-        """A command that answers OK or fails; raises OSError with what it answered."""
+        """Send a command whose answer is OK. Raises OSError with any other answer."""
         answer = self.ask(command)
         if answer != "OK":
             raise OSError(f"QEMU's debugger interface answers {answer!r} to {command[:60]!r}")
@@ -102,7 +102,7 @@ class Stub:
         self.reply(10)
 
     def registers(self) -> bytes:
-        """As the `g` packet has them."""
+        """All registers, in the form of the `g` packet."""
         return bytes.fromhex(self.ask("g"))
 
     def read(self, address: int, length: int) -> bytes:
@@ -121,7 +121,7 @@ class Stub:
 
     @contextmanager
     def physical_memory(self) -> Iterator[None]:
-        """Meanwhile addresses are physical ones."""
+        """A block in which addresses are physical addresses."""
         self.must("Qqemu.PhyMemMode:1")
         try:
             yield
@@ -131,7 +131,7 @@ class Stub:
 
 @contextmanager
 def attached(path: Path) -> Iterator[Stub]:
-    """The interface; connecting stops the machine, which runs on at the end."""
+    """A connection as a block: the machine is stopped at its beginning and runs on at its end."""
     stub = Stub(path)
     try:
         yield stub

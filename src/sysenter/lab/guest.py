@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest: a target's kernel with our module and userland, and a task to run in it.
 
-This is the interface. present_guest.py and legacy_guest.py stand behind it, and the
-door (the package itself) makes the one that a target needs.
+This is the interface. present_guest.py and legacy_guest.py implement it. guest_for() of
+the package makes the one that a target needs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Output:
     seconds: float
     """From QEMU's start to its end."""
     trouble: tuple[str, ...] = ()
-    """Words that a line of this kernel's log has if something went wrong in the kernel."""
+    """Words in the kernel's log that tell of an error in this kernel."""
 
     @classmethod
     def of_result(cls, result: Result, trouble: tuple[str, ...]) -> Self:
@@ -102,7 +102,7 @@ class Guest(abc.ABC):
         extra: Sequence[str] = (),
         memory: int | None = None,
     ) -> Machine:
-        """The machine for it; keyword arguments change it from the target's own."""
+        """The machine that boots it. Keyword arguments replace the target's own values."""
 
     @abc.abstractmethod
     def run(
@@ -134,7 +134,7 @@ class Guest(abc.ABC):
 
 @contextmanager
 def all_said(what: str, *outputs: Output) -> Iterator[None]:
-    """For reading what guests said: what is missing or is no figure is their fault, told in one line.
+    """A block that reads guests' records: if a record is missing or wrong, raise one line that says so.
 
     what: the work. Raises SysenterError.
     """

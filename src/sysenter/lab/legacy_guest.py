@@ -49,8 +49,8 @@ class LegacyOutput(Output):
     def result(self, step: int) -> int:
         """What the plan's line `step` (from 1) returned: 0, or a negative error.
 
-        Raises GuestLost with the log's end if the guest never came there, as
-        behind a load that failed.
+        Raises GuestLost with the log's end if the guest never came to that line, because a load
+        before it failed for instance.
         """
         for record in self.events("done"):
             if record["step"] == step:
@@ -76,7 +76,7 @@ class LegacyGuest(Guest):
     init: Path
     """The guest's program; beside it init-syscall, the same for AMD's instruction, and init-int80."""
     image: Path
-    """What QEMU is given for its bzImage."""
+    """The file for QEMU's -kernel."""
 
     def machine(
         self,
@@ -88,8 +88,8 @@ class LegacyGuest(Guest):
         extra: Sequence[str] = (),
         memory: int | None = None,
     ) -> Machine:
-        """As Guest.machine(). Counting takes one processor: with more, -icount runs them by turns and
-        the kernel's waits for one another take for ever."""
+        """As Guest.machine(). A guest that counts has one processor: -icount runs several by turns, and
+        a wait of one processor for another then takes for ever."""
         target = self.target
         model = cpu or target.cpu
         cpus = 1 if icount else cpus or target.cpus

@@ -34,7 +34,7 @@ Patches = Sequence[tuple[int, bytes]]
 
 @dataclass(frozen=True)
 class Piece:
-    """A path without a piece of it."""
+    """A path without one of its pieces, as a call that the runner can make."""
 
     path: str
     what: str
@@ -71,13 +71,13 @@ class Walk:
         return range(self.back, len(self.steps))
 
     def find(self, where: Iterable[int], test: Callable[[Any], bool]) -> int | None:
-        """The first step for which `test` holds."""
+        """The number of the first step for which `test` is true."""
         return next((n for n in where if test(self.steps[n])), None)
 
     # --- ways to take something out: patches --------------------------------------
 
     def nops(self, which: Iterable[int]) -> tuple[tuple[int, bytes], ...]:
-        """NOPs in place of these steps; neighbours are one patch."""
+        """Patches that replace these steps by NOPs. Neighbouring steps share a patch."""
         patches: list[tuple[int, int]] = []
         for step in sorted({(self.steps[n].address, self.steps[n].size) for n in which}):
             if patches and sum(patches[-1]) == step[0] and patches[-1][1] + step[1] <= 64:
@@ -87,7 +87,7 @@ class Walk:
         return tuple((at, nop(size)) for at, size in patches)
 
     def jump(self, start: int, end: int, first: bytes = b"") -> tuple[tuple[int, bytes], ...]:
-        """From step `start` to step `end`, by way of `first`; none if there is no room for that."""
+        """Patches that jump from step `start` to step `end`, with `first` before the jump; none without room for it."""
         at, to = self.steps[start].address + len(first), self.steps[end].address
         code = b"\xeb" + (to - at - 2).to_bytes(1, "little", signed=True) if to - at - 2 in _REL8 else b""
         code = first + (code or b"\xe9" + (to - at - 5).to_bytes(4, "little", signed=True))
@@ -99,12 +99,12 @@ class Walk:
         return ((self.steps[start].address, code),) if room >= len(code) else ()
 
     def call_of(self, step: int, target: int) -> tuple[tuple[int, bytes], ...]:
-        """Another function called there."""
+        """A patch that calls another function at this step."""
         at = self.steps[step].address
         return ((at, b"\xe8" + (target - at - 5).to_bytes(4, "little", signed=True)),)
 
     def left_out(self, patches: Patches) -> list[int]:
-        """The steps that are not executed with these patches: replaced, jumped over, or in what is not called."""
+        """The steps that these patches leave out: replaced, jumped over, or in a function that is not called."""
         which: list[int] = []
         until = 0
         for n, step in enumerate(self.steps):
@@ -171,7 +171,8 @@ class Walk:
         return text in ("push ebp", "mov ebp, esp") or text.startswith("lea esi, ")
 
     def body_twice(self) -> tuple[tuple[int, bytes], ...]:
-        """The call's body twice, called directly, from where this call does not come: behind the exit's work."""
+        """Patches that run the body a second time, by a direct call. Its code is put where this call never comes:
+        into the exit work."""
         dispatch = self.dispatch()
         spare = self.find(self.exit(), lambda s: s.mnemonic == "jne")
         if dispatch is None or spare is None:
@@ -317,7 +318,8 @@ _PT_FS, _PT_ES = 0x24, 0x20  # of struct pt_regs, i386
 
 
 def _other_selector(walk: Walk) -> Patches:
-    """The exit's load of fs, null in nearly every program: of the slot beside it, which holds a data segment."""
+    """The exit's load of fs, which is null in nearly every program. The variant loads the slot beside it, a data
+    segment."""
     load = walk.find(walk.exit(), lambda s: s.mnemonic == "mov" and s.op_str == f"fs, word ptr [esp + {_PT_FS:#x}]")
     if load is None:
         return ()
@@ -384,7 +386,7 @@ def steps_of_pieces(bundle: Bundle, name: str) -> dict[str, dict[int, str]]:
 
 
 def pieces_of(bundle: Bundle, name: str) -> list[Piece]:
-    """The pieces that are found in the paths of a call. VERW is none: it is timed with and without anyway."""
+    """The pieces found in the paths of a call. VERW is not among them, because each call is timed with and without."""
     pieces: list[Piece] = []
     calls = [c for c in bundle.calls if c.name == name and c.trace is not None]
     if bundle.arch == "i386" and any(c.path == "fast" for c in calls):
@@ -405,7 +407,8 @@ def pieces_of(bundle: Bundle, name: str) -> list[Piece]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a path costs with a piece, less what it costs without: TSC cycles by way of calling, and instructions."""
+    """What a piece costs: the path with it minus the path without it, in TSC cycles by way of calling, and in
+    instructions."""
 
     path: str
     what: str
@@ -420,7 +423,7 @@ _WAYS = ("overlap", "serial", "nested")
 
 
 def _cost(result: Result, name: str, path: str, what: str, own: Callable[[str], Key], instructions: int) -> Cost:
-    """`path` less `own`."""
+    """The cost: the figures of `path` minus those of `own`."""
     costs: dict[str, Difference] = {}
     for way in _WAYS:
         own_samples, base = result.samples.get(own(way)), result.samples.get(Key(name, path, False, way))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a snapshot to a bundle: the same paths where a process can have them."""
+"""Makes a bundle of a snapshot: moves the paths to addresses that a process can use."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _within(address: int, memory: _Memory) -> int:
 def _patches(
     trace: Trace, memory: _Memory, decoder: Decoder, rewrite: Callable[[Any], bytes], moved: Callable[[int], int]
 ) -> tuple[tuple[int, bytes], ...]:
-    """The instructions of a trace that are others in memory as it was saved later."""
+    """The instructions of a trace that differ from memory, which was saved later."""
     patches = []
     for address, code in trace.code.items():
         new = rewrite(decoder.decode(code, address))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What several processes of a replay say together."""
+"""The result of a replay, from several processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Result:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile; of one value that value."""
+    """Lower quartile, median, upper quartile. Of one value, all three are that value."""
     if len(values) < 2:
         return values[0], values[0], values[0]
     low, middle, high = quantiles(values, n=4, method="inclusive")
@@ -122,7 +122,7 @@ def summarise(bundle: Bundle, runs: Sequence[Run], undisturbed: Sequence[int] | 
 
 
 def _verdicts(runs: Iterable[Run]) -> tuple[Verdict, ...]:
-    """Of each call the worst that a process said."""
+    """Whether each call was the guest's: the worst verdict of any process."""
     worst: dict[tuple[str, str], Verdict] = {}
     for run in runs:
         for verdict in run.verdicts:
@@ -133,8 +133,8 @@ def _verdicts(runs: Iterable[Run]) -> tuple[Verdict, ...]:
 
 
 def _noise(runs: Sequence[Run]) -> dict[str, float]:
-    """For each way of calling: nine of ten differences of one process are not farther from their median over all
-    processes, nor is stock from stock when it is timed twice; at least two steps of the counter."""
+    """The noise of each way of calling, in cycles. Nine of ten differences of one process are within it from their
+    median over all processes, and so is stock that is timed twice. It is at least two steps of the counter."""
     noise: dict[str, float] = {}
     for way in {key.way for run in runs for key in run.cycles}:
         apart = [abs(each[1]) for run in runs for key, each in run.twin.items() if key.way == way]

@@ -48,8 +48,8 @@ class Space:
     per_cpu: int
     """The kernel's GS base."""
     per_cpu_in_image: bool
-    """Whether a per-CPU variable's name is an address in the image, and GS base its distance from there, as since
-    6.15 (commit 9d7de2aa8b41)."""
+    """True since 6.15 (commit 9d7de2aa8b41): the symbol of a per-CPU variable is an address in the image, and GS base
+    is the distance from there."""
 
     def named(self, value: int) -> bool:
         """Whether a value is an address in the image or in a module."""
@@ -58,7 +58,7 @@ class Space:
 
     @staticmethod
     def moved(address: int) -> int:
-        """Where a kernel address is in a process; a user's stays."""
+        """The address in a process for a kernel address; a user address is unchanged."""
         if address < _LOWEST:
             return address
         return address - _IMAGE if address >= _IMAGE else address & _CANONICAL

@@ -25,7 +25,7 @@ _TRIES = 4  # addresses are random, and a library's may be where the kernel has 
 
 @dataclass(frozen=True)
 class Key:
-    """What a figure is of: a call by a path, VERW executed or not, and the way of calling (measure.c)."""
+    """The key of a figure: the call, the path, whether VERW was executed, and the way of calling (measure.c)."""
 
     call: str
     path: str
@@ -47,11 +47,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Mixed:
-    """What a figure of a mixture is of."""
+    """The key of a mixture's figure."""
 
     path: str
     order: str
-    """Of the calls: repeats or random."""
+    """The order of the calls: repeats or random."""
     kib: int
     """How much other code and data comes between calls."""
     verw: bool
@@ -69,13 +69,13 @@ class Run:
     less: dict[Key, tuple[float, float, float]] = field(default_factory=dict)
     """(quartile, median, quartile) of path - stock, batch by batch."""
     twin: dict[Key, tuple[float, float, float]] = field(default_factory=dict)
-    """Likewise of stock - stock."""
+    """The same for stock - stock."""
     mixture: dict[Mixed, float] = field(default_factory=dict)
     tsc_mhz: float = 0.0
     core: float = 0.0
     """Cycles of the core for one of the counter's."""
     step: float = 0.0
-    """The least difference between two batches but none."""
+    """The smallest difference above 0 that two batches can have."""
 
 
 def check_processor() -> None:

@@ -202,7 +202,7 @@ class _Booted:
             self._new.notify_all()
 
     def wait(self, ready: str) -> None:
-        """Until it says that it is ready. Raises what ended it."""
+        """Wait until it says that it is ready. Raises the error if it has ended."""
         with self._new:
             self._new.wait_for(lambda: self._over or {"ready": ready} in self.said)
         if {"ready": ready} not in self.said:
@@ -220,7 +220,7 @@ def _traces(
     traces: dict[tuple[str, str], Trace] = {}
 
     def undisturbed(site: str) -> Trace:
-        """A call that comes right after another of its kind, both single-stepped: no interrupt in between."""
+        """Trace the second of two calls in a row. Both are single-stepped, so that no interrupt comes between them."""
         for _ in range(20):
             stub.run_to(sites[site], 30)
             tracer.call()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which line of the module's entry sources an executed instruction is, for the line's comment.
+"""Finds the source line of an executed instruction of the module's entry, for the comment in that line.
 
 The assembler gives one line number to all of a macro, so the text is aligned instead: the
 sources with their macros expanded against the instructions in the order in which they were
@@ -36,7 +36,7 @@ class Line:
 
     text: str
     comment: str
-    """What stands behind it in the same line."""
+    """The comment in its line."""
     macros: tuple[str, ...]
     """The macros that it is in, the outermost first."""
 
@@ -47,7 +47,7 @@ class Line:
 
 
 def key_of(text: str) -> tuple[str, ...]:
-    """What an instruction (AT&T syntax) is aligned by: its mnemonic without size, and its registers."""
+    """The key for aligning an instruction (AT&T syntax): its mnemonic without the size, and its registers."""
     mnemonic, _, operands = text.partition(" ") if " " in text else text.partition("\t")
     mnemonic = _ALIKE.get(mnemonic, mnemonic)
     registers = [register for register in re.findall(r"%(\w+)", operands) if register not in ("rip", "cs", "ss")]
@@ -106,7 +106,7 @@ def _expanded(arch: str) -> Iterator[Line]:
 
 
 def lines_of(arch: str, executed: Sequence[str]) -> list[Line | None]:
-    """Of each executed instruction of the module's (AT&T syntax, in order) the line in the source, if it is found."""
+    """The source line of each executed instruction of the module (AT&T syntax, in order); None if not found."""
     source = list(_expanded(arch))
     found: list[Line | None] = [None] * len(executed)
     keys = [key_of(text) for text in executed]

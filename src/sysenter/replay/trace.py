@@ -89,11 +89,11 @@ class Tracer:
         self.per_cpu = 0  # the kernel's GS base; on i386 FS base
 
     def forget_code(self) -> None:
-        """The kernel's code may have changed since the last trace."""
+        """Forget the kernel's code: it may have changed since the last trace."""
         self._code.clear()
 
     def registers(self) -> dict[str, int]:
-        """Those of the processor that the debugger is at."""
+        """The registers of the processor that the debugger has selected."""
         data, found, at = self._stub.registers(), {}, 0
         word = self._bits // 8
         for names, size in ((_NAMES[self._bits], word), (_SMALL, 4), (_BASES, word)):
@@ -139,7 +139,7 @@ class Tracer:
         )
 
     def _step(self, last: dict[str, int]) -> dict[str, int]:
-        """Execute one instruction; the registers behind it. last: those before it."""
+        """Execute one instruction and return the registers after it. last: the registers before it."""
         after = last
         while after == last:  # QEMU sometimes stops anew without having executed anything
             self._stub.step()

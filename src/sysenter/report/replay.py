@@ -186,7 +186,7 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def _print_changes(changes: Sequence[Change], name: str, console: Console) -> None:
-    """What is other than it was, and a line for each path over all calls."""
+    """The table of what has changed, and a line for each path over all calls."""
     table = Table(title=f"against {name}: now - then, TSC cycles: median (quartiles)", title_justify="left")
     for column in ("call", "path", "VERW", "way", "change"):
         table.add_column(column)

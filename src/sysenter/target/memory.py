@@ -40,7 +40,7 @@ class Memory:
             raise SysenterError(f"the kernel inside the image is no readable ELF file: {error}") from error
 
     def find(self, needle: bytes) -> Iterator[int]:
-        """Addresses at which `needle` stands."""
+        """The addresses at which these bytes are."""
         for base, data in self.pieces:
             at = data.find(needle)
             while at >= 0:

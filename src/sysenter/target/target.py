@@ -20,7 +20,7 @@ __all__ = ["Guard", "Target", "guard_of"]
 
 @dataclass(frozen=True)
 class Guard:
-    """What a module built for one kernel is held against in another."""
+    """The values that identify a kernel. A module has those of its own kernel and refuses any other."""
 
     release: str
     """`uname -r`."""
@@ -31,7 +31,7 @@ class Guard:
     stext: int
     """The address of _stext as linked."""
     build_id: str
-    """Of the link, in hex; "" if it has none."""
+    """The link's GNU build id, in hex; "" if there is none."""
 
 
 @dataclass(frozen=True)

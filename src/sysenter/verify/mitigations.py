@@ -90,7 +90,7 @@ rmmod sysenter
 
 @dataclass(frozen=True)
 class Instruction:
-    """One that was executed: where it stood and what it was."""
+    """An executed instruction: its address and its text."""
 
     address: int
     text: str
@@ -119,7 +119,7 @@ class Applied:
 
     @property
     def missing(self) -> frozenset[str]:
-        """What the kernel's entry does and the fast one does not, though it was let in."""
+        """Mitigations of the kernel's entry that the fast entry does not have, although the module was loaded."""
         return frozenset() if self.refused or self.lost else self.stock - self.fast
 
     @property
@@ -145,10 +145,10 @@ def seen(
 ) -> frozenset[str]:
     """The mitigations among executed instructions.
 
-    A write to CR3 is page-table isolation, one to an MSR at an entry is IBRS, VERW
-    clears the buffers (MDS and kin), a call of clear_bhb_loop the branch history, one of `untrain` trained
-    returns (retbleed, SRSO), a division the divider. "indirect branches" is none: it says that there were some beside
-    returns.
+    A write to CR3 is page-table isolation, and a write to an MSR at an entry is IBRS. VERW
+    clears the buffers (MDS and similar), a call of clear_bhb_loop clears the branch history, a call
+    of an `untrain` function clears trained returns (retbleed, SRSO), a division clears the divider.
+    "indirect branches" is not a mitigation: it says that there were some besides returns.
     """
     marks = set()
     for instruction in instructions:

@@ -106,7 +106,7 @@ def _task(suite: Suite, builds: Mapping[str, Mapping[str, str]], scope: str) -> 
 
 
 def new_trouble(console: str, bad: list[str]) -> list[str]:
-    """The bad lines of a log that do not stand in it, but for their figures, before the module was loaded.
+    """The bad lines of a log that are new since the module was loaded. Lines that differ in figures only are the same.
 
     What the stock kernel says as well is no fault of ours: mov_ss_trap makes it oops under QEMU.
     """

@@ -36,7 +36,7 @@ WAYS = {"overlap": "in a loop", "serial": "kept apart", "nested": "below 24 func
 
 @dataclass(frozen=True)
 class Measured:
-    """What a file is of."""
+    """The subject of a file: kernel, processor, and where its times are from."""
 
     file: str
     command: str
@@ -45,7 +45,7 @@ class Measured:
     cpu: str
     """The guest's processor model."""
     times: str
-    """Whose the times in it are."""
+    """Where its times are from: a processor or an emulator."""
 
 
 def _release(kernel: str) -> str:
@@ -159,7 +159,7 @@ class Ratio:
     workload: str
     path: str
     rounds: tuple[float, ...]
-    """Of each round, where it ran right after stock."""
+    """The ratio in each round in which it ran right after stock."""
     median: float
     low: float | None
     high: float | None

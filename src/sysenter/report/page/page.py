@@ -100,7 +100,7 @@ def _headlines(cycles: Sequence[Cycles], ratios: Sequence[Ratios], paths: Sequen
 
 
 def _labels(results: Sequence[Cycles | Ratios]) -> list[str]:
-    """A name for each; of those that have the same one, with the file's."""
+    """A name for each result. Results with the same name get the file's name as well."""
     labels = [each.label for each in results]
     return [
         f"{label} ({each.file})" if labels.count(label) > 1 else label

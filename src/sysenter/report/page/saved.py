@@ -64,7 +64,7 @@ def read(path: Path) -> Saved:
 
 @contextmanager
 def reading(saved: Saved) -> Iterator[None]:
-    """Meanwhile whatever is missing in its data is told as damage of the file."""
+    """A block that reads a file's data: if something is missing there, the error says that the file is damaged."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
