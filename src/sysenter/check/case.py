@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is tried: callers, and what happens to them on the way."""
+"""What is tried: callers, and the events during their calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Call:
     sleeps: str = ""
     """Whether the body sleeps, and on which CPU it wakes: "" for no, "same" or "other"."""
     before: tuple[str, ...] = ()
-    """What happens in user mode first: "irq", "irq16", "nmi", "switch"."""
+    """What happens in user mode before the call: "irq", "irq16", "nmi", "switch"."""
     vdso: int = 0xB7F00000
     """Its address, 0 for none."""
     vm86: bool = False
@@ -151,13 +151,13 @@ class CallLegacy(Call):
 
 @dataclass(frozen=True)
 class Event:
-    """What strikes a call."""
+    """Something that happens during a call."""
 
     step: int
-    """Before which step of the call it comes."""
+    """The step of the call before which it happens."""
     kind: str
     value: int = 0
-    """Which flag, which CPU."""
+    """The flag or the CPU that it concerns."""
     call: int = 0
     """Which of the task's calls, from 0."""
     task: int = 0

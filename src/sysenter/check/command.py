@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`./sysenter check`: runs, shows progress; report/check.py says what was found."""
+"""`./sysenter check`: runs the check and shows progress. report/check.py prints what was found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Report:
 
     handler: str
     callers: int
-    """How many different ones came."""
+    """How many different callers were tried."""
     tally: Tally = field(default_factory=Tally)
     stories: list[str] = field(default_factory=list)
     """Of failures."""
@@ -40,7 +40,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether it is as it should be."""
+        """Whether nothing failed; of a handler that is known to be bad, whether its property failed."""
         keys = {f.key for f in self.tally.failures}
         return self.must_fail in keys if self.must_fail else not keys
 

@@ -86,7 +86,7 @@ def _different(failures: list[Failure]) -> list[Failure]:
 
 
 def _covered_by(work: tuple[Subject, int, Job]) -> tuple[Job, frozenset[int]]:
-    """Where in the text a job comes, from the text's start."""
+    """The instructions that a job executes, as offsets in the code."""
     subject, seed, job = work
     bench = _bench(subject, seed)
     found: set[int] = set()
@@ -115,7 +115,7 @@ def _mutant_job(work: tuple[Subject, int, int, int]) -> Caught:
 
 
 def _start_worker() -> None:
-    """Ctrl-C is for our parent; with it we end, however it ends (prctl PR_SET_PDEATHSIG)."""
+    """Ignore Ctrl-C, which is for our parent, and end when the parent ends (prctl PR_SET_PDEATHSIG)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends us
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

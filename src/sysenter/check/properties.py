@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What must hold, each with its reason and where that reason is written down.
+"""What must hold: each property with its reason and the source of that reason.
 
-The checks stand where the model can make them (kernels/base.py, and the file of
-each kernel); they name a property by its key here.
+The checks are in the models (kernels/base.py, and the file of each kernel). They name a
+property by its key here.
 """
 
 from __future__ import annotations

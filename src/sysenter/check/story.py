@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A failure told as a person would tell it."""
+"""Tells the course of a failure, step by step, for people."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the objects come from that are checked.
 
-A present handler's object is the one of the build room, for a real kernel.
-The legacy ones are assembled here, from the same source with the constants that
-the kernels' headers gave once (headers/): so they can be checked, and held to
-account in CI, where no such kernel is.
+A present handler's object is built by the build room, for a real kernel. The legacy ones are
+assembled here, from the same source, with constants that were taken from the kernels' headers
+(headers/). So they can be checked in CI, which has no such kernel.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is done already: an outcome for each job whose inputs are the same."""
+"""The outcomes that are kept, each under a digest of its job's inputs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _files() -> tuple[tuple[str, str], ...]:
 
 @cache
 def sources(kind: str = "") -> str:
-    """A digest of the part of this program that has a say in what comes of a job of a kind; "": of all of it."""
+    """A digest of the part of this program that can change the outcome of a kind of job; "": of all of it."""
 
     def has_say(name: str) -> bool:
         if not kind:

@@ -285,7 +285,7 @@ _DO: Mapping[str, Callable[[Steps, Target, Work], Done]] = {
 
 
 def perform(steps: Steps, work: Work) -> Done:
-    """Do it. Whatever comes of it is an answer, but a signal."""
+    """Do a job and return its outcome. Only a signal ends it without one."""
     from sysenter.kernels.provide import provide
 
     job, known = work.job, Done(FAILED)

@@ -217,7 +217,7 @@ def _cluster(scheduler: str, cores: int) -> Iterator[Any]:
 
 
 def _check_listens(address: str) -> None:
-    """For an address with a port: that somebody listens there; Dask itself asks again and again."""
+    """Raise SysenterError if nobody listens at an address with a port. Dask itself would try for ever."""
     match = re.fullmatch(r"(?:tcp|tls)://\[?([^]/]+)\]?:(\d+)", address)
     if not match:
         return
@@ -335,7 +335,7 @@ class _Run:
                 self._steps.say(f"         no more jobs for the worker {address}: {why}")
 
     def _none(self) -> None:
-        """No worker can do anything."""
+        """Raise SysenterError if no worker can do a job, on a cluster when that lasts for a minute."""
         why = next(reversed(self._unfit.values()), "")
         hint = "what is done is kept: the same command goes on with the rest"
         if not self._scheduler and why:
@@ -348,7 +348,7 @@ class _Run:
             self._steps.say(f"         waiting for a worker: `./sysenter matrix --worker {self._scheduler}` is one")
 
     def _submit(self, fit: dict[str, int]) -> None:
-        """As many as the workers can bear, and one each to have at hand."""
+        """Send out as many jobs as the workers have cores; on a cluster one more for each worker."""
         for future, (number, allowed) in list(self._flying.items()):
             if not allowed & fit.keys():  # it would wait for one of them to come back
                 del self._flying[future]

@@ -36,7 +36,7 @@ def worker_name(sources_digest: str) -> str:
 
 
 def _cancelled() -> bool:
-    """Whether nobody wants this task any more: its client has gone, or has taken it back."""
+    """Is this task cancelled? Its client has gone, or has taken it back."""
     from distributed import get_worker
 
     try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who comes to a present entry, and what meets them there."""
+"""The callers of a present entry, and the events that happen to them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who comes to the stand-in for do_syscall_64(), and what meets them there."""
+"""The callers of the stand-in for do_syscall_64(), and the events that happen to them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who comes to the present amd64 entry, and what meets them there."""
+"""The callers of the present amd64 entry, and the events that happen to them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     ):
         yield Case((_OTHER, slow, _OTHER))
         yield Case((_fast(3), again(slow, _OTHER), _fast(3)))
-    # what is traced looks like the user's ss, where no frame stands; and who looks elsewhere finds a frame
+    # syscall work that looks like the user's ss, without a valid frame; and a wrong place that looks like a frame
     for work in (USER_DS, USER_DS ^ 1):
         for number in (3, 5, 7):
             yield Case((Call64(number=20), _fast(number, work=work), _fast(3)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What can be read off the text without running it."""
+"""Checks of the code that need no run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _replaced_return(program: Program, ins: Instruction | None) -> Instruction |
 
 
 def indirect_branches(program: Program) -> tuple[str, ...]:
-    """Indirect jumps and calls, and retpolines whose catch loop does not stand.
+    """Indirect jumps and calls, and retpolines whose catch loop is damaged.
 
     The form: call over; pause; lfence; jmp back; over: mov target, (%esp); [sti;] ret;
     int3 (arch/x86/include/asm/nospec-branch.h; int3 stops straight-line

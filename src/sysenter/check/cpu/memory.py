@@ -18,7 +18,7 @@ PAGE = 4096
 
 
 class Area(Enum):
-    """Whose memory it is; the properties judge an access by this."""
+    """The owner of memory. Properties allow or forbid an access by its owner."""
 
     TEXT = "the handler's text"
     CONSTANT = "read-only data"

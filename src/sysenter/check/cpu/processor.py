@@ -100,7 +100,7 @@ class Cpu:
     """The PCIDs under which the TLB may still have what is no longer mapped."""
 
     def leave(self) -> None:
-        """Gone to user mode: nothing of the call is left in it."""
+        """Return to user mode: forget the state that belongs to a call."""
         self.registers = [0] * len(self.registers)
         self.eip, self.flags, self.cpl = 0, FIXED | IF, 3
         self.shadow = self.shielded = self.verw = False
@@ -129,7 +129,7 @@ class Cpu:
 
 
 class Watch(Protocol):
-    """What stands around the processor."""
+    """What the processor asks the model of the kernel."""
 
     def access(self, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:
         """Called before each memory operand; raises Fault, or what a property raises."""
@@ -225,7 +225,7 @@ class Processor:
     # -- running -----------------------------------------------------------------
 
     def linear(self, cpu: Cpu, access: Access) -> int:
-        """Where `access` goes with the registers as they are."""
+        """The linear address of `access` with the present registers."""
         address = access.displacement
         if access.base >= 0:
             address += cpu.registers[access.base]

@@ -37,7 +37,7 @@ class Tick:
 
 @dataclass  # no slots: copied by its __dict__, which costs a tenth of replace()
 class Task:
-    """A task and what it is owed. `seen`: every value its user code ever knew."""
+    """A task, and what it must get back. `seen`: every value that its user code ever knew."""
 
     number: int
     calls: tuple[Call, ...]
@@ -149,14 +149,14 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def arrive(self, task: Task, cpu: Cpu) -> str:
-        """EIP is at one of the kernel's own functions: run its model; what it did."""
+        """EIP is at one of the kernel's own functions: run its model, and return what it did, in words."""
 
     @abc.abstractmethod
     def returned(self, task: Task, cpu: Cpu) -> None:
-        """SYSEXIT or IRET has gone to user mode: hold the state against what is owed."""
+        """SYSEXIT or IRET has returned to user mode: compare the state with what the caller must get back."""
 
     def end(self) -> None:  # noqa: B027
-        """All calls are over: what can be said only now."""
+        """All calls are over: check what can be checked only now."""
 
     @abc.abstractmethod
     def allowed(self, task: Task, cpu: Cpu, event: Event) -> bool:
@@ -164,7 +164,7 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def happen(self, task: Task, cpu: Cpu, event: Event) -> None:
-        """Let it."""
+        """Make `event` happen."""
 
     @abc.abstractmethod
     def stack_bounds(self, task: Task, cpu: Cpu) -> tuple[int, int]:
@@ -339,11 +339,11 @@ class Kernel(abc.ABC):
         return True
 
     def strays(self, cpu: Cpu, access: Access, linear: int) -> bool:
-        """On a mispredicted path: is this where only the caller could send it?"""
+        """On a mispredicted path: is this an address that only the caller could have chosen?"""
         return linear >= self.task_size and self.memory.at(linear) is None
 
     def runs_astray(self, cpu: Cpu) -> str:
-        """A mispredicted path has left the handler: if the kernel's code must not run so, why."""
+        """A mispredicted path has left the handler for the kernel's code. Why that must not run so, or ""."""
         return ""
 
     def _user_access(self, task: Task, cpu: Cpu, ins: Instruction, access: Access, linear: int) -> None:

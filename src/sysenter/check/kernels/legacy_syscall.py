@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Linux 2.4 entered by AMD's SYSCALL, around native/legacy/syscall.S: what is other than in legacy.py.
+"""Linux 2.4 entered by AMD's SYSCALL, around native/legacy/syscall.S: the differences from legacy.py.
 
-ESP is the caller's at two boundaries, the window, where NMI, #DB and #MC come all the
-same; what their task gates do there is native/legacy/taskgate.c, leave_window().
+ESP is the caller's at two boundaries, the window. NMI, #DB and #MC can come there. Their task
+gates do what leave_window() in native/legacy/taskgate.c does.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class LegacySyscall(Legacy):
         """A #DB of user mode is a task switch, which is not in here."""
 
     def window(self, cpu: Cpu) -> str:
-        """In which end of the window this is, "" if in none."""
+        """The end of the window at which EIP is; "" if it is outside."""
         if cpu.eip == self.entry_of(cpu):
             return "stub"
         return "tail" if cpu.eip == self.sysret else ""
@@ -119,7 +119,7 @@ class LegacySyscall(Legacy):
         super().check_stack(task, cpu)
 
     def vector(self, cpu: Cpu, handler: str) -> None:
-        """The task: out of the window, and what an interrupt gate would have done."""
+        """The task of a gate: leave the window, then do what an interrupt gate would have done."""
         debug, end = handler == "sysenter_debug", self.window(cpu) if self.gates else ""
         esp0 = self.memory.word(self.tss[cpu.number] + _ESP0)
         if end == "tail":

@@ -153,7 +153,7 @@ class Present(Kernel):
         return 0
 
     def no_way_back(self, task: Task, cpu: Cpu, where: str) -> None:
-        """`where` can sleep without FRAME_SS: no address of ours may stand below the frame."""
+        """`where` may sleep without FRAME_SS, so no address of the module may be below the frame."""
         if self._ours(task, cpu):
             raise Broken("inside", f"{self._ours(task, cpu):#x}, an address of the module, is on the stack at {where}")
 
@@ -235,7 +235,7 @@ class Present(Kernel):
 
     @abc.abstractmethod
     def nmi(self, task: Task, cpu: Cpu) -> None:
-        """What an NMI leaves behind."""
+        """An NMI: change all that it may change."""
 
     @abc.abstractmethod
     def debug(self, task: Task, cpu: Cpu) -> None:

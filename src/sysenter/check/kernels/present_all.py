@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The same kernel around native/present/all_amd64.S, the stand-in for do_syscall_64().
 
-It is owed what entry_SYSCALL_64 gives do_syscall_64(), and owes the kernel's exit what
-that gives back: pt_regs, the stack pointer, interrupts off, and a word on whether
-SYSRET may be used (arch/x86/entry/entry_64.S, arch/x86/entry/common.c).
+It gets what entry_SYSCALL_64 gives to do_syscall_64(). It must give back to the kernel's exit
+what do_syscall_64() gives back: pt_regs, the stack pointer, interrupts off, and whether SYSRET
+may be used (arch/x86/entry/entry_64.S, arch/x86/entry/common.c).
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class PresentAll(PresentAmd64):
         return words
 
     def _returns(self, cpu: Cpu, result: int) -> None:
-        """A C function's end: what it need not keep is anything."""
+        """The end of a C function: registers that it need not preserve get other values."""
         kept = {n: cpu.registers[n] for n in (EBX, EBP, 12, 13, 14, 15)}
         cpu.eip = self.processor.pop(cpu)
         rsp = cpu.registers[ESP]

@@ -257,7 +257,7 @@ class PresentAmd64(Present):
             super().set_task_field(task, field, value)
 
     def run_on(self, task: Task, cpu: Cpu) -> None:
-        """What __switch_to() and switch_mm() set for the task that comes, in the kernel."""
+        """Set what __switch_to() and switch_mm() set for the next task."""
         task.cpu, cpu.task = cpu.number, task.number
         self.memory.write(self.percpu(cpu.number, "top_of_stack"), self.top(task.number))
         self.memory.write(self.percpu(cpu.number, "current_task"), TASKS[task.number])
@@ -516,7 +516,7 @@ class PresentAmd64(Present):
         }
 
     def _argument_slots(self, task: Task, at_least: int) -> Slots:
-        """Those that the call takes; the others may be of an older call."""
+        """The arguments that the call takes. Slots of others may hold those of an older call."""
         call = self.call_of(task)
         takes = arity(call.number & (NR - 1))
         wanted = 6 if takes > 3 else max(takes, at_least)
@@ -576,7 +576,7 @@ class PresentAmd64(Present):
             self.offset_drawn(task, cpu, offset, where)
 
     def offset_drawn(self, task: Task, cpu: Cpu, offset: int, where: str) -> None:
-        """It is what the call before has drawn, and the next one's is drawn."""
+        """The stack offset is the one that the previous call drew, and the next call's is drawn."""
         stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
         drawn, following = task.offset, task.offset * _FACTOR & _LAST
         if offset != 8 * (255 - (drawn >> 56)):

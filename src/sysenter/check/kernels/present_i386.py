@@ -241,7 +241,7 @@ class PresentI386(Present):
         self.counted_before = self.counted()
 
     def run_on(self, task: Task, cpu: Cpu) -> None:
-        """What __switch_to() writes for the task that comes."""
+        """Write what __switch_to() writes for the next task."""
         task.cpu = cpu.number
         cpu.task = task.number
         self.memory.write(ENTRY_END[cpu.number] + self.offsets["ENTRY_STACK_TO_SP1"], self.top(task.number))
@@ -366,7 +366,7 @@ class PresentI386(Present):
         return replace(call, number=call.number ^ MARK)
 
     def is_taken(self, call: Call) -> bool:
-        """Is this one of those whom the scope names, with a number that may be fast?"""
+        """Is the call in the module's scope, with a number that may be fast?"""
         if self.scope == "both":
             return not call.number & ~(MARK | NR - 1)
         return MARK * (self.scope == "marked") <= call.number < MARK * (self.scope == "marked") + NR

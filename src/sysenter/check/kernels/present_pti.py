@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Page-table isolation on i386, around native/present/pti_i386.S: what is other than in
+"""Page-table isolation on i386, around native/present/pti_i386.S: the differences from
 present_i386.py.
 
-The exit is as pti_i386.c writes it. On the user's page table there is the trampoline's page, the
-entry stacks and the kernel's own entry; NMI and the exceptions find their way from the
-entry stack alone (arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK).
+The exit is as pti_i386.c writes it. The user's page table maps the trampoline's page, the entry
+stacks and the kernel's own entry. NMI and the exceptions expect the user's CR3 on the entry
+stack only (arch/x86/entry/entry_32.S, SWITCH_TO_KERNEL_STACK).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class PresentPti(PresentI386):
         super().access(cpu, ins, access, linear)
 
     def check_stack(self, task: Task, cpu: Cpu) -> None:
-        """Also where the next instruction is: all that may come comes between two of them."""
+        """Also check where the next instruction is, because events happen between two instructions."""
         super().check_stack(task, cpu)
         if not cpu.cr3 & _USER_TABLE:
             return

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Entry by AMD's SYSCALL, around native/present/syscall_i386.S: what is other than in
+"""Entry by AMD's SYSCALL, around native/present/syscall_i386.S: the differences from
 present_i386.py.
 
 The per-CPU stubs and the exit are as syscall_i386.c writes them. ESP is the caller's at three
-boundaries, the window, where NMI, #DB and #MC come all the same; what their task gates
-do there is native/present/taskgate_i386.c, move_on().
+boundaries, the window. NMI, #DB and #MC can come there. Their task gates do what move_on() in
+native/present/taskgate_i386.c does.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ class PresentSyscall(PresentI386):
         self.verw = False  # syscall_i386.c refuses where the kernel wants it
 
     def window(self, cpu: Cpu) -> str:
-        """In which end of the window this is, "" if in none."""
+        """The end of the window at which EIP is; "" if it is outside."""
         in_stubs = cpu.eip - self.stubs
         if 0 <= in_stubs < STUB_SIZE * len(self.cpus) and in_stubs % STUB_SIZE < STUB_STACK:
             return "stub"
         return "tail" if cpu.eip == self.sysret else ""
 
     def is_marked(self, call: Call) -> bool:
-        """By SYSCALL all are."""
+        """True: by SYSCALL all calls are for this entry."""
         return True
 
     def specified(self, call: Call) -> str:

@@ -25,7 +25,7 @@ _Order = tuple[tuple[int, int], ...]  # (who, how many steps), one after the oth
 
 
 class _Witness:
-    """Stands before the kernel, the processor's own Watch, and notes which words each CPU uses."""
+    """A Watch that passes everything on to the kernel's, and notes which words each CPU uses."""
 
     def __init__(self, kernel: Watch) -> None:
         self.kernel = kernel

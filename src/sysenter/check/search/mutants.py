@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Wrong versions of a handler: a checker that cannot fail assures nothing.
+"""Mutants, wrong versions of a handler: they show that the checker can fail.
 
-Made of the object itself: each instruction removed, each constant, register and
-condition changed, each fix-up, patch and jump into the kernel removed or bent.
-A mutant's key is words that stay the same while unrelated code moves.
+They are made from the object: each instruction removed; each constant, register and condition
+changed; each fix-up, patch and jump into the kernel removed or changed. A mutant's key is made
+of words that stay the same when other code moves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Mutant:
     object: EntryObject
     """The handler with it."""
     places: tuple[int, ...]
-    """Where the text is another; whoever comes to none of them does not notice."""
+    """The addresses at which the code differs. A case that executes none of them is not affected."""
 
 
 # opcodes whose ModRM.reg is a part of the opcode (SDM Vol. 2D, A.4)
