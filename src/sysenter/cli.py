@@ -464,6 +464,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
         raise SysenterError(
             f"{len(bad)} of {len(found.cells)} jobs failed or differ; {bad[0].job.words}: {shorten(why, 200)}",
             hint="the table tells of each; the same command does these again",
+            detail=str(bad[0].outcome["detail"]),
         )
     return 0
 

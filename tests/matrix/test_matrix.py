@@ -13,6 +13,7 @@ from distributed import get_worker
 
 import schemas
 from conftest import RunCli, one_line_error
+from sysenter.cli import main as cli_main
 from sysenter.errors import SysenterError
 from sysenter.matrix import run
 from sysenter.matrix.perform import Work
@@ -62,12 +63,13 @@ def test_a_job_whose_process_was_lost_is_done_again_and_given_up_after_three(tol
     found = told(
         {
             "lost once": [{LOST: "it was killed"}, _outcome("passed")],
-            "lost always": [{LOST: "it was killed"}],
+            "lost always": [{LOST: "it was killed", "detail": "its last words"}],
             "fine": [_outcome("passed")],
         }
     )
     assert [cell.outcome["outcome"] for cell in found.cells] == ["passed", "failed", "passed"]
     assert "it was killed, 3 times" in found.cells[1].outcome["why"]
+    assert found.cells[1].to_json()["detail"] == "its last words"
     assert sorted(_DONE) == ["fine"] + ["lost always"] * 3 + ["lost once"] * 2
     assert not found.ok
 
@@ -127,6 +129,17 @@ def test_a_worker_without_qemu_is_one_line(cli: RunCli, tmp_path: Path) -> None:
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     done = cli("matrix", "--worker", "tcp://127.0.0.1:1", env={"PATH": str(tmp_path)})
     assert "this machine cannot be a worker: no qemu-system-i386" in one_line_error(done)
+
+
+def test_of_what_failed_its_own_lines_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    failed = {**_outcome("failed", "gcc failed with status 1"), "detail": "hazards.h:320: error"}
+    cell = run.Cell(Job("hazards", "", "bookworm-686", "", ""), failed, False)
+    monkeypatch.setattr("sysenter.ending.catch_signals", lambda: None)
+    monkeypatch.setattr(run, "matrix", lambda *given, **more: run.Matrix([cell], asked=1))
+    assert cli_main(["matrix", "--kernel", "bookworm-686", "--job", "hazards"]) == 1
+    said = capsys.readouterr()
+    assert "FAILED [1]" in said.out
+    assert "hazards.h:320: error\nsysenter: 1 of 1 jobs failed or differ; hazards bookworm-686: gcc" in said.err
 
 
 def test_two_jobs_on_a_real_kernel(cli: RunCli, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from sysenter.defaults import COUNT, MATRIX_BENCH_ROUNDS, ROUNDS
@@ -140,7 +141,8 @@ def _selftests(steps: Steps, target: Target, work: Work) -> Done:
     )
     found = (*(f"{r.name}: {', '.join(r.differs)}" for r in results if r.differs), *log)
     figures = {"programs": len(results), "same": sum(not r.differs for r in results)}
-    return Done(DIFFERS if found else PASSED, differs=found, figures=figures)
+    detail = "\n".join(f"{r.name}, {line}" for r in results if r.differs for line in r.said)
+    return Done(DIFFERS if found else PASSED, differs=found, figures=figures, detail=detail)
 
 
 def _mitigations(steps: Steps, target: Target, work: Work) -> Done:
@@ -219,12 +221,22 @@ def _check(steps: Steps, target: Target, work: Work) -> Done:
             reports = check(console, subjects, seed=1)
             found = tuple(f"{r.handler}: {r.as_json()['broken'] or 'not broken'}" for r in reports if not r.ok)
             figures = {r.handler: {k: r.as_json()[k] for k in ("cases", "events", "failures")} for r in reports}
+            detail = "\n".join(story for r in reports if not r.ok for story in r.stories[:1])
         else:
             sound = [s for s in subjects if not HANDLERS[s.handler].must_fail]
             mutated = [check_mutants(console, s, _MUTANTS, seed=1) for s in sound]
             found = tuple(f"{m.handler}: {', '.join(m.unexplained) or 'too few caught'}" for m in mutated if not m.ok)
             figures = {m.handler: {k: m.as_json()[k] for k in ("tried", "of", "caught")} for m in mutated}
-    return Done(DIFFERS if found else PASSED, differs=found, figures=figures)
+            detail = ""
+    return Done(DIFFERS if found else PASSED, differs=found, figures=figures, detail=detail)
+
+
+def _failure_of(case: ElementTree.Element) -> str:
+    """The name of a test that failed, and the first of what it says; "" for one that did not."""
+    for found in (case.find("failure"), case.find("error")):
+        if found is not None:
+            return f"{case.get('name', '')}: {shorten(found.get('message', ''), 150)}"
+    return ""
 
 
 def _hazards(steps: Steps, target: Target, work: Work) -> Done:
@@ -267,7 +279,7 @@ def _hazards(steps: Steps, target: Target, work: Work) -> Done:
         if not report.exists():
             raise failure or SysenterError("the hazards' tests said nothing", hint="--debug shows their command")
         cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-    bad = tuple(c.get("name", "") for c in cases if c.find("failure") is not None or c.find("error") is not None)
+    bad = tuple(dict.fromkeys(filter(None, map(_failure_of, cases))))
     skipped = sum(c.find("skipped") is not None for c in cases)
     figures = {"passed": len(cases) - skipped - len(bad), "skipped": skipped, "failed": len(bad)}
     return Done(DIFFERS if bad else PASSED, differs=bad, figures=figures, detail=failure.detail if failure else "")

@@ -52,8 +52,19 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
-        names = ("outcome", "why", "differs", "figures", "release", "arch", "seconds", "cpu_seconds", "worker")
-        told = {name: self.outcome.get(name) for name in names}
+        names = (
+            "outcome",
+            "why",
+            "differs",
+            "figures",
+            "release",
+            "arch",
+            "seconds",
+            "cpu_seconds",
+            "worker",
+            "detail",
+        )
+        told = {name: self.outcome[name] for name in names}
         job = self.job.to_json()
         return {
             "job": self.job.name,
@@ -376,14 +387,14 @@ class _Run:
     def _quietly_cancel(self, future: Any) -> None:
         _quietly(lambda: future.cancel(force=True))
 
-    def _again(self, number: int, why: str = "") -> bool:
+    def _again(self, number: int, why: str = "", detail: str = "") -> bool:
         """Have a job done once more, unless that was tried often; returns whether it is over."""
         if why:
             self._attempts[number] += 1
         if self._attempts[number] < _ATTEMPTS:
             self._waiting.appendleft(number)
             return False
-        return self._over(number, _failure(f"{why}, {_ATTEMPTS} times"))
+        return self._over(number, _failure(f"{why}, {_ATTEMPTS} times", detail))
 
     def _over(self, number: int, outcome: dict[str, Any]) -> bool:
         self._done(number, outcome)
@@ -412,7 +423,7 @@ class _Run:
             self._exclude(outcome["address"], outcome[UNABLE])
             return self._again(number)
         if outcome.get(LOST):
-            return self._again(number, outcome[LOST])
+            return self._again(number, outcome[LOST], outcome.get("detail", ""))
         return self._over(number, outcome)
 
     def _send(self, address: str, artefact: str, kernel: str) -> None:
@@ -430,7 +441,7 @@ class _Run:
         self._sent.add((address, artefact))
 
 
-def _failure(why: str) -> dict[str, Any]:
+def _failure(why: str, detail: str = "") -> dict[str, Any]:
     return {
         "outcome": FAILED,
         "why": why,
@@ -439,7 +450,7 @@ def _failure(why: str) -> dict[str, Any]:
         "release": "",
         "arch": "",
         "cpu": "",
-        "detail": "",
+        "detail": detail,
         "seconds": 0.0,
         "cpu_seconds": 0.0,
         "worker": "",

@@ -61,7 +61,9 @@ def _found(cell: Cell) -> str:
                 for path in ("fast", "all")
                 if (counted := {k: w for k, w in of["workloads"].items() if _both_counted(w, path)})
             }
-            return ", ".join(f"{path} {ratio:.2f} of stock's ({key})" for path, (ratio, key) in least.items())
+            keys = ", ".join(dict.fromkeys(key for _, key in least.values()))
+            ratios = ", ".join(f"{path} {ratio:.2f}" for path, (ratio, _) in least.items())
+            return f"{ratios} of stock's ({keys})" if ratios else ""  # with KVM nothing is counted
     return ""
 
 
