@@ -70,20 +70,22 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto takes KVM if a probe shows that it boots a guest",
     )
-    lab.add_argument("--cpu", metavar="MODEL", help="the emulator's processor model, as athlon,-sep,+syscall")
-    lab.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line, as pti=on")
+    lab.add_argument("--cpu", metavar="MODEL", help="the emulator's processor model, for example athlon,-sep,+syscall")
+    lab.add_argument(
+        "--append", default="", metavar="WORDS", help="more words for the kernel's command line, for example pti=on"
+    )
 
     lab.add_argument(
         "--qemu",
         metavar="PATH|trixie",
-        help="another QEMU: a program, a folder of them, or that of Debian 13, by its own loader",
+        help="another QEMU: a program, a folder of programs, or Debian 13's (trixie), run by its own loader",
     )
     emulator = argparse.ArgumentParser(add_help=False)
     emulator.add_argument(
         "--emulator",
         choices=("qemu", "bochs"),
         default="qemu",
-        help="who emulates (default: %(default)s); Bochs is slower, and shares no code with QEMU",
+        help="the emulator (default: %(default)s); Bochs is slower, and shares no code with QEMU",
     )
 
     scope = argparse.ArgumentParser(add_help=False)
@@ -111,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--rounds",
         type=_positive,
-        help=f"times that each path's dd runs (default: {ROUNDS}; in Bochs, where none differs, {ROUNDS_IN_BOCHS})",
+        help=f"how often dd runs on each path (default: {ROUNDS}; in Bochs, where all are the same, {ROUNDS_IN_BOCHS})",
     )
     run.add_argument(
         "--count", type=_positive, default=COUNT, help="one-byte reads and writes in each dd (default: %(default)s)"
@@ -121,15 +123,19 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="OPTION",
-        help="for the module, as entry=syscall; 2.2: cruel, gentle or gentle-global",
+        help="a parameter of the module, for example entry=syscall; on 2.2 cruel, gentle or gentle-global",
     )
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
     replay = command("replay", [kernel, scope], "a kernel's call paths on this machine's processor, in real cycles")
     replay.add_argument("--cpu", metavar="MODEL", help="the guest's processor model, which decides the kernel's paths")
-    replay.add_argument("--append", default="", metavar="WORDS", help="more of the kernel's command line")
-    replay.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
-    replay.add_argument("--calls", metavar="LIST", help="only these, as getppid,read")
-    replay.add_argument("--processes", type=_positive, default=9, help="how many measure (default: %(default)s)")
+    replay.add_argument("--append", default="", metavar="WORDS", help="more words for the kernel's command line")
+    replay.add_argument(
+        "--module-option", action="append", default=[], metavar="OPTION", help="a parameter of the module"
+    )
+    replay.add_argument("--calls", metavar="LIST", help="only these calls, for example getppid,read")
+    replay.add_argument(
+        "--processes", type=_positive, default=9, help="how many processes measure (default: %(default)s)"
+    )
     replay.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the figures to FILE (- is standard output)"
     )
@@ -139,18 +145,22 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="what has become slower since --json wrote FILE, or than the bundle in DIR",
     )
-    replay.add_argument("--export", type=Path, metavar="DIR", help="write a bundle, for any x86-64 Linux, and stop")
-    replay.add_argument("--from", type=Path, metavar="DIR", dest="source", help="replay a bundle, not --kernel")
+    replay.add_argument(
+        "--export", type=Path, metavar="DIR", help="write a bundle, which measures on any x86-64 Linux, and stop"
+    )
+    replay.add_argument(
+        "--from", type=Path, metavar="DIR", dest="source", help="replay the bundle in DIR, not --kernel"
+    )
     replay.add_argument(
         "--pieces",
         action="store_true",
-        help="what each piece of a call's paths costs; getppid's, or the first of --calls",
+        help="measure what each piece of a call's paths costs: of getppid, or of the first of --calls",
     )
     replay.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
-        help="write each instruction of a call's paths to FILE, for `report`, and stop; getppid's, or those of --calls",
+        help="write each instruction of the paths of getppid, or of --calls, to FILE, for `report`, and stop",
     )
     command("kernels", [], "list the kernels that --kernel knows, and what is cached")
     command("doctor", [], "look at what this machine has of what sysenter needs")
@@ -158,21 +168,23 @@ def parser() -> argparse.ArgumentParser:
     export = command("export", [], "write the single file for 2.2 and 2.4: C to a compiler, a script to sh")
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE, not to standard output")
     check = command("check", [kernel], "try every interruption of the entry code, in a model of the machine")
-    check.add_argument("handlers", nargs="*", metavar="HANDLER", help="all, if none is named")
+    check.add_argument("handlers", nargs="*", metavar="HANDLER", help="which handlers to check (default: all)")
     check.add_argument(
         "--mutants",
         nargs="?",
         type=_positive,
         const=0,
         metavar="N",
-        help="also see that wrong versions are caught: N of each handler's, or all",
+        help="also check that wrong versions are caught: N of each handler, or all",
     )
-    check.add_argument("--seed", type=_any_number, default=1, help="of the random callers and of the choice of mutants")
+    check.add_argument(
+        "--seed", type=_any_number, default=1, help="a seed for the random callers and for the choice of mutants"
+    )
     check.add_argument(
         "--json", type=Path, metavar="FILE", help="also write what was found to FILE (-: standard output)"
     )
-    check.add_argument("--object", type=Path, metavar="FILE", help="the handler's object, not the one of a build")
-    check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h it was assembled with")
+    check.add_argument("--object", type=Path, metavar="FILE", help="check this object, not a newly built one")
+    check.add_argument("--offsets", type=Path, metavar="FILE", help="the offsets.h with which --object was assembled")
     command("shell", [kernel, lab, emulator, scope], "a prompt in the guest, module and library at hand")
     tests = command(
         "selftests",
@@ -203,36 +215,52 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="FILE.json",
-        help="of run, bench, replay (--pieces, --trace), check, mitigations, selftests",
+        help="files that run, bench, replay (--pieces, --trace), check, mitigations and selftests wrote",
     )
     report.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE.html", help="the page (-: standard output)"
     )
     completion = command("completion", [], "print the completion of this command line for a shell")
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval its output, or keep it where it looks")
+    completion.add_argument(
+        "shell",
+        choices=("bash", "zsh", "tcsh"),
+        help="the shell; eval the output, or put it where the shell looks for completions",
+    )
     manual = command("manual", [], "print the manual page: sysenter manual | man -l -")
     manual.add_argument("--markdown", action="store_true", help="print docs/reference/commands.md instead")
     install = command("install", [], "put the module on this machine, by DKMS; loads nothing by itself")
     install.add_argument("--offline", action="store_true", help="fetch nothing: name the packages that are missing")
-    install.add_argument("--all-kernels", action="store_true", help="for each installed kernel, not the running one")
     install.add_argument(
-        "--try", action="store_true", dest="try_now", help="load it now, and hold a few thousand calls against stock"
+        "--all-kernels", action="store_true", help="for each installed kernel, not only for the running one"
     )
     install.add_argument(
-        "--at-boot", action="store_true", help="load it at each boot, behind a fuse; sysenter.off keeps it out"
+        "--try", action="store_true", dest="try_now", help="load it now, and compare a few thousand calls with stock"
     )
-    install.add_argument("--scope", choices=("marked", "all", "both"), help="whose calls take the fast path")
+    install.add_argument(
+        "--at-boot",
+        action="store_true",
+        help="load it at each boot, with a fuse; the word sysenter.off on the command line keeps it out",
+    )
+    install.add_argument(
+        "--scope",
+        choices=("marked", "all", "both"),
+        help="whose calls take the fast path (on 64-bit AMD processors only `all` works)",
+    )
     install.add_argument("--dry-run", action="store_true", help="show every file and command, change nothing")
     status = command("status", [], "what is installed here, for which kernels, and what is loaded")
-    status.add_argument("--json", type=Path, metavar="FILE", help="for scripts, to FILE; - is standard output")
+    status.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the state to FILE, for scripts (-: standard output)"
+    )
     uninstall = command("uninstall", [], "take all of it away again")
-    uninstall.add_argument("--wait", type=_positive, default=0, metavar="SECONDS", help="for who holds the module")
+    uninstall.add_argument(
+        "--wait", type=_positive, default=0, metavar="SECONDS", help="wait so long for programs that use the module"
+    )
     bench = command("bench", [kernel, lab], "time workloads by each entry path, with baselines")
     bench.add_argument(
         "workloads",
         nargs="*",
         metavar="WORKLOAD",
-        help="calls, dd, switch (these are the default), programs; or one, as calls/read",
+        help="suites (calls, dd, switch: the default; programs) or workloads, for example calls/read",
     )
     bench.add_argument(
         "--scope",
@@ -240,8 +268,12 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="the fast paths: by the preload library (marked), of every program (all), both; default: what can work",
     )
-    bench.add_argument("--rounds", type=_positive, default=BENCH_ROUNDS, help="of each path (default: %(default)s)")
-    bench.add_argument("--module-option", action="append", default=[], metavar="OPTION", help="for the module")
+    bench.add_argument(
+        "--rounds", type=_positive, default=BENCH_ROUNDS, help="how often each path runs (default: %(default)s)"
+    )
+    bench.add_argument(
+        "--module-option", action="append", default=[], metavar="OPTION", help="a parameter of the module"
+    )
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     bench.add_argument("--save", metavar="NAME", help="keep the result as a baseline")
     bench.add_argument("--against", metavar="NAME", help="compare with a baseline; status 1 if something is slower")
@@ -250,47 +282,64 @@ def parser() -> argparse.ArgumentParser:
         type=_percent,
         default=2.0,
         metavar="PERCENT",
-        help="how much slower is no regression (default: %(default)s)",
+        help="how much slower still counts as the same (default: %(default)s)",
     )
     bench.add_argument(
-        "--here", action="store_true", help="on this machine, the module loaded, as root: cycles of single calls"
+        "--here",
+        action="store_true",
+        help="cycles of single calls on this machine; the module must be loaded, and you must be root",
     )
-    bench.add_argument("--resume", action="store_true", help="go on with the same benchmark, which was interrupted")
+    bench.add_argument("--resume", action="store_true", help="go on with this benchmark, after it was interrupted")
     bench.add_argument("--anyway", action="store_true", help="compare with a baseline of another machine, too")
     _add_matrix(command("matrix", [], "many kernels, processors, scopes and jobs, here or on a Dask cluster"))
     return whole
 
 
 def _add_matrix(matrix: argparse.ArgumentParser) -> None:
-    matrix.add_argument("files", nargs="*", type=Path, metavar="FILE.toml", help="of [[product]] tables")
+    matrix.add_argument("files", nargs="*", type=Path, metavar="FILE.toml", help="files with [[product]] tables")
 
     def many(name: str, metavar: str, help: str) -> None:
-        matrix.add_argument(name, action="append", default=[], metavar=metavar, help=f"as often as you like: {help}")
+        matrix.add_argument(
+            name, action="append", default=[], metavar=metavar, help=f"{help}; may be given more than once"
+        )
 
-    many("--kernel", "NAME|FILE", "as `run` has it, or all, for the whole catalogue (the default)")
+    many("--kernel", "NAME|FILE", "as for `run`, or `all` for the whole catalogue (the default)")
     many("--cpu", "MODEL", "QEMU's processor model (default: each kernel's own)")
     many("--scope", "SCOPE", "marked, all or both (default: what can work for run, marked for others)")
     many(
         "--job",
         "JOB",
         "run (the default), selftests, hazards, check, mutants, mitigations, bench; "
-        "selftests:python, check:i386-sysenter or bench:calls/null is a part of one",
+        "selftests:python, check:present-i386 or bench:calls/null is a part of one",
     )
-    matrix.add_argument("--append", default="", metavar="WORDS", help="more of the kernels' command line")
+    matrix.add_argument("--append", default="", metavar="WORDS", help="more words for the kernels' command line")
     many("--module-option", "OPTION", "for the module, in run and bench")
-    matrix.add_argument("--rounds", type=_positive, default=0, help="of run and bench (default: their own)")
-    matrix.add_argument("--count", type=_positive, default=0, help="of run's dd (default: its own)")
+    matrix.add_argument("--rounds", type=_positive, default=0, help="rounds of run and bench (default: their own)")
+    matrix.add_argument("--count", type=_positive, default=0, help="reads and writes of run's dd (default: its own)")
     matrix.add_argument(
-        "--accelerator", choices=("auto", "kvm", "tcg"), default="auto", help="as the other commands have it"
+        "--accelerator",
+        choices=("auto", "kvm", "tcg"),
+        default="auto",
+        help="auto takes KVM if a probe shows that it boots a guest",
     )
     matrix.add_argument("--offline", action="store_true", help="use what is in the cache, never the network")
     matrix.add_argument("--json", type=Path, metavar="FILE", help="also write all of it to FILE (-: standard output)")
-    matrix.add_argument("--support", type=Path, metavar="FILE", help="also write a page of what works")
+    matrix.add_argument("--support", type=Path, metavar="FILE", help="also write a page that shows what works")
     matrix.add_argument("--done", action="store_true", help="start nothing: show what is done already")
-    matrix.add_argument("--again", action="store_true", help="do all of it, also what is done already")
-    matrix.add_argument("--cores", type=_positive, default=0, help="jobs at once, here (default: one for each core)")
+    matrix.add_argument("--again", action="store_true", help="do everything again, also what is done already")
+    matrix.add_argument(
+        "--cores", type=_positive, default=0, help="how many jobs at once on this machine (default: one for each core)"
+    )
     where = matrix.add_mutually_exclusive_group()
-    where.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     where.add_argument(
-        "--worker", default="", metavar="ADDRESS", help="do nothing else: work for the scheduler there until it ends"
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="the scheduler of a Dask cluster, for example tcp://host:8786",
+    )
+    where.add_argument(
+        "--worker",
+        default="",
+        metavar="ADDRESS",
+        help="work for the scheduler at ADDRESS until it ends, and do nothing else",
     )
