@@ -1,13 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What DKMS runs, in the sources' folder: build.sh RELEASE HEADERS, for a kernel that is
-# installed and need not be running.
+# DKMS runs this in the sources' folder: build.sh RELEASE HEADERS. The kernel is installed
+# and need not be running.
 #
-# It never fails: a package's update would stop half-way if it did. Where the module
-# cannot be built (no image yet, no compiler, a kernel that is too new), what comes out
-# is a placeholder: a module that no kernel loads, with the reason in it
-# (`modinfo sysenter`, `sysenter status`).
+# It never fails, because a package's update would stop half-way. If the module cannot be
+# built (no image yet, no compiler, a kernel that is too new), it makes a placeholder: a
+# module that no kernel loads, with the reason in it (`modinfo sysenter`, `sysenter status`).
 set -u
 release=$1 headers=$2 here=$(pwd)
 

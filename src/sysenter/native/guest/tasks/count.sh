@@ -1,6 +1,6 @@
-# Counts guest instructions (under -icount). int80 and stock before the module is
-# there: what a program pays without us. Again with it: what programs that do not
-# use it pay for its being there. And with scope=all, where the same unmarked calls are fast.
+# Counts guest instructions (under -icount). int80 and stock are counted three times: before
+# the module is loaded; with it, which shows what it costs a program that does not use it;
+# and with scope=all, where the same unmarked calls take the fast path.
 /lib/sysenter/calls | under counted
 choose_scopes
 case " $scopes " in *" marked "*)

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What tasks have in common; put before them by sysenter.lab.loading.
+# The common part of all tasks: sysenter.lab.loading puts it before each.
 library=/lib/sysenter/libsysenter.so
 parameters=/sys/module/sysenter/parameters
 
