@@ -121,7 +121,7 @@ def _run(steps: Steps, target: Target, work: Work) -> Done:
         "dd_fast_over_int80": None if m.fast_over_int80 is None else round(m.fast_over_int80, 3),
     }
     found = (
-        *(["the SYSENTER registers are not restored"] if not m.registers_restored else []),
+        *(["the SYSENTER registers are not restored"] if m.registers_restored is False else []),
         *(["stock calls do not work after the unload"] if not m.stock_after_unload else []),
         *m.log,
     )

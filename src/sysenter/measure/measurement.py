@@ -85,8 +85,8 @@ class Measurement:
     overhead: int | None
     """Guest instructions that a stock call costs more while the module is loaded, None if its scope was all
     alone."""
-    registers_restored: bool
-    """Whether the SYSENTER registers held after unload what they held before load."""
+    registers_restored: bool | None
+    """Whether the SYSENTER registers held after unload what they held before load; None if they could not be read."""
     stock_after_unload: bool
     log: tuple[str, ...]
     """Suspicious lines of the kernel's log."""
@@ -105,8 +105,8 @@ class Measurement:
 
     @property
     def left_as_found(self) -> bool:
-        """Whether the kernel was after the unload what it was before the load."""
-        return self.registers_restored and self.stock_after_unload and not self.log
+        """Whether the kernel was after the unload what it was before the load, as far as that could be read."""
+        return self.registers_restored is not False and self.stock_after_unload and not self.log
 
     def over(self, slower: str, faster: str) -> float | None:
         """How many times as fast dd is by one path as by another; None if one of them was not run."""

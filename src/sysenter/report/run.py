@@ -123,7 +123,7 @@ def _replay_line(replay: Result | str) -> Text:
 def print_measurement(m: Measurement, console: Console, replay: Result | str) -> None:
     """Print a measurement for a person. replay: its calls on this machine's processor, or why there are none."""
     how = _HOW[m.accelerator]
-    yes = {True: "yes", False: "NO"}
+    yes = {True: "yes", False: "NO", None: "not read (this guest has no msr driver)"}
     parts: list[RenderableType] = [
         Text(f"\nLinux {m.release} ({m.arch}) on {m.cpu}, {m.cpus} CPU, {how}"),
         Text(
