@@ -431,7 +431,10 @@ static void seccomp_user_notify(void)
 	note_child(child);
 }
 
-/* Another thread installs a filter for us (TSYNC) while we sleep inside, and while we call. */
+/*
+ * Another thread installs a filter for us (TSYNC) while we sleep inside, and while we call. Whoever
+ * sleeps is woken by that thread once the filter is there, not by a clock: a busy host may be late.
+ */
 static volatile int filtered;
 
 static int put_filter(void *unused)
@@ -440,18 +443,29 @@ static int put_filter(void *unused)
 	milliseconds(30);
 	note("filter %d ", filter(SYS_getuid32, SECCOMP_RET_ERRNO | 99, SECCOMP_FILTER_FLAG_TSYNC));
 	filtered = 1;
+	if (write(pipes[1], "x", 1) != 1)
+		note("not told ");
 	for (;;)
 		pause();
 	return 0;
 }
 
-static void seccomp_tsync_asleep(void)
+static void start_filter(void)
 {
-	struct timespec sleep = { 0, 150000000 };
-
+	if (pipe(pipes))
+		note("no pipe ");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	start_thread(put_filter);
-	note("slept %ld ", call(SYS_nanosleep, &sleep, 0));
+}
+
+static void seccomp_tsync_asleep(void)
+{
+	long slept;
+	char byte;
+
+	start_filter();
+	slept = call(SYS_read, pipes[0], &byte, 1);
+	note("slept %ld ", slept);	/* behind what the thread says of its filter */
 	note("then %ld ", call(SYS_getuid32));
 }
 
@@ -459,8 +473,7 @@ static void seccomp_tsync_running(void)
 {
 	long result;
 
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	start_thread(put_filter);
+	start_filter();
 	while (!filtered)
 		if ((result = call(SYS_getuid32)) < 0 && result != -99)
 			note("%ld ", result);
