@@ -248,7 +248,7 @@ cd /; rmmod sysenter && echo went
 def test_what_it_cannot_serve_is_refused_by_name(in_guest: RunTask, append: str, why: str) -> None:
     output = in_guest(
         """
-insmod /sysenter.ko scope=all 2>/dev/null && echo loaded
+insmod /sysenter.ko scope=all 2>/dev/null && echo loaded && rmmod sysenter
 insmod /sysenter.ko scope=some 2>/dev/null && echo loaded
 dmesg | grep -o 'sysenter: refused: .*'
 grep -q stuff /proc/cmdline && grep . /sys/devices/system/cpu/vulnerabilities/retbleed
