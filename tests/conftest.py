@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--minutes", default="0.4", metavar="N", help="how long the storm blows on each kernel (0.4)")
     parser.addoption("--kernel", metavar="NAME|FILE", help="only tests of kernels of its architecture, on this one")
     parser.addoption("--renew", action="store_true", help="write docs/path.png anew")
-    parser.addoption("--sample", type=Path, metavar="FOLDER", help="where the sample of report's page goes")
+    parser.addoption("--sample", type=Path, metavar="FOLDER", help="also put the sample of report's page there")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
 
 
@@ -94,16 +94,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"{name}: runs with --every-kernel"))
 
 
-def _sample_folder(config: pytest.Config, temporary: Path) -> Path:
-    return Path(config.getoption("--sample") or temporary / "sample").resolve()
-
-
 @pytest.fixture(scope="session")
 def on_sample_page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Keep:
     """Have what a command wrote (file, name) on the sample of `report`'s page, which is made when all is done."""
     base = tmp_path_factory.getbasetemp()
-    folder = _sample_folder(request.config, base.parent if hasattr(request.config, "workerinput") else base)
-    return lambda file, name: sample.keep(folder, file, name)
+    folder = base.parent if hasattr(request.config, "workerinput") else base
+    return lambda file, name: sample.keep(folder / "sample", file, name)
 
 
 _sample_said = pytest.StashKey[str]()
@@ -115,7 +111,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     try:
-        made = sample.make(_sample_folder(config, config._tmp_path_factory.getbasetemp()))  # type: ignore[attr-defined]
+        base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        made = sample.make(base / "sample", config.getoption("--sample"))
     except Exception as error:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         config.stash[_sample_said] = f"there is no sample of the report's page: {type(error).__name__}: {error}"

@@ -273,6 +273,10 @@ def test_the_sample_is_of_what_tests_have_kept(tmp_path: Path) -> None:
     said = Page(made.read_text()).text
     assert "mine.json" in said
     assert saved("run")["target"]["release"] in said
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/other.json").write_text("not of this run")
+    assert sample.make(folder, tmp_path / "mine") == tmp_path / "mine/report.html"
+    assert (tmp_path / "mine/mine.json").read_text() == (RESULTS / "run.json").read_text()
     (tmp_path / "bad.json").write_text("{")
     sample.keep(folder, tmp_path / "bad.json", "bad")
     with pytest.raises(SysenterError, match=r"bad\.json is no JSON"):
