@@ -21,29 +21,35 @@ BENCHES = {"dd": "dd calls/fork", "programs": "programs"}
 CALLS = ("getppid", "getuid", "umask", "read", "write", "fstat")
 _HEAD = """# What was measured
 
-Cycles of the time-stamp counter for one call, from the kernel's first instruction to its last,
-replayed in a process on a real processor: {processor}, {mhz:.0f} MHz, {core} core cycles each. The
-mode switch itself is left out, on each path alike, and VERW is a NOP in each;
-[replay.md](replay.md) says how that is done and what it leaves out. `stock` is the kernel's own
-path, `all` an unmodified program's call while the module's scope is `all` or `both`, `fast` a
-marked call. "Overlap" is a loop of calls, "serial" has an LFENCE at both mode switches; a real call
-is between the two.
+How many cycles does a call take, by each path? These figures are cycles of the time-stamp counter,
+from the kernel's first instruction to its last. They were replayed in a process on a real
+processor: {processor}, {mhz:.0f} MHz, where one of these cycles is {core} of the core's. The mode
+switch itself is left out on each path, and VERW is a NOP on each. [Real cycles by
+replay](replay.md) says how that is done, and what it leaves out.
+
+| word | meaning |
+|---|---|
+| `stock` | the kernel's own path |
+| `all` | an unmodified program's call, while the module's scope is `all` or `both` |
+| `fast` | a marked call |
+| overlap | calls in a loop |
+| serial | calls with an LFENCE at both mode switches; a real call is between overlap and serial |
 
 Made by `python tests/measured.py` from what these commands wrote:
 
 {commands}
 
-Yours will differ: another processor, another kernel. The instructions will not, with the same
-kernel and model.
+Your cycles will differ with another processor or another kernel. Your instruction counts will be
+the same, with the same kernel and model.
 """
 _NESTED = """
 ## At the bottom of 24 functions
 
-The same six calls, each from a function that 24 others have called, and all of them return: cycles
-of one call, the mean of the six, the caller's own time taken off. A way into the kernel that leaves
-the processor's return predictor wrong shows here: each of these returns would be mispredicted.
-With the kernel's own calls on top the predictor (32 on a Zen 4) is full, on every path, and some
-returns are mispredicted on each.
+Here each of the six calls is made by a function below 24 others, and all of these return
+afterwards. The figures are cycles of one call, the mean of the six, without the caller's own time.
+If a way into the kernel left the processor's return predictor wrong, each of these returns would be
+mispredicted, and that would show here. Together with the kernel's own calls the predictor (32
+entries on a Zen 4) is full on every path, so some returns are mispredicted on each.
 
 {table}
 
@@ -52,10 +58,10 @@ returns are mispredicted on each.
 _STACK_OFFSET = """
 ## Stock without its random stack offset
 
-A part of what the module leaves out is the kernel's own choice, and needs no module: booted with
-`randomize_kstack_offset=off`, stock alone takes 10 cycles fewer a call overlapping and 25
-serialised on 6.1, 9 and 7 on 7.3 (median of eleven calls, without VERW). The module draws an offset
-too, from a cheaper generator, with that option or without.
+The random stack offset is a part of stock's cost, and the kernel has an option to leave it out
+without any module. Booted with `randomize_kstack_offset=off`, stock alone takes fewer cycles a
+call: on 6.1 10 overlapping and 25 serialised, on 7.3 9 and 7 (median of eleven calls, without
+VERW). The module draws an offset in any case, from a cheaper generator.
 
     ./sysenter replay --kernel bookworm-amd64 --export DIR
     ./sysenter replay --kernel bookworm-amd64 --append randomize_kstack_offset=off --against DIR
@@ -63,19 +69,21 @@ too, from a cheaper generator, with that option or without.
 _PROGRAMS = """
 ## Whole programs
 
-Guest instructions of a whole program from its start to its end, the kernel's with them, on a
-guest's Icelake-Server with 6.1; how many fewer (-) or more by each path. `all` is the unmodified
-program while the scope is `all`; `fast` has the preload library, whose loading costs a short
-program more than it saves. Instructions are no time: a copy of 64 KiB is a few of them.
+Guest instructions of a whole program from its start to its end, with the kernel's, on a guest's
+Icelake-Server with 6.1. The columns say how many fewer (-) or more there are by each path. `all` is
+the unmodified program while the scope is `all`. `fast` is the program with the preload library,
+whose loading costs a short program more than it saves. Instructions are not time: a copy of 64 KiB
+is only a few of them.
 
 {commands}
 
 {table}
 
-Programs that do little but tiny calls execute 9 to 12 in a hundred fewer, shells that read a file
-line by line 2 to 4, servers and file walkers 1 to 2, what computes or copies less than 1. For fork
-nothing is shown: a guest that waits counts on to its next timer, and `./sysenter bench calls/fork
---scope all --rounds 3` gave -1.9 % where this run has more than stock.
+By `all`, a program that makes little but tiny calls (dd up to 512 bytes) executes 9 to 12 % fewer.
+Shells that read a file line by line execute 2 to 4 % fewer, servers and programs that walk through
+files 1 to 2 %, and programs that compute or copy less than 1 %. For fork nothing is shown: a guest
+that waits counts on to its next timer, and `./sysenter bench calls/fork --scope all --rounds 3`
+gave -1.9 % where this run has more than stock.
 """
 
 
