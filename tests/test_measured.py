@@ -37,8 +37,9 @@ def test_no_path_is_above_stock_at_the_bottom_of_nested_functions(which: str) ->
 
 
 def test_the_readme_quotes_the_page() -> None:
-    """Its table of cycles has rows of the page's means."""
-    rows = re.findall(r"^\| (\S+) \(.*\) \| (.*) \|$", (ROOT / "README.md").read_text(), re.M)
+    """Its table of cycles has rows of the page's means, and its sentence has a row of the page."""
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (\S+) \(.*\) \| (.*) \|$", readme, re.M)
     quoted = {release: cells for release, cells in rows if re.match(r"\d+\.\d", release)}
     assert quoted
     for kernel in measured.KERNELS:
@@ -46,3 +47,9 @@ def test_the_readme_quotes_the_page() -> None:
         release = data["kernel"].split(" ", 1)[0]
         mean = measured.call_table(data).splitlines()[-1].removeprefix("| mean | | ").removesuffix(" |")
         assert quoted[release] == mean, release
+    said = re.search(r"`getppid`\s+takes (\d+) to (\d+) cycles instead of (\d+) to (\d+)", readme)
+    assert said
+    page = measured.call_table(measured.load("bookworm-amd64"))
+    (row,) = [line for line in page.splitlines() if line.startswith("| getppid ")]
+    assert row.endswith(f"| {said[1]} / {said[2]} |")
+    assert f"| {said[3]} / {said[4]} |" in row
