@@ -239,6 +239,7 @@ def test_a_kernel_of_backports_comes_and_goes(system: Copy) -> None:
         shutil.copy(package.path, folder / package.path.name)
     said = system.run(
         f"""
+rm -f /etc/kernel/postinst.d/initramfs-tools /etc/kernel/postrm.d/initramfs-tools
 sysenter install --all-kernels >/dev/null 2>&1; echo "install $?"
 image=$(ls /src/packages/linux-image-*.deb)
 dpkg -i $(ls /src/packages/*.deb | grep -v "$image") >/tmp/dpkg 2>&1; echo "headers $?"
@@ -269,3 +270,14 @@ sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
         "0",
         "uninstall 0",
     ], said
+
+
+def test_a_module_that_dkms_does_not_know_of_goes_too(system: Copy) -> None:
+    """As an install leaves it that is killed just as DKMS has put the module there."""
+    said = system.run(f"""
+{LIST} >/tmp/before
+mkdir -p /lib/modules/{system.release}/updates/dkms; touch /lib/modules/{system.release}/updates/dkms/sysenter.ko
+sysenter uninstall 2>&1; sysenter uninstall 2>&1
+{LIST} | diff /tmp/before - && echo same
+""")
+    assert said.endswith("nothing was installed\nsame\n"), said
