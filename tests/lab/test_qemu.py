@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sysenter import lab
 from sysenter.errors import SysenterError
+from sysenter.kernels.provide import provide
 from sysenter.lab.gdbstub import gdb_options
 from sysenter.lab.qemu import (
     GuestLost,
@@ -106,3 +109,22 @@ def test_a_comma_in_the_temporary_folder_is_not_an_option_of_qemus() -> None:
 )
 def test_a_models_vendor(model: str, is_of: str) -> None:
     assert vendor(model) == is_of
+
+
+@pytest.mark.parametrize(
+    ("host", "accelerator", "gets"),
+    [
+        ("AuthenticAMD", "kvm", "EPYC"),
+        ("AuthenticAMD", "tcg", ""),
+        ("GenuineIntel", "kvm", ""),
+    ],
+)
+def test_by_kvm_on_amds_processor_a_guest_has_one_of_amds(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch, host: str, accelerator: str, gets: str
+) -> None:
+    """In 64-bit mode such a host has no SYSENTER, and the module would be refused. What a user names stays."""
+    monkeypatch.setattr(lab, "vendor", lambda model: host if model == "host" else vendor(model))
+    target = provide(steps, "trixie-backports-amd64", offline=False)
+    assert lab.choose_present(steps, target, accelerator)[0].cpu == (gets or target.cpu)
+    named = replace(target, cpu="Skylake-Server")
+    assert lab.choose_present(steps, named, accelerator)[0].cpu == "Skylake-Server"
