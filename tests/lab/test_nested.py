@@ -83,7 +83,8 @@ def test_run_measures_on_kvm_inside_a_guest(nested: Nested) -> None:
     assert "status 0" in output.text, said
     found = json.loads(next(line for line in output.text if line.startswith("{")))
     assert found["accelerator"] == "kvm", found
-    assert not output.bad_lines(), output.console
+    # of this processor's mitigations the kernel warns as it starts
+    assert not [line for line in output.bad_lines() if "Return Stack Overflow" not in line], output.console
 
 
 def test_a_processor_that_only_says_it_is_intels_is_found_out_by_trial(nested: Nested) -> None:
