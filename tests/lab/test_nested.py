@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+import schemas
 from conftest import ROOT
 from sysenter.build import build_module
 from sysenter.cache import cache_folder
@@ -82,7 +83,15 @@ def test_run_measures_on_kvm_inside_a_guest(nested: Nested) -> None:
     said = "\n".join(output.text)
     assert "status 0" in output.text, said
     found = json.loads(next(line for line in output.text if line.startswith("{")))
-    assert found["accelerator"] == "kvm", found
+    schemas.hold("run", found)
+    assert (found["target"]["accelerator"], found["target"]["cpu"]) == ("kvm", "EPYC"), said
+    assert found["module"]["scope"] == "all"
+    assert {call["path"] for call in found["calls"]} == {"int80", "stock", "all"}
+    assert all(call["ns"] and call["instructions"] for call in found["calls"]), said
+    assert found["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
+    replayed = found["replay"]["calls"]
+    assert {(call["call"], call["path"]) for call in replayed} >= {("getppid", "stock"), ("getppid", "all")}, said
+    assert all(call["verified"] and call["cycles"] for call in replayed), said
     # of this processor's mitigations the kernel warns as it starts
     assert not [line for line in output.bad_lines() if "Return Stack Overflow" not in line], output.console
 
