@@ -37,7 +37,7 @@ def _number(value: float | None) -> str:
 
 
 def _calls_table(result: Result, verw: bool) -> Table:
-    title = f"TSC cycles of one call, the caller's own taken off{', VERW executed' if verw else ''}"
+    title = f"TSC cycles of one call, without the caller's own{', VERW executed' if verw else ''}"
     table = Table(title=title, title_justify="left")
     for name in (
         "call",
@@ -76,7 +76,9 @@ def _saved(result: Result, key: Key) -> str:
 
 
 def _mixture_table(result: Result) -> Table:
-    table = Table(title="all of them mixed, TSC cycles of one call (less stock)", title_justify="left")
+    table = Table(
+        title="calls of all kinds mixed, TSC cycles of one call (difference from stock)", title_justify="left"
+    )
     paths = list(dict.fromkeys(which.path for which in result.mixture))
     for name in ("order", "between", "VERW", "way", *paths):
         table.add_column(name, justify="left" if name not in paths else "right")
@@ -107,9 +109,9 @@ def _print_result(result: Result, console: Console) -> None:
         console.print(_mixture_table(result))
     noise = ", ".join(f"{way} {result.noise[way]:.1f}" for way in _WAYS if way in result.noise)
     for line in (
-        "instructions: the guest's, and the replay's one for one. stock - path: median (quartiles). overlap: a loop of "
-        "calls; serial: LFENCE at both mode switches; nested: below 24 functions, whose returns a path may spoil",
-        f"noise (nine of ten differences in one process are nearer to their median): {noise} TSC cycles",
+        "instructions: the guest's; the replay executes the same. stock - path: median (quartiles). overlap: calls "
+        "in a loop; serial: LFENCE at both mode switches; nested: below 24 functions, which return afterwards",
+        f"noise (nine of ten differences in one process are within it from their median): {noise} TSC cycles",
         LEFT_OUT,
         *(
             ["32-bit code runs in compatibility mode here: a segment register's load costs what it does there"]
@@ -243,7 +245,8 @@ def pieces_to_json(costs: Sequence[Cost], result: Result, name: str) -> dict[str
 def _print_costs(costs: Sequence[Cost], result: Result, name: str, console: Console) -> None:
     """A table: what each piece costs."""
     table = Table(
-        title=f"{name}: what a path costs more with a piece than without it, TSC cycles", title_justify="left"
+        title=f"{name}: what each piece of a path costs (the path with it minus the path without it), TSC cycles",
+        title_justify="left",
     )
     for column in ("path", "piece", "instructions", *_WAYS):
         table.add_column(column, justify="left" if column in ("path", "piece") else "right")
