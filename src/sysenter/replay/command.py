@@ -28,15 +28,18 @@ from sysenter.steps import Steps
 __all__ = ["Outcome", "Request", "bundle_of", "measure_bundles", "replay", "replayed_calls"]
 
 _FEW = ("getppid", "read", "write")  # those that `run` measures
-_README = """A kernel's system-call paths, to be replayed on any x86-64 Linux: {kernel}
-    ./replay .                  each call single-stepped and held against the guest's, then timed
-    ./sysenter replay --from .  the same in several processes, as tables, where the project is
-What ./replay says, in cycles of the time-stamp counter, the caller's own taken off:
-    verified CALL PATH 1|0 GUEST HERE WHY-NOT       instructions; what is not the guest's is not timed
-    cycles CALL PATH VERW WAY QUARTER LEAST MEDIAN  VERW 1: executed, 0: a NOP; WAY: overlap, serial, nested
-    difference CALL PATH VERW WAY QUARTER MEDIAN QUARTER    the path less stock; twin: stock less stock
-    mixture PATH ORDER KIB VERW WAY CYCLES          all calls mixed
-    clock MHZ CORE STEP                             cycles of the core for one of the counter
+_README = """The system-call paths of {kernel}, to replay on any x86-64 Linux
+
+    ./replay .                  single-step each call, compare it with the guest's, then time it
+    ./sysenter replay --from .  the same in several processes, with tables; it needs the project
+
+./replay prints these lines. Cycles are of the time-stamp counter, without the caller's own.
+
+    verified CALL PATH 1|0 GUEST HERE WHY-NOT       1: as in the guest; else not timed. Both counts of instructions
+    cycles CALL PATH VERW WAY QUARTER LEAST MEDIAN  VERW 1: executed, 0: a NOP. WAY: overlap, serial, nested
+    difference CALL PATH VERW WAY QUARTER MEDIAN QUARTER    the path minus stock; twin: stock minus stock
+    mixture PATH ORDER KIB VERW WAY CYCLES          calls of all kinds mixed
+    clock MHZ CORE STEP                             the counter's rate; cycles of the core for one of the counter
 """
 
 
