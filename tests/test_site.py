@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,3 +32,18 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     loads = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"?(https?:[^\" >]*)|@import[^;]*https?:")
     for path in [*site.glob("**/*.html"), *site.glob("**/*.css")]:
         assert not loads.findall(path.read_text()), path
+
+
+@pytest.mark.long
+def test_its_search_works_when_it_is_read_from_the_disk(site: Path, tmp_path: Path) -> None:
+    """A browser starts no Worker for a file; docs/iframe-worker.js stands in for it."""
+    browser = shutil.which("chromium")
+    if not browser:
+        pytest.skip("chromium is not here")
+    argv = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    page = (site / "guides/install.html").as_uri() + "?q=fuse"
+    argv += ["--virtual-time-budget=20000", "--dump-dom", page]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    found = re.search(r"(\d+) matching documents", done.stdout)
+    assert found
+    assert int(found[1]) > 1
