@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Builds the module and the guest's programs. This is the door: the rest asks for no generation."""
+"""Builds the module and the guest's programs, for kernels of either generation."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Virtual machines with a target in them. This is the door: it makes the guest that a target needs."""
+"""Virtual machines with a target in them. These functions make the guest that a target needs."""
 
 from __future__ import annotations
 

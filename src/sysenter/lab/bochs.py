@@ -72,7 +72,7 @@ _MSRS = "0x1a0 0 00000000 00000001 00000000 00000000 00000000 00000000\n"
 
 @cache
 def _models(bochs: Bochs) -> tuple[str, ...]:
-    """The processors that Bochs knows; empty if it does not tell."""
+    """The processor models of Bochs; empty if it does not list them."""
     with running([*bochs.argv, "--help", "cpu"], what="ask Bochs", env=_environment(bochs)) as process:
         told = process.communicate(timeout=20)[0].decode(errors="replace")
     return tuple(re.findall(r"^(\w+)$", told.partition("Supported CPU models:")[2], re.MULTILINE))
@@ -174,7 +174,7 @@ def run_bochs(
 
 @contextmanager
 def _screen() -> Iterator[int]:
-    """A terminal for Bochs, which has no way to run without a screen, and nobody who looks at it."""
+    """A terminal for Bochs, which cannot run without a screen. Nobody looks at it."""
     ours, theirs = pty.openpty()
     drained = threading.Thread(target=_drain, args=(ours,), daemon=True)
     drained.start()
@@ -187,9 +187,10 @@ def _screen() -> Iterator[int]:
 
 
 def _drain(terminal: int) -> None:
-    """Read what Bochs says to its end.
+    """Read what Bochs prints, to its end.
 
-    HAZARD: it draws on a terminal of its own making, whose name it says here; it waits for ever for room there.
+    HAZARD: Bochs draws on a terminal that it makes itself, and prints its name here. If nobody reads that terminal,
+    Bochs waits for ever.
     """
     said, second = b"", None
     with contextlib.suppress(OSError):  # EIO: the last who had it open has gone

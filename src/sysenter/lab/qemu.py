@@ -101,7 +101,7 @@ def _program(name: str) -> str:
 
 @cache
 def _models(binary: str) -> frozenset[str]:
-    """The processors that a QEMU knows; empty if it does not tell."""
+    """The processor models of a QEMU; empty if it does not list them."""
     told = output_of([binary, "-cpu", "help"])
     return frozenset(re.findall(r"^(?:x86)? +(\S+)", told.partition("Recognized CPUID flags")[0], re.MULTILINE))
 
@@ -114,7 +114,7 @@ _VENDORS = {
 
 
 def vendor(model: str) -> str:
-    """The vendor that a processor model for QEMU's -cpu says that it is of."""
+    """The vendor that a processor model for QEMU's -cpu reports."""
     name, *features = model.split(",")
     for feature in features:
         if feature.startswith("vendor="):
@@ -126,9 +126,9 @@ def vendor(model: str) -> str:
 
 
 def check_processor(binary: str, model: str) -> None:
-    """See that QEMU has a model of this name, before anything is built for it. Raises SysenterError if not.
+    """Raise SysenterError if QEMU has no model of this name. Called before anything is built for it.
 
-    model: as for QEMU's -cpu; what stands behind a comma is QEMU's own to check.
+    model: as for QEMU's -cpu. QEMU itself checks the words behind a comma.
     """
     name, known = model.split(",")[0], _models(_program(binary))
     if known and name not in known:
@@ -184,23 +184,23 @@ def _check_installed(argv: Sequence[str]) -> None:
 
 
 def stale_breakpoint(console: str) -> bool:
-    """Whether a kernel died of an int3 that is not in its memory: the emulator's fault, not its own.
+    """Did a kernel die of an int3 that is not in its memory? That is the emulator's fault.
 
-    The kernel patches its code by way of int3. QEMU's TCG, with a thread for each
-    CPU, may run its translation of one that has been replaced (docs/evidence.md); the
-    oops then shows another byte where the breakpoint was taken, just before <RIP>.
+    The kernel patches its code by way of int3. QEMU's TCG, with a thread for each CPU, may
+    run the translation of an int3 that has been replaced (docs/evidence.md). The oops then
+    shows another byte just before <RIP>, where the breakpoint was taken.
     """
     died = re.search(r"int3: 0000 \[#1\].*?Code: [0-9a-f ]*?([0-9a-f]{2}) <[0-9a-f]{2}>", console, re.DOTALL)
     return died is not None and died.group(1) != "cc"
 
 
 def impossible_flags(console: str) -> bool:
-    """Whether a 32-bit kernel died in virtual-8086 mode, by flags that CMPXCHG8B had left: the emulator's
-    fault, not its own.
+    """Did a 32-bit kernel die in virtual-8086 mode because of flags that CMPXCHG8B left? That is the
+    emulator's fault.
 
-    This instruction changes ZF alone. QEMU 7.2's TCG may put the operand of an earlier addition into the
-    flags as well (docs/evidence.md): an exception just behind it saves them, and its IRET finds VM
-    set. The allocator's operand is in EAX too, and so is told from any other cause.
+    This instruction changes ZF alone. QEMU 7.2's TCG may also put the operand of an earlier addition into
+    the flags (docs/evidence.md). An exception just behind it saves these flags, and its IRET finds VM set.
+    The allocator's operand is in EAX too, which tells this case from any other.
     """
     for eax, eflags in re.findall(r"EAX: ([0-9a-f]{8})(?:(?!EAX:).)*?EFLAGS: ([0-9a-f]{8})", console, re.DOTALL):
         flags = int(eflags, 16)
@@ -210,7 +210,7 @@ def impossible_flags(console: str) -> bool:
 
 
 def _emulators_fault(console: str) -> str:
-    """What of the emulator's ended a guest; "" if nothing did."""
+    """The emulator's fault that ended a guest, in words; "" if it was none."""
     if stale_breakpoint(console):
         return "ran a breakpoint that was no longer in memory"
     return "gave CMPXCHG8B flags that no processor has" if impossible_flags(console) else ""
@@ -264,7 +264,7 @@ def _run_once(
     on_line: Callable[[str], bool | None] | None,
     stop: threading.Event | None,
 ) -> tuple[Result, str]:
-    """What came out of one life of the machine, and why it ended too early ("" if it did not)."""
+    """The output of the machine, started once, and why it ended too early ("" if it did not)."""
     with scratch_folder() as folder:
         console_path = folder / "console"
         console_path.touch()
@@ -300,7 +300,7 @@ def _run_once(
 
 @contextmanager
 def _handed_over(path: Path, content: bytes) -> Iterator[tuple[Path, int]]:
-    """A file for QEMU, by a name that holds whatever the folder's is.
+    """A file for QEMU, under a name that works whatever the folder is called.
 
     QEMU divides the name of a Multiboot kernel's initrd at commas and spaces.
     """

@@ -19,9 +19,9 @@ __all__ = ["LOG_LIMIT", "patience", "read_lines", "telling"]
 
 LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
 _PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
-# Seconds of the processor's time, and of the clock's where the host is busy with other things, in which a kernel
-# must say something or its userland must have begun (under TCG, on a host at rest, that takes 2 to 8); and of
-# using no processor time at all, as one that has halted.
+# A kernel must print something, or its userland must have begun, within so many seconds of processor time. (Under TCG,
+# on an idle host, it takes 2 to 8.) The second limit is of the clock, for a busy host. The third is for a guest that
+# uses no processor time at all, because it has halted.
 _SILENT_CPU, _SILENT, _HALTED = 30.0, 90.0, 15.0
 _TICK = os.sysconf("SC_CLK_TCK")
 _USERLAND = '{"userland": true}'  # a guest's init says that it has come

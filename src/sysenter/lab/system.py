@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest with a real Debian system on a disk.
 
-The guest's own userland stays first and small: it loads the disk's drivers, mounts
-the image on /debian and runs the task, which calls `debian COMMAND...` for what is to
-run in there. Of the guest's files, /lib/sysenter (our programs, the preload library)
-and /lab (what a test brings) are at the same place inside.
+The guest boots its own small userland first. That loads the disk's drivers, mounts the image
+on /debian and runs the task. The task calls `debian COMMAND...` to run a command in the
+Debian system. Two folders of the guest are at the same place in that system: /lib/sysenter
+(our programs, the preload library) and /lab (a test's files).
 """
 
 from __future__ import annotations

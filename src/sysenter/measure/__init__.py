@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The main job: dd and single calls over each entry path. This is the door: it measures in the way that a guest's
-kernel allows.
-"""
+"""The main job: dd and single calls over each entry path, on kernels of either generation."""
 
 from __future__ import annotations
 
