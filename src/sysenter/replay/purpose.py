@@ -19,12 +19,12 @@ KINDS = {
     "stub": "the program's own part",
     "switch": "mode switch: into the kernel or out of it, its GS, its interrupts",
     "frame": "the caller's registers, saved and restored",
-    "mitigation": "a mitigation of a processor's fault",
-    "check": "a look whether something else is to be done",
+    "mitigation": "against a fault of the processor",
+    "check": "a test: is there anything else to do?",
     "dispatch": "from the number to the function",
     "body": "the call's own work",
     "nop": "a NOP: a mitigation or a hook that the kernel has patched out",
-    "other": "no name tells",
+    "other": "nothing tells what it is for",
 }
 
 
