@@ -313,7 +313,7 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	movl	$-ENOSYS, PT_EAX(%esp)
 	movl	$__USER_CS, PT_CS(%esp)
 	movl	%fs:current_task, %ecx
-	/* a task that is watched needs no more: do_SYSENTER_32() writes PT_EIP, as for its own entry */
+	/* enough for a watched task: do_SYSENTER_32() writes PT_EIP, as for its own entry */
 	cmpl	$0, %ss:TASK_syscall_work(%ecx)
 	jne	.Lslow
 	movl	%ss:TASK_mm(%ecx), %ecx
