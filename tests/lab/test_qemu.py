@@ -15,6 +15,7 @@ from sysenter.lab.gdbstub import gdb_options
 from sysenter.lab.qemu import (
     GuestLost,
     Machine,
+    based_segment,
     check_processor,
     impossible_flags,
     run_machine,
@@ -43,6 +44,34 @@ _STALE = """\
 )
 def test_only_a_breakpoint_that_is_not_in_memory_is_the_emulators_fault(console: str, stale: bool) -> None:
     assert stale_breakpoint(console) is stale
+
+
+# A real oops (7.3.4 amd64, QEMU 7.2): the kernel's ldt_gdt, which loads segments with a base, and a timer's interrupt.
+_BASED = """\
+[  104.155519] BUG: unable to handle page fault for address: ffff88805dac88c4
+[  104.155867] #PF: supervisor write access in kernel mode
+[  104.161101] RIP: 0010:_raw_spin_unlock_irqrestore+0x9/0x40
+[  104.161602] Code: 90 90 f3 0f 1e fa 0f 1f 44 00 00 <3e> 3e c6 07 00 f7 c6 00 02 00 00
+[  104.162347] RDX: ffff88801d821ef8 RSI: 0000000000000006 RDI: ffff88801d8218c0
+[  104.163190] CS:  0010 DS: 0063 ES: 0000 CR0: 0000000080050033
+"""
+
+
+@pytest.mark.parametrize(
+    ("console", "based"),
+    [
+        (_BASED, True),
+        ("".join(line for line in _BASED.splitlines(True) if "Code" not in line), False),
+        (_BASED.replace("<3e> 3e", "<90> 90"), False),
+        (_BASED.replace("DS: 0063", "DS: 0000"), False),
+        (_BASED.replace("address: ffff88805dac88c4", "address: ffff88801d8218c0"), False),  # what the program asked for
+        (_BASED.replace("address: ffff88805dac88c4", "address: ffff888000000000"), False),
+        ("", False),
+    ],
+    ids=["added", "no code", "no prefix", "null", "no base", "below", "silent"],
+)
+def test_only_a_base_where_there_is_none_is_the_emulators_fault(console: str, based: bool) -> None:
+    assert based_segment(console) is based
 
 
 # A stock 6.1 kernel's registers, two probes around a CMPXCHG8B; the second case below is of a storm of NMIs.

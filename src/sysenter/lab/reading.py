@@ -18,6 +18,7 @@ from sysenter.errors import SysenterError
 __all__ = ["LOG_LIMIT", "patience", "read_lines", "telling"]
 
 LOG_LIMIT = 2 << 20  # bytes; a guest that logs more is stopped
+_OOPS = 16384  # bytes of a log that hold an oops whole
 _PANIC = (b"Kernel panic - not syncing", b"---[ end Kernel panic")
 # A kernel must print something, or its userland must have begun, within so many seconds of processor time. (Under TCG,
 # on an idle host, it takes 2 to 8.) The second limit is of the clock, for a busy host. The third is for a guest that
@@ -86,12 +87,14 @@ def read_lines(
     *,
     slowness: float = 1,
     going: float | None = None,
+    ruined: Callable[[str], bool] = lambda console: False,
 ) -> tuple[list[str], str]:
     """The task's lines, and why reading them stopped early ("" if it did not).
 
     stream: where they come; it ends with the machine. pid: the emulator's. start: when it was started.
     timeout: seconds, times patience(). slowness: of the emulator, for what a kernel may take until it first
     speaks. going: seconds that the machine has for its end once the task is done; None for what is left.
+    ruined: does the end of the kernel's log tell of a fault with which no guest gets on?
     """
     lines: list[str] = []
     pending, total, done, alive = b"", 0, False, False
@@ -108,8 +111,11 @@ def read_lines(
             if not selector.select(min(left, 0.5)):
                 if console.stat().st_size > LOG_LIMIT:
                     return lines, f"it filled its log ({LOG_LIMIT >> 20} MiB)"
-                if any(mark in console.read_bytes()[-4096:] for mark in _PANIC):
+                log = console.read_bytes()[-_OOPS:]
+                if any(mark in log[-4096:] for mark in _PANIC):
                     return lines, "the kernel panicked"
+                if ruined(log.decode("utf-8", "replace")):
+                    return lines, "the emulator's own fault ended it"
                 alive = alive or console.stat().st_size > 0
                 if not alive and (long := silence.too_long()):
                     return lines, (
