@@ -71,6 +71,12 @@ def test_no_line_is_wider_than_100(document: Path) -> None:
     assert not WIDE.findall(document.read_text())
 
 
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.parent != ROOT], ids=lambda path: path.name)
+def test_a_link_says_what_the_page_is_called(document: Path) -> None:
+    """On the site a file's name says nothing to a reader."""
+    assert not re.findall(r"\[[\w./-]+\.md\]\(", document.read_text())
+
+
 def _named_in_tables(page: str) -> set[str]:
     """What stands in backquotes in the column of cases and tests of docs/hazards.md."""
     found: set[str] = set()
