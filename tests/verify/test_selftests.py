@@ -36,6 +36,7 @@ def _of(suite: str, kernel: str, least: int, *, long: bool) -> object:
     [
         _of("x86", "bookworm-686", 20, long=False),
         _of("x86", "bookworm-amd64", 20, long=True),
+        _of("x86", "trixie-amd64", 20, long=True),
         _of("x86", "trixie-backports-amd64", 20, long=True),
         _of("ptrace", "bookworm-686", 2, long=True),
         _of("ptrace", "bookworm-amd64", 2, long=True),
