@@ -21,8 +21,9 @@ from sysenter.verify.suites import SUITES
 
 
 def _said(result: SelftestResult, phase: str) -> int:
-    """How many of its cases a program said to have gone well."""
-    return int(result.outcomes.get(phase, "0 0/0").split()[1].split("/")[0])
+    """How many of its cases a program said to have gone well; none if it was killed ("137 -/-")."""
+    good = result.outcomes.get(phase, "0 0/0").split()[1].split("/")[0]
+    return int(good) if good.isdigit() else 0
 
 
 def _of(suite: str, kernel: str, least: int, *, long: bool) -> object:
