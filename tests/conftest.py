@@ -28,6 +28,10 @@ from sysenter.target.target import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# nohup has it ignored, and whatever a test starts would ignore it, too
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 # Where a test's `target` or `kernel` is each amd64 kernel of Debian's own.
 AMD64 = (
     pytest.param("bookworm-amd64", marks=pytest.mark.long),
