@@ -19,6 +19,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -108,6 +109,9 @@ def run_bochs(
     Raises GuestLost, or SysenterError if the machine has what Bochs cannot have.
     """
     with scratch_folder() as folder:
+        # Bochs has a buffer that a long folder's name overflows: it ends with "buffer overflow detected"
+        (folder / "bochs").symlink_to(bochs.root)
+        bochs = replace(bochs, root=folder / "bochs")
         names = {name: folder / name for name in ("disk", "console", "log", "msrs", "configuration")}
         names["disk"].write_bytes(disk_image(kernel, machine.append, initrd, machine.memory))
         names["console"].touch()
