@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -183,6 +184,26 @@ def test_a_fault_is_allowed_in_its_own_case_alone() -> None:
     assert trouble(begins + warning + warning)
     assert trouble(begins + warning.replace(fault.warns, " exc_page_fault+0x"))
     assert trouble(begins + warning.replace(fault.at, "RIP: 0010:sysenter_entry+0x0/"))
+
+
+# A boot sector without an interrupt table: xor ax, ax; mov ds, ax; lidt [0x7c0a]; int3; 0, 0, 0
+_ENDS = bytes.fromhex("31c0 8ed8 0f011e0a7c cc") + bytes(6)
+
+
+def test_a_folder_with_a_long_name_is_no_matter(steps: Steps, tmp_path: Path) -> None:
+    """Bochs has a buffer for the names of its files, and ended in silence. From 64 characters on many a name did that;
+    of longer ones not all."""
+    guest = bochs_guest_for(steps, provide(steps, "bookworm-686", offline=False))
+    (tmp_path / "memory").write_bytes((guest.kernel / "memory").read_bytes())
+    (tmp_path / "sector").write_bytes(_ENDS)
+    with tempfile.TemporaryDirectory(prefix="x" * 50, dir="/tmp") as name:
+        root = Path(name) / "root"
+        root.symlink_to(guest.bochs.root)
+        assert len(str(root)) == 68
+        guest = replace(guest, bochs=replace(guest.bochs, root=root), kernel=tmp_path)
+        # it came to its boot sector, and ended there
+        with pytest.raises(GuestLost, match=r"3rd \(13\) exception with no resolution"):
+            guest.run(steps, "", what="a boot sector", timeout=20)
 
 
 def test_hostile_callers_find_no_difference(steps: Steps) -> None:

@@ -109,9 +109,10 @@ def run_bochs(
     Raises GuestLost, or SysenterError if the machine has what Bochs cannot have.
     """
     with scratch_folder() as folder:
-        # Bochs has a buffer that a long folder's name overflows: it ends with "buffer overflow detected"
+        # Bochs has a buffer for the names of its own files that 64 characters of a folder's name may overflow: it
+        # then ends with "buffer overflow detected". From its working folder they are short.
         (folder / "bochs").symlink_to(bochs.root)
-        bochs = replace(bochs, root=folder / "bochs")
+        bochs = replace(bochs, root=Path("bochs"))
         names = {name: folder / name for name in ("disk", "console", "log", "msrs", "configuration")}
         names["disk"].write_bytes(disk_image(kernel, machine.append, initrd, machine.memory))
         names["console"].touch()
@@ -142,6 +143,7 @@ def run_bochs(
                     with_parent(argv),
                     what="start Bochs",
                     env=_environment(bochs),
+                    cwd=folder,
                     stdin=screen,
                     stdout=screen,
                     stderr=screen,
