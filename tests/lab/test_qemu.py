@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from sysenter.lab.qemu import (
     Machine,
     based_segment,
     check_processor,
+    emulators_fault,
     impossible_flags,
     run_machine,
     stale_breakpoint,
     vendor,
 )
+from sysenter.lab.reading import read_lines
 from sysenter.steps import Steps
 
 # Two lines of a real oops (7.3.4 amd64, QEMU 7.2 with two CPUs, no module in), and what makes it another one.
@@ -72,6 +76,17 @@ _BASED = """\
 )
 def test_only_a_base_where_there_is_none_is_the_emulators_fault(console: str, based: bool) -> None:
     assert based_segment(console) is based
+
+
+def test_a_guest_that_such_a_fault_has_stopped_is_not_waited_for(tmp_path: Path) -> None:
+    """The kernel waits for a lock that nobody holds, and says nothing more."""
+    (tmp_path / "console").write_text(_BASED)
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as stream, open(writing, "wb"):
+        start = time.monotonic()
+        lines, why = read_lines(stream, os.getpid(), start, 60, tmp_path / "console", None, None, fault=emulators_fault)
+    assert (lines, why) == ([], "the emulator added DS's base to an address in 64-bit mode")
+    assert time.monotonic() - start < 30
 
 
 # A stock 6.1 kernel's registers, two probes around a CMPXCHG8B; the second case below is of a storm of NMIs.

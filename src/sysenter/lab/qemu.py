@@ -27,7 +27,9 @@ __all__ = [
     "GuestLost",
     "Machine",
     "Result",
+    "based_segment",
     "check_processor",
+    "emulators_fault",
     "impossible_flags",
     "kernel_command_line",
     "lost",
@@ -227,7 +229,7 @@ def based_segment(console: str) -> bool:
     return False
 
 
-def _emulators_fault(console: str) -> str:
+def emulators_fault(console: str) -> str:
     """The emulator's fault that ended a guest, in words; "" if it was none."""
     if stale_breakpoint(console):
         return "ran a breakpoint that was no longer in memory"
@@ -267,7 +269,7 @@ def run_machine(
     """
     for attempt in range(1, _ATTEMPTS + 1):
         result, why = _run_once(steps, machine, initrd, timeout, on_line, stop)
-        fault = _emulators_fault(result.console)
+        fault = emulators_fault(result.console)
         if attempt == _ATTEMPTS or not fault:
             break
         steps.say(f"         {what}: QEMU {fault} (its own fault); once more")
@@ -306,7 +308,7 @@ def _run_once(
         ):
             assert process.stdout is not None
             lines, why = read_lines(
-                process.stdout, process.pid, start, timeout, console_path, on_line, stop, ruined=based_segment
+                process.stdout, process.pid, start, timeout, console_path, on_line, stop, fault=emulators_fault
             )
         if stopping.is_set():  # a signal has ended QEMU
             raise Interrupted(15)

@@ -87,14 +87,14 @@ def read_lines(
     *,
     slowness: float = 1,
     going: float | None = None,
-    ruined: Callable[[str], bool] = lambda console: False,
+    fault: Callable[[str], str] = lambda log: "",
 ) -> tuple[list[str], str]:
     """The task's lines, and why reading them stopped early ("" if it did not).
 
     stream: where they come; it ends with the machine. pid: the emulator's. start: when it was started.
     timeout: seconds, times patience(). slowness: of the emulator, for what a kernel may take until it first
     speaks. going: seconds that the machine has for its end once the task is done; None for what is left.
-    ruined: does the end of the kernel's log tell of a fault with which no guest gets on?
+    fault: the emulator's own fault that the end of the kernel's log tells of, in words; "" if it tells of none.
     """
     lines: list[str] = []
     pending, total, done, alive = b"", 0, False, False
@@ -114,8 +114,8 @@ def read_lines(
                 log = console.read_bytes()[-_OOPS:]
                 if any(mark in log[-4096:] for mark in _PANIC):
                     return lines, "the kernel panicked"
-                if ruined(log.decode("utf-8", "replace")):
-                    return lines, "the emulator's own fault ended it"
+                if its_own := fault(log.decode("utf-8", "replace")):
+                    return lines, f"the emulator {its_own}"
                 alive = alive or console.stat().st_size > 0
                 if not alive and (long := silence.too_long()):
                     return lines, (
