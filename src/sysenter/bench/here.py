@@ -7,20 +7,18 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sysenter import __version__
 from sysenter.bench.result import Comparison, compare_rounds, processor
 from sysenter.build.native import NATIVE, Program, compile_programs
 from sysenter.errors import SysenterError
-from sysenter.install.machine import read_word
+from sysenter.install.machine import LOADED, read_word
 from sysenter.steps import Steps, run_command
 from sysenter.target.arch import AMD64, I386
 
 __all__ = ["Cycles", "Here", "measure_here", "read_records"]
 
-_MODULE = Path("/sys/module/sysenter")
 _PROGRAM = Program("here", NATIVE / "bench/here.c", ("-static", "-no-pie"))
 # Of each call by each path in a round; a round takes some milliseconds on a processor, seconds on an emulated one.
 _SINGLE, _LOOP = 500, 2000
@@ -103,17 +101,17 @@ def read_records(lines: Iterable[str]) -> dict[str, dict[str, Cycles]]:
 
 def _counted() -> int:
     """Fast calls since the module was loaded, everybody's."""
-    return int(read_word(f"{_MODULE}/parameters/calls") or 0)
+    return int(read_word(f"{LOADED}/parameters/calls") or 0)
 
 
 def measure_here(steps: Steps, *, rounds: int) -> Here:
     """Measure on this machine. Raises SysenterError if the module is not loaded, or the calls did not go by it."""
-    if not _MODULE.exists():
+    if not LOADED.exists():
         raise SysenterError("bench --here: the module is not loaded here", hint="sudo ./sysenter install --try")
     if os.geteuid() != 0:
         raise SysenterError("bench --here needs root", hint="sudo ./sysenter bench --here")
     arch = AMD64 if os.uname().machine == "x86_64" else I386
-    scope = read_word(f"{_MODULE}/parameters/scope") or "marked"
+    scope = read_word(f"{LOADED}/parameters/scope") or "marked"
     program = compile_programs(steps, arch, (_PROGRAM,)) / _PROGRAM.name
     before = _counted()
     stock = "stock" if scope == "marked" else "all"

@@ -60,8 +60,8 @@ def withdraw(steps: Steps, version: str) -> None:
 
 
 def left_behind() -> tuple[Path, ...]:
-    """Modules that an interrupted DKMS has installed and does not know of; to be asked when it has no version."""
-    return () if versions() else tuple(sorted(Path("/lib/modules").glob(f"*/updates/dkms/{NAME}.ko*")))
+    """Modules that an interrupted DKMS has installed and does not know of. Ask this when it has no version."""
+    return tuple(sorted(Path("/lib/modules").glob(f"*/updates/dkms/{NAME}.ko*")))
 
 
 def remove_left_behind(steps: Steps) -> None:

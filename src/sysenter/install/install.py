@@ -198,7 +198,7 @@ def install(
         with cleaning_up():
             if before is None or was is None:
                 with steps.step("undo what was installed"):
-                    remove_all(steps, manifest, plan.version)
+                    remove_all(steps, manifest)
             else:
                 with steps.step(f"bring {before.version} back"):
                     _bring_back(steps, manifest, plan, before, was)

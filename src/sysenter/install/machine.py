@@ -16,6 +16,7 @@ from sysenter.processes import running
 from sysenter.target.arch import ARCHITECTURES, I386, Architecture
 
 __all__ = [
+    "LOADED",
     "InstalledKernel",
     "architecture",
     "check_system",
@@ -28,6 +29,8 @@ __all__ = [
     "signatures_enforced",
 ]
 
+LOADED = Path("/sys/module/sysenter")
+"""There while the module is loaded, with its parameters."""
 _LIMIT = 60  # seconds that a question to dpkg, modinfo or systemd may take
 
 

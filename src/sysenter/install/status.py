@@ -12,6 +12,7 @@ from typing import Any
 
 from sysenter.install.files import STATE, read_manifest
 from sysenter.install.machine import (
+    LOADED,
     InstalledKernel,
     installed_kernels,
     modinfo,
@@ -24,7 +25,7 @@ from sysenter.target.image import banner
 
 __all__ = ["KernelStatus", "Status", "status"]
 
-_PARAMETERS = Path("/sys/module/sysenter/parameters")
+_PARAMETERS = LOADED / "parameters"
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from sysenter.errors import SysenterError
 from sysenter.install.files import LIBRARY
-from sysenter.install.machine import read_word, signatures_enforced
+from sysenter.install.machine import LOADED, read_word, signatures_enforced
 from sysenter.install.status import status
 from sysenter.processes import output_of
 from sysenter.steps import Steps, run_command
 
 __all__ = ["check_before_load", "try_now"]
-
-_MODULE = Path("/sys/module/sysenter")
 
 
 def check_before_load() -> None:
@@ -48,6 +45,10 @@ def check_before_load() -> None:
         raise SysenterError("this kernel loads no more modules (kernel.modules_disabled)", hint="reboot without it")
 
 
+def _refusals() -> list[str]:
+    return re.findall(r"sysenter: refused: (.*)", output_of(["dmesg"]))
+
+
 def _load(steps: Steps, release: str) -> None:
     hint = "`dmesg | grep sysenter` says why"
     if signatures_enforced():
@@ -55,11 +56,12 @@ def _load(steps: Steps, release: str) -> None:
             "this kernel loads signed modules only: mokutil --import /var/lib/dkms/mok.pub, reboot and confirm; "
             "`./sysenter status` shows the signer"
         )
+    before = len(_refusals())  # an earlier load's reason may be another
     with steps.step(f"load the module into {release}"):
         try:
             run_command(steps, ["modprobe", "sysenter"], what="load the module", timeout=60, hint=hint)
         except SysenterError as error:
-            said = re.findall(r"sysenter: refused: (.*)", output_of(["dmesg"]))
+            said = _refusals()[before:]
             if not said or signatures_enforced():
                 raise
             raise SysenterError(
@@ -69,7 +71,7 @@ def _load(steps: Steps, release: str) -> None:
 
 def try_now(steps: Steps) -> None:
     """Load the module now, and hold its answers against stock's; unload it if anything differs."""
-    if _MODULE.exists():
+    if LOADED.exists():
         steps.say("         the module is loaded already: it is tried as it is")
     else:
         check_before_load()

@@ -10,12 +10,10 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
 from sysenter.install.files import Manifest, read_manifest, take_away
-from sysenter.install.machine import packaged, read_word
+from sysenter.install.machine import LOADED, packaged, read_word
 from sysenter.steps import Steps, run_command
 
 __all__ = ["holders", "remove_all", "uninstall", "unload"]
-
-_MODULE = Path("/sys/module/sysenter")
 
 
 def holders() -> list[str]:
@@ -33,16 +31,16 @@ def holders() -> list[str]:
 def unload(steps: Steps, wait: float) -> None:
     """Unload the module if it is loaded, waiting `wait` seconds for whoever holds it. Raises SysenterError."""
     deadline = time.monotonic() + wait
-    while _MODULE.exists():
+    while LOADED.exists():
         try:
             run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=30)
         except SysenterError as error:
-            if read_word(f"{_MODULE}/initstate") == "going":
+            if read_word(f"{LOADED}/initstate") == "going":
                 raise SysenterError(
                     "the module is on its way out, and waits for a call, a virtual machine or another module",
                     hint="`dmesg | grep sysenter` says for whom; end that, then uninstall again",
                 ) from error
-        if _MODULE.exists() and time.monotonic() >= deadline:
+        if LOADED.exists() and time.monotonic() >= deadline:
             who = ", ".join(holders()[:5])
             raise SysenterError(
                 f"the module is in use{f' by {who}' if who else ''}",
@@ -51,12 +49,12 @@ def unload(steps: Steps, wait: float) -> None:
         time.sleep(0.5)
 
 
-def remove_all(steps: Steps, manifest: Manifest, *versions: str) -> None:
+def remove_all(steps: Steps, manifest: Manifest) -> None:
     """Take everything away that the manifest and DKMS know of. Raises SysenterError if something stays."""
     units = [Path(name).name for name in manifest.files if name.startswith("/etc/systemd/system/")]
     if units:
         _quietly(steps, "systemctl", "disable", *units)
-    for version in {*dkms.versions(), *(v for v in versions if v in dkms.versions())}:
+    for version in dkms.versions():
         dkms.withdraw(steps, version)
     dkms.remove_left_behind(steps)
     left = take_away(manifest)
@@ -89,5 +87,5 @@ def uninstall(steps: Steps, *, wait: float) -> bool:
     with steps.step("unload the module"):
         unload(steps, wait)
     with steps.step("take modules, sources, library and units away"):
-        remove_all(steps, manifest or Manifest("", ""), *dkms.versions())
+        remove_all(steps, manifest or Manifest("", ""))
     return True
