@@ -25,13 +25,12 @@ def print_check(reports: Sequence[Report], console: Console, *, seconds: float, 
         console.print(
             f"{report.handler}: {verdict}; {report.callers} different callers, {report.tally.cases} runs,"
             f" {report.tally.events} events injected, {len(report.tally.failures)} failures",
-            markup=False,
         )
         # of each property the shortest: a story's first line says which
         shortest = {story.partition("\n")[0]: story for story in sorted(report.stories, key=len, reverse=True)}
         for story in sorted(shortest.values(), key=len)[: 1 if report.must_fail else _STORIES]:
-            console.print(story, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{seconds:.0f} s, seed {seed}", markup=False)
+            console.print(story, soft_wrap=True)
+    console.print(f"{seconds:.0f} s, seed {seed}")
 
 
 def print_mutants(report: MutantReport, console: Console, *, seed: int) -> None:
@@ -40,10 +39,9 @@ def print_mutants(report: MutantReport, console: Console, *, seed: int) -> None:
         f"{report.handler}: {len(report.caught)} of {report.tried} mutants caught"
         f" ({100 * len(report.caught) / max(report.tried, 1):.1f} %), {len(report.survivors)} survive,"
         f" {len(report.unexplained)} of them without a reason; seed {seed}",
-        markup=False,
     )
     for key, reason in report.survivors.items():
         said = fill(
             reason or "NOT EXPLAINED in survivors.toml", console.width, initial_indent=_IN, subsequent_indent=_IN
         )
-        console.print(f"  {key}\n{said}", markup=False, highlight=False)
+        console.print(f"  {key}\n{said}")

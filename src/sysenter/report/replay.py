@@ -289,7 +289,7 @@ def print_replay(outcome: Outcome, console: Console) -> None:
         _print_paths(outcome.paths, console)
     elif outcome.exported:
         size = sum(path.stat().st_size for path in outcome.exported.iterdir())
-        console.print(f"{outcome.exported}: {size / 1e6:.1f} MB", markup=False, soft_wrap=True)
+        console.print(f"{outcome.exported}: {size / 1e6:.1f} MB", soft_wrap=True)
     elif outcome.result and outcome.costs is not None:
         _print_costs(outcome.costs, outcome.result, outcome.call, console)
     elif outcome.result:
