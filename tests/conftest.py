@@ -28,7 +28,7 @@ from sysenter.target.target import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# nohup has it ignored, and whatever a test starts would ignore it, too
+# nohup ignores SIGHUP, and every program that a test starts would inherit that.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

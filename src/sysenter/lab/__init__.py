@@ -19,7 +19,7 @@ from sysenter.target.target import Target
 
 __all__ = ["choose_present", "guest_for", "guest_with_shell_for"]
 
-_AMDS = "EPYC"  # which TCG has as well, for what is counted there
+_AMDS = "EPYC"  # TCG has this model too: the guest that counts instructions runs on it
 
 
 def guest_for(steps: Steps, target: Target, accelerator: str = "auto") -> Guest:
@@ -55,10 +55,11 @@ def choose_present(
 
 
 def _chosen(steps: Steps, target: Target, wanted: str) -> tuple[Target, str]:
-    """What runs the target, and the target on a processor that it can give.
+    """The target, with a processor model that works with its accelerator, and that accelerator.
 
-    By KVM an AMD processor executes no SYSENTER in 64-bit mode, whatever its guest reads in CPUID: a
-    catalogue's model of Intel's would have the module refused. What a user names with --cpu stays.
+    An AMD processor executes no SYSENTER in 64-bit mode, and with KVM that is so in the guest too, whatever
+    model CPUID shows there. With the catalogue's model of an Intel processor the module would be refused. A
+    model that the user named with --cpu is not changed.
     """
     accelerator = choose_accelerator(steps, target, wanted)
     own = next((entry.cpu for entry in CATALOGUE if entry.name == target.name), "")
