@@ -116,10 +116,55 @@ def test_ctrl_c_ends_all_of_it_in_one_line() -> None:
             assert command.poll() is None, "it ended before it could be interrupted"
             time.sleep(0.1)
         os.killpg(command.pid, signal.SIGINT)
-        _, said = command.communicate(timeout=60)
+        try:
+            _, said = command.communicate(timeout=60)
+        finally:
+            command.kill()
     assert command.returncode == 130
     assert said.strip().splitlines()[-1].startswith("sysenter: interrupted")
     assert "Traceback" not in said
+
+
+_POOL = """
+import multiprocessing.pool, sys, time
+from pathlib import Path
+from sysenter.check import pool
+from sysenter.ending import conclude
+from sysenter.steps import Steps
+finalize = multiprocessing.pool.util.Finalize
+def slowly(*arguments, **options):
+    if getattr(arguments[1], "__name__", "") == "_terminate_pool":  # the last that a pool does in its making
+        Path(sys.argv[1]).touch()
+        time.sleep(1)
+    return finalize(*arguments, **options)
+multiprocessing.pool.util.Finalize = slowly
+pool.use_processes(2)
+status = conclude(Steps(), lambda: len(list(pool._spread(time.sleep, [60, 60]))))
+print(status, multiprocessing.active_children(), flush=True)
+"""
+
+
+def test_ctrl_c_while_the_workers_are_started_leaves_none(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", _POOL, str(tmp_path / "started")]
+    with subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        preexec_fn=interruptible,
+    ) as command:
+        try:
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "started").exists():
+                assert time.monotonic() < deadline, "no workers came"
+                time.sleep(0.02)
+            os.killpg(command.pid, signal.SIGINT)
+            said, _ = command.communicate(timeout=60)
+        finally:
+            command.kill()
+    assert said == "130 []\n"
 
 
 def test_command_names_a_handler_that_is_not_there(cli: RunCli) -> None:

@@ -8,6 +8,7 @@ nobody but itself.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -21,11 +22,13 @@ from sysenter.check.search.explore import Failure, Tally, shrink
 from sysenter.check.search.mutants import Mutant, mutants
 from sysenter.check.search.survivors import harmless
 from sysenter.check.story import tell
+from sysenter.processes import undisturbed
 
 __all__ = ["Caught", "callers", "checked", "mutants_checked", "use_processes"]
 
 _Work = TypeVar("_Work")
 _Done = TypeVar("_Done")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STORIES = 3  # told for each job
 _OF_LISTED = 4  # those that are known to survive go through one job in so many: they cost most and tell least
 
@@ -119,6 +122,7 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends us
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -127,7 +131,16 @@ def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work], chunk: in
     if processes == 1:
         yield from map(function, work)
         return
-    with multiprocessing.get_context("fork").Pool(processes, _start_worker) as pool:
+    with contextlib.ExitStack() as ending:
+        # HAZARD: the pool waits for ever at its end if a signal interrupts its making, or ends a worker before
+        # _start_worker(): another worker takes its place, and is not told that the work is over. So a signal waits
+        # until the pool is made (another thread may get it), and whatever is started here inherits that it is blocked.
+        with undisturbed():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            try:
+                pool = ending.enter_context(multiprocessing.get_context("fork").Pool(processes, _start_worker))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from pool.imap_unordered(function, work, chunk)
 
 
