@@ -76,7 +76,7 @@ def test_calls_that_were_not_fast_are_no_result(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "parameters").mkdir()
     (tmp_path / "parameters/calls").write_text("0\n")
     (tmp_path / "parameters/scope").write_text("all\n")
-    monkeypatch.setattr(here, "_MODULE", tmp_path)
+    monkeypatch.setattr(here, "LOADED", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(SysenterError, match="the module counted 0"):
         here.measure_here(steps, rounds=1)
