@@ -25,7 +25,8 @@ _SHELL_SAYS = ("Killed", "Segmentation fault")  # of a job that ended so
 
 # The symbols of the entry; on amd64 those that the copy in use has.
 ENTRY = {
-    "i386": "sysenter_entry sysenter_past_trampoline sysenter_call_body sysenter_body_returns sysenter_dispatch",
+    "i386": "sysenter_entry sysenter_past_trampoline sysenter_call_body sysenter_body_returns sysenter_leaves"
+    " sysenter_left sysenter_dispatch",
     "amd64": "sysenter_entry sysenter_entry_no_ibt sysenter_entry_pti",
 }
 

@@ -443,6 +443,7 @@ _ASM_NOKPROBE(sysenter_past_trampoline)
 _ASM_NOKPROBE(sysenter_call_body)
 _ASM_NOKPROBE(sysenter_body_returns)
 _ASM_NOKPROBE(sysenter_leaves)
+_ASM_NOKPROBE(sysenter_left)
 _ASM_NOKPROBE(sysenter_dispatch)
 
 	.section .rodata.sysenter_scope_sites, "a"
