@@ -13,12 +13,14 @@
  *	rdi	struct pt_regs, complete, at the top of the task's stack
  *	rsi	system-call number, sign-extended from 32 bits
  *	rsp	pt_regs - 8: return address, in entry_SYSCALL_64
- *	rax	the caller's, as do_syscall_64() finds it; all other registers zero
+ *	others	as do_syscall_64() finds them: rax the caller's and all others zero,
+ *		unless a mitigation of the kernel's entry has used them since
  *	IF	0; GS, CR3 and the other flags are the kernel's
  * On return:
  *	al	since 6.7: 1 if SYSRET may be used, 0 if IRET must be. Before 6.7 the
  *		kernel's exit decides that by itself, and al does not matter
  *	pt_regs->ax	the result
+ *	rbx, rbp	not preserved: the kernel's exit loads all registers from pt_regs
  *	IF	0
  *
  * sysenter_all serves the plain calls of the fast table (calls.c). A plain call has no
@@ -36,8 +38,8 @@
  * the caller would be mispredicted.
  *
  * HAZARD: unload. While a body runs, pt_regs->ss holds FRAME_SS, as in marked calls
- * (frame.h). The kernel's value is back before anyone reads that field. During exit work
- * a task may be stopped for years. Then exactly one return address leads into this text:
+ * (frame.h). The kernel's value is back before a signal frame, a tracer or a core dump
+ * reads that field. During exit work a task may be stopped for years. Then exactly one return address leads into this text:
  * the word just below pt_regs, where entry_SYSCALL_64's return address was. Unload
  * replaces that word by the address of the kernel's IRET path (scope_amd64.c).
  *
@@ -162,7 +164,7 @@ SYM_INNER_LABEL(sysenter_all_exit_done, SYM_L_GLOBAL)
 #if SYSRET_VERDICT
 	/*
 	 * May SYSRET be used? A signal handler, a tracer or a restart may have changed the
-	 * registers. do_syscall_64() makes the same tests.
+	 * registers. do_syscall_64() makes the same tests, with TASK_SIZE_MAX for 2^47.
 	 */
 	xorl	%eax, %eax
 	movq	PT_RCX(%rsp), %rcx		/* SYSRET: RIP = rcx */
@@ -183,7 +185,7 @@ SYM_INNER_LABEL(sysenter_all_exit_done, SYM_L_GLOBAL)
 .Lall_verdict:
 	UNWIND_HINT_REGS
 #endif
-	KERNEL_PUSH after_do_syscall_64
+	KERNEL_PUSH after_do_syscall_64		/* return address, as the CALL had pushed it */
 	UNWIND_HINT_FUNC
 	RET
 SYM_CODE_END(sysenter_all)

@@ -26,10 +26,12 @@
  *	rax		result
  *	rcx, rsp	return address and stack pointer, as given
  *	rbx, rbp, r12 to r15	unchanged
- *	rdi, rsi, rdx, r8 to r10	zero after a fast call; unchanged after a
- *		slow one
+ *	rdi, rsi, rdx, r8 to r10	zero after a fast call; after exit work what the
+ *		program had in them at this call or at an earlier one; unchanged after
+ *		a slow call
  *	r11		the flags
- *	flags		arithmetic flags 0 after a fast call; all others unchanged
+ *	flags		arithmetic flags 0, after a slow call unchanged; all others
+ *		unchanged
  *
  * The frame. The entry writes only those fields of pt_regs that the body can read, or
  * that differ from call to call. The other fields were written together with FRAME_SS
@@ -241,10 +243,10 @@
 .endm
 
 /*
- * r10 = a random number from 0 to 255 that the caller cannot know: how many eight-byte
- * words to leave free on the stack. rdx = the next state, which is not the caller's value
- * either. The previous call drew this call's number, so this call does not wait for the
- * multiplication.
+ * r10 = a random number from 0 to 255 that the caller cannot know. The caller of this macro
+ * leaves 255 - r10 words of eight bytes free on the stack. rdx = the next state, which is
+ * not the caller's value either. The previous call drew this call's number, so this call
+ * does not wait for the multiplication.
  *
  * Each CPU has its own generator, as in the latest kernels (include/linux/
  * randomize_kstack.h). Earlier kernels mix in the time-stamp counter, which is slower, and
@@ -394,8 +396,8 @@ SYM_INNER_LABEL(\name\()_no_ibt, SYM_L_GLOBAL)
 	movq	FRAME(RSP)(%rbx), %rsp
 	/*
 	 * HAZARD: from here on rsp is the user's in kernel mode, whatever its value,
-	 * as in the kernel's own exit. No instruction from here on uses the stack or
-	 * can fault.
+	 * as in the kernel's own exit. No instruction from here on uses rsp or can
+	 * fault.
 	 */
 	movq	FRAME(RBX)(%rbx), %rbx
 	.if \pti
@@ -503,7 +505,7 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	pushq	%r11				/* pt_regs->flags */
 	pushq	$__USER_CS			/* pt_regs->cs */
 	pushq	%rcx				/* pt_regs->ip */
-	pushq	$X86_EFLAGS_FIXED
+	pushq	$X86_EFLAGS_FIXED		/* clean flags, as SYSCALL's mask leaves them */
 	popfq
 	andl	$(SYSENTER_NR - 1), %eax
 	KERNEL_JMP entry_SYSCALL_64_after_hwframe
@@ -523,10 +525,10 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	KERNEL_JMP entry_SYSCALL_64_after_hwframe
 
 /*
- * The body is done, rax = its result, and exit work is pending: a signal, a reschedule,
- * or a tracepoint that was enabled during the body. rbx = top of the stack, rbp =
- * current, IRQs off. Complete pt_regs and go on to the kernel's exit. That returns by the
- * kernel's own IRET, and not to here.
+ * The body is done, rax = its result, and exit work is pending: a signal, a reschedule, a
+ * tracepoint that was enabled during the body, a deferred stack trace, or VMSCAPE's barrier.
+ * rbx = top of the stack, rbp = current, IRQs off. Complete pt_regs and go on to the kernel's
+ * exit. That returns by the kernel's own IRET, and not to here.
  */
 .Lexit_work:
 	UNWIND_HINT_UNKNOWN_CALLER
@@ -556,12 +558,12 @@ SYM_INNER_LABEL(sysenter_call_kernel, SYM_L_GLOBAL)
 	movq	$__USER_DS, PT_SS(%rsp)		/* no longer a fast call */
 	movq	%rsp, %rdi			/* regs */
 	xorl	%esi, %esi			/* irqentry_state_t, unused from user mode */
-	KERNEL_PUSH return_to_usermode
+	KERNEL_PUSH return_to_usermode		/* return address: the kernel's IRET path */
 	KERNEL_JMP irqentry_exit
 #else
 	movq	$__USER_DS, PT_SS(%rsp)		/* no longer a fast call */
 	movq	%rsp, %rdi			/* regs */
-	KERNEL_PUSH return_to_usermode
+	KERNEL_PUSH return_to_usermode		/* return address: the kernel's IRET path */
 	sti					/* effective after the jmp: no task is
 						 * preempted in this module's code */
 	KERNEL_JMP syscall_exit_to_user_mode

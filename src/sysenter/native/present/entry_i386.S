@@ -3,8 +3,9 @@
  * The fast SYSENTER entry for i386, beside the kernel's own.
  *
  * MSR_IA32_SYSENTER_EIP points to sysenter_entry while the module is loaded. The MSRs for
- * CS and ESP stay the kernel's. Every call through the vDSO, of any program, comes here,
- * so every program pays for the first three instructions.
+ * CS and ESP stay the kernel's. Every call through the vDSO, of any program, comes here.
+ * One that this entry does not serve takes five instructions more than without the module:
+ * the first three, and the two at .Lstock.
  *
  * What SYSENTER does (Intel SDM Vol. 2B, SYSENTER): CS, SS flat and CPL 0,
  * ESP = MSR 0x175, EIP = MSR 0x176, VM = IF = RF = 0. It saves nothing, and
@@ -36,9 +37,9 @@
  * with six arguments and the slow exit fetch that value.
  *
  * A jump into the kernel's own code has its target written into the instruction at load
- * (KERNEL_*, kernel.c), so there is no indirect branch to mispredict. Of the paths that
- * can sleep, only the one through sysenter_call_body keeps a return address into this
- * module, and FRAME_SS marks a task that is on it.
+ * (KERNEL_*, kernel.c), so there is no indirect branch to mispredict. Three places can
+ * sleep and come back to this module: the body, and the two that fetch the sixth argument.
+ * FRAME_SS marks a task that is in one of them.
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
@@ -112,10 +113,9 @@
 .endm
 
 /*
- * Set the arithmetic flags to those in eax, the caller's flags. It does what POPF does, in
- * a tenth of the time. OF is bit 3 of ah. Of the other bits of ah only IF (bit 1) may be
- * set, because ODD_FLAGS excludes the rest. So ah + 0x78 overflows exactly where OF is
- * set. Destroys eax.
+ * Set the arithmetic flags to those in eax, the caller's flags, in less time than by POPF.
+ * OF is bit 3 of ah. Of the other bits of ah only IF (bit 1) may be set, because ODD_FLAGS
+ * excludes the rest. So ah + 0x78 overflows exactly where OF is set. Destroys eax.
  */
 .macro SET_ARITHMETIC_FLAGS
 	xchgb	%al, %ah
@@ -158,7 +158,7 @@ SYM_CODE_START(sysenter_entry)
 	 */
 	testl	$ODD_FLAGS, (%esp)
 	jnz	.Lodd_flags
-	pushl	%ecx
+	pushl	%ecx				/* entry stack: 2nd argument */
 	LOOK_AT_SEGMENTS .Lodd_segments
 
 SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
@@ -167,7 +167,7 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	 * never the kernel's, whose descriptor needs CPL 0, and SYSEXIT does not change
 	 * fs. The load comes first, because nothing behind it starts before it is done.
 	 */
-	pushl	%fs				/* 16 bits at least */
+	pushl	%fs				/* entry stack: caller's fs, 16 bits of it at least */
 	mov	%ss:sysenter_percpu, %fs
 	/*
 	 * HAZARD: if the branches of LOOK_AT_SEGMENTS are mispredicted, ds and es are the
@@ -189,7 +189,7 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 	 */
 	subl	$PT_SIZE, %esp
 	movl	%edx, PT_EDX(%esp)
-	/* read here: fetched through the TSS, behind the load of fs, it took 13 cycles more */
+	/* what was pushed, from the entry stack; to find it through the TSS takes longer */
 	movzwl	%ss:(%ecx), %edx
 	movl	%edx, PT_FS(%esp)
 	movl	%ss:4(%ecx), %edx
@@ -224,7 +224,7 @@ SYM_INNER_LABEL(sysenter_past_trampoline, SYM_L_GLOBAL)	/* from pti_i386.S */
 .Lcounted:
 
 	/*
-	 * A stack offset that the caller cannot know: one of 256 words, as in the kernel
+	 * A stack offset that the caller cannot know: one of 256, as in the kernel
 	 * (include/linux/randomize_kstack.h). Each CPU has its own generator; see
 	 * DRAW_STACK_OFFSET in entry_amd64.S. The kernel's own code mixes in the time-stamp
 	 * counter, which is no secret. Apart from the load of fs, that would take longer
@@ -254,7 +254,7 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	cli
 	leal	LAST_FRAME(%ebp), %esp
 	movl	%fs:current_task, %edx
-	/* no test for soft IRQs: do_softirq ran when the interrupt ended */
+	/* no test for soft IRQs: the end of the interrupt, or local_bh_enable(), ran them */
 	testl	$EXIT_WORK, TASK_ti_flags(%edx)
 	jnz	.Lexit_work
 	testl	$EXIT_SYSCALL_WORK, TASK_syscall_work(%edx)
@@ -359,7 +359,7 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
  * out is the kernel's own too.
  */
 .Lslow:
-	/* a no-op, unless LOOK_AT_SEGMENTS was mispredicted */
+	/* for a processor without LFENCE: right even if LOOK_AT_SEGMENTS was mispredicted */
 	mov	%ss:sysenter_user_ds, %ds
 	mov	%ss:sysenter_user_ds, %es
 	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer a fast call */
@@ -392,7 +392,7 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 .Lno_arg6:
 	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer a fast call */
 	movl	%esp, %eax			/* regs */
-	KERNEL_PUSH restore_all_switch_stack
+	KERNEL_PUSH restore_all_switch_stack	/* return address: the kernel's IRET path */
 	sti					/* effective after the jmp: no task is
 						 * preempted in this module's code */
 	KERNEL_JMP syscall_exit_to_user_mode

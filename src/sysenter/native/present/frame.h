@@ -2,7 +2,7 @@
 #ifndef SYSENTER_FRAME_H
 #define SYSENTER_FRAME_H
 /*
- * FRAME_MAGIC stands in the upper half of pt_regs->ss, which is otherwise unused. It says
+ * FRAME_MAGIC stands in bits 16 to 31 of pt_regs->ss, which are otherwise unused. It says
  * that the frame at the top of a task's stack is the one that the last fast call left.
  *
  * pt_regs->ss is the topmost word of the stack, and every other user of the stack begins

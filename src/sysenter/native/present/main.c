@@ -258,7 +258,7 @@ static int __init sysenter_init(void)
 		goto undo_entries;
 	/*
 	 * The device comes last: a program may call as soon as it has mapped the stub, and
-	 * a CPU without our entry would answer -ENOSYS to a marked call.
+	 * a CPU without our entry does not know marked calls (abi.h).
 	 */
 	error = sysenter_scope_marked ? sysenter_device_register() : 0;
 	if (error)

@@ -21,11 +21,11 @@
 	.balign	4096, 0xcc
 SYM_CODE_START(sysenter_trampoline)
 	/* the same steps as at sysenter_entry */
-	pushfl
+	pushfl					/* entry stack: caller's flags */
 	LOOK_AT_SCOPE .Ltrampoline_stock
 	testl	$ODD_FLAGS, (%esp)
 	jnz	.Ltrampoline_odd_flags
-	pushl	%ecx
+	pushl	%ecx				/* entry stack: 2nd argument */
 	LOOK_AT_SEGMENTS .Ltrampoline_odd_segments
 	movl	%cr3, %ecx
 	andl	$~PTI_USER_PGTABLE, %ecx
@@ -50,7 +50,7 @@ SYM_INNER_LABEL(sysenter_trampoline_exit, SYM_L_GLOBAL)
 	orl	$PTI_USER_PGTABLE, %ebp
 	movl	%ebp, %cr3
 	movl	%eax, %ebp
-	popl	%eax
+	popl	%eax				/* caller's flags */
 #ifdef X86_FEATURE_CLEAR_CPU_BUF
 	/* MDS and similar: any memory operand that is mapped will do */
 	ALTERNATIVE "jmp .Ltrampoline_cleared", "", X86_FEATURE_CLEAR_CPU_BUF

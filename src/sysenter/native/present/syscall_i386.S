@@ -44,7 +44,7 @@ SYM_CODE_START(sysenter_syscall_stubs)
 	movl	%esp, %ecx
 	.byte	0x2e, 0x8b, 0x25		/* movl %cs:TSS.sp1 of this CPU, %esp */
 1:	.long	0
-	/* HAZARD: NMI between these two: as at sysenter_entry */
+	/* HAZARD: NMI between these two: as at sysenter_past_trampoline */
 	leal	-(PT_SIZE - 4)(%esp), %esp	/* not subl: the flags are still the caller's */
 	pushfl					/* into pt_regs->bx for now; overwritten below */
 	testl	$ODD_FLAGS, (%esp)
@@ -86,10 +86,10 @@ SYM_CODE_START(sysenter_syscall)
 
 /* Make the call look like the vDSO's SYSENTER: the kernel's own entry cleans the flags. */
 SYM_INNER_LABEL(sysenter_syscall_odd_flags, SYM_L_GLOBAL)
-	pushfl
+	pushfl					/* ANDL would change the flags */
 	andl	$(SYSENTER_NR - 1), %eax
 	popfl
-	xchgl	%ebp, %ecx
+	xchgl	%ebp, %ecx			/* ebp = the user's stack, ecx = 2nd argument */
 	KERNEL_JMP entry_SYSENTER_32
 
 /*
