@@ -165,6 +165,9 @@ _COMMANDS_HEAD = """# Commands
 Written by `./sysenter manual --markdown` from the parser itself; a test holds this page against it.
 Each command also takes `--help`. What they return: [exit statuses](exit-statuses.md). What they
 read beside their arguments: [environment variables](environment.md).
+
+A clone has two more: `./sysenter test` passes its arguments to pytest, and `./sysenter docs` builds
+these pages.
 """
 
 
