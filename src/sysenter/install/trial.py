@@ -72,7 +72,7 @@ def _load(steps: Steps, release: str) -> None:
 def try_now(steps: Steps) -> None:
     """Load the module now, and hold its answers against stock's; unload it if anything differs."""
     if LOADED.exists():
-        steps.say("         the module is loaded already: it is tried as it is")
+        steps.say("         the module is loaded already: it is tried as it is (`rmmod sysenter` first: loaded anew)")
     else:
         check_before_load()
         _load(steps, os.uname().release)
