@@ -244,6 +244,12 @@ static pte_t *user_pte(unsigned long address)
 	return pte_offset_kernel(pmd, address);
 }
 
+/* With scope=all the kernel's own entry is used, and the user needs no page of ours. */
+static bool maps_pages(void)
+{
+	return boot_cpu_has(X86_FEATURE_PTI) && sysenter_scope_marked;
+}
+
 #define ENTRY_PAGES(address)						\
 	(address) = (unsigned long)sysenter_entry & PAGE_MASK;		\
 	(address) < (unsigned long)sysenter_entry_end;			\
@@ -254,7 +260,7 @@ int __init sysenter_arch_prepare(void)
 	pgprot_t prot = __pgprot(pgprot_val(PAGE_KERNEL_ROX) & ~_PAGE_GLOBAL);
 	unsigned long address;
 
-	if (!boot_cpu_has(X86_FEATURE_PTI))
+	if (!maps_pages())
 		return 0;
 	for (ENTRY_PAGES(address)) {
 		pte_t *pte = user_pte(address);
@@ -274,7 +280,7 @@ void sysenter_arch_undo(void)
 {
 	unsigned long address;
 
-	if (!boot_cpu_has(X86_FEATURE_PTI))
+	if (!maps_pages())
 		return;
 	for (ENTRY_PAGES(address)) {
 		pte_t *pte = user_pte(address);
