@@ -173,7 +173,7 @@ unsigned long sysenter_syscall_read(void)
 	return (u32)star == stub(smp_processor_id()) ? sysenter_entry_point : 0;
 }
 
-	/* SYSRET in legacy mode: CS = STAR[63:48], SS = that + 8, as by SYSEXIT */
+/* STAR also has SYSRET's selectors. In legacy mode CS = STAR[63:48], SS = that + 8 (AMD APM Vol. 3). */
 void sysenter_syscall_write(unsigned long target)
 {
 	u64 efer;
