@@ -25,7 +25,9 @@ How many cycles does a call take, by each path? These figures are cycles of the 
 from the kernel's first instruction to its last. They were replayed in a process on a real
 processor: {processor}, {mhz:.0f} MHz, where one of these cycles is {core} of the core's. The mode
 switch itself is left out on each path, and VERW is a NOP on each. [Real cycles by
-replay](replay.md) says how that is done, and what it leaves out.
+replay](replay.md) says how that is done, and what it leaves out. Page-table isolation is off: the
+lab boots Debian's kernels with `nopti`, as they choose by themselves on a real Icelake-Server. (An
+emulated one cannot say that it has no Meltdown. `--append pti=on` puts isolation on.)
 
 | word | meaning |
 |---|---|

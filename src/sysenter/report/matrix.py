@@ -123,6 +123,8 @@ processor model, load the module, make calls by each path, run dd, unload, look 
 and registers. It is emulation (TCG): it shows what works, and says nothing about speed.
 
 - **marked**: programs that ask for it take the fast path. **all**: every program does.
+- Debian's kernels boot without page-table isolation (`nopti`), because an emulated processor cannot
+  say that it has no Meltdown. [What was tried to break it](hazards.md) ran with isolation too.
 - The figures are guest instructions of one getppid, exact: stock / marked / all. On 2.2 and 2.4,
   stock is int 0x80; INT and IRET count as one instruction each there, and take most of the time.
 - A number in brackets is a reason below the tables.

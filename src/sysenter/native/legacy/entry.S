@@ -475,13 +475,13 @@ sysenter_vm86_top:				# %esp is the end of the stack
 	movl	(TASK_TSS_ESP0 - THREAD_BYTES)(%esp),%esp
 #endif
 sysenter_vm86:
-	pushl	%gs
-	pushl	%fs
+	pushl	%gs				# the four that the processor
+	pushl	%fs				# pushes in vm86 mode only
 	pushl	%ds
 	pushl	%es
 	pushl	$0				# pt_regs->xss
 	pushl	$0				# pt_regs->esp
-	pushl	$(EFLAGS_VM|EFLAGS_IF|EFLAGS_FIXED)
+	pushl	$(EFLAGS_VM|EFLAGS_IF|EFLAGS_FIXED) # pt_regs->eflags
 	pushl	$0				# pt_regs->xcs
 	pushl	$0				# pt_regs->eip
 	pushl	$-1				# pt_regs->orig_eax: no restart
