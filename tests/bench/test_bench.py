@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_what_is_measured_and_resume_goes_on(tmp_path: Path) -> Non
     ) as process:
         os.close(terminal)
         said = ""
-        while not re.search(r"([4-9]|\d\d)/\d+", said):
+        while not re.search(r"([89]|\d\d)/\d+", said):  # 4 are of the guest that counts, 2 to warm up
             said += os.read(master, 4096).decode(errors="replace")
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(OSError):  # EIO: the other end is closed

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sysenter.bench import baseline, interrupted
 from sysenter.bench.result import Result, Timed, bootstrap, from_json
-from sysenter.bench.run import rounds_had
+from sysenter.bench.run import _check_figures, _Filling, rounds_had
 from sysenter.bench.workloads import SUITES, chosen
 from sysenter.errors import SysenterError
 
@@ -138,3 +138,43 @@ def test_what_was_interrupted_goes_on_with_whole_rounds(tmp_path: Path, monkeypa
 def test_the_kernels_part_of_the_time_is_told_of_enough_samples() -> None:
     assert Timed((1.0,), (0,), None, (60, 20)).kernel_share == 0.25
     assert Timed((1.0,), (0,), None, (3, 2)).kernel_share is None
+
+
+def _record(path: str, number: int, seconds: float, status: int = 0) -> dict[str, Any]:
+    told = {"suite": "calls", "name": "null", "path": path, "round": number, "seconds": seconds, "calls": 9}
+    return {"bench": {**told, "user": 1, "kernel": 2, "status": status, "tsc": 60}}
+
+
+def test_the_figures_of_paths_stay_pairs_when_a_command_fails_or_a_guest_begins_anew() -> None:
+    """run_machine() starts a guest again that a fault of the emulator's ended, and its rounds come once more."""
+    filling = _Filling(replace(MACHINE, workloads={}, failed=[]), ("stock", "fast"))
+    for record in (
+        _record("stock", -1, 5.0),  # to warm up
+        _record("fast", -1, 5.0),
+        _record("stock", 0, 1.0),
+        _record("fast", 0, 0.5),
+        _record("stock", 1, 3.0),  # here the guest ends
+        _record("stock", 0, 7.0),
+        _record("fast", 0, 7.0),
+        _record("stock", 1, 1.1),
+        _record("fast", 1, 9.0, status=1),
+        _record("stock", 2, 1.2),
+        _record("fast", 2, 0.6),
+    ):
+        filling.time(record)
+    paths = filling.result.workloads["calls/null"]
+    assert paths["stock"].seconds == (1.0, 1.2)
+    assert paths["fast"].seconds == (0.5, 0.6)
+    assert paths["stock"].spent == (2, 4)
+    assert filling.result.failed == ["calls/null on fast ended with status 1"]
+
+
+def test_what_was_not_measured_is_a_failure() -> None:
+    workloads = chosen(["calls/null", "calls/read"])
+    found = replace(result((1.0,) * 5, (0.5,) * 5, 60), failed=[])
+    _check_figures(found, workloads, ("stock", "fast"))
+    assert found.failed == ["calls/read on stock, fast said nothing"]
+    stock, fast = (found.workloads["calls/null"][path] for path in ("stock", "fast"))
+    none = replace(MACHINE, failed=[], workloads={"calls/null": {"stock": stock, "fast": replace(fast, calls=(0,) * 5)}})
+    _check_figures(none, workloads[:1], ("stock", "fast"))
+    assert none.failed == ["path fast: the module counted no call, so nothing of it is a figure of this path"]

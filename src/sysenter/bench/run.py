@@ -251,7 +251,7 @@ def _measure(
         counting = [(number, uncounted) for number in (-1, 0) if uncounted]
     names = ", ".join(dict.fromkeys(w.suite for w in workloads))
     total = sum(len(lacking) for _, lacking in [*timing, *counting]) * len(paths)
-    filling = _Filling(result)
+    filling = _Filling(result, paths)
     stop = threading.Event()
 
     def run(plan: _Plan, icount: bool, on_record: Callable[[dict[str, Any]], None]) -> Output | None:
@@ -273,6 +273,20 @@ def _measure(
         except BaseException:
             stop.set()  # an error or Ctrl-C ends both guests
             raise
+    _check_figures(result, workloads, paths)
+
+
+def _check_figures(result: Result, workloads: Sequence[Workload], paths: Sequence[str]) -> None:
+    """Note as a failure what has no figures, and a path by which no call was fast."""
+    for w in workloads:
+        of = result.workloads.get(w.key, {})
+        without = [path for path in paths if not (path in of and of[path].seconds)]
+        if without and not any(words.startswith(f"{w.key} on ") for words in result.failed):
+            result.fail(f"{w.key} on {', '.join(without)} said nothing")
+    for path in paths[1:]:
+        counts = [of[path].calls for of in result.workloads.values() if path in of]
+        if any(counts) and not any(map(sum, counts)):
+            result.fail(f"path {path}: the module counted no call, so nothing of it is a figure of this path")
 
 
 def _counted(result: Result, key: str, paths: Sequence[str]) -> bool:
@@ -281,26 +295,41 @@ def _counted(result: Result, key: str, paths: Sequence[str]) -> bool:
 
 
 class _Filling:
-    """Puts what two guests say into a result. Their threads come one at a time."""
+    """Puts what two guests say into a result. Their threads come one at a time.
 
-    def __init__(self, result: Result) -> None:
+    A round of a workload counts once all paths have run in it: so the n-th figures of all paths are of one round,
+    also if a command failed, and if an emulator's own fault made its guest begin anew (run_machine()).
+    """
+
+    def __init__(self, result: Result, paths: Sequence[str]) -> None:
         self.result = result
         self.advance: Callable[[int], None] = lambda done: None
+        self._paths = paths
         self._lock, self._done = threading.Lock(), 0
+        self._rounds: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
 
     def time(self, record: dict[str, Any]) -> None:
         with self._lock:
             told = self._of(record)
             if not told:
                 return
-            old = self._timed(told)
-            timed = Timed(
-                (*old.seconds, told["seconds"]),
-                (*old.calls, told["calls"]),
-                old.instructions,
-                (old.spent[0] + told["user"], old.spent[1] + told["kernel"]),
-            )
-            self._put(told, timed)
+            by_path = self._rounds.setdefault((self._key(told), told["round"]), {})
+            if len(by_path) == len(self._paths):  # counted before its guest began anew
+                return
+            by_path[told["path"]] = told
+            if len(by_path) == len(self._paths):
+                for path in self._paths:
+                    self._add(by_path[path])
+
+    def _add(self, told: dict[str, Any]) -> None:
+        old = self._timed(told)
+        timed = Timed(
+            (*old.seconds, told["seconds"]),
+            (*old.calls, told["calls"]),
+            old.instructions,
+            (old.spent[0] + told["user"], old.spent[1] + told["kernel"]),
+        )
+        self._put(told, timed)
 
     def count(self, record: dict[str, Any]) -> None:
         with self._lock:
