@@ -25,7 +25,7 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.processes import undisturbed
 
-__all__ = ["cache_folder", "cache_path", "digest", "file_sha256", "fill", "lock", "write_whole"]
+__all__ = ["cache_folder", "cache_path", "digest", "file_sha256", "fill", "home_folder", "lock", "write_whole"]
 
 _ELSEWHERE = "set XDG_CACHE_HOME to the absolute path of another folder"
 # kbuild takes no spaces and colons, and gcc no commas (-Wp,-MMD,FILE); the rest is what make and sh read.
@@ -33,22 +33,29 @@ _BAD_CHARACTERS = re.compile(r"[\s:,;'\"\\$#%&|<>()*?\[\]{}`!]")
 _PATIENCE = 1800.0  # seconds that a lock is waited for: as long as the longest download may take
 
 
+def home_folder(what: str, hint: str) -> str:
+    """$HOME; where there is none, as under cron, the one of the system's list of users.
+
+    Raises SysenterError, with the hint, if there is none either. what: what is kept there.
+    """
+    home = os.environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        raise SysenterError(f"there is no HOME to keep {what} in", hint=hint) from None
+
+
 def cache_path() -> Path:
     """$XDG_CACHE_HOME/sysenter, or ~/.cache/sysenter (XDG Base Directory), links followed.
 
-    As XDG says, a relative $XDG_CACHE_HOME is none. Without HOME, as under cron, the
-    home folder is the one of the system's list of users. Raises SysenterError if
-    there is none, or if the kernel's build could not work there.
+    As XDG says, a relative $XDG_CACHE_HOME is none. Raises SysenterError if there is no
+    home folder, or if the kernel's build could not work there.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
-        home = os.environ.get("HOME", "")
-        if not os.path.isabs(home):
-            try:
-                home = pwd.getpwuid(os.getuid()).pw_dir
-            except KeyError:
-                raise SysenterError("there is no HOME to keep a cache in", hint=_ELSEWHERE) from None
-        base = os.path.join(home, ".cache")
+        base = os.path.join(home_folder("a cache", _ELSEWHERE), ".cache")
     folder = Path(os.path.realpath(os.path.join(base, "sysenter")))
     if found := _BAD_CHARACTERS.search(str(folder)):
         raise SysenterError(

@@ -376,6 +376,8 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
 
     workloads = chosen(options.workloads)
     before = baseline.load(options.against) if options.against else None
+    if options.save:  # a wrong name is said before the work
+        baseline.place_of(options.save)
     if options.json:
         check_writable(options.json)
     _choose_qemu(options, steps)
@@ -457,7 +459,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
         files = [str(file) for file in options.files]
         own = [f"--kernel .../{Path(k).parent.name}/{Path(k).name}" for k in options.kernel if k.endswith(".toml")]
         words = " ".join([*files, *own, f"--support {options.support}"])
-        options.support.write_text(support_page(found, words, __version__, emulator()))
+        write_text(options.support, support_page(found, words, __version__, emulator()))
     if not found.ok:
         bad = found.bad
         why = bad[0].outcome["why"] or "; ".join(bad[0].outcome["differs"])

@@ -140,6 +140,7 @@ def test_ctrl_c_keeps_what_is_measured_and_resume_goes_on(tmp_path: Path) -> Non
         (["nothing"], "no workload 'nothing'"),
         (["calls/null", "--against", "never"], "no baseline 'never'"),
         (["--kernel", "nowhere"], "unknown kernel"),
+        (["--kernel", "nowhere", "--save", "a/b"], "'a/b' is no name for a baseline"),
         (["calls/null", "--kernel", "bookworm-686", "--resume"], "there is nothing to go on with"),
     ],
 )

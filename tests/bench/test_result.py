@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,19 @@ def test_a_result_is_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "sysenter/bench/first.json").write_text("{")
     with pytest.raises(SysenterError, match="is damaged"):
         baseline.load("first")
-    with pytest.raises(SysenterError, match="is no name"):
-        baseline.save(was, "../elsewhere")
+    for name in ("../elsewhere", "", "x" * 300):
+        with pytest.raises(SysenterError, match="is no name"):
+            baseline.save(was, name)
+    assert [path.name for path in (tmp_path / "sysenter/bench").iterdir()] == ["first.json"]
+
+
+def test_baselines_are_in_the_home_folder_also_where_home_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")  # as under cron; it is no relative folder
+    assert str(baseline.data_folder()) == f"{pwd.getpwuid(os.getuid()).pw_dir}/.local/share/sysenter/bench"
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    with pytest.raises(SysenterError, match="no HOME to keep baselines in"):
+        baseline.data_folder()
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"kind": "bench", "schema": 2}, {"kind": "run", "schema": 1}])
@@ -175,6 +188,8 @@ def test_what_was_not_measured_is_a_failure() -> None:
     _check_figures(found, workloads, ("stock", "fast"))
     assert found.failed == ["calls/read on stock, fast said nothing"]
     stock, fast = (found.workloads["calls/null"][path] for path in ("stock", "fast"))
-    none = replace(MACHINE, failed=[], workloads={"calls/null": {"stock": stock, "fast": replace(fast, calls=(0,) * 5)}})
+    none = replace(
+        MACHINE, failed=[], workloads={"calls/null": {"stock": stock, "fast": replace(fast, calls=(0,) * 5)}}
+    )
     _check_figures(none, workloads[:1], ("stock", "fast"))
     assert none.failed == ["path fast: the module counted no call, so nothing of it is a figure of this path"]

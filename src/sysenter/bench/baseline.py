@@ -10,36 +10,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenter.bench.result import Result, from_json
+from sysenter.cache import home_folder, write_whole
 from sysenter.errors import SysenterError
 
-__all__ = ["Change", "changes", "check_machine", "data_folder", "load", "save"]
+__all__ = ["Change", "changes", "check_machine", "data_folder", "load", "place_of", "save"]
 
 
 def data_folder() -> Path:
     """$XDG_DATA_HOME/sysenter/bench, or ~/.local/share/sysenter/bench (XDG Base Directory)."""
     base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local/share") / "sysenter/bench"
+    if not os.path.isabs(base):
+        hint = "set XDG_DATA_HOME to the absolute path of a folder"
+        base = os.path.join(home_folder("baselines", hint), ".local/share")
+    return Path(base) / "sysenter/bench"
 
 
-def _path(name: str) -> Path:
-    if not re.fullmatch(r"[\w.+-]+", name):
-        raise SysenterError(f"{name!r} is no name for a baseline", hint="letters, digits and . _ + - are")
+def place_of(name: str) -> Path:
+    """The file of a baseline. Raises SysenterError if its name cannot be a file's."""
+    if not re.fullmatch(r"[\w.+-]{1,100}", name):
+        raise SysenterError(f"{name!r} is no name for a baseline", hint="up to 100 letters, digits and . _ + - are")
     return data_folder() / f"{name}.json"
 
 
 def save(result: Result, name: str) -> Path:
     """Keep a result under a name; returns its file."""
-    path = _path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(result.to_json(), indent=1) + "\n")
-    new.replace(path)
+    path = place_of(name)
+    write_whole(path, json.dumps(result.to_json(), indent=1) + "\n")
     return path
 
 
 def load(name: str) -> Result:
     """The result under a name. Raises SysenterError if there is none, or it is damaged."""
-    path = _path(name)
+    path = place_of(name)
     try:
         return from_json(json.loads(path.read_text()), str(path))
     except FileNotFoundError as error:
