@@ -25,7 +25,17 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.processes import undisturbed
 
-__all__ = ["cache_folder", "cache_path", "digest", "file_sha256", "fill", "home_folder", "lock", "write_whole"]
+__all__ = [
+    "cache_folder",
+    "cache_path",
+    "digest",
+    "file_sha256",
+    "fill",
+    "home_folder",
+    "lock",
+    "lock_folder",
+    "write_whole",
+]
 
 _ELSEWHERE = "set XDG_CACHE_HOME to the absolute path of another folder"
 # kbuild takes no spaces and colons, and gcc no commas (-Wp,-MMD,FILE); the rest is what make and sh read.
@@ -128,6 +138,17 @@ def lock(name: str) -> Iterator[None]:
         handle.write(f"{os.getpid()}\n")
         handle.flush()
         yield
+
+
+@contextmanager
+def lock_folder(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder of the system's as a lock, which leaves no file behind; otherwise as lock(). what: it is for."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _take(handle, folder, what)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _take(handle: int, path: Path, what: str) -> None:

@@ -275,3 +275,27 @@ sysenter uninstall 2>&1; sysenter uninstall 2>&1
 {LIST} | diff /tmp/before - && echo same
 """)
     assert said.endswith("nothing was installed\nsame\n"), said
+
+
+def test_a_damaged_manifest_and_two_installs_at_once(in_root: InRoot) -> None:
+    """As an older version's install leaves them whose manifest was lost, and one that began while another ran."""
+    said = in_root(f"""
+{LIST} >/tmp/before
+main=/src/sysenter/native/present/main.c; cp $main /tmp/main.c
+echo '/* older */' >>$main
+sysenter install --all-kernels --scope both >/dev/null 2>&1; echo "older $?"
+cp /tmp/main.c $main
+echo '{{"version": ' >/var/lib/sysenter/manifest.json
+sysenter uninstall 2>&1 | tail -n 1
+sysenter install --all-kernels >/tmp/one 2>&1 & sysenter install --all-kernels >/tmp/two 2>&1; echo "one $?"
+wait $!; echo "another $?"
+cat /tmp/one /tmp/two | grep -c "waiting for another run"
+ls -d /usr/src/sysenter-* | wc -l
+sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
+{LIST} | diff /tmp/before - && echo same
+""")
+    lines = said.splitlines()
+    assert lines[0] == "older 0", said
+    assert "manifest.json is damaged" in lines[1]
+    assert "(install again over it, then uninstall takes all away)" in lines[1]
+    assert lines[2:] == ["one 0", "another 0", "1", "1", "uninstall 0", "same"], said

@@ -47,10 +47,12 @@ dkms generate_mok >/dev/null 2>&1
 sysenter install --all-kernels --at-boot 2>&1 || exit
 modinfo -k {system.release} -F target sysenter
 ls /usr/lib/*/sysenter/libsysenter.so /usr/bin/sysenter-run
+setpriv --reuid 1000 env PYTHONPATH=/src python3 -m sysenter uninstall
 sysenter uninstall && sysenter uninstall
 {LIST} | diff /tmp/before - && echo "nothing left"
 """)
     assert f"\n{system.release} #1 SMP" in said
+    assert "and needs root (sudo sysenter uninstall)" in said, said
     assert "nothing left" in said, said
 
 

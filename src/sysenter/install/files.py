@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sysenter.cache import lock_folder
 from sysenter.errors import SysenterError
 
-__all__ = ["LIBRARY", "STATE", "Manifest", "contents_of", "put", "put_back", "read_manifest", "take_away"]
+__all__ = ["LIBRARY", "STATE", "Manifest", "alone", "contents_of", "put", "put_back", "read_manifest", "take_away"]
 
 LIBRARY = Path("/usr/lib/sysenter")
 STATE = Path("/var/lib/sysenter")
@@ -45,6 +46,13 @@ class Manifest:
         new = _MANIFEST.with_suffix(".new")
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")
         os.replace(new, _MANIFEST)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """A block of which one runs at a time: of two installs at once one would undo what the other writes."""
+    with lock_folder(STATE.parent, "what is installed"):
+        yield
 
 
 def read_manifest() -> Manifest | None:

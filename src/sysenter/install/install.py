@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,17 @@ from pathlib import Path
 from sysenter.build.native import NATIVE
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
-from sysenter.install.files import LIBRARY, STATE, Manifest, contents_of, put, put_back, read_manifest, take_away
+from sysenter.install.files import (
+    LIBRARY,
+    STATE,
+    Manifest,
+    alone,
+    contents_of,
+    put,
+    put_back,
+    read_manifest,
+    take_away,
+)
 from sysenter.install.machine import (
     InstalledKernel,
     architecture,
@@ -33,6 +42,7 @@ from sysenter.install.machine import (
 from sysenter.install.tree import FROM_DEBIAN, dkms_tree, tree_version
 from sysenter.install.uninstall import remove_all
 from sysenter.processes import cleaning_up
+from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
 
 __all__ = ["Plan", "boot_state", "install", "plan_for"]
@@ -88,8 +98,7 @@ def _compiled_files(steps: Steps) -> dict[Path, tuple[bytes, int]]:
     includes: list[str | Path] = ["-I", NATIVE / "present", "-I", NATIVE / "user"]
     argv: list[str | Path] = ["gcc", arch.compiler_option, "-O2", "-Wall", *includes]
     made: dict[Path, tuple[bytes, int]] = {}
-    with tempfile.TemporaryDirectory(prefix="sysenter-install-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         for program in _PROGRAMS:
             source = NATIVE / "install" / f"{program}.c"
             run_command(steps, [*argv, "-o", folder / program, source], what=f"compile {source.name}", timeout=60)
@@ -166,8 +175,15 @@ def install(
     check_system()
     if packaged():
         return _beside_packages(steps, packaged(), all_kernels=all_kernels, at_boot=at_boot, scope=scope)
+    with alone():
+        return _install(steps, project, all_kernels=all_kernels, at_boot=at_boot, scope=scope, fetch=fetch)
+
+
+def _install(
+    steps: Steps, project: str, *, all_kernels: bool, at_boot: bool, scope: str | None, fetch: bool
+) -> dict[str, str]:
     plan = plan_for(project, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
-    before = read_manifest()
+    before = _manifest_before(steps)
     _check_room()
     if plan.packages:
         if not fetch:
@@ -204,6 +220,22 @@ def install(
                     _bring_back(steps, manifest, plan, before, was)
         raise
     return refused
+
+
+def _manifest_before(steps: Steps) -> Manifest | None:
+    """The manifest of what is installed; of a damaged one's install what stands where install writes."""
+    try:
+        return read_manifest()
+    except SysenterError as error:
+        steps.say(f"         {error.message}: what is there is taken to be an install's")
+    folders = [*Path("/usr/src").glob(f"{dkms.NAME}-*"), LIBRARY, *(path.parent for path in _compiled_paths())]
+    inside = [path for folder in folders for path in folder.rglob("*")]
+    return Manifest(
+        "",
+        "",
+        files=[str(path) for path in (*inside, *_scope_file("")) if path.is_file()],
+        folders=sorted({str(path) for path in (*folders, *inside) if path.is_dir()}),
+    )
 
 
 def _bring_back(

@@ -39,7 +39,7 @@ class KernelStatus:
     state: str
     """built; stale: its image is another than the module was built for; refused: a placeholder; not built."""
     reason: str
-    """Why, where it is not built."""
+    """Why, where it is not built; what is not known of it, where its image cannot be read."""
     signer: str
     """Who signed the module; "" if nobody."""
 
@@ -95,7 +95,9 @@ def _kernel(kernel: InstalledKernel) -> KernelStatus:
         state, reason = "refused", modinfo(kernel.release, "refused")
     elif kernel.image is not None:
         version = banner(kernel.image)
-        if target != f"{kernel.release} {version[version.find('#') :]}":
+        if not version:  # some systems let only root read it
+            reason = f"{kernel.image} cannot be read, so it may be stale"
+        elif target != f"{kernel.release} {version[version.find('#') :]}":
             state, reason = "stale", f"built for {target}"
     return KernelStatus(kernel.release, running, state, reason, signer)
 

@@ -14,7 +14,7 @@ from sysenter.errors import SysenterError
 from sysenter.install.files import LIBRARY
 from sysenter.install.machine import LOADED, read_word, signatures_enforced
 from sysenter.install.status import status
-from sysenter.processes import output_of
+from sysenter.processes import cleaning_up, output_of
 from sysenter.steps import Steps, run_command
 
 __all__ = ["check_before_load", "try_now"]
@@ -70,21 +70,40 @@ def _load(steps: Steps, release: str) -> None:
 
 
 def try_now(steps: Steps) -> None:
-    """Load the module now, and hold its answers against stock's; unload it if anything differs."""
-    if LOADED.exists():
+    """Load the module now, and hold its answers against stock's; unload it if anything differs, or at Ctrl-C."""
+    was_loaded = LOADED.exists()
+    if was_loaded:
         steps.say("         the module is loaded already: it is tried as it is (`rmmod sysenter` first: loaded anew)")
     else:
         check_before_load()
-        _load(steps, os.uname().release)
     try:
+        if not was_loaded:
+            _load(steps, os.uname().release)
         with steps.step("a few thousand calls by the fast path, held against stock"):
             run_command(
                 steps,
                 [LIBRARY / "trial"],
                 what="the trial",
                 timeout=60,
-                hint="the module is unloaded again; this is a bug: report it with the lines above",
+                hint="this is a bug: report it with the lines above",
             )
-    except SysenterError:
-        run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=60)
+    except BaseException as error:
+        # HAZARD: what was not tried to its end must not stay loaded. What the user had loaded stays at Ctrl-C.
+        if LOADED.exists() and (isinstance(error, SysenterError) or not was_loaded):
+            with cleaning_up():
+                _unload(steps, error)
         raise
+
+
+def _unload(steps: Steps, error: BaseException) -> None:
+    """Unload the module after a trial that ended with an error. Raises one that tells of both if it stays."""
+    try:
+        run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=60)
+        steps.say("         the module is unloaded again")
+    except SysenterError as stays:
+        detail = "\n".join(filter(None, (getattr(error, "detail", ""), stays.detail)))
+        raise SysenterError(
+            f"{error or type(error).__name__}; and the module is still loaded: {stays.message}",
+            hint="rmmod sysenter, or reboot",
+            detail=detail,
+        ) from error

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
-from sysenter.install.files import Manifest, read_manifest, take_away
+from sysenter.install.files import Manifest, alone, read_manifest, take_away
 from sysenter.install.machine import LOADED, packaged, read_word
 from sysenter.steps import Steps, run_command
 
@@ -81,11 +82,16 @@ def uninstall(steps: Steps, *, wait: float) -> bool:
             "sysenter was installed by its Debian packages, which take it away",
             hint="apt-get purge sysenter sysenter-dkms",
         )
-    manifest = read_manifest()
-    if manifest is None and not dkms.versions() and not dkms.left_behind():
+    if read_manifest() is None and not dkms.versions() and not dkms.left_behind():
         return False
-    with steps.step("unload the module"):
-        unload(steps, wait)
-    with steps.step("take modules, sources, library and units away"):
-        remove_all(steps, manifest or Manifest("", ""))
+    if os.geteuid() != 0:
+        raise SysenterError(
+            "uninstall takes files of /usr and /etc away and needs root", hint="sudo ./sysenter uninstall"
+        )
+    with alone():
+        manifest = read_manifest() or Manifest("", "")
+        with steps.step("unload the module"):
+            unload(steps, wait)
+        with steps.step("take modules, sources, library and units away"):
+            remove_all(steps, manifest)
     return True
