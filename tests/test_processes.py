@@ -15,11 +15,12 @@ import pytest
 from conftest import ROOT, interruptible
 
 _HEAD = """
-import sys, threading, time
+import os, sys, threading, time
 from sysenter.cache import fill, lock, write_whole
 from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Package, unpack
+from sysenter.processes import running
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
 from pathlib import Path
@@ -35,6 +36,13 @@ _STEPS = {
     "a program that will not hear": """
     run_command(steps, ["sh", "-c", "trap '' TERM INT HUP; touch started; while :; do sleep 77; done"], what="x",
                 timeout=60, cwd=here)""",
+    # as a job of a matrix: what it runs is in a group of its own
+    "a program of ours": """
+    inner = ("import sys; from sysenter.ending import conclude; from sysenter.steps import Steps, run_command; "
+             "argv = ['sh', '-c', 'touch started; sleep 77']; "
+             "sys.exit(conclude(Steps(), lambda: len(run_command(Steps(), argv, what='x', timeout=60))))")
+    with running([sys.executable, "-c", inner], what="x", env=dict(os.environ), cwd=here, ours=True) as process:
+        process.wait()""",
     "a program in a thread": """
     def work():
         run_command(steps, ["sh", "-c", "touch started; sleep 77"], what="x", timeout=60, cwd=here)

@@ -72,6 +72,7 @@ NETWORK = (
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where cron or a service gives none
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLEANING = 5.0  # seconds in which a second signal is not heard: shells and terminals send several
+_ENDING = 10.0  # seconds that a program of ours has to end what it has started
 
 
 class Interrupted(KeyboardInterrupt):
@@ -85,7 +86,7 @@ class Interrupted(KeyboardInterrupt):
 stopping = threading.Event()  # set once a signal has come: nothing new is started
 
 _lock = threading.RLock()  # the handler runs in the main thread, which may hold it
-_alive: dict[int, subprocess.Popen[bytes]] = {}
+_alive: dict[int, tuple[subprocess.Popen[bytes], bool]] = {}  # with whether it is one of ours
 _held = 0  # how deep the main thread is in undisturbed()
 _pending = 0  # the signal that came there
 _since = 0.0
@@ -123,8 +124,11 @@ def _stop(number: int) -> None:
     global _since
     _since = time.monotonic()
     stopping.set()
-    for process in list(_alive.values()):
-        _kill(process)
+    for process, ours in list(_alive.values()):
+        if ours:
+            _ask(process)
+        else:
+            _kill(process)
     raise Interrupted(number)
 
 
@@ -165,6 +169,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def _ask(process: subprocess.Popen[bytes]) -> None:
+    """Have a program of ours end: what it has started is in groups of its own, which only it knows."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, signal.SIGTERM)
+
+
 @contextmanager
 def running(
     argv: Sequence[str | Path],
@@ -177,10 +188,12 @@ def running(
     stderr: int | IO[bytes] | None = subprocess.STDOUT,
     pass_fds: Sequence[int] = (),
     own_group: bool = True,
+    ours: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program while it runs; it and what it has started end with the block.
 
-    what: what it is for, in errors. own_group: False where it has the terminal.
+    what: what it is for, in errors. own_group: False where it has the terminal. ours: it runs programs by this
+    module too, and gets ten seconds to end them.
     Raises SysenterError if it is not there or cannot be run.
     """
     words = [str(a) for a in argv]
@@ -207,10 +220,14 @@ def running(
             raise SysenterError(
                 f"{what}: {words[0]} cannot be run: {reason}", hint="run `./sysenter doctor`"
             ) from error
-        _alive[process.pid] = process
+        _alive[process.pid] = process, ours
     try:
         yield process
     finally:
+        if ours and process.poll() is None:
+            _ask(process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_ENDING)
         if own_group:
             _kill(process)
         elif process.poll() is None:

@@ -10,11 +10,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE
+from sysenter.lab.reading import patience
 from sysenter.matrix.artefact import place_of, unpack
 from sysenter.matrix.kept import sources
 from sysenter.processes import environment, running
@@ -27,7 +29,7 @@ UNABLE, LACKS, LOST = "unable", "lacks", "lost"  # keys of what do() returns, be
 _SOURCES = Path(__file__).resolve().parents[2]
 # Ours too, to jobs: what changes where things are kept and how long is waited.
 _OURS = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "SYSENTER_PATIENCE", "SYSENTER_DEBIAN_MIRROR")
-_LIMIT = 6 * 3600.0  # seconds; a job's own waits all end before
+_LIMIT = 6 * 3600.0  # seconds, times patience(); a job's own waits all end before
 
 
 def worker_name(sources_digest: str) -> str:
@@ -82,10 +84,12 @@ def do(work: dict[str, Any], artefact: str = "") -> dict[str, Any]:
         ):
             given.write(json.dumps(work).encode())
             given.seek(0)
-            with running(argv, what="do a job", env=env, stdin=given.fileno(), stdout=said, stderr=told) as process:
-                ended = _wait(process)
-        if not ended:
-            return {LOST: "cancelled", **worker}
+            with running(
+                argv, what="do a job", env=env, stdin=given.fileno(), stdout=said, stderr=told, ours=True
+            ) as process:
+                why = _wait(process)
+        if why:
+            return {LOST: why, **worker}
         status = process.returncode
         try:
             done: dict[str, Any] = json.loads((folder / "said").read_text())
@@ -96,23 +100,18 @@ def do(work: dict[str, Any], artefact: str = "") -> dict[str, Any]:
     return {**done, **worker}
 
 
-def _wait(process: subprocess.Popen[bytes]) -> bool:
-    """Wait for a job's process; False, and it is to be ended, if nobody wants it any more."""
-    waited = 0.0
-    while waited < _LIMIT:
+def _wait(process: subprocess.Popen[bytes]) -> str:
+    """Wait for a job's process; returns why it is to be ended, "" if it has ended."""
+    deadline = time.monotonic() + _LIMIT * patience()
+    while time.monotonic() < deadline:
         try:
             process.wait(timeout=1)
-            return True
+            return ""
         except subprocess.TimeoutExpired:
-            waited += 1
+            pass
         if _cancelled():
-            process.terminate()  # it clears up
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            return False
-    return False
+            return "cancelled"
+    return f"it was not done after {_LIMIT * patience() / 3600:.0f} hours"
 
 
 def take(artefact: str, path: str, packed: bytes) -> None:
