@@ -212,6 +212,8 @@ def _mitigations(options: argparse.Namespace, steps: Steps) -> int:
             f"the kernel's entry has a mitigation that the fast one has not, on {', '.join(differ)}",
             hint="this is a bug: report it",
         )
+    if all(applied.lost for applied in found):
+        raise SysenterError(f"{guest.target.release} was booted on none of these processors", hint="the table says why")
     return 0
 
 

@@ -14,8 +14,11 @@ import schemas
 from conftest import Keep
 from guests import guest_for
 from sysenter.build import build_module
+from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output
+from sysenter.lab.present_guest import PresentGuest
+from sysenter.lab.qemu import Machine
 from sysenter.report.mitigations import to_json
 from sysenter.steps import Steps
 from sysenter.verify.mitigations import Applied, Instruction, mitigations, read_trace, seen
@@ -37,6 +40,25 @@ def test_the_trace_is_read_as_qemu_writes_it() -> None:
     assert seen(trace[:1], 0xFFFFFFFF81C01F20) == frozenset()
     assert "BHB clearing" not in seen(trace, 0)
     assert seen(read_trace("0xc0001000:  ff e1                    jmpl     *%ecx\n"), 0) == {"indirect branches"}
+
+
+def test_an_entry_of_which_nothing_was_seen_is_no_result(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest
+) -> None:
+    """Nothing could be missing in it: a QEMU that writes its log in another way would pass."""
+    logs = ["IN: another form", "0xc0001000:  0f 30     wrmsr"]
+    logs.append(logs[1] + "\n0xf8000000:  0f 30     wrmsr\n")
+
+    def run(self: Guest, *given: object, machine: Machine, **more: object) -> Output:
+        Path(machine.extra[machine.extra.index("-D") + 1]).write_text(logs.pop(0))
+        records = ({"__entry_text_start": "c0001000"}, {"__entry_text_end": "c0002000"}, {"section": "0xf8000000"})
+        return Output(records, (), "", 0, 1.0)
+
+    monkeypatch.setattr(PresentGuest, "run", run)
+    for entry in ("kernel's", "fast"):
+        with pytest.raises(SysenterError, match=f"no instruction of the {entry} entry was seen"):
+            mitigations(steps, guest, "pentium3", "")
+    assert mitigations(steps, guest, "pentium3", "").fast == {"IBRS"}
 
 
 @pytest.mark.parametrize(

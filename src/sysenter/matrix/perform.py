@@ -12,10 +12,11 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
@@ -181,6 +182,8 @@ def _bench(steps: Steps, target: Target, work: Work) -> Done:
         options=job.module_options,
         offline=work.offline,
     )
+    if not result.complete:  # a signal; what there is is no benchmark
+        raise Interrupted(signal.SIGTERM)
     return Done(DIFFERS if result.failed else PASSED, differs=tuple(result.failed), figures=result.to_json())
 
 
@@ -213,6 +216,11 @@ def _check(steps: Steps, target: Target, work: Work) -> Done:
     names = _handlers(target, work.job)
     if not names:
         raise Refused(f"no handler is checked for {target.release}", hint="`./sysenter check` names them all")
+    if work.job.kind == "mutants":
+        sound = [name for name in names if not HANDLERS[name].must_fail]
+        if not sound:
+            raise Refused(f"{', '.join(names)} is known bad", hint="mutants are made of handlers that are right")
+        names = sound
     pool.use_processes(work.processes)
     subjects = [subject(steps, name, work.job.kernel, work.offline) for name in names]
     with open(os.devnull, "w") as nowhere:
@@ -223,8 +231,7 @@ def _check(steps: Steps, target: Target, work: Work) -> Done:
             figures = {r.handler: {k: r.as_json()[k] for k in ("cases", "events", "failures")} for r in reports}
             detail = "\n".join(story for r in reports if not r.ok for story in r.stories[:1])
         else:
-            sound = [s for s in subjects if not HANDLERS[s.handler].must_fail]
-            mutated = [check_mutants(console, s, _MUTANTS, seed=1) for s in sound]
+            mutated = [check_mutants(console, s, _MUTANTS, seed=1) for s in subjects]
             found = tuple(f"{m.handler}: {', '.join(m.unexplained) or 'too few caught'}" for m in mutated if not m.ok)
             figures = {m.handler: {k: m.as_json()[k] for k in ("tried", "of", "caught")} for m in mutated}
             detail = ""
@@ -279,9 +286,24 @@ def _hazards(steps: Steps, target: Target, work: Work) -> Done:
         if not report.exists():
             raise failure or SysenterError("the hazards' tests said nothing", hint="--debug shows their command")
         cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-    bad = tuple(dict.fromkeys(filter(None, map(_failure_of, cases))))
-    skipped = sum(c.find("skipped") is not None for c in cases)
-    figures = {"passed": len(cases) - skipped - len(bad), "skipped": skipped, "failed": len(bad)}
+    return _of_cases(cases, failure)
+
+
+def _of_cases(cases: Sequence[ElementTree.Element], failure: SysenterError | None) -> Done:
+    """What came of tests. failure: how pytest ended, if not well.
+
+    Raises it, or SysenterError, where that is no answer: no test passed or failed.
+    """
+    failures = list(filter(None, map(_failure_of, cases)))
+    skipped = [found for c in cases if (found := c.find("skipped")) is not None]
+    passed = len(cases) - len(skipped) - len(failures)
+    bad = tuple(dict.fromkeys(failures))
+    if failure and not bad:
+        raise failure
+    if not passed and not bad:
+        why = shorten(skipped[0].get("message", ""), 150) if skipped else "none has this name"
+        raise SysenterError(f"no test of hazards was carried out: {why}", hint="name another, as hazards:test_life")
+    figures = {"passed": passed, "skipped": len(skipped), "failed": len(failures)}
     return Done(DIFFERS if bad else PASSED, differs=bad, figures=figures, detail=failure.detail if failure else "")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
+from sysenter.errors import SysenterError
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.lab.qemu import GuestLost
 from sysenter.scratch import scratch_folder
@@ -181,13 +182,20 @@ def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope:
     """Boot the guest on a processor model and see.
 
     append: more of the kernel's command line, "" for its own choice. scope: the module's; with all, the fast entry is
-    the kernel's own with the stand-in for do_syscall_64() in it.
+    the kernel's own with the stand-in for do_syscall_64() in it. Raises SysenterError if an entry was not seen at all.
     """
     with steps.step(f"{guest.target.release} on {cpu} {append}"):
         try:
             return _seen_in(steps, guest, cpu, append, scope)
         except GuestLost as error:
             return Applied(cpu, append, lost=error.message)
+
+
+def _unseen(cpu: str, what: str) -> SysenterError:
+    return SysenterError(
+        f"mitigations on {cpu}: no instruction of {what} was seen",
+        hint="this QEMU's log (-d in_asm) may have another form, or this kernel no such symbols: report it",
+    )
 
 
 def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: str) -> Applied:
@@ -227,11 +235,17 @@ def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: st
     if not copy and not ours <= chosen < ours + _text_size(guest.module.entry):
         copy = "sysenter_gate"
     untrain = frozenset(int(at, 16) for at in output.of("untrain"))
-    stock = seen(between(address("__entry_text_start"), address("__entry_text_end")), bhb, untrain)
+    own_entry = between(address("__entry_text_start"), address("__entry_text_end"))
     text = between(ours, ours + _text_size(guest.module.entry))
+    if not own_entry:  # of it nothing could be missing
+        raise _unseen(cpu, "the kernel's entry")
+    stock = seen(own_entry, bhb, untrain)
     if scope == "all":
         if not text:
             return Applied(cpu, append, kernel, refused="the stand-in was not executed")
         fast = stock | seen(text, bhb, untrain)
         return Applied(cpu, append, kernel, stock, fast, "sysenter_all in the kernel's entry")
-    return Applied(cpu, append, kernel, stock, seen([*text, *between(gate, gate + 4096)], bhb, untrain), copy)
+    path = [*text, *between(gate, gate + 4096)]
+    if not path:
+        raise _unseen(cpu, "the fast entry")
+    return Applied(cpu, append, kernel, stock, seen(path, bhb, untrain), copy)
