@@ -166,7 +166,7 @@ class _Booted:
         self.said: list[dict[str, Any]] = []
         self._new = threading.Condition()
         self._stop = threading.Event()
-        self._ended: SysenterError | None = None
+        self._ended: BaseException | None = None
         self._over = False
         self._thread = threading.Thread(target=self._run, args=(steps, guest, files, task, machine))
         self._thread.start()
@@ -189,7 +189,7 @@ class _Booted:
                 hint="`./sysenter shell` gives a prompt in this guest",
                 detail="\n".join(output.text[-4:]),
             )
-        except SysenterError as error:
+        except BaseException as error:  # Ctrl-C's and a full disk's too: wait() raises it in its own thread
             self._ended = error
         finally:
             with self._new:
@@ -346,8 +346,10 @@ def take(
     with steps.step(f"boot {guest.target.release}, step through {len(calls)} calls on each path"):
         snapshot = _take(steps, guest, options, calls)
     if accept(snapshot):
-        with lock("replay"), fill(folder) as new:
-            save(snapshot, new)
+        with lock("replay"):
+            if not (folder / "snapshot.json").exists():  # else fill() would take away what another run reads
+                with fill(folder) as new:
+                    save(snapshot, new)
     return snapshot
 
 

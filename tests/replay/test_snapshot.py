@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A snapshot's guest in its thread, and two runs that take the same snapshot at once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sysenter.cache import cache_folder
+from sysenter.errors import SysenterError
+from sysenter.lab.present_guest import PresentGuest
+from sysenter.processes import Interrupted
+from sysenter.replay import snapshot
+from sysenter.replay.snapshot import Snapshot, take
+from sysenter.steps import Steps
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SysenterError("lost"), OSError(28, "No space left on device"), Interrupted(2)],
+    ids=lambda e: type(e).__name__,
+)
+def test_what_ends_the_guest_is_raised_where_it_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest, error: BaseException
+) -> None:
+    """And nowhere else: an exception that leaves a thread is a traceback on the user's terminal."""
+
+    def run(*given: object, **more: object) -> Any:
+        raise error
+
+    uncaught: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", uncaught.append)
+    monkeypatch.setattr(PresentGuest, "run", run)
+    booted = snapshot._Booted(steps, guest, {}, "", guest.machine())
+    with pytest.raises(type(error)) as raised:
+        booted.wait("before")
+    booted.end()
+    assert raised.value is error
+    assert not uncaught
+
+
+def test_a_snapshot_that_another_run_has_taken_meanwhile_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: Steps, guest: PresentGuest
+) -> None:
+    """It may be at reading it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    empty = Snapshot("6.1", "#1", "i386", "pentium3", "", {}, 0, {}, {}, frozenset(), {})
+    monkeypatch.setattr(snapshot, "_take", lambda *given: empty)
+
+    def meanwhile(taken: Snapshot) -> bool:
+        take(steps, guest)
+        (place,) = (cache_folder() / "replay").iterdir()
+        (place / "read by another run").touch()
+        return True
+
+    take(steps, guest, accept=meanwhile)
+    assert len(list((cache_folder() / "replay").glob("*/read by another run"))) == 1
+    assert take(steps, guest) == empty
