@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenter.cache import cache_folder, digest, fill, lock
+from sysenter.cache import cache_folder, digest, fill, lock, write_whole
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, Package, unpack
 from sysenter.steps import Steps, run_command
@@ -111,7 +111,7 @@ def debian_root(
                     _configure(steps, fetched, new)
                 else:
                     _settle(new)
-            record.write_text(json.dumps({p.name: p.version for p in fetched}))
+            write_whole(record, json.dumps({p.name: p.version for p in fetched}))
     return Root(folder, suite, architecture, json.loads(record.read_text()), configured)
 
 

@@ -112,7 +112,7 @@ def own_script(root: Path, program: Path, script: Path, options: str) -> None:
     """
     text = f'#!/bin/sh\nexec {shlex.join([*own_loader(root), str(program)])}{options} "$@"\n'
     with lock("own-scripts"):
-        if not script.exists() or script.read_text() != text:
+        if not os.access(script, os.X_OK) or script.read_text() != text:
             script.parent.mkdir(exist_ok=True)
             _write_script(script, text)
 

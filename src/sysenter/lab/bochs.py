@@ -28,7 +28,7 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.emulators import Bochs
 from sysenter.lab.qemu import Machine, Result, lost, with_parent
 from sysenter.lab.reading import LOG_LIMIT, read_lines
-from sysenter.processes import Interrupted, environment, running, stopping
+from sysenter.processes import Interrupted, environment, output_of, running, stopping
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
@@ -74,8 +74,7 @@ _MSRS = "0x1a0 0 00000000 00000001 00000000 00000000 00000000 00000000\n"
 @cache
 def _models(bochs: Bochs) -> tuple[str, ...]:
     """The processor models of Bochs; empty if it does not list them."""
-    with running([*bochs.argv, "--help", "cpu"], what="ask Bochs", env=_environment(bochs)) as process:
-        told = process.communicate(timeout=20)[0].decode(errors="replace")
+    told = output_of([*bochs.argv, "--help", "cpu"], env=_environment(bochs))
     return tuple(re.findall(r"^(\w+)$", told.partition("Supported CPU models:")[2], re.MULTILINE))
 
 
