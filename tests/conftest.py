@@ -40,6 +40,9 @@ AMD64 = (
     "trixie-backports-amd64",
 )
 
+# The environment of a locale whose character set is ASCII, as one of another country's is neither UTF-8.
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 Keep = Callable[[Path, str], None]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ASCII, RunCli, one_line_error
 from sysenter.errors import SysenterError
 from sysenter.kernels.description import read_description
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 def write(folder: Path, values: dict[str, str]) -> Path:
     path = folder / "kernel.toml"
-    path.write_text("".join(f"{k} = {v}\n" for k, v in values.items()))
+    path.write_text("".join(f"{k} = {v}\n" for k, v in values.items()), encoding="utf-8")
     return path
 
 
@@ -42,6 +43,12 @@ def test_paths_are_relative_to_the_file(folder: Path) -> None:
     assert kernel.smp
     assert kernel.append == "noapic"
     assert kernel.cc is None
+
+
+def test_a_file_is_read_as_toml_wants_whatever_the_locale_is(cli: RunCli, folder: Path) -> None:
+    path = write(folder, {**GOOD, "append": '"caf\u00e9"'})
+    said = one_line_error(cli("build", "--kernel", str(path), "--offline", env=ASCII))
+    assert "bzImage: not a Linux/x86 boot image" in said
 
 
 @pytest.mark.parametrize("key", GOOD)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import sample
-from conftest import ROOT, RunCli, one_line_error
+from conftest import ASCII, ROOT, RunCli, one_line_error
 from sysenter.check.command import MutantReport, Report
 from sysenter.check.command import to_json as check_to_json
 from sysenter.errors import SysenterError
@@ -287,6 +287,14 @@ def test_it_goes_to_standard_output(cli: RunCli) -> None:
     done = cli("report", str(RESULTS / "run.json"), "-o", "-")
     assert done.stdout.startswith("<!DOCTYPE html>")
     assert Page(done.stdout).elements
+
+
+def test_a_page_is_utf_8_whatever_the_locale_is(cli: RunCli, tmp_path: Path) -> None:
+    done = cli("report", str(MEASURED), "-o", str(tmp_path / "page.html"), env=ASCII)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<meta charset="utf-8">' in page
+    assert not page.isascii()
 
 
 def test_twenty_runs_are_quick_and_small(cli: RunCli, tmp_path: Path) -> None:

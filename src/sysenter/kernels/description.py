@@ -62,7 +62,7 @@ def read_description(path: Path) -> Description:
         return SysenterError(f"{path}: {what}", hint=hint)
 
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text())
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise bad(f"not TOML: {error}") from error
     except OSError as error:

@@ -184,7 +184,7 @@ def read_products(path: Path) -> list[Product]:
         return SysenterError(f"{path}: {what}", hint="docs/guides/comparing-kernels.md describes the file")
 
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text())
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise bad(f"not TOML: {error}") from error
     except OSError as error:

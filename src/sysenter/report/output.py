@@ -77,12 +77,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text; "-" is standard output. Raises SysenterError."""
+    """Write a text, in UTF-8 whatever the locale says; "-" is standard output. Raises SysenterError."""
     if path == _STDOUT:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SysenterError(f"cannot write {path}: {error.strerror}", hint="give another file") from error

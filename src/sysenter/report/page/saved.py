@@ -44,7 +44,7 @@ class Saved:
 def read(path: Path) -> Saved:
     """Read a file. Raises SysenterError, in one line, if it is missing, damaged, or something else."""
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SysenterError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
