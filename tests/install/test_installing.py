@@ -40,19 +40,23 @@ def test_install_says_what_it_would_do_and_does_nothing(in_root: InRoot) -> None
 
 
 def test_uninstall_leaves_nothing(in_root: InRoot, system: Copy) -> None:
-    """But DKMS's own keys, which other modules may be signed with by now."""
+    """But DKMS's own keys, which other modules may be signed with by now. Who is not root is told so."""
     said = in_root(f"""
 dkms generate_mok >/dev/null 2>&1
 {LIST} >/tmp/before
 sysenter install --all-kernels --at-boot 2>&1 || exit
 modinfo -k {system.release} -F target sysenter
 ls /usr/lib/*/sysenter/libsysenter.so /usr/bin/sysenter-run
-setpriv --reuid 1000 env PYTHONPATH=/src python3 -m sysenter uninstall
+user() {{ setpriv --reuid 1000 env PYTHONPATH=/src python3 -m sysenter "$@" 2>&1; }}
+user uninstall
+chmod 600 /boot/vmlinuz-*; user status --json - | grep -A 1 '"state"'; chmod 644 /boot/vmlinuz-*
 sysenter uninstall && sysenter uninstall
 {LIST} | diff /tmp/before - && echo "nothing left"
 """)
     assert f"\n{system.release} #1 SMP" in said
     assert "and needs root (sudo sysenter uninstall)" in said, said
+    assert '"state": "built"' in said, said
+    assert f"vmlinuz-{system.release} cannot be read, so it may be stale" in said
     assert "nothing left" in said, said
 
 
