@@ -126,18 +126,17 @@ def test_ctrl_c_ends_all_of_it_in_one_line() -> None:
 
 
 _POOL = """
-import multiprocessing.pool, sys, time
+import multiprocessing, sys, time
 from pathlib import Path
 from sysenter.check import pool
 from sysenter.ending import conclude
 from sysenter.steps import Steps
-finalize = multiprocessing.pool.util.Finalize
-def slowly(*arguments, **options):
-    if getattr(arguments[1], "__name__", "") == "_terminate_pool":  # the last that a pool does in its making
-        Path(sys.argv[1]).touch()
-        time.sleep(1)
-    return finalize(*arguments, **options)
-multiprocessing.pool.util.Finalize = slowly
+start = multiprocessing.context.ForkProcess.start
+def slowly(self):
+    start(self)
+    Path(sys.argv[1]).touch()
+    time.sleep(0.5)
+multiprocessing.context.ForkProcess.start = slowly
 pool.use_processes(2)
 status = conclude(Steps(), lambda: len(list(pool._spread(time.sleep, [60, 60]))))
 print(status, multiprocessing.active_children(), flush=True)
@@ -165,6 +164,36 @@ def test_ctrl_c_while_the_workers_are_started_leaves_none(tmp_path: Path) -> Non
         finally:
             command.kill()
     assert said == "130 []\n"
+
+
+_KILLED = """
+import os, sys, time
+from sysenter.check import pool
+from sysenter.ending import conclude
+from sysenter.steps import Steps
+def job(number):
+    if number == 2:
+        os.kill(os.getpid(), 9)
+    time.sleep(0.2)
+pool.use_processes(2)
+sys.exit(conclude(Steps(), lambda: len(list(pool._spread(job, range(6))))))
+"""
+
+
+def test_a_worker_that_is_killed_is_one_line() -> None:
+    """As when memory ends; multiprocessing's pool alone waits for its job for ever."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _KILLED],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    ) as command:
+        try:
+            _, said = command.communicate(timeout=60)
+        finally:
+            command.kill()
+    assert said.startswith("sysenter: a process of the check was ended by signal 9 ("), said
+    assert command.returncode == 1
 
 
 def test_command_names_a_handler_that_is_not_there(cli: RunCli) -> None:

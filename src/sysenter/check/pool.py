@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar, cast
 
 from sysenter.check.handlers import Bench, Job, Subject, jobs, lean_jobs
 from sysenter.check.search.explore import Failure, Tally, shrink
 from sysenter.check.search.mutants import Mutant, mutants
 from sysenter.check.search.survivors import harmless
 from sysenter.check.story import tell
+from sysenter.errors import SysenterError
 from sysenter.processes import undisturbed
 
 __all__ = ["Caught", "callers", "checked", "mutants_checked", "use_processes"]
@@ -120,28 +124,95 @@ def _mutant_job(work: tuple[Subject, int, int, int]) -> Caught:
 def _start_worker() -> None:
     """Ignore Ctrl-C, which is for our parent, and end when the parent ends (prctl PR_SET_PDEATHSIG)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends us
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work], chunk: int = 1) -> Iterator[_Done]:
+def _work(function: Callable[[Any], Any], parent: Connection) -> None:
+    """A worker: does what comes, until it is killed."""
+    _start_worker()
+    while True:
+        work = parent.recv()
+        try:
+            parent.send((function(work), None))
+        except Exception as error:
+            parent.send((None, error))
+
+
+@contextlib.contextmanager
+def _workers(function: Callable[[Any], Any], count: int) -> Iterator[dict[Connection, BaseProcess]]:
+    """Processes with a pipe to each, killed when the block is over, however it ends.
+
+    HAZARD: multiprocessing's own pools wait for ever for the job of a worker that was killed (memory had ended), and at
+    their end if a signal came as they were made, or for a lock that a dead worker holds. Here nothing is shared.
+    """
+    context = multiprocessing.get_context("fork")
+    workers: dict[Connection, BaseProcess] = {}
+    try:
+        # A worker inherits that signals are blocked, and hears none before it is ready.
+        with undisturbed():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            try:
+                for _ in range(count):
+                    ours, theirs = context.Pipe()
+                    worker = context.Process(target=_work, args=(function, theirs), daemon=True)
+                    worker.start()
+                    theirs.close()  # so that its death is an end of file here
+                    workers[ours] = worker
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield workers
+    finally:
+        with undisturbed():
+            for connection, each in workers.items():
+                each.kill()
+                each.join()
+                connection.close()
+
+
+def _spread(function: Callable[[_Work], _Done], work: Sequence[_Work]) -> Iterator[_Done]:
+    """The results, as they come. Raises SysenterError if a worker dies."""
     processes = min(_most or len(os.sched_getaffinity(0)), max(len(work), 1))
     if processes == 1:
         yield from map(function, work)
         return
-    with contextlib.ExitStack() as ending:
-        # HAZARD: the pool waits for ever at its end if a signal interrupts its making, or ends a worker before
-        # _start_worker(): another worker takes its place, and is not told that the work is over. So a signal waits
-        # until the pool is made (another thread may get it), and whatever is started here inherits that it is blocked.
-        with undisturbed():
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-            try:
-                pool = ending.enter_context(multiprocessing.get_context("fork").Pool(processes, _start_worker))
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield from pool.imap_unordered(function, work, chunk)
+    left = iter(work)
+    with _workers(function, processes) as workers:
+        busy: set[Connection] = set()
+
+        def deal(connection: Connection) -> None:
+            busy.discard(connection)
+            for one in itertools.islice(left, 1):
+                with _alive(workers[connection]):
+                    connection.send(one)
+                busy.add(connection)
+
+        for connection in workers:
+            deal(connection)
+        while busy:
+            for ready in wait(busy):
+                connection = cast("Connection", ready)
+                with _alive(workers[connection]):
+                    done, error = connection.recv()
+                if error:
+                    raise error
+                deal(connection)
+                yield done
+
+
+@contextlib.contextmanager
+def _alive(worker: BaseProcess) -> Iterator[None]:
+    """A block that speaks with a worker. Raises SysenterError if it has died."""
+    try:
+        yield
+    except (EOFError, OSError):
+        worker.join(10)
+        status = worker.exitcode or 0
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        hint = "memory may have ended: `matrix --job check --cores N` has fewer of them"
+        raise SysenterError(f"a process of the check {how}", hint=hint) from None
 
 
 def callers(subject: Subject, seed: int) -> int:
@@ -165,7 +236,7 @@ def mutants_checked(subject: Subject, chosen: Sequence[int], seed: int) -> Itera
     _mutants[subject] = list(mutants(bench.entry, bench.handler.section, bench.handler.roots))
     plan = lean_jobs(bench)
     work = [(subject, seed, job) for variants in plan for job in variants]
-    found = dict(_spread(_covered_by, work, chunk=20))
+    found = dict(_spread(_covered_by, work))
     _coverage[subject] = [tuple((job, found[job]) for job in variants) for variants in plan]
     listed = harmless(subject.handler)
 
