@@ -37,6 +37,13 @@ def commands(text: str) -> list[str]:
     return found
 
 
+def test_commands_and_links_are_found() -> None:
+    """Else the tests below would look at none."""
+    texts = [document.read_text() for document in DOCUMENTS]
+    assert sum(len(commands(text)) for text in texts) > 120
+    assert sum(len(LINK.findall(text)) for text in texts) > 120
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_its_commands_parse(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in commands(document.read_text()):

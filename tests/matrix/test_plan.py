@@ -149,13 +149,18 @@ def test_a_kernel_of_the_users_own_arrives_as_it_was(tmp_path: Path, monkeypatch
     (folder / "tree/asm").symlink_to("include")
     for name in ("image", "map"):
         (folder / name).write_text(name)
+        (folder / f"{name}-link").symlink_to(folder / name)
+    (folder / "tree-link").symlink_to(folder / "tree")
     file = folder / "kernel.toml"
     file.write_text(
-        'release = "2.4.1"\narch = "i386"\nimage = "image"\nsystem-map = "map"\nheaders = "tree"\nsmp = true\n'
+        'release = "2.4.1"\narch = "i386"\nimage = "image-link"\nsystem-map = "map-link"\nheaders = "tree-link"\n'
+        'smp = true\nappend = "\U0001f427 caf\u00e9"\n',
+        encoding="utf-8",
     )
     name = artefact.artefact_of(str(file))
     assert not artefact.place_of(name, str(file)).exists()
     artefact.unpack(name, str(file), artefact.pack(str(file)))
     there = artefact.place_of(name, str(file))
     assert (there.parent / "headers/asm/x.h").read_text() == "1"
+    assert not any((there.parent / part).is_symlink() for part in ("headers", "bzImage", "System.map"))
     assert artefact.artefact_of(str(there)) == name  # the same kernel

@@ -19,7 +19,7 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab import guest_with_shell_for
 from sysenter.replay.bundle import Bundle, read_bundle, write_bundle
-from sysenter.replay.command import bundle_of, export
+from sysenter.replay.command import Request, bundle_of, export, replay
 from sysenter.replay.operands import Decoder
 from sysenter.replay.pieces import Walk, pieces_of
 from sysenter.replay.rules import PROCESS_DS, verw_selector
@@ -111,9 +111,18 @@ def test_a_changed_byte_of_code_is_found(bundle: Bundle, verify: Callable[[Bundl
 @pytest.mark.parametrize("bundle", ["bookworm-amd64", "bookworm-686"], indirect=True)
 def test_another_result_is_found(bundle: Bundle, verify: Callable[[Bundle], Run]) -> None:
     calls = tuple(replace(call, result=call.result + 1) for call in bundle.calls if call.name == "getppid")
-    for verdict in verify(replace(bundle, calls=calls)).verdicts:
+    verdicts = verify(replace(bundle, calls=calls)).verdicts
+    assert len(verdicts) == len(calls) >= 2
+    for verdict in verdicts:
         assert not verdict.verified
         assert "result" in verdict.why
+
+
+def test_pieces_of_what_is_not_the_guests_call_are_one_line(steps: Steps, bundle: Bundle, tmp_path: Path) -> None:
+    calls = tuple(replace(call, result=call.result + 1) for call in bundle.calls)
+    write_bundle(replace(bundle, calls=calls), tmp_path)
+    with pytest.raises(SysenterError, match=r"getppid by stock is not verified, so not timed: .*result"):
+        replay(steps, Request(pieces=True, processes=1), source=tmp_path)
 
 
 def test_an_unmarked_call_has_a_path_of_its_own(steps: Steps, verify: Callable[[Bundle], Run]) -> None:

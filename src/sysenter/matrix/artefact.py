@@ -43,7 +43,8 @@ def _toml(kernel: Description) -> str:
         "append": kernel.append,
         "cpu": kernel.cpu,
     }
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+    # TOML has no surrogates, by two of which JSON's ASCII names a character beyond U+FFFF
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
 
 
 def pack(path: str) -> bytes:
@@ -56,9 +57,10 @@ def pack(path: str) -> bytes:
         entry = tarfile.TarInfo(f"{name}/kernel.toml")
         entry.size = len(text)
         archive.addfile(entry, io.BytesIO(text))
-        archive.add(kernel.image, f"{name}/bzImage")
-        archive.add(kernel.system_map, f"{name}/System.map")
-        archive.add(kernel.headers, f"{name}/headers")
+        # what a link leads to, not the link: /boot/vmlinuz, /lib/modules/RELEASE/build
+        archive.add(kernel.image.resolve(), f"{name}/bzImage")
+        archive.add(kernel.system_map.resolve(), f"{name}/System.map")
+        archive.add(kernel.headers.resolve(), f"{name}/headers")
     return zstandard.compress(packed.getvalue())
 
 

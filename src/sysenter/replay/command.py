@@ -218,6 +218,13 @@ def replay(
         pieces = pieces_of(bundle, name)
         more = [piece.call for piece in pieces]
         (result,) = measure_bundles(steps, [bundle], calls=[name], processes=request.processes, rounds=0, more=more)
+        wrong = {v.path: v.why for v in result.unverified}
+        paths = [call.path for call in bundle.calls if call.name == name]
+        if all(path in wrong for path in paths):  # nothing was timed
+            raise SysenterError(
+                f"{name} by {paths[0]} is not verified, so not timed: {wrong[paths[0]]}",
+                hint="`./sysenter replay` without --pieces tells of each call",
+            )
         return Outcome(result, costs=costs_of(pieces, result, name), call=name)
     bundles = [bundle, *([other] if other else [])]
     result, *then = measure_bundles(steps, bundles, calls=request.calls, processes=request.processes)
