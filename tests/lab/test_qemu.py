@@ -21,6 +21,7 @@ from sysenter.lab.qemu import (
     check_processor,
     emulators_fault,
     impossible_flags,
+    kvm_stopped,
     run_machine,
     stale_breakpoint,
     vendor,
@@ -87,6 +88,21 @@ def test_a_guest_that_such_a_fault_has_stopped_is_not_waited_for(tmp_path: Path)
         lines, why = read_lines(stream, os.getpid(), start, 60, tmp_path / "console", None, None, fault=emulators_fault)
     assert (lines, why) == ([], "the emulator added DS's base to an address in 64-bit mode")
     assert time.monotonic() - start < 30
+
+
+# QEMU 7.2's, of a guest in which SYSENTER in 64-bit mode was to be emulated
+_KVM_STOPS = """\
+qemu-system-x86_64: warning: TCG doesn't support requested feature: CPUID.07H:EBX.rdseed [bit 18]
+KVM internal error. Suberror: 1
+emulation failure
+RAX=0000000000000000 RBX=ffffc900004abd58 RCX=0000000000000000 RDX=0000000000000000
+"""
+
+
+def test_a_guest_that_kvm_has_stopped_is_told() -> None:
+    """QEMU itself goes on, so nothing else tells."""
+    assert kvm_stopped(_KVM_STOPS) == "stopped it (KVM internal error. Suberror: 1)"
+    assert kvm_stopped(_KVM_STOPS.splitlines()[0]) == ""
 
 
 # A stock 6.1 kernel's registers, two probes around a CMPXCHG8B; the second case below is of a storm of NMIs.

@@ -13,7 +13,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ __all__ = ["Guest", "Output", "all_said", "record_of"]
 # `RETBleed: WARNING: ...`: what a kernel says at its boot of a processor that it cannot wholly mitigate
 # (arch/x86/kernel/cpu/bugs.c). A line of WARN()'s has nothing before the word.
 _OF_THE_PROCESSOR = ": WARNING: "
+_LOADS = "sysenter lab: loads the module"  # load.sh writes it to the kernel's log
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,16 @@ class Output:
             for line in self.console.splitlines()
             if any(word in line for word in self.trouble) and _OF_THE_PROCESSOR not in line
         ]
+
+    def bad_lines_by(self) -> tuple[list[str], list[str]]:
+        """bad_lines, those of the stock kernel apart from those since the module was first loaded.
+
+        If the log does not say when that was, all are of the second kind.
+        """
+        before, mark, after = self.console.partition(_LOADS)
+        if not mark:
+            return [], self.bad_lines()
+        return replace(self, console=before).bad_lines(), replace(self, console=after).bad_lines()
 
     def refusal(self) -> str:
         """Why the module refused to load, in its own words; "" if it said nothing."""

@@ -32,6 +32,7 @@ __all__ = [
     "emulators_fault",
     "impossible_flags",
     "kernel_command_line",
+    "kvm_stopped",
     "lost",
     "patience",
     "qemu_argv",
@@ -238,6 +239,15 @@ def emulators_fault(console: str) -> str:
     return "gave CMPXCHG8B flags that no processor has" if impossible_flags(console) else ""
 
 
+def kvm_stopped(complaint: str) -> str:
+    """How QEMU says that KVM has stopped the guest for good, in words; "" if it does not. complaint: its stderr.
+
+    QEMU itself goes on then, and would wait for a debugger.
+    """
+    found = re.search(r"^(KVM internal error\..*|error: kvm run failed .*)$", complaint, re.M)
+    return f"stopped it ({found[1].strip()})" if found else ""
+
+
 def lost(what: str, why: str, result: Result) -> GuestLost:
     """The error for a guest that was lost, with its last lines. what: what it did."""
     detail = telling(result.console or result.complaint)
@@ -307,8 +317,12 @@ def _run_once(
             ) as process,
         ):
             assert process.stdout is not None
+
+            def fault(log: str) -> str:
+                return emulators_fault(log) or kvm_stopped(errors_path.read_text(errors="replace"))
+
             lines, why = read_lines(
-                process.stdout, process.pid, start, timeout, console_path, on_line, stop, fault=emulators_fault
+                process.stdout, process.pid, start, timeout, console_path, on_line, stop, fault=fault
             )
         if stopping.is_set():  # a signal has ended QEMU
             raise Interrupted(15)

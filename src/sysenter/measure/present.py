@@ -124,6 +124,8 @@ def measure_present(
         except BaseException:
             stop.set()  # an error or Ctrl-C ends both guests
             raise
+    for line in timed.bad_lines_by()[0][:1]:
+        steps.say(f"         before the module was loaded the kernel's log said: {line}")
     return _measurement(guest, counted, timed, count, block)
 
 
@@ -188,5 +190,5 @@ def _of_outputs(guest: PresentGuest, counted: Output, timed: Output, count: int,
         # A kernel of the user's own may have its msr driver as a module, which we do not have.
         registers_restored=timed.of("before") == timed.of("after") if timed.of("before") else None,
         stock_after_unload=bool(timed.of("stock_after_unload")),
-        log=tuple(timed.bad_lines() + counted.bad_lines()),
+        log=tuple(timed.bad_lines_by()[1] + counted.bad_lines_by()[1]),
     )

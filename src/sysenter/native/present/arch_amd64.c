@@ -169,7 +169,7 @@ static int __init check_sysenter(void)
 		return -ENODEV;
 	}
 	if (!sysenter_executes()) {
-		pr_err("refused: SYSENTER is an invalid instruction on this processor, which says that it is Intel's (a virtual machine on another?)\n");
+		pr_err("refused: SYSENTER is an invalid instruction on this processor, which says that it is Intel's (a virtual machine on another?; scope=all needs none)\n");
 		return -ENODEV;
 	}
 	return 0;

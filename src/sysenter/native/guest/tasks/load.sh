@@ -11,6 +11,7 @@ under() { # key
 
 # Load the module with $options and for $scope, or end the task with what the kernel had to say.
 load_module() {
+	echo '<4>sysenter lab: loads the module' >/dev/kmsg # what stands above it is the kernel's own
 	# shellcheck disable=SC2086 # several options are several words
 	if ! insmod /sysenter.ko ${options-} ${scope:+scope=$scope} 2>/tmp/error; then
 		cat /tmp/error
