@@ -99,7 +99,10 @@ def test_run_measures_on_kvm_inside_a_guest(nested: Nested) -> None:
 
 
 def test_a_processor_that_only_says_it_is_intels_is_found_out_by_trial(nested: Nested) -> None:
-    """In 64-bit mode KVM on AMD's processor has no SYSENTER to give, whatever vendor the guest reads."""
+    """In 64-bit mode KVM on AMD's processor has no SYSENTER to give, whatever vendor the guest reads.
+
+    KVM stops a guest for good that tries one at CPL 0.
+    """
     guest = f"--kernel {KERNEL} --accelerator kvm --offline --cpu EPYC,vendor=GenuineIntel"
     output = nested(f"sysenter exec {guest} -- true")
     said = "\n".join(output.text)
