@@ -41,7 +41,7 @@ from sysenter.install.machine import (
 )
 from sysenter.install.tree import FROM_DEBIAN, dkms_tree, tree_version
 from sysenter.install.uninstall import remove_all
-from sysenter.processes import cleaning_up
+from sysenter.processes import cleaning_up, undisturbed
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
 
@@ -138,21 +138,20 @@ def plan_for(project: str, *, all_kernels: bool, at_boot: bool, scope: str | Non
 
 
 def _fetch_packages(steps: Steps, packages: Sequence[str]) -> None:
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    hint = "is there a network? A kernel that is not Debian's has no headers in Debian: install them by hand"
+
+    def apt_get(*words: str, timeout: float) -> None:
+        environment = {"DEBIAN_FRONTEND": "noninteractive"}
+        argv = ["apt-get", *words]
+        run_command(steps, argv, what=f"apt-get {words[0]}", timeout=timeout, env=environment, network=True, hint=hint)
+
+    install = ("install", "-y", "--no-install-recommends")
     with steps.step(f"install Debian packages: {' '.join(packages)}"):
-        hint = "is there a network? A kernel that is not Debian's has no headers in Debian: install them by hand"
-        run_command(
-            steps, ["apt-get", "update"], what="apt-get update", timeout=300, env=environment, network=True, hint=hint
-        )
-        run_command(
-            steps,
-            ["apt-get", "install", "-y", "--no-install-recommends", *packages],
-            what="install Debian packages",
-            timeout=1800,
-            env=environment,
-            network=True,
-            hint=hint,
-        )
+        apt_get("update", timeout=300)
+        apt_get(*install, "--download-only", *packages, timeout=1800)
+        # HAZARD: a signal ends what runs here, and dpkg that is killed leaves a system to be repaired. So it waits.
+        with undisturbed():
+            apt_get(*install, *packages, timeout=1800)
 
 
 def _check_room() -> None:
