@@ -243,10 +243,10 @@ def running(
         _alive.pop(process.pid, None)
 
 
-def output_of(argv: Sequence[str | Path], *, timeout: float = 20, env: dict[str, str] | None = None) -> str:
-    """What a program says, stdout and stderr together; "" if it cannot be run or takes longer."""
+def output_of(argv: Sequence[str | Path], *, env: dict[str, str] | None = None) -> str:
+    """What a program says, stdout and stderr together; "" if it cannot be run or takes 20 seconds."""
     try:
         with running(argv, what=str(argv[0]), env=env) as process:
-            return process.communicate(timeout=timeout)[0].decode(errors="replace")
+            return process.communicate(timeout=20)[0].decode(errors="replace")
     except (SysenterError, subprocess.TimeoutExpired):
         return ""

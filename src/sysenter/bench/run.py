@@ -109,11 +109,10 @@ def bench(
     paths: Sequence[str],
     rounds: int,
     options: Sequence[str] = (),
-    count: bool = True,
     offline: bool = False,
     resume: bool = False,
 ) -> Result:
-    """Time the workloads. count: also count guest instructions, in a second guest beside the first.
+    """Time the workloads; emulated, also count guest instructions, in a second guest beside the first.
 
     Ctrl-C ends it early: the result has what was measured, and is not `complete`. A workload that
     fails is in its `failed`, the others go on. Raises SysenterError if the module is refused or the
@@ -127,10 +126,10 @@ def bench(
     foreign = [w for w in workloads if w.packages]
     try:
         if own:
-            _measure(steps, result, _in_guest(steps, target, accelerator), own, paths, rounds, options, count)
+            _measure(steps, result, _in_guest(steps, target, accelerator), own, paths, rounds, options)
         if foreign:
             runs = _in_system(steps, target, accelerator, foreign, offline)
-            _measure(steps, result, runs, foreign, paths, rounds, options, count)
+            _measure(steps, result, runs, foreign, paths, rounds, options)
     except Interrupted:
         if not result.workloads:
             raise
@@ -237,7 +236,6 @@ def _measure(
     paths: Sequence[str],
     rounds: int,
     options: Sequence[str],
-    count: bool,
 ) -> None:
     """Fill in what the result lacks, as records come, so that an interrupt keeps them."""
     had = {w.key: rounds_had(result, w.key, paths) for w in workloads}
@@ -246,7 +244,7 @@ def _measure(
     if timing:
         timing.insert(0, (-1, list(dict.fromkeys(w for _, lacking in timing for w in lacking))))
     counting: _Plan = []
-    if count and result.accelerator == "tcg":
+    if result.accelerator == "tcg":
         uncounted = [w for w in workloads if not _counted(result, w.key, paths)]
         counting = [(number, uncounted) for number in (-1, 0) if uncounted]
     names = ", ".join(dict.fromkeys(w.suite for w in workloads))

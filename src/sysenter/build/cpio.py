@@ -26,12 +26,11 @@ def _entry(name: str, mode: int, data: bytes, device: tuple[int, int] = (0, 0)) 
     return header + bytes(-len(header) % 4) + data + bytes(-len(data) % 4)
 
 
-def archive(files: Mapping[str, bytes], *, executable: bool = True) -> bytes:
-    """An archive of regular files: path without leading slash -> contents."""
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """An archive of regular files, all executable: path without leading slash -> contents."""
     folders = sorted({"/".join(n.split("/")[:i]) for n in files for i in range(1, n.count("/") + 1)})
-    mode = stat.S_IFREG | (0o755 if executable else 0o644)
     parts = [_entry(f, stat.S_IFDIR | 0o755, b"") for f in folders]
-    parts += [_entry(name, mode, data) for name, data in files.items()]
+    parts += [_entry(name, stat.S_IFREG | 0o755, data) for name, data in files.items()]
     return b"".join(parts) + _entry("TRAILER!!!", 0, b"")
 
 

@@ -26,6 +26,7 @@ __all__ = ["Root", "debian_root", "disk_image", "run_in_root"]
 
 # Raise when what is made of the same packages changes.
 _LAYOUT = "1"
+_FREE = 256  # MiB
 # usr-is-merged (since bookworm): else apt takes usrmerge, and with it all of perl.
 _ALWAYS = ("?essential", "?exact-name(usr-is-merged)")
 
@@ -43,12 +44,12 @@ class Root:
     configured: bool
     """Whether dpkg has installed them; else they are only unpacked."""
 
-    def image(self, steps: Steps, *, free: int = 256) -> Path:
-        """An ext4 image of it, made once. free: MiB of room in it."""
-        path = self.folder.with_name(f"{self.folder.name}-{free}.ext4")
+    def image(self, steps: Steps) -> Path:
+        """An ext4 image of it with some room, made once."""
+        path = self.folder.with_name(f"{self.folder.name}-{_FREE}.ext4")
         with lock("roots"):
             if not path.exists():
-                disk_image(steps, self.folder, path, free=free)
+                disk_image(steps, self.folder, path, free=_FREE)
         return path
 
 

@@ -163,6 +163,6 @@ def _with_disk(output: Output) -> Output:
     return output
 
 
-def system_for(steps: Steps, guest: Guest, root: Root, *, offline: bool, free: int = 256) -> System:
-    """The guest with this Debian system. free: MiB of room on its disk."""
-    return System(guest, root.image(steps, free=free), drivers(steps, guest.target, DISK, offline=offline))
+def system_for(steps: Steps, guest: Guest, root: Root, *, offline: bool) -> System:
+    """The guest with this Debian system."""
+    return System(guest, root.image(steps), drivers(steps, guest.target, DISK, offline=offline))
