@@ -18,6 +18,10 @@ import pytest
 import schemas
 from conftest import ROOT, Keep, RunCli, interruptible, one_line_error
 from sysenter.bench.result import Result, Timed
+from sysenter.bench.run import bench
+from sysenter.bench.workloads import Workload
+from sysenter.steps import Steps
+from sysenter.target.target import Target
 
 
 @pytest.mark.parametrize("kernel", ["bookworm-amd64", pytest.param("bookworm-686", marks=pytest.mark.long)])
@@ -43,6 +47,18 @@ def test_calls_and_dd_by_every_path(cli: RunCli, on_sample_page: Keep, kernel: s
     again = cli("bench", "calls/null", "--kernel", kernel, "--rounds", "1", "--against", "one", timeout=500, env=env)
     assert "instructions" in again.stdout
     assert again.returncode == 0, again.stdout + again.stderr
+
+
+@pytest.mark.long
+def test_a_process_that_ends_later_than_its_workload_holds_the_module_for_a_moment(
+    steps: Steps, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the other process of `switch` may, on a busy host, just as the module is to go."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    lingers = Workload("calls", "lingers", "/lib/sysenter/micro null 1000000 & sleep 0.2")
+    result = bench(steps, target, "tcg", [lingers], paths=("stock", "fast", "all"), rounds=1)
+    assert not result.failed
+    assert set(result.workloads["calls/lingers"]) == {"stock", "fast", "all"}
 
 
 @pytest.mark.long
