@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,33 @@ def test_a_machine_that_cannot_is_named_and_what_is_done_is_kept(told: Any) -> N
 def test_a_scheduler_that_is_not_there_is_one_line(cli: RunCli) -> None:
     arguments = ("matrix", "--kernel", "bookworm-686", "--cpu", "486", "--scheduler", "tcp://127.0.0.1:1")
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in one_line_error(cli(*arguments, "--again"))
+
+
+def test_an_address_that_is_none_is_one_line(cli: RunCli) -> None:
+    for option, address in (("--scheduler", "host"), ("--worker", "tcp://host:port")):
+        said = one_line_error(cli("matrix", "--kernel", "bookworm-686", "--offline", option, address))
+        assert f"'{address}' is no address of a Dask scheduler (give one, as tcp://host:8786)" in said
+
+
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-x\r\n", None], ids=["closes", "speaks otherwise", "is silent"])
+def test_what_listens_and_is_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch, greeting: bytes | None) -> None:
+    """As when the port is another program's. Dask's client waits for its answer for ever."""
+    monkeypatch.setattr(run, "_SILENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            with other.accept()[0] as connection:
+                if greeting is None:
+                    connection.recv(1)  # until the other side gives up
+                else:
+                    connection.sendall(greeting)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(SysenterError, match=f"no Dask scheduler answers at {address}"), run._cluster(address, 1):
+            pass
+        thread.join(10)
 
 
 def test_a_worker_without_qemu_is_one_line(cli: RunCli, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import inspect
 import logging
 import os
 import queue
-import re
 import socket
 import time
 from collections import Counter, deque
@@ -26,7 +25,7 @@ from sysenter.matrix.artefact import artefact_of, pack
 from sysenter.matrix.kept import effort, keep, kept, key_of, note_effort, sources
 from sysenter.matrix.perform import FAILED, Work, identity_of
 from sysenter.matrix.plan import Job
-from sysenter.matrix.worker import LACKS, LOST, UNABLE, take
+from sysenter.matrix.worker import LACKS, LOST, UNABLE, parts_of, take
 from sysenter.processes import Interrupted, cleaning_up
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
@@ -37,6 +36,7 @@ SCHEMA = 1
 _ATTEMPTS = 3  # at a job whose process, or whose worker, ended under it
 _NO_WORKER = 60.0  # seconds that a worker is waited for
 _SILENCE = 20.0  # seconds in which a scheduler must be there
+_GREETING = 1 << 20  # bytes that a scheduler's greeting has not
 _NO_ANSWER = 60.0  # seconds after which one that was there is gone
 
 
@@ -141,6 +141,8 @@ def matrix(
     worker that can go on; what is done is kept then.
     """
     start = time.monotonic()
+    if scheduler:  # said before the work
+        parts_of(scheduler)
     work = _work(steps, jobs, accelerator, offline)
     keys = [key_of(one) for one in work]
     outcomes: dict[int, dict[str, Any]] = {}
@@ -203,7 +205,7 @@ def _cluster(scheduler: str, cores: int) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say, we say
     with scratch_folder() as folder, contextlib.ExitStack() as stack:
         if scheduler:
-            _check_listens(scheduler)
+            _check_answers(scheduler)
             try:
                 client = dask.Client(scheduler, timeout=_SILENCE, set_as_default=False)
             except (OSError, ValueError) as error:
@@ -227,13 +229,19 @@ def _cluster(scheduler: str, cores: int) -> Iterator[Any]:
         yield client
 
 
-def _check_listens(address: str) -> None:
-    """Raise SysenterError if nobody listens at an address with a port. Dask itself would try for ever."""
-    match = re.fullmatch(r"(?:tcp|tls)://\[?([^]/]+)\]?:(\d+)", address)
-    if not match:
+def _check_answers(address: str) -> None:
+    """Raise SysenterError if no scheduler is at an address. Dask itself would try for ever, or wait without an end.
+
+    A scheduler speaks first: the length of its greeting, in eight bytes.
+    """
+    protocol, host, port = parts_of(address)
+    if protocol not in ("", "tcp", "tls"):
         return
     try:
-        socket.create_connection((match[1], int(match[2])), timeout=_SILENCE).close()
+        with socket.create_connection((host, port), timeout=_SILENCE) as connection:
+            greeting = b"\1" if protocol == "tls" else connection.recv(8)
+        if not 0 < int.from_bytes(greeting, "little") < _GREETING:
+            raise OSError("it is something else")
     except (OSError, OverflowError) as error:
         raise SysenterError(
             f"no Dask scheduler answers at {address}", hint="start one, as `dask scheduler`, and give its address"

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,7 +25,7 @@ from sysenter.processes import environment, running
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
-__all__ = ["LACKS", "LOST", "UNABLE", "do", "take", "work_for", "worker_name"]
+__all__ = ["LACKS", "LOST", "UNABLE", "do", "parts_of", "take", "work_for", "worker_name"]
 
 UNABLE, LACKS, LOST = "unable", "lacks", "lost"  # keys of what do() returns, beside those of an outcome
 _SOURCES = Path(__file__).resolve().parents[2]
@@ -125,11 +127,20 @@ def missing_here() -> str:
     return ", ".join(tool for tool in tools if not shutil.which(tool))
 
 
+def parts_of(address: str) -> tuple[str, str, int]:
+    """Protocol ("" if none is said), host and port of a scheduler's address. Raises SysenterError if it is none."""
+    match = re.fullmatch(r"(?:(\w+)://)?\[?([^]/]+?)\]?:(\d+)", address)
+    if not match:
+        raise SysenterError(f"{address!r} is no address of a Dask scheduler", hint="give one, as tcp://host:8786")
+    return match[1] or "", match[2], int(match[3])
+
+
 def work_for(steps: Steps, address: str, cores: int) -> int:
     """Join the scheduler at an address and work for it until it ends, or a signal comes. Returns the exit status.
 
     cores: how many jobs at once. Raises SysenterError if it is not there, or this machine cannot do a job.
     """
+    parts_of(address)
     if missing := missing_here():
         raise SysenterError(f"this machine cannot be a worker: no {missing}", hint="`./sysenter doctor` says more")
     with scratch_folder() as folder:
@@ -140,6 +151,7 @@ async def _work_for(steps: Steps, address: str, cores: int, folder: Path) -> int
     import distributed
 
     dask: Any = distributed  # its functions have no types
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say, we say
     worker = dask.Worker(
         address,
         nthreads=cores,
@@ -151,7 +163,7 @@ async def _work_for(steps: Steps, address: str, cores: int, folder: Path) -> int
     )
     try:
         await asyncio.wait_for(worker, 25)
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError, TimeoutError, RuntimeError) as error:
         raise SysenterError(
             f"no Dask scheduler answers at {address}", hint="start one, as `dask scheduler`, and give its address"
         ) from error
