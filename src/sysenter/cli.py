@@ -149,12 +149,11 @@ def _build(options: argparse.Namespace, steps: Steps) -> int:
 def _export(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.build.export import single_file
 
-    if options.output in (None, Path("-")):
-        sys.stdout.write(single_file())
-    else:
-        check_writable(options.output)
-        options.output.write_text(single_file())
-        options.output.chmod(0o755)  # a shell runs it
+    output = options.output or Path("-")
+    check_writable(output)
+    write_text(output, single_file())
+    if output != Path("-") and output.is_file():  # not /dev/null, whose mode is everybody's
+        output.chmod(0o755)  # a shell runs it
     return 0
 
 

@@ -35,6 +35,18 @@ def test_it_is_written_as_a_file_that_can_be_run(cli: RunCli, tmp_path: Path) ->
     assert os.access(tmp_path / "sysenter.c", os.X_OK)
 
 
+def test_what_is_no_file_keeps_its_mode(cli: RunCli, tmp_path: Path) -> None:
+    """As /dev/null, which root would close to everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o666)
+    mode = pipe.stat().st_mode
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        done = cli("export", "-o", str(pipe))
+        said, _ = reader.communicate(timeout=20)
+    assert (done.returncode, said) == (0, single_file())
+    assert pipe.stat().st_mode == mode
+
+
 def gain(tmp_path: Path, calls: int, rounds: str = "3") -> subprocess.CompletedProcess[str]:
     """gain.c with a command that has the module count `calls` calls more when it runs with the library."""
     subprocess.run(

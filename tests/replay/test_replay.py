@@ -284,6 +284,8 @@ def test_a_bundle_is_carried_measured_and_compared(
 
 
 def test_what_cannot_be_replayed_is_said_in_one_line(cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "it is no folder" in one_line_error(cli("replay", "--from", "/nowhere", "--export", str(tmp_path / "file")))
     assert "nonsense" in one_line_error(cli("replay", "--kernel", "bookworm-amd64", "--calls", "getppid,nonsense"))
     assert "cannot be read" in one_line_error(
         cli("replay", "--from", str(tmp_path), "--against", str(tmp_path / "none"))

@@ -196,6 +196,8 @@ def replay(
     """Do what `./sysenter replay` does, for a guest with its module's options, or for the bundle in `source`."""
     if request.trace and not kernel:
         raise SysenterError("a bundle has no program to trace", hint="--trace takes --kernel, not --from")
+    if request.export and request.export.exists() and not request.export.is_dir():  # said before the work
+        raise SysenterError(f"cannot write a bundle to {request.export}: it is no folder", hint="give a folder's name")
     if not request.export and not request.trace:
         check_processor()
     if kernel:
