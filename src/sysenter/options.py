@@ -98,7 +98,10 @@ def parser() -> argparse.ArgumentParser:
     )
 
     whole = argparse.ArgumentParser(
-        prog="sysenter", description="A faster way into the Linux kernel.", parents=[common]
+        prog="sysenter",
+        description="A faster way into the Linux kernel.",
+        epilog="A clone has two more: `./sysenter test` runs the tests, `./sysenter docs` makes a site of the docs.",
+        parents=[common],
     )
     whole.add_argument("--version", action="version", version=f"sysenter {__version__}")
     commands = whole.add_subparsers(dest="name", required=True, metavar="COMMAND")

@@ -267,9 +267,11 @@ sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
 
 
 def test_a_module_that_dkms_does_not_know_of_goes_too(system: Copy) -> None:
-    """As an install leaves it that is killed just as DKMS has put the module there."""
+    """As an install leaves it that is killed just as DKMS has put the module there, or has taken it away again."""
     said = system.run(f"""
+mkdir /lib/modules/0
 {LIST} >/tmp/before
+mkdir -p /lib/modules/0/updates/dkms
 mkdir -p /lib/modules/{system.release}/updates/dkms; touch /lib/modules/{system.release}/updates/dkms/sysenter.ko
 sysenter uninstall 2>&1; sysenter uninstall 2>&1
 {LIST} | diff /tmp/before - && echo same

@@ -65,11 +65,12 @@ def left_behind() -> tuple[Path, ...]:
 
 
 def remove_left_behind(steps: Steps) -> None:
-    """Take these away, with the folders that DKMS made for them, and have the kernels' lists of modules know."""
+    """Take these away, and have the kernels' lists of modules know; also empty folders that DKMS made for modules."""
     for module in left_behind():
         module.unlink(missing_ok=True)
-        for folder in (module.parent, module.parent.parent):
-            if not any(folder.iterdir()):
-                folder.rmdir()
         release = module.parts[3]
         run_command(steps, ["depmod", release], what=f"list the modules of {release} anew", timeout=300)
+    for folder in Path("/lib/modules").glob("*/updates/dkms"):  # DKMS was interrupted behind its own unlink
+        for each in (folder, folder.parent):
+            if not any(each.iterdir()):
+                each.rmdir()
