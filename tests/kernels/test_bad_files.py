@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from sysenter.build.present import build_present_module
+from sysenter.cache import digest
 from sysenter.errors import SysenterError
+from sysenter.kernels.debian import Apt
+from sysenter.kernels.provide import unpacked_kernel
+from sysenter.kernels.root import _recorded
+from sysenter.lab import accelerator
+from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest, Output, all_said
 from sysenter.measure.present import check_dd
 from sysenter.steps import Steps
@@ -36,6 +44,34 @@ def test_an_image_that_is_none(target: Target, tmp_path: Path, how: str) -> None
     )
     with pytest.raises(SysenterError, match=str(path)):
         guard_of(path, None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '"x"'])
+def test_a_record_of_the_cache_that_is_none_is_as_if_it_were_not_there(
+    steps: Steps, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    apt = Apt(steps, "bookworm", "i386", offline=True)
+    apt._packages.mkdir(parents=True)
+    apt._record("musl").write_text(text)
+    with pytest.raises(SysenterError, match="musl is not in the cache"):
+        apt.fetch(["musl"])
+    (tmp_path / "kernel.json").write_text(text)
+    assert unpacked_kernel(tmp_path) is None
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) == "/dev/kvm" or os.path.exists(path))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    kept = tmp_path / f"sysenter/accelerator/{digest([boot, target.release, target.cpu])}.json"
+    kept.parent.mkdir()
+    kept.write_text(text)
+    monkeypatch.setattr(accelerator, "present_guest_for", _no_guest)
+    assert choose_accelerator(steps, target, "auto") == "tcg"
+    assert json.loads(kept.read_text()) == {"accelerator": "tcg"}
+    if text != "{}":
+        assert _recorded(tmp_path / "kernel.json") is None
+
+
+def _no_guest(*given: object) -> Guest:
+    raise SysenterError("no guest")
 
 
 def test_a_map_that_is_none(target: Target, tmp_path: Path) -> None:

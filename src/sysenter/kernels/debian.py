@@ -183,7 +183,7 @@ class Apt:
             if file_sha256(path) == record["sha256"]:
                 return Package(name, record["version"], path)
             self._steps.say(f"         {path.name} in the cache is damaged: it is not used")
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass
         return None
 

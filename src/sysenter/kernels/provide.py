@@ -85,7 +85,7 @@ def unpacked_kernel(folder: Path) -> dict[str, str] | None:
             and file_sha256(folder / record["image"]) == record["sha256"]
         ):
             return record
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
@@ -152,7 +152,7 @@ def userland(steps: Steps, suite: str, architecture: str, *, offline: bool) -> P
             record = json.loads(stamp.read_text())
             if all(file_sha256(folder / f) == s for f, s in record.items()):
                 return folder
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):
             pass
         packages = Apt(steps, suite, architecture, offline=offline).fetch(_USERLAND)
         with steps.step(f"unpack dd, libc and a shell ({suite} {architecture})"), fill(folder) as new:

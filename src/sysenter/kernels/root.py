@@ -99,7 +99,8 @@ def debian_root(
     folder = cache_folder() / "roots" / f"{suite}-{architecture}-{how}-{digest(parts)}"
     record = folder.with_name(f"{folder.name}.json")
     with lock("roots"):
-        if not (folder.exists() and record.exists()):
+        versions = _recorded(record) if folder.exists() else None
+        if versions is None:
             apt = Apt(steps, suite, architecture, offline=offline)
             fetched = apt.fetch(apt.closure([*_ALWAYS, *packages]))
             for stale in folder.parent.glob(f"{folder.name}-*.ext4"):
@@ -112,8 +113,18 @@ def debian_root(
                     _configure(steps, fetched, new)
                 else:
                     _settle(new)
-            write_whole(record, json.dumps({p.name: p.version for p in fetched}))
-    return Root(folder, suite, architecture, json.loads(record.read_text()), configured)
+            versions = {p.name: p.version for p in fetched}
+            write_whole(record, json.dumps(versions))
+    return Root(folder, suite, architecture, versions, configured)
+
+
+def _recorded(record: Path) -> dict[str, str] | None:
+    """Package -> version, of a system's record; None if it is absent or damaged."""
+    try:
+        versions = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return None
+    return versions if isinstance(versions, dict) else None
 
 
 def _unpack(steps: Steps, packages: Sequence[Package], architecture: str, root: Path) -> None:

@@ -35,7 +35,7 @@ def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
     kept = cache_folder() / "accelerator" / f"{digest([boot_id, target.release, target.cpu])}.json"
     try:
         return str(json.loads(kept.read_text())["accelerator"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     answer = "kvm"
     with steps.step("probe whether KVM boots a guest here"):
