@@ -219,6 +219,11 @@ def _damaged(name: str, **changes: Any) -> str:
     return json.dumps(data)
 
 
+_STEP = {"lane": "entry", "instruction": "nop", "for": "nop"}
+_PATH = {"call": "getppid", "path": "stock"}
+_MACHINE = dict.fromkeys(("cpu", "append", "refused", "lost"), "") | dict.fromkeys(("stock", "fast", "missing"), ())
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -235,6 +240,11 @@ def _damaged(name: str, **changes: Any) -> str:
         (_damaged("trace", paths=[{"call": "a", "path": "stock", "steps": []}]), "a path without steps"),
         (_damaged("trace", paths=[{"call": "a", "path": "by foot", "steps": [{"lane": "x"}]}]), "is damaged"),
         (_damaged("pieces", pieces=[{"call": "a"}]), "no 'path'"),
+        # what only drawing and laying out find
+        (_damaged("trace", paths=[_PATH | {"steps": [_STEP | {"for": None}]}]), "is damaged"),
+        (_damaged("trace", paths=[_PATH | {"steps": [_STEP | {"lane": ""}]}]), "is damaged"),
+        (_damaged("check", mutants=-1), "is damaged"),
+        (_damaged("mitigations", machines=[_MACHINE | {"mitigated": 0}]), "is damaged"),
     ],
 )
 def test_a_bad_file_is_told_by_its_name(tmp_path: Path, text: str, words: str) -> None:

@@ -28,7 +28,7 @@ from sysenter.report.page.figures import (
     pieces_of,
     ratios_of,
 )
-from sysenter.report.page.saved import COMMANDS, Saved, read, reading
+from sysenter.report.page.saved import COMMANDS, DAMAGE, Saved, read, reading
 
 __all__ = ["page"]
 
@@ -230,6 +230,16 @@ def _tables(saved: Sequence[Saved], kind: str, *needed: str) -> list[dict[str, A
 def page(files: Iterable[File]) -> str:
     """The page of these files. Raises SysenterError, naming the file, for one that cannot be read."""
     saved = [read(file) for file in files]
+    try:
+        return _page(saved)
+    except DAMAGE:
+        for each in saved:  # the one that cannot be shown alone either
+            with reading(each):
+                _page([each])
+        raise
+
+
+def _page(saved: Sequence[Saved]) -> str:
     of = {kind: [each for each in saved if each.kind == kind] for kind in COMMANDS}
     cycles = [c for each in [*of["replay"], *of["run"]] if (c := cycles_of(each))]
     benches = [r for each in of["bench"] if (r := ratios_of(each))]

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from sysenter.errors import SysenterError
 
-__all__ = ["COMMANDS", "Saved", "read", "reading"]
+__all__ = ["COMMANDS", "DAMAGE", "Saved", "read", "reading"]
 
 # kind -> (the command that writes it, keys that only it has)
 _KINDS = {
@@ -62,12 +64,16 @@ def read(path: Path) -> Saved:
     raise SysenterError(f"{path} is JSON, but nothing that is known here", hint=_HINT)
 
 
+DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, UndefinedError)
+"""What is raised by reading data of another form than it should have."""
+
+
 @contextmanager
 def reading(saved: Saved) -> Iterator[None]:
     """A block that reads a file's data: if something is missing there, the error says that the file is damaged."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except DAMAGE as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise SysenterError(
             f"{saved.name} is damaged: as a result of `{COMMANDS[saved.kind]}` it cannot be read ({what})",
