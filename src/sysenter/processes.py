@@ -225,8 +225,8 @@ def running(
         yield process
     finally:
         if ours and process.poll() is None:
-            _ask(process)
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with undisturbed(), contextlib.suppress(subprocess.TimeoutExpired):
+                _ask(process)
                 process.wait(_ENDING)
         if own_group:
             _kill(process)

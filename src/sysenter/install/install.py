@@ -172,9 +172,9 @@ def install(
     Raises SysenterError if a step fails, everything undone: what was installed before is there again.
     """
     check_system()
-    if packaged():
-        return _beside_packages(steps, packaged(), all_kernels=all_kernels, at_boot=at_boot, scope=scope)
     with alone():
+        if version := packaged():
+            return _beside_packages(steps, version, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
         return _install(steps, project, all_kernels=all_kernels, at_boot=at_boot, scope=scope, fetch=fetch)
 
 

@@ -97,6 +97,8 @@ def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
             for entry in saved["calls"]
             for way, values in entry["samples"].items()
         }
+        if not all(samples.values()):
+            raise ValueError("a call without figures")
         noise = {way: max(now.noise[way], float(saved["noise"].get(way, 0.0))) for way in now.noise}
         processor, kernel = saved["processor"], saved["kernel"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
