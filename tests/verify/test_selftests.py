@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 import schemas
 from conftest import Keep
 from guests import guest_for
+from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest
 from sysenter.report.selftests import to_json
 from sysenter.steps import Steps
+from sysenter.target.target import Target
+from sysenter.verify import selftest_programs
 from sysenter.verify.selftests import SelftestResult, new_trouble, selftests
 from sysenter.verify.suites import SUITES
 
@@ -129,3 +133,28 @@ def test_json_has_what_the_table_has(guest: Guest) -> None:
         {"program": "a", "outcomes": result.outcomes, "differs": ["loaded"], "said": ["loaded: broken"]}
     ]
     assert (said["kind"], said["suite"], said["kernel_log"]) == ("selftests", "x86", ["BUG"])
+
+
+@pytest.mark.parametrize(
+    ("error", "left_out"),
+    [
+        (SysenterError("build x: gcc failed with status 1", detail="x.c:1: error: unknown type name"), True),
+        (SysenterError("build x: gcc failed with status 1", detail="x.s: No space left on device"), False),
+        (
+            SysenterError("build x: gcc failed with status 1", detail="gcc: fatal error: Killed signal terminated"),
+            False,
+        ),
+        (SysenterError("build x: gcc was ended by signal 15"), False),
+    ],
+)
+def test_only_a_program_that_does_not_compile_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, target: Target, tmp_path: Path, error: SysenterError, left_out: bool
+) -> None:
+    """What is built is kept: on a full disk the later runs would have had fewer programs."""
+
+    def fail(*given: object, **more: object) -> str:
+        raise error
+
+    monkeypatch.setattr(selftest_programs, "run_command", fail)
+    with contextlib.nullcontext() if left_out else pytest.raises(SysenterError):
+        selftest_programs._build(steps, tmp_path, SUITES["x86"], target, "x", [], tmp_path)
