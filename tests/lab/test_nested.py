@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sysconfig
 from collections.abc import Callable
@@ -84,7 +83,7 @@ def test_run_measures_on_kvm_inside_a_guest(nested: Nested) -> None:
     )
     said = "\n".join(output.text)
     assert "status 0" in output.text, said
-    found = json.loads(next(line for line in output.text if line.startswith("{")))
+    (found,) = [record for record in output.records if "schema" in record]
     schemas.hold("run", found)
     assert (found["target"]["accelerator"], found["target"]["cpu"]) == ("kvm", "EPYC"), said
     assert found["module"]["scope"] == "all"
