@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sysenter.build.native import NATIVE
+from sysenter.lab.loading import LOAD
 from sysenter.measure.measurement import Measurement, paired_ratio
+from sysenter.measure.present import _task
 
 _TIME = st.floats(0.01, 100)
 
@@ -49,3 +54,11 @@ def test_registers_that_nobody_could_read_are_not_called_changed() -> None:
     """A kernel of the user's own may have its msr driver as a module that the guest does not get."""
     assert _measured(registers_restored=None).left_as_found
     assert not _measured(registers_restored=False).left_as_found
+
+
+@given(st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=20))
+def test_a_setting_of_a_task_is_one_word_whatever_is_in_it(option: str) -> None:
+    """`--module-option "x'; poweroff"` is an option that the module does not know, and no command."""
+    head = _task("count.sh", options=option).removesuffix(LOAD + (NATIVE / "guest/tasks/count.sh").read_text())
+    done = subprocess.run(["sh", "-c", head + 'printf %s. "$options"'], capture_output=True, timeout=20)
+    assert done.stdout.decode() == option + "."

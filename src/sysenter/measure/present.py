@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import threading
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ __all__ = ["check_dd", "measure_present"]
 
 def _task(name: str, **settings: object) -> str:
     """A task of native/guest/tasks, with shell variables set for it."""
-    head = "".join(f"{key}='{value}'\n" for key, value in settings.items())
+    head = "".join(f"{key}={shlex.quote(str(value))}\n" for key, value in settings.items())
     folder = NATIVE / "guest/tasks"
     return head + LOAD + (folder / name).read_text()
 

@@ -12,6 +12,7 @@ process cannot replay those.
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -264,7 +265,7 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
     sites = _addresses(program)
     files = {
         "sites": program.read_bytes(),
-        "load": _LOAD.format(options=options, symbols="|".join(_SYMBOLS)).encode(),
+        "load": _LOAD.format(options=shlex.join(options.split()), symbols="|".join(_SYMBOLS)).encode(),
     }
     with scratch_folder() as folder:
         socket = folder / "gdb"
