@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ from sysenter.build.native import NATIVE, compiler, compiler_version, sources_di
 from sysenter.cache import cache_folder, digest, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, unpack
+from sysenter.kernels.root import mke2fs
 from sysenter.processes import output_of
 from sysenter.steps import Steps, run_command
 from sysenter.target.system_map import parse_system_map
@@ -241,13 +240,6 @@ def legacy_preload(steps: Steps, target: Target, *, offline: bool) -> dict[str, 
     }
 
 
-def _mke2fs() -> str:
-    found = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if not found:
-        raise SysenterError("mke2fs is not installed", hint="install Debian's e2fsprogs")
-    return found
-
-
 def legacy_image(steps: Steps, files: Mapping[str, bytes], work: Path) -> bytes:
     """A ramdisk with `files` (name to content).
 
@@ -275,7 +267,7 @@ def legacy_image_of(steps: Steps, root: Path, image: Path, *, kib: int = _IMAGE_
     run_command(
         steps,
         [
-            _mke2fs(),
+            mke2fs(),
             "-q",
             "-F",
             "-t",

@@ -22,7 +22,7 @@ from sysenter.kernels.debian import Apt, Package, unpack
 from sysenter.steps import Steps, run_command
 from sysenter.target.arch import ARCHITECTURES
 
-__all__ = ["Root", "debian_root", "disk_image", "run_in_root"]
+__all__ = ["Root", "debian_root", "disk_image", "mke2fs", "run_in_root"]
 
 # Raise when what is made of the same packages changes.
 _LAYOUT = "1"
@@ -53,11 +53,16 @@ class Root:
         return path
 
 
+def mke2fs() -> str:
+    """The program's path; a user's PATH may lack its folder. Raises SysenterError if it is not there."""
+    found = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if not found:
+        raise SysenterError("mke2fs is not installed", hint="install Debian's e2fsprogs")
+    return found
+
+
 def disk_image(steps: Steps, folder: Path, image: Path, *, free: int) -> None:
     """Make an ext4 image of a folder, `free` MiB larger than what is in it. A sparse file."""
-    mke2fs = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if not mke2fs:
-        raise SysenterError("mke2fs is not installed", hint="install Debian's e2fsprogs")
     files = [path.lstat() for path in folder.rglob("*")]
     mib = sum((info.st_size + 4095) // 4096 + 1 for info in files) // 256 + len(files) // 4096
     new = image.with_name(f".{image.name}.{os.getpid()}")
@@ -65,7 +70,7 @@ def disk_image(steps: Steps, folder: Path, image: Path, *, free: int) -> None:
     as_root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--"]
     argv: list[str | Path] = [
         *as_root,
-        mke2fs,
+        mke2fs(),
         "-q",
         "-F",
         "-t",
