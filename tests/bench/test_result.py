@@ -117,6 +117,8 @@ def test_figures_that_are_none_are_damage(tmp_path: Path, monkeypatch: pytest.Mo
         {"seconds": [1.0]},
         {"calls": None},
         {"instructions": "many"},
+        {"seconds": [float("nan")] * 5},
+        {"seconds": [10**400] * 5},
         {"ticks": []},
     ]
     for change in changes:

@@ -18,6 +18,7 @@ SCHEMA = 1
 _RESAMPLES = 2000
 _SEED = 1  # the same figures give the same interval
 _FEWEST_TICKS = 10
+_MOST = 1e18  # of any figure: more is damage, and so is a NaN
 _FEWEST = 5  # rounds: of fewer an interval of the median says nothing
 
 
@@ -186,7 +187,8 @@ class Result:
 def _timed(data: Any) -> Timed:
     ticks = data.get("ticks", {"user": 0, "kernel": 0})  # older files have none
     numbers = [*data["seconds"], *data["calls"], ticks["user"], ticks["kernel"], data["instructions"] or 0]
-    if not all(isinstance(n, int | float) for n in numbers) or len(data["seconds"]) != len(data["calls"]):
+    sound = all(isinstance(n, int | float) and abs(n) < _MOST for n in numbers)
+    if not sound or len(data["seconds"]) != len(data["calls"]):
         raise ValueError("what should be figures is not")
     spent = (ticks["user"], ticks["kernel"])
     return Timed(tuple(data["seconds"]), tuple(data["calls"]), data["instructions"], spent)
