@@ -128,6 +128,21 @@ def test_exec_that_nobody_reads_ends(target: Target) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("run", "--accelerator", "tcg", "--rounds", "1", "--count", "1000"),
+        pytest.param(("bench", "calls/null", "--accelerator", "tcg"), marks=pytest.mark.long),
+        pytest.param(("replay", "--calls", "getppid"), marks=pytest.mark.long),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_module_option_that_is_none_is_refused(cli: RunCli, target: Target, arguments: tuple[str, ...]) -> None:
+    """Linux loads a module with an option that it does not know, and what it then does is not what was asked for."""
+    done = cli(*arguments, "--module-option", "entri=syscall")
+    assert "the module was not accepted: it has no parameter entri" in one_line_error(done)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ("run", "--rounds", "1", "--count", "1000"),
         ("exec", "--", "exit 3"),
         pytest.param(("selftests",), marks=pytest.mark.long),

@@ -73,6 +73,8 @@ _LOAD = """
 if ! insmod /sysenter.ko {options} 2>/tmp/error; then
 	cat /tmp/error; dmesg | grep sysenter: | tail -n 3; exit 3
 fi
+unknown=$(dmesg | sed -n "s/.*sysenter: unknown parameter '\\(.*\\)' ignored.*/\\1/p" | tail -n 1)
+if [ "$unknown" ]; then echo "sysenter: refused: it has no parameter $unknown"; exit 3; fi
 grep -E ' ({symbols})([[:space:]]|$)' /proc/kallsyms | sed 's/^\\([0-9a-f]*\\) . \\([^[:space:]]*\\).*/{{"symbol": "\\2", "at": "\\1"}}/'
 """  # noqa: E501
 _SECONDS = 180  # for the guest's whole life, times patience()
