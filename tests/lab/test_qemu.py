@@ -13,7 +13,7 @@ import pytest
 from sysenter import lab
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
-from sysenter.lab.gdbstub import gdb_options
+from sysenter.lab.gdbstub import attached, gdb_options, short_name
 from sysenter.lab.qemu import (
     GuestLost,
     Machine,
@@ -27,6 +27,7 @@ from sysenter.lab.qemu import (
     vendor,
 )
 from sysenter.lab.reading import read_lines
+from sysenter.processes import running
 from sysenter.steps import Steps
 
 # Two lines of a real oops (7.3.4 amd64, QEMU 7.2 with two CPUs, no module in), and what makes it another one.
@@ -154,6 +155,19 @@ def test_a_processor_that_qemu_lacks_is_named_with_what_is_near() -> None:
 
 def test_a_comma_in_the_temporary_folder_is_not_an_option_of_qemus() -> None:
     assert gdb_options(Path("/a,b/gdb")) == ("-gdb", "unix:/a,,b/gdb,server=on,wait=off")
+
+
+def test_a_temporary_folder_may_be_longer_than_a_sockets_name(tmp_path: Path) -> None:
+    """The debugger's socket is in it; its own name is too long for QEMU and for us."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    with short_name(folder) as short:
+        argv = ["qemu-system-i386", "-nodefaults", "-display", "none", "-S", *gdb_options(short / "gdb")]
+        with running(argv, what="start QEMU") as process:
+            while not (folder / "gdb").exists() and process.poll() is None:
+                time.sleep(0.05)
+            with attached(short / "gdb") as stub:
+                assert stub.read(0xFFFFFFF0, 1) == b"\xea"  # the BIOS begins with a far jump
 
 
 @pytest.mark.parametrize(

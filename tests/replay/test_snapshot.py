@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A snapshot's guest in its thread, and two runs that take the same snapshot at once."""
+"""A snapshot's guest in its thread, two runs that take the same snapshot at once, and a damaged one."""
 
 from __future__ import annotations
 
@@ -59,3 +59,23 @@ def test_a_snapshot_that_another_run_has_taken_meanwhile_stays(
     take(steps, guest, accept=meanwhile)
     assert len(list((cache_folder() / "replay").glob("*/read by another run"))) == 1
     assert take(steps, guest) == empty
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("snapshot.json", ""), ("snapshot.json", "[]"), ("snapshot.json", '{"physical": []}'), ("pages", "cut short")],
+)
+def test_a_kept_snapshot_that_is_damaged_is_taken_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: Steps, guest: PresentGuest, name: str, text: str
+) -> None:
+    """As a power cut leaves it: it was an unexpected error of every later replay."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    page = bytes(range(256)) * 16
+    whole = Snapshot("6.1", "#1", "i386", "pentium3", "", {}, 0, {}, {}, frozenset(), {0xC0000000: (0x1000, page)})
+    monkeypatch.setattr(snapshot, "_take", lambda *given: whole)
+    assert take(steps, guest) == whole
+    (place,) = (cache_folder() / "replay").iterdir()
+    (place / name).write_text(text)
+    assert take(steps, guest) == whole
+    monkeypatch.delattr(snapshot, "_take")
+    assert take(steps, guest) == whole

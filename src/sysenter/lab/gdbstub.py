@@ -6,6 +6,7 @@ A packet is `$DATA#CHECKSUM`, answered by `+` ("Debugging with GDB", appendix E)
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
@@ -15,9 +16,22 @@ from pathlib import Path
 
 from sysenter.lab.qemu import patience
 
-__all__ = ["Stub", "attached", "gdb_options"]
+__all__ = ["Stub", "attached", "gdb_options", "short_name"]
 
 _MOST = 2000  # bytes of memory in a packet; QEMU's limit is 4096 characters, two for each byte
+
+
+@contextmanager
+def short_name(folder: Path) -> Iterator[Path]:
+    """A name of a folder for other processes of this user too, as long as the block lasts.
+
+    A socket's name has at most 107 bytes (unix(7)), and the user's folder for temporary files may have more.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/{os.getpid()}/fd/{handle}")
+    finally:
+        os.close(handle)
 
 
 def gdb_options(path: Path) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from elftools.elf.sections import SymbolTableSection
 from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
 from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
 from sysenter.errors import SysenterError
-from sysenter.lab.gdbstub import Stub, gdb_options
+from sysenter.lab.gdbstub import Stub, gdb_options, short_name
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.lab.qemu import GuestLost
 from sysenter.replay.trace import PAGE, Trace, Tracer
@@ -269,8 +269,8 @@ def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...
         "sites": program.read_bytes(),
         "load": _LOAD.format(options=shlex.join(options.split()), symbols="|".join(_SYMBOLS)).encode(),
     }
-    with scratch_folder() as folder:
-        socket = folder / "gdb"
+    with scratch_folder() as folder, short_name(folder) as short:
+        socket = short / "gdb"
         machine = guest.machine(cpus=1, extra=gdb_options(socket))
         booted = _Booted(steps, guest, files, "exec /sites 'sh /load'\n", machine)
         try:
@@ -343,14 +343,14 @@ def take(
         return cache_folder() / "replay" / f"{guest.target.release}-{digest([*inputs, *calls])}"
 
     for kept in (folder_of(CALLS), folder_of(calls)):
-        if (kept / "snapshot.json").exists():
-            return load(kept)
+        if (found := _kept(kept)) is not None:
+            return found
     folder = folder_of(calls)
     with steps.step(f"boot {guest.target.release}, step through {len(calls)} calls on each path"):
         snapshot = _take(steps, guest, options, calls)
     if accept(snapshot):
         with lock("replay"):
-            if not (folder / "snapshot.json").exists():  # else fill() would take away what another run reads
+            if _kept(folder) is None:  # else fill() would take away what another run reads
                 with fill(folder) as new:
                     save(snapshot, new)
     return snapshot
@@ -404,10 +404,20 @@ def save(snapshot: Snapshot, folder: Path) -> None:
     (folder / "snapshot.json").write_text(json.dumps(about))
 
 
+def _kept(folder: Path) -> Snapshot | None:
+    """A snapshot of the cache; None if it is absent or damaged."""
+    try:
+        return load(folder)
+    except (OSError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+
+
 def load(folder: Path) -> Snapshot:
-    """Read a snapshot that save() wrote."""
+    """Read a snapshot that save() wrote. Raises ValueError, LookupError, TypeError or AttributeError if it is damaged."""
     about = json.loads((folder / "snapshot.json").read_text())
     data = (folder / "pages").read_bytes()
+    if len(data) != PAGE * len(about["physical"]):
+        raise ValueError("its pages are not all there")
     contents = {p: data[n * PAGE : (n + 1) * PAGE] for n, p in enumerate(about["physical"])}
     return Snapshot(
         release=about["release"],
