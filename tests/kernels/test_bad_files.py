@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -12,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from sysenter.build.present import build_present_module
-from sysenter.cache import digest
+from sysenter.cache import cache_folder, digest
 from sysenter.errors import SysenterError
-from sysenter.kernels.debian import Apt
+from sysenter.kernels.debian import Apt, Package
 from sysenter.kernels.provide import unpacked_kernel
-from sysenter.kernels.root import _recorded
+from sysenter.kernels.root import _recorded, debian_root
 from sysenter.lab import accelerator
 from sysenter.lab.accelerator import choose_accelerator
 from sysenter.lab.guest import Guest, Output, all_said
+from sysenter.lab.qemu import GuestLost
 from sysenter.measure.present import check_dd
 from sysenter.steps import Steps
 from sysenter.target.target import Target, guard_of
@@ -63,15 +65,50 @@ def test_a_record_of_the_cache_that_is_none_is_as_if_it_were_not_there(
     kept = tmp_path / f"sysenter/accelerator/{digest([boot, target.release, target.cpu])}.json"
     kept.parent.mkdir()
     kept.write_text(text)
-    monkeypatch.setattr(accelerator, "present_guest_for", _no_guest)
+    monkeypatch.setattr(accelerator, "present_guest_for", lambda *given: _NoGuest())
     assert choose_accelerator(steps, target, "auto") == "tcg"
     assert json.loads(kept.read_text()) == {"accelerator": "tcg"}
     if text != "{}":
-        assert _recorded(tmp_path / "kernel.json") is None
+        assert _recorded(tmp_path / "kernel.json", tmp_path) is None
 
 
-def _no_guest(*given: object) -> Guest:
-    raise SysenterError("no guest")
+class _NoGuest:
+    def run(self, *given: object, **more: object) -> Output:
+        raise GuestLost("it does not boot")
+
+
+def test_what_fails_before_a_guest_boots_is_no_answer_about_kvm(
+    steps: Steps, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was kept as one, and every run was emulated until the host booted anew."""
+
+    def full(*given: object) -> Guest:
+        raise SysenterError("build the module: the disk is full")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) == "/dev/kvm" or os.path.exists(path))
+    monkeypatch.setattr(accelerator, "present_guest_for", full)
+    with pytest.raises(SysenterError, match="the disk is full"):
+        choose_accelerator(steps, target, "auto")
+    assert not (tmp_path / "sysenter/accelerator").exists()
+
+
+def test_the_lock_of_debian_systems_is_not_held_while_packages_are_fetched(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow download takes as long as another run waits for the lock."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def fetch(apt: Apt, names: object) -> tuple[Package, ...]:
+        with (cache_folder() / "roots.lock").open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return ()
+
+    monkeypatch.setattr(Apt, "closure", lambda apt, names: [])
+    monkeypatch.setattr(Apt, "fetch", fetch)
+    root = debian_root(steps, "bookworm", "i386", ["hello"], offline=True)
+    monkeypatch.delattr(Apt, "fetch")
+    assert debian_root(steps, "bookworm", "i386", ["hello"], offline=True) == root
 
 
 def test_a_map_that_is_none(target: Target, tmp_path: Path) -> None:

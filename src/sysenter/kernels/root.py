@@ -49,6 +49,8 @@ class Root:
         path = self.folder.with_name(f"{self.folder.name}-{_FREE}.ext4")
         with lock("roots"):
             if not path.exists():
+                for leftover in path.parent.glob(f".{path.name}.*"):  # of a run that was killed
+                    leftover.unlink()
                 disk_image(steps, self.folder, path, free=_FREE)
         return path
 
@@ -103,28 +105,34 @@ def debian_root(
     parts = [_LAYOUT, suite, architecture, how, *sorted(packages)]
     folder = cache_folder() / "roots" / f"{suite}-{architecture}-{how}-{digest(parts)}"
     record = folder.with_name(f"{folder.name}.json")
-    with lock("roots"):
-        versions = _recorded(record) if folder.exists() else None
-        if versions is None:
-            apt = Apt(steps, suite, architecture, offline=offline)
-            fetched = apt.fetch(apt.closure([*_ALWAYS, *packages]))
-            for stale in folder.parent.glob(f"{folder.name}-*.ext4"):
-                stale.unlink()
-            what = f"{'install' if configured else 'unpack'} {len(fetched)} packages of Debian {suite} {architecture}"
-            with steps.step(what), fill(folder) as new:
-                new.chmod(0o755)
-                _unpack(steps, fetched, architecture, new)
-                if configured:
-                    _configure(steps, fetched, new)
-                else:
-                    _settle(new)
-            versions = {p.name: p.version for p in fetched}
-            write_whole(record, json.dumps(versions))
+    versions = _recorded(record, folder)
+    if versions is None:
+        # Before the lock: another run would not wait as long as a slow download and what comes behind it may take.
+        apt = Apt(steps, suite, architecture, offline=offline)
+        fetched = apt.fetch(apt.closure([*_ALWAYS, *packages]))
+        with lock("roots"):
+            versions = _recorded(record, folder)  # another run may have made it meanwhile
+            if versions is None:
+                for stale in folder.parent.glob(f"{folder.name}-*.ext4"):
+                    stale.unlink()
+                made = "install" if configured else "unpack"
+                what = f"{made} {len(fetched)} packages of Debian {suite} {architecture}"
+                with steps.step(what), fill(folder) as new:
+                    new.chmod(0o755)
+                    _unpack(steps, fetched, architecture, new)
+                    if configured:
+                        _configure(steps, fetched, new)
+                    else:
+                        _settle(new)
+                versions = {p.name: p.version for p in fetched}
+                write_whole(record, json.dumps(versions))
     return Root(folder, suite, architecture, versions, configured)
 
 
-def _recorded(record: Path) -> dict[str, str] | None:
-    """Package -> version, of a system's record; None if it is absent or damaged."""
+def _recorded(record: Path, folder: Path) -> dict[str, str] | None:
+    """Package -> version, of a system's record; None if it or the system is absent, or the record damaged."""
+    if not folder.exists():
+        return None
     try:
         versions = json.loads(record.read_text())
     except (OSError, ValueError):

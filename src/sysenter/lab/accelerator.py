@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 
 from sysenter.cache import cache_folder, digest, write_whole
-from sysenter.errors import SysenterError
 from sysenter.lab.present_guest import present_guest_for
+from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -38,10 +38,11 @@ def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     answer = "kvm"
+    guest = present_guest_for(steps, target, "kvm")  # what fails here says nothing about KVM
     with steps.step("probe whether KVM boots a guest here"):
         try:
-            present_guest_for(steps, target, "kvm").run(steps, "true", what="the KVM probe", timeout=_PROBE_SECONDS)
-        except SysenterError:
+            guest.run(steps, "true", what="the KVM probe", timeout=_PROBE_SECONDS)
+        except GuestLost:
             answer = "tcg"
     if answer == "tcg":
         steps.say("         it does not: emulating with TCG")

@@ -139,12 +139,18 @@ class PresentGuest(Guest):
         """Load the module with its options and run a command; returns its status.
 
         out, err: what it writes goes there byte by byte, as it comes. Raises SysenterError if the module
-        is refused, GuestLost as run() does.
+        is refused, GuestLost as run() does, and also if QEMU's own fault ends the guest once something came:
+        it would come twice.
         """
         streams = {"out": out, "err": err}
+        written = False
 
         def on_record(record: dict[str, Any]) -> bool:
+            nonlocal written
+            if "loaded" in record and written:
+                raise GuestLost("exec: the guest was lost in the midst of the command's output", hint="run it again")
             for key in streams.keys() & record.keys():
+                written = True
                 streams[key].write(base64.b64decode(record[key]))
                 streams[key].flush()
                 return True

@@ -17,7 +17,7 @@ from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, S
 from sysenter.steps import Steps
 from sysenter.target.system_map import parse_system_map
 
-__all__ = ["load_command", "measure_legacy", "still_there", "without_jumps"]
+__all__ = ["check_taken", "load_command", "measure_legacy", "still_there", "without_jumps"]
 
 _WAYS = ("cruel", "gentle", "gentle-global", "tss", "entry=auto", "entry=sysenter", "entry=syscall")
 _PINGPONG = 1500  # rounds of a byte to and fro
@@ -157,6 +157,17 @@ def without_jumps(runs: tuple[DdRuns, ...]) -> tuple[DdRuns, ...]:
     )
 
 
+def check_taken(runs: tuple[DdRuns, ...]) -> tuple[DdRuns, ...]:
+    """The same. Raises SysenterError if a dd on the fast path made fewer fast calls than reads and writes."""
+    for r in runs:
+        if r.path == "fast" and min(r.fast_calls) < 2 * r.count:
+            raise SysenterError(
+                f"dd made {2 * r.count} calls, but the module counted {min(r.fast_calls)} fast ones",
+                hint="this is a bug: report it",
+            )
+    return runs
+
+
 def measure_legacy(
     steps: Steps, guest: LegacyGuest, *, rounds: int, count: int, block: int, options: Sequence[str], offline: bool
 ) -> Measurement:
@@ -242,16 +253,18 @@ def measure_legacy(
             sock_register=target.guard.sock_register,
             accepted=True,
             calls=_costs(counted, counting, timed, timing),
-            dd=without_jumps(
-                tuple(
-                    DdRuns(
-                        path,
-                        block,
-                        count,
-                        tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
-                        tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
+            dd=check_taken(
+                without_jumps(
+                    tuple(
+                        DdRuns(
+                            path,
+                            block,
+                            count,
+                            tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
+                            tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
+                        )
+                        for index, path in enumerate(PATHS)
                     )
-                    for index, path in enumerate(PATHS)
                 )
             ),
             fast_table=int(_proc_value(timed, "table")),
@@ -261,16 +274,18 @@ def measure_legacy(
             log=tuple(timed.bad_lines() + counted.bad_lines()),
             way=_proc_value(timed, "way"),
             switches=_switches(timed),
-            preload=without_jumps(
-                tuple(
-                    DdRuns(
-                        path,
-                        block,
-                        count,
-                        tuple(programs[index::2]),
-                        tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
+            preload=check_taken(
+                without_jumps(
+                    tuple(
+                        DdRuns(
+                            path,
+                            block,
+                            count,
+                            tuple(programs[index::2]),
+                            tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
+                        )
+                        for index, path in enumerate(("int80", "fast"))
                     )
-                    for index, path in enumerate(("int80", "fast"))
                 )
             )
             if preload
