@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,8 @@ __all__ = ["Plan", "boot_state", "install", "plan_for"]
 
 UNITS = ("sysenter.service", "sysenter-settled.service", "sysenter-settled.timer")
 _PROGRAMS = ("trial",)
+_HELD = "Could not get lock"  # apt says so, and ends; DPkg::Lock::Timeout is not for the lock of its lists
+_AGAIN, _PATIENCE = 2.0, 600.0  # seconds between two tries then, and until no more is tried
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,36 @@ def _fetch_packages(steps: Steps, packages: Sequence[str]) -> None:
 
     install = ("install", "-y", "--no-install-recommends")
     with steps.step(f"install Debian packages: {' '.join(packages)}"):
-        apt_get("update", timeout=300)
-        apt_get(*install, "--download-only", *packages, timeout=1800)
-        # HAZARD: a signal ends what runs here, and dpkg that is killed leaves a system to be repaired. So it waits.
-        with undisturbed():
-            apt_get(*install, *packages, timeout=1800)
+        _when_free(steps, lambda: apt_get("update", timeout=300))
+        _when_free(steps, lambda: apt_get(*install, "--download-only", *packages, timeout=1800))
+
+        def by_dpkg() -> None:
+            # HAZARD: a signal ends what runs here, and dpkg that is killed leaves a system to be repaired. So it waits.
+            with undisturbed():
+                apt_get(*install, *packages, timeout=1800)
+
+        _when_free(steps, by_dpkg)
+
+
+def _when_free(steps: Steps, apt: Callable[[], None]) -> None:
+    """Run apt once no other one, as of Debian's daily upgrades, holds what it needs. Raises SysenterError."""
+    start, said = time.monotonic(), False
+    while True:
+        try:
+            return apt()
+        except SysenterError as error:
+            if _HELD not in error.detail:
+                raise
+            if time.monotonic() - start > _PATIENCE:
+                raise SysenterError(
+                    f"another apt or dpkg has been at work on this machine for {_PATIENCE / 60:.0f} minutes",
+                    hint="wait for it, or end it",
+                    detail=error.detail,
+                ) from error
+        if not said:
+            steps.say("         waiting for another apt or dpkg on this machine")
+            said = True
+        time.sleep(_AGAIN)
 
 
 def _check_room() -> None:
