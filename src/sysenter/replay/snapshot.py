@@ -413,7 +413,7 @@ def _kept(folder: Path) -> Snapshot | None:
 
 
 def load(folder: Path) -> Snapshot:
-    """Read a snapshot that save() wrote. Raises ValueError, LookupError, TypeError or AttributeError if it is damaged."""
+    """Read a snapshot that save() wrote. If it is damaged, raises what _kept() knows of."""
     about = json.loads((folder / "snapshot.json").read_text())
     data = (folder / "pages").read_bytes()
     if len(data) != PAGE * len(about["physical"]):
