@@ -132,7 +132,7 @@ def status() -> Status:
         calls=int(calls) if calls.isdigit() else None,
         scope=read_word(f"{_PARAMETERS}/scope") or ("marked" if _PARAMETERS.exists() else ""),
         at_boot=(STATE / "at-boot").exists(),
-        fuse=read_word(str(STATE / "fuse")),
+        fuse=read_word(str(STATE / "fuse")).partition("\n")[0],
         secure_boot=secure_boot(),
         signed_only=signatures_enforced(),
         virtual_machines=_virtual_machines(),
