@@ -250,6 +250,7 @@ def test_what_it_cannot_serve_is_refused_by_name(in_guest: RunTask, append: str,
         """
 insmod /sysenter.ko scope=all 2>/dev/null && echo loaded && rmmod sysenter
 insmod /sysenter.ko scope=some 2>/dev/null && echo loaded
+for only_read in calls calls_all fast_table; do insmod /sysenter.ko $only_read=5 2>/dev/null && echo loaded; done
 dmesg | grep -o 'sysenter: refused: .*'
 grep -q stuff /proc/cmdline && grep . /sys/devices/system/cpu/vulnerabilities/retbleed
 exit 0
@@ -261,6 +262,8 @@ exit 0
     )
     text = "\n".join(output.text)
     assert "scope=some is none of marked, all, both" in text
+    for only_read in ("calls", "calls_all", "fast_table"):
+        assert f"the parameter {only_read} can only be read" in text
     if why == "retbleed=stuff" and "Stuffing" not in text:
         pytest.skip("this kernel does not track the depth of calls here")
     assert "loaded" not in text

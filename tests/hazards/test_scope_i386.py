@@ -96,7 +96,9 @@ def test_scope_decides_whose_calls_are_taken_and_says_so(steps: Steps, guest: Gu
             for scope in ("marked", "all", "both")
         )
         + "\ninsmod /sysenter.ko scope=some; dmesg | grep 'refused: scope=some' | tail -1"
-        "\ninsmod /sysenter.ko scope=all entry=syscall; dmesg | tail -1",
+        "\ninsmod /sysenter.ko scope=all entry=syscall; dmesg | tail -1"
+        "\nfor only_read in calls calls_all fast_table; do insmod /sysenter.ko $only_read=5; done"
+        "\ndmesg | grep -o 'parameter .* can only be read' | sort -u | grep -c .",
         {"sysenter.ko": module.module.read_bytes()},
         what="scopes",
         timeout=120,
@@ -115,6 +117,7 @@ def test_scope_decides_whose_calls_are_taken_and_says_so(steps: Steps, guest: Gu
     assert unmarked > 1000
     assert any("scope=some is none of marked, all, both" in line for line in refused), refused
     assert any("no program of a 32-bit kernel calls by that" in line for line in refused), refused
+    assert refused[-1] == "3", refused
 
 
 @pytest.mark.parametrize("target", ["bookworm-686"], indirect=True, scope="session")

@@ -192,28 +192,47 @@ static int calls_all_get(char *buffer, const struct kernel_param *param)
 	return sprintf(buffer, "%lu\n", counted(&sysenter_count_all));
 }
 
-static const struct kernel_param_ops calls_ops = { .get = calls_get };
-module_param_cb(calls, &calls_ops, NULL, 0444);
-MODULE_PARM_DESC(calls, "fast calls made since the module was loaded");
-static const struct kernel_param_ops calls_all_ops = { .get = calls_all_get };
-module_param_cb(calls_all, &calls_all_ops, NULL, 0444);
-MODULE_PARM_DESC(calls_all, "those of them that were not marked (scope=all)");
-module_param_named(fast_table, sysenter_fast_calls, uint, 0444);
-MODULE_PARM_DESC(fast_table, "how many system calls take the fast path");
-
-static void give_back(void *unused)
+/* HAZARD: the kernel calls .set of a parameter that is given at load, even if that is NULL. */
+static int only_read(const char *value, const struct kernel_param *param)
 {
-	if (read_entry() == sysenter_entry_point)
-		write_entry(kernel_stock_entry);
+	pr_err("refused: the parameter %s can only be read\n", param->name);
+	return -EPERM;
 }
 
+static const struct kernel_param_ops calls_ops = { .set = only_read, .get = calls_get };
+module_param_cb(calls, &calls_ops, NULL, 0444);
+MODULE_PARM_DESC(calls, "fast calls made since the module was loaded");
+static const struct kernel_param_ops calls_all_ops = { .set = only_read, .get = calls_all_get };
+module_param_cb(calls_all, &calls_all_ops, NULL, 0444);
+MODULE_PARM_DESC(calls_all, "those of them that were not marked (scope=all)");
+static const struct kernel_param_ops fast_table_ops = { .set = only_read, .get = param_get_uint };
+module_param_cb(fast_table, &fast_table_ops, &sysenter_fast_calls, 0444);
+MODULE_PARM_DESC(fast_table, "how many system calls take the fast path");
+
+static void give_back(void *found)
+{
+	if (read_entry() != sysenter_entry_point)
+		return;
+	write_entry(kernel_stock_entry);
+	atomic_inc(found);
+}
+
+/*
+ * HAZARD: a VM that began with our entry writes it back at each exit (vms.c), and one that begins
+ * while a CPU still has it begins with it. So this ends when no CPU has it and no VM is there that
+ * could bring it.
+ */
 static void give_entries_back(void)
 {
+	atomic_t found;
+
 	unregister_syscore(&sysenter_syscore);
 	cpuhp_remove_state(hotplug_state);
-	/* HAZARD: a VM that began with our entry writes it back (vms.c): wait, and repeat */
-	sysenter_wait_for_vms();
-	on_each_cpu(give_back, NULL, 1);
+	do {
+		sysenter_wait_for_vms();
+		atomic_set(&found, 0);
+		on_each_cpu(give_back, &found, 1);
+	} while (atomic_read(&found) || sysenter_vms_exist());
 }
 
 static int __init take_entries(void)
