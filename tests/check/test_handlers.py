@@ -18,7 +18,7 @@ from rich.console import Console
 import schemas
 from conftest import ROOT, Keep, RunCli, interruptible, one_line_error
 from sysenter.build.module import Module
-from sysenter.check.command import check, check_mutants
+from sysenter.check.command import MutantReport, Report, check, check_mutants
 from sysenter.check.handlers import HANDLERS, Subject
 from sysenter.check.subjects import subject
 from sysenter.steps import Steps
@@ -198,3 +198,12 @@ def test_a_worker_that_is_killed_is_one_line() -> None:
 
 def test_command_names_a_handler_that_is_not_there(cli: RunCli) -> None:
     assert "present-i386" in one_line_error(cli("check", "vax"))
+
+
+def test_a_check_of_nothing_is_not_passed() -> None:
+    """No case was run, no mutant was tried."""
+    report = Report("present-amd64", 0)
+    assert not report.ok
+    report.tally.cases = 1
+    assert report.ok
+    assert not MutantReport("present-amd64", 0, [], {}, 0).ok

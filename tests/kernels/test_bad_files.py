@@ -171,3 +171,10 @@ def test_a_guest_that_says_half_of_it_is_told() -> None:
             read()
         assert "its last word" in caught.value.detail
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_apt_moves_while_its_size_is_read(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar of a download reads it in a thread, whose exception is a traceback on the user's terminal."""
+    apt = Apt(steps, "bookworm", "i386", offline=True)
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # it was, a moment ago
+    assert apt._done(["gone.deb"]) == 0

@@ -230,6 +230,13 @@ def test_a_damaged_bundle_gives_one_line(
     assert "verified" not in done.stdout
 
 
+def test_a_plan_with_a_page_that_its_bundle_has_not_is_refused(tmp_path: Path) -> None:
+    """Reading memory there would go on for ever."""
+    write_bundle(Bundle("6.1 #1", "amd64", "x", 0, 0, {PAGE: 0, 2 * PAGE: 1}, bytes(PAGE), (), ()), tmp_path)
+    with pytest.raises(SysenterError, match="a page that it has not"):
+        read_bundle(tmp_path)
+
+
 def test_another_kernels_plan_is_refused(steps: Steps, bundle: Bundle, tmp_path: Path) -> None:
     other = made(steps, "bookworm-686")
     for name, one in (("own", bundle), ("other", other)):

@@ -16,11 +16,13 @@ from conftest import Keep
 from guests import guest_for
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
-from sysenter.lab.guest import Guest
+from sysenter.lab.guest import Guest, Output
+from sysenter.lab.present_guest import PresentGuest
 from sysenter.report.selftests import to_json
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 from sysenter.verify import selftest_programs
+from sysenter.verify import selftests as verify_selftests
 from sysenter.verify.selftests import PHASES, SelftestResult, _task, new_trouble, selftests
 from sysenter.verify.suites import SUITES
 
@@ -167,3 +169,18 @@ def test_only_a_program_that_does_not_compile_is_left_out(
     monkeypatch.setattr(selftest_programs, "run_command", fail)
     with contextlib.nullcontext() if left_out else pytest.raises(SysenterError):
         selftest_programs._build(steps, tmp_path, SUITES["x86"], target, "x", [], tmp_path)
+
+
+@pytest.mark.parametrize(("status", "ran"), [("127 0/0", False), ("126 0/0", False), ("1 0/0", True)])
+def test_programs_that_cannot_be_run_are_no_result(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest, tmp_path: Path, status: str, ran: bool
+) -> None:
+    """They say the same on every path: nothing."""
+    said = tuple({"program": name, "phase": phase, "outcome": status} for name in ("a", "b") for phase in PHASES)
+    output = Output(({"loaded": True}, *said, {"fast_calls": 9}), ("a, before: no such file",), "", 0, 1.0)
+    rows = {"a": "a", "b": "b"}
+    monkeypatch.setattr(PresentGuest, "run", lambda *given, **more: output)
+    monkeypatch.setattr(verify_selftests, "built", lambda *given, **more: (tmp_path, {"static": rows, "dynamic": rows}))
+    with contextlib.nullcontext() if ran else pytest.raises(SysenterError, match="could be run in the guest"):
+        results, _ = selftests(steps, guest, SUITES["x86"], offline=True)
+        assert len(results) == 2

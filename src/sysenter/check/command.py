@@ -40,9 +40,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed; of a handler that is known to be bad, whether its property failed."""
+        """Whether cases were run and none failed; of a handler that is known to be bad, whether its property failed."""
         keys = {f.key for f in self.tally.failures}
-        return self.must_fail in keys if self.must_fail else not keys
+        return self.must_fail in keys if self.must_fail else self.tally.cases > 0 and not keys
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -77,8 +77,8 @@ class MutantReport:
 
     @property
     def ok(self) -> bool:
-        """Whether enough were caught, and each other has its reason."""
-        return not self.unexplained and len(self.caught) >= REQUIRED * self.tried
+        """Whether there were any, enough were caught, and each other has its reason."""
+        return self.tried > 0 and not self.unexplained and len(self.caught) >= REQUIRED * self.tried
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -230,7 +230,15 @@ class Apt:
     def _done(self, files: Sequence[str]) -> int:
         paths = [self._packages / f for f in files]
         paths += [self._folder / "cache/archives/partial" / f for f in files]
-        return sum(p.stat().st_size for p in paths if p.exists())
+        return sum(map(_size, paths))
+
+
+def _size(path: Path) -> int:
+    """Bytes; 0 if it is not there. apt moves a file away when it is whole, at any moment."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 class _watching:

@@ -195,6 +195,8 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
             calls.append(replace(calls.pop(), code=words[0], lengths=words[1]))
         else:
             single[word] = rest
+    if any(not 0 <= number < len(pages) // PAGE for number in maps.values()):
+        raise ValueError("a page that it has not")
     return Bundle(
         kernel=single["kernel"],
         arch=single["arch"],

@@ -44,6 +44,7 @@ _TIMES = 3
 # How a program says that one of its cases went well, or not: kselftest, TAP, unittest, stress-ng.
 _GOOD = r"\[OK\]|^ok |\.\.\. ok$| successful run completed"
 _BAD = r"\[FAIL\]|^not ok |\.\.\. (FAIL|ERROR)$|^stress-ng: fail"
+_NOT_RUN = ("126 ", "127 ")  # the status of a program that is not there or cannot be run (POSIX, timeout)
 _MARK = "sysenter selftests, phase: "
 # A program that was killed may leave children behind that have the stub mapped: all but this shell and init go.
 _UNLOAD = """
@@ -179,6 +180,12 @@ def selftests(
     outcomes: dict[str, dict[str, str]] = {}
     for record in (r for r in output.records if "program" in r):
         outcomes.setdefault(record["program"], {})[record["phase"]] = record["outcome"]
+    if all(by_phase.get("before", _NOT_RUN[0]).startswith(_NOT_RUN) for by_phase in outcomes.values()):
+        raise SysenterError(  # the same in every phase, so no difference would be found
+            f"no program of {suite.name} could be run in the guest: before the module was loaded",
+            hint="the lines above are the guest's",
+            detail="\n".join(output.text[:5]),
+        )
     results = []
     for name, by_phase in sorted(outcomes.items()):
         said = [line.removeprefix(f"{name}, ") for line in output.text if line.startswith(f"{name}, ")]
