@@ -28,6 +28,7 @@ _TOOLS = (
     "dpkg-deb",
     "setpriv",
     "cat",
+    "date",
     "id",
     "env",
     "grep",
@@ -220,6 +221,28 @@ def test_two_first_runs_at_once_install_once(box: Box, tmp_path: Path) -> None:
     assert [run.returncode for run in runs] == [0, 0], said
     assert (tmp_path / "apt").read_text().count("install -y") == 2  # the failure, and one more
     assert any("waiting for another apt" in stderr for _, stderr in said)
+
+
+def test_another_apt_is_not_waited_for_for_ever(box: Box, tmp_path: Path) -> None:
+    """apt itself waits for some locks, ten minutes at each try."""
+    complete(box)
+    (box.bin / "make").unlink()
+    box.stub("id", "echo 0")
+    box.stub("sleep", "exit 0")
+    clock = tmp_path / "clock"
+    clock.write_text("1000\n")
+    box.stub("date", f"read -r now <{clock}; echo $now")
+    box.stub(
+        "apt-get",
+        f"""echo >>{tmp_path}/tries
+        case $* in *install*) ;; *) exit 0 ;; esac
+        read -r now <{clock}; echo $((now + 400)) >{clock}
+        echo "E: Could not get lock /var/lib/dpkg/lock-frontend"; exit 100""",
+    )
+    done = box.run("build")
+    assert done.returncode == 1
+    assert "Could not get lock" in done.stderr
+    assert (tmp_path / "tries").read_text().count("\n") == 4  # update and install, twice
 
 
 def _environment(tmp_path: Path, requirements: str, **more: str) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sysenter.build.present import build_present_module
-from sysenter.cache import cache_folder, digest
+from sysenter.cache import cache_folder, digest, write_whole
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt, Package
 from sysenter.kernels.provide import unpacked_kernel
@@ -60,6 +60,10 @@ def test_a_record_of_the_cache_that_is_none_is_as_if_it_were_not_there(
         apt.fetch(["musl"])
     (tmp_path / "kernel.json").write_text(text)
     assert unpacked_kernel(tmp_path) is None
+    if not text:
+        write_whole(apt._folder / f"closure-{digest(['musl'])}", text)
+        with pytest.raises(SysenterError, match="--offline forbids"):
+            apt.closure(["musl"])
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) == "/dev/kvm" or os.path.exists(path))
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()
     kept = tmp_path / f"sysenter/accelerator/{digest([boot, target.release, target.cpu])}.json"

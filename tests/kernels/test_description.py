@@ -68,6 +68,7 @@ def test_a_missing_key_is_named(folder: Path, key: str) -> None:
         ("image", '"vmlinux"', "key 'image': no such file"),
         ("headers", '"nowhere"', "key 'headers': no such folder"),
         ("cc", '"bin/gcc"', "key 'cc': no such file"),
+        ("cc", '" "', "key 'cc' is blank"),
         ("kernel", '"x"', "unknown key 'kernel'"),
     ],
 )

@@ -24,7 +24,7 @@ from sysenter.errors import SysenterError
 from sysenter.processes import running
 from sysenter.steps import Steps, run_command
 
-__all__ = ["Apt", "Package", "unpack"]
+__all__ = ["Apt", "Package", "unpack", "words_of"]
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) (?:SHA256|SHA512):(?P<hash>[0-9a-f]+)")
@@ -140,8 +140,8 @@ class Apt:
     def closure(self, names: Sequence[str]) -> list[str]:
         """The packages with all that they depend on, as for a machine with none."""
         kept = self._folder / f"closure-{digest([*names])}"
-        if self.offline and kept.exists():
-            return kept.read_text().split()
+        if self.offline and (known := words_of(kept)):
+            return known
         self.update()
         argv = self._argv("apt-get", "install", "--simulate", "--no-install-recommends", *names)
         with self._alone():
@@ -154,6 +154,10 @@ class Apt:
                 hint="the archive no longer has them; a newer sysenter may know their new names",
             )
         found = sorted(set(re.findall(r"^Inst (\S+)", text, re.M)))
+        if not found:  # with nothing in it a system would be made of it, and kept
+            raise SysenterError(
+                f"apt names no packages for {', '.join(names)} of Debian {self.suite}", hint="report it", detail=text
+            )
         write_whole(kept, " ".join(found))
         return found
 
@@ -231,6 +235,14 @@ class Apt:
         paths = [self._packages / f for f in files]
         paths += [self._folder / "cache/archives/partial" / f for f in files]
         return sum(map(_size, paths))
+
+
+def words_of(path: Path) -> list[str]:
+    """Of a small file of the cache; none if it is absent or damaged."""
+    try:
+        return path.read_text().split()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _size(path: Path) -> int:

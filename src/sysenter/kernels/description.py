@@ -90,6 +90,8 @@ def read_description(path: Path) -> Description:
         if not is_kind(folder / values[key]):
             raise bad(f"key {key!r}: no such {kind_name}: {folder / values[key]}")
     cc = values.get("cc")
+    if cc and not cc.strip():
+        raise bad("key 'cc' is blank", hint="name a compiler, or leave it away")
     if cc and "/" in cc:
         cc = str(folder / cc)
         if not Path(cc).is_file():

@@ -12,7 +12,7 @@ from sysenter.cache import cache_folder, digest, file_sha256, fill, lock, write_
 from sysenter.errors import SysenterError
 from sysenter.kernels.cached import kernel_folder
 from sysenter.kernels.catalogue import CATALOGUE, DebianKernel
-from sysenter.kernels.debian import Apt, unpack
+from sysenter.kernels.debian import Apt, unpack, words_of
 from sysenter.kernels.description import Description, read_description
 from sysenter.kernels.toolchain import host_programs, module_compiler, wrap_host_program
 from sysenter.steps import Steps
@@ -124,8 +124,8 @@ def _unpack_kernel(steps: Steps, entry: DebianKernel, folder: Path, *, offline: 
 def _package_names(apt: Apt, entry: DebianKernel, folder: Path) -> list[str]:
     """The packages of the kernel that the flavour's meta-package stands for."""
     names_file = folder.parent / f"{entry.name}.packages"
-    if apt.offline and names_file.exists():
-        return names_file.read_text().split()
+    if apt.offline and (known := words_of(names_file)):
+        return known
     depends = apt.field(f"linux-image-{entry.flavour}", "Depends")
     match = re.search(r"linux-image-([\w.+-]+)", depends)
     if not match:
