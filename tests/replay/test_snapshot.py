@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A snapshot's guest in its thread, two runs that take the same snapshot at once, and a damaged one."""
+"""A snapshot's guest in its thread, two runs that take the same snapshot at once, damage, a kernel with few symbols."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sysenter.errors import SysenterError
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.processes import Interrupted
 from sysenter.replay import snapshot
+from sysenter.replay.relocate import relocated
 from sysenter.replay.snapshot import Snapshot, take
 from sysenter.steps import Steps
 
@@ -79,3 +80,11 @@ def test_a_kept_snapshot_that_is_damaged_is_taken_anew(
     assert take(steps, guest) == whole
     monkeypatch.delattr(snapshot, "_take")
     assert take(steps, guest) == whole
+
+
+@pytest.mark.parametrize(("arch", "missing"), [("amd64", "_end"), ("i386", "entry_SYSENTER_32")])
+def test_a_kernel_that_does_not_say_where_it_is_is_one_line(arch: str, missing: str) -> None:
+    """Without CONFIG_KALLSYMS_ALL there is no _end: `run` had shown nothing at all of what it measured."""
+    bare = Snapshot("6.1", "#1", arch, "max", "", {"_stext": 0xFFFFFFFF81000000}, 0, {}, {}, frozenset(), {})
+    with pytest.raises(SysenterError, match=f"kallsyms has no {missing}"):
+        relocated(bare)

@@ -18,6 +18,7 @@ from sysenter.replay.trace import PAGE, Trace
 __all__ = ["relocated", "space_of"]
 
 _MODULES_AMD64 = range(0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)  # MODULES_VADDR, MODULES_END
+_NEEDED = {64: ("_stext", "_end"), 32: ("entry_SYSENTER_32",)}  # symbols
 _KERNEL_I386 = 0xC0000000  # PAGE_OFFSET
 _MODULES_I386 = 0xC8000000  # above 128 MiB of memory is no kernel image
 
@@ -56,7 +57,13 @@ def space_of(snapshot: Snapshot) -> rules_amd64.Space:
 
 
 def relocated(snapshot: Snapshot) -> Bundle:
-    """The bundle of a snapshot. Raises SysenterError if a path has an instruction that cannot be replayed."""
+    """The bundle of a snapshot. Raises SysenterError if a path has an instruction that cannot be replayed, or if the
+    kernel's kallsyms does not say where its image is."""
+    if missing := [name for name in _NEEDED[snapshot.bits] if name not in snapshot.symbols]:
+        raise SysenterError(
+            f"this kernel's paths cannot be replayed: its kallsyms has no {missing[0]}",
+            hint="a kernel with CONFIG_KALLSYMS_ALL has it",
+        )
     decoder, memory = Decoder(snapshot.bits), _Memory(snapshot)
     try:
         if snapshot.bits == 64:
