@@ -170,6 +170,20 @@ def test_a_temporary_folder_may_be_longer_than_a_sockets_name(tmp_path: Path) ->
                 assert stub.read(0xFFFFFFF0, 1) == b"\xea"  # the BIOS begins with a far jump
 
 
+def test_a_guests_disk_grows_where_the_user_wants_temporary_files(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU has a file of its own there for what a guest writes to its disk."""
+    (tmp_path / "qemu").write_text("#!/bin/sh\necho at=$TMPDIR\necho '{\"exit\": 0}'\n")
+    (tmp_path / "qemu").chmod(0o755)
+    machine = Machine(qemu=str(tmp_path / "qemu"), cpu="max", kernel=tmp_path / "none", append="")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    place = run_machine(steps, machine, b"", what="nothing", timeout=20).lines[0]
+    assert Path(place.removeprefix("at=")).parent == tmp_path
+    monkeypatch.delenv("TMPDIR")
+    assert run_machine(steps, machine, b"", what="nothing", timeout=20).lines[0] == "at="
+
+
 @pytest.mark.parametrize(
     ("model", "is_of"),
     [

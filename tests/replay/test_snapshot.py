@@ -13,7 +13,7 @@ from sysenter.cache import cache_folder
 from sysenter.errors import SysenterError
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.processes import Interrupted
-from sysenter.replay import snapshot
+from sysenter.replay import command, snapshot
 from sysenter.replay.relocate import relocated
 from sysenter.replay.snapshot import Snapshot, take
 from sysenter.steps import Steps
@@ -88,3 +88,13 @@ def test_a_kernel_that_does_not_say_where_it_is_is_one_line(arch: str, missing: 
     bare = Snapshot("6.1", "#1", arch, "max", "", {"_stext": 0xFFFFFFFF81000000}, 0, {}, {}, frozenset(), {})
     with pytest.raises(SysenterError, match=f"kallsyms has no {missing}"):
         relocated(bare)
+
+
+def test_a_full_disk_at_the_replay_does_not_take_what_run_measured(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest
+) -> None:
+    def full(*given: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command, "bundle_of", full)
+    assert "No space left" in str(command.replayed_calls(steps, guest, ()))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sysenter.errors import SysenterError
 from sysenter.lab.reading import LOG_LIMIT, patience, read_lines, telling
-from sysenter.processes import Interrupted, output_of, running, stopping
+from sysenter.processes import Interrupted, environment, output_of, running, stopping
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
@@ -312,6 +312,7 @@ def _run_once(
             running(
                 with_parent(qemu_argv(machine, initrd_name, f"file:{console_name}", "stdio")),
                 what="start QEMU",
+                env=_environment(folder),
                 stderr=errors,
                 pass_fds=(initrd_handle, console_handle),
             ) as process,
@@ -334,6 +335,12 @@ def _run_once(
         if not console and complaint:
             why = f"QEMU says: {complaint.splitlines()[-1]}"
     return Result(tuple(lines), console, seconds, complaint), why
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """QEMU's environment. What a guest writes to its disk (snapshot=on) goes where the user wants temporary files;
+    where he says nothing to /var/tmp, QEMU's own choice: /tmp may be memory."""
+    return {**environment(), **({"TMPDIR": str(folder)} if os.environ.get("TMPDIR") else {})}
 
 
 @contextmanager

@@ -184,6 +184,8 @@ def replayed_calls(steps: Steps, guest: Guest, options: Sequence[str]) -> Result
         return measure_bundles(steps, [bundle], calls=_FEW, processes=5, batches=40, rounds=0)[0]
     except SysenterError as error:
         return error.message
+    except OSError as error:  # a full disk is no reason to lose what was measured
+        return str(error)
 
 
 def replay(
