@@ -20,9 +20,11 @@ from sysenter.kernels.provide import unpacked_kernel
 from sysenter.kernels.root import _recorded, debian_root
 from sysenter.lab import accelerator
 from sysenter.lab.accelerator import choose_accelerator
-from sysenter.lab.guest import Guest, Output, all_said
+from sysenter.lab.guest import Guest, Output, all_said, record_of
 from sysenter.lab.qemu import GuestLost
 from sysenter.measure.present import check_dd
+from sysenter.replay.command import _saved
+from sysenter.report.page import saved
 from sysenter.steps import Steps
 from sysenter.target.target import Target, guard_of
 
@@ -182,3 +184,14 @@ def test_a_file_that_apt_moves_while_its_size_is_read(steps: Steps, monkeypatch:
     apt = Apt(steps, "bookworm", "i386", offline=True)
     monkeypatch.setattr(Path, "exists", lambda path: True)  # it was, a moment ago
     assert apt._done(["gone.deb"]) == 0
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 100_000, "\udcff"], ids=["cut", "deep", "long", "no text"])
+def test_what_is_no_json_is_one_line_everywhere(tmp_path: Path, text: str) -> None:
+    """A file that the user names, and a line that a guest says."""
+    (tmp_path / "x.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(SysenterError, match="cannot be read"):
+        _saved(tmp_path / "x.json")
+    with pytest.raises(SysenterError, match="is no JSON, or damaged"):
+        saved.read(tmp_path / "x.json")
+    assert record_of('{"x": ' + text) is None

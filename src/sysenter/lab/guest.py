@@ -169,6 +169,6 @@ def record_of(line: str) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: a thousand brackets
         return None
     return value if isinstance(value, dict) else None

@@ -166,7 +166,7 @@ def _check_calls(calls: Sequence[str], have: Sequence[str]) -> None:
 def _saved(path: Path) -> object:
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SysenterError(
             f"--against {path}: cannot be read ({error})", hint="give what replay --json wrote"
         ) from error

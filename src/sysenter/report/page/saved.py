@@ -49,8 +49,8 @@ def read(path: Path) -> Saved:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SysenterError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "not text"
+    except (ValueError, RecursionError) as error:  # not text, a number of too many digits, too many brackets
+        where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise SysenterError(f"{path} is no JSON, or damaged ({where})", hint=_HINT) from error
     if isinstance(data, dict):
         for kind, (_, keys) in _KINDS.items():
