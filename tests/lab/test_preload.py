@@ -7,6 +7,7 @@ programs dies, or gives another answer, where the library leans on what only a n
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,52 @@ def test_it_needs_nothing_of_a_c_library(steps: Steps, arch: Architecture) -> No
         dynamic = elf.get_section_by_name(".dynamic")
         assert isinstance(dynamic, DynamicSection)
         assert not [tag for tag in dynamic.iter_tags() if tag.entry.d_tag == "DT_NEEDED"]
+
+
+# Ends a program that opens a file, or maps one on i386, by another call than today's loaders do: then runs itself.
+_FILTERED = """
+#define _GNU_SOURCE
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#ifdef __x86_64__
+#define SECOND SYS_open
+#else
+#define SECOND SYS_mmap
+#endif
+int main(int argc, char **argv)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_open, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SECOND, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	if (argc == 1)
+		return 7;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		return 3;
+	setenv("LD_PRELOAD", argv[1], 1);
+	return execl(argv[0], argv[0], (char *)NULL);
+}
+"""
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=str)
+def test_a_filter_that_lets_the_loader_live_lets_it_live(steps: Steps, arch: Architecture, tmp_path: Path) -> None:
+    """Up to its trial it makes no call that the loader has not made: a filter that comes by exec may end who does."""
+    (tmp_path / "filtered.c").write_text(_FILTERED)
+    program = tmp_path / "filtered"
+    argv = ["gcc", arch.compiler_option, "-Wall", "-Werror", "-o", program, tmp_path / "filtered.c"]
+    run_command(steps, argv, what="compile filtered.c", timeout=60)
+    library = compile_programs(steps, arch) / "libsysenter.so"
+    assert subprocess.run([program, library], timeout=20, check=False).returncode == 7
 
 
 @pytest.fixture(scope="module", params=["bookworm-686", "bookworm-amd64"])

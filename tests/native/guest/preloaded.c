@@ -18,8 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define EXPECT(condition) do { \
@@ -48,6 +50,25 @@ static void calls(void)
 	int copy = dup(zero);
 	EXPECT(copy >= 0 && read(copy, text, 8) == 8 && text[0] == 0);
 	EXPECT(umask(027) >= 0 && umask(022) == 027);
+
+	/* a program sets the members of a structure, not the padding that its C library puts between them */
+	struct iovec part = { text, 4 };
+	struct msghdr message;
+	EXPECT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+	for (int receives = 0; receives < 2; receives++) {
+		memset(&message, 0x5a, sizeof message);
+		message.msg_name = NULL;
+		message.msg_namelen = 0;
+		message.msg_iov = &part;
+		message.msg_iovlen = 1;
+		message.msg_control = NULL;
+		message.msg_controllen = 0;
+		message.msg_flags = 0;
+		EXPECT((receives ? recvmsg(ends[1], &message, 0) : sendmsg(ends[0], &message, 0)) == 4);
+	}
+#ifndef __GLIBC__	/* to glibc an empty buffer is an error */
+	EXPECT(readlink("/proc/self", text, 0) == 0);
+#endif
 }
 
 static int ends[2];

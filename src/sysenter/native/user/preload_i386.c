@@ -55,6 +55,18 @@ static long int80_call(long number, long a, long b, long c, long d)
 	return result;
 }
 
+/* mmap2 of a page: PROT_READ | PROT_EXEC, MAP_SHARED. ebp has the offset. */
+static long map_stub(long fd)
+{
+	long page;
+
+	asm volatile("pushl %%ebp\n\txorl %%ebp, %%ebp\n\tint $0x80\n\tpopl %%ebp"
+		     : "=a"(page)
+		     : "0"(__NR_mmap2), "b"(0), "c"(4096), "d"(1 | 4), "S"(1), "D"(fd)
+		     : "memory", "cc");
+	return page;
+}
+
 static long answer(long result)
 {
 	if ((unsigned long)result > -4096UL) {
@@ -205,17 +217,15 @@ static long fast_close(long fd)
 /* The stub page, or NULL. The mapping holds the module for as long as it lasts. */
 static char *working_stub(void)
 {
-	/* The mmap that takes its arguments in memory: PROT_READ | PROT_EXEC, MAP_SHARED. */
-	struct { unsigned long address, length, protection, flags, fd, offset; } mapping = { 0, 4096, 1 | 4, 1, 0, 0 };
 	long fd, page;
 
 	if (under_valgrind())
 		return NULL;
-	fd = int80_call(__NR_open, (long)"/dev/sysenter", 02000000 /* O_RDONLY | O_CLOEXEC */, 0, 0);
+	/* by calls that the loader makes too: a filter of seccomp's may end who makes others */
+	fd = int80_call(__NR_openat, -100 /* AT_FDCWD */, (long)"/dev/sysenter", 02000000 /* O_RDONLY | O_CLOEXEC */, 0);
 	if (fd < 0)
 		return NULL;
-	mapping.fd = fd;
-	page = int80_call(__NR_mmap, (long)&mapping, 0, 0, 0);
+	page = map_stub(fd);
 	if ((unsigned long)page <= -4096UL) {
 		path = (entry_path)(page + SYSENTER_STUB_MARKED);
 		mark = SYSENTER_MARK_I386;
