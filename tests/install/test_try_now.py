@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from sysenter.errors import SysenterError
 from sysenter.install import trial
 from sysenter.processes import Interrupted
@@ -70,3 +73,42 @@ def test_what_differs_is_told_also_if_the_module_cannot_be_unloaded(
     with pytest.raises(SysenterError, match="getppid differs; and the module is still loaded: rmmod failed") as raised:
         trial.try_now(steps)
     assert raised.value.detail == "5 and 6\nin use"
+
+
+# What the trial takes from its C library, in place of it: no call is ever interrupted, so the first one that waits
+# for a signal sleeps for ever.
+_NO_SIGNALS = """
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+int access(const char *path, int mode) { (void)path, (void)mode; return 0; }
+int setitimer(__itimer_which_t which, const struct itimerval *new, struct itimerval *old)
+{
+	return which == ITIMER_REAL ? 0 : syscall(SYS_setitimer, which, new, old);
+}
+"""
+
+
+@pytest.mark.skipif(Path("/dev/sysenter").exists(), reason="here the trial would use the module")
+def test_a_trial_that_sleeps_for_ever_is_a_failure(tmp_path: Path) -> None:
+    """And it leaves no process behind, whose mapping would hold the module."""
+    source = (ROOT / "src/sysenter/native/install/trial.c").read_text()
+    assert "#define LIMIT\t40" in source
+    (tmp_path / "trial.c").write_text(source.replace("#define LIMIT\t40", "#define LIMIT\t1"))
+    (tmp_path / "no_signals.c").write_text(_NO_SIGNALS)
+    flags = ["-Wall", "-Wextra", "-Werror", "-O2", f"-I{ROOT}/src/sysenter/native/present"]
+    flags.append(f"-I{ROOT}/src/sysenter/native/user")
+    program = tmp_path / "trial-sleeps"
+    subprocess.run(["gcc", *flags, "-o", program, tmp_path / "trial.c", tmp_path / "no_signals.c"], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (1, "sysenter: a program on the fast path did not end within 1 seconds\n")
+    with subprocess.Popen([program], stdout=subprocess.DEVNULL) as killed:
+        time.sleep(0.2)
+        killed.kill()
+    for _ in range(50):
+        left = subprocess.run(["pgrep", "-f", program], stdout=subprocess.PIPE, text=True, check=False).stdout
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
