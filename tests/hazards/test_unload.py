@@ -166,6 +166,26 @@ ls -d /sys/module/sysenter; dmesg | grep 'sysenter: unload waits'
     assert "on 2 CPU(s) another module" in text
 
 
+def test_the_kernels_own_entry_is_no_other_modules(in_guest: RunTask, rival: bytes) -> None:
+    """Something has written it back, as a hypervisor does at an exit. Nobody is to be waited for."""
+    output = in_guest(
+        """
+insmod /rival.ko writes_back=1
+insmod /sysenter.ko && rmmod rival
+rmmod sysenter & sleep 3; ls -d /sys/module/sysenter
+/lib/sysenter/callers; echo "callers $?"
+dmesg | grep 'sysenter: unload'
+""",
+        files={"rival.ko": rival},
+        cpus=2,
+        load=False,
+    )
+    text = "\n".join(output.text)
+    assert "unload waits" not in text, text
+    assert "callers 0" in text
+    assert "/sys/module/sysenter: No such file" in text, text
+
+
 def test_a_load_that_fails_at_any_step_leaves_nothing_behind(in_guest: RunTask, steps: Steps, target: Target) -> None:
     faulty = build_present_module(steps, target, what=" (with faults)", options="-DSYSENTER_FAULT_INJECTION")
     output = in_guest(

@@ -5,6 +5,7 @@
  *	takes=1		replaces the SYSENTER entry of each CPU by a trampoline to the previous
  *			entry, and restores it when it is unloaded
  *	takes_cpu=N	the same on CPU N only
+ *	writes_back=1	only remembers the entry, and restores it when it is unloaded
  *	probes=SYMBOL	puts a kprobe on SYMBOL; does not load if it cannot
  *	takes_call=1	amd64: replaces the target of the call in the kernel's entry, which is
  *			do_syscall_64() or another module, and restores it when it is unloaded
@@ -20,6 +21,8 @@ static bool takes;
 module_param(takes, bool, 0444);
 static int takes_cpu = -1;
 module_param(takes_cpu, int, 0444);
+static bool writes_back;
+module_param(writes_back, bool, 0444);
 static char *probes;
 module_param(probes, charp, 0444);
 
@@ -48,7 +51,8 @@ static void take(void *unused)
 
 	rdmsr(MSR_IA32_SYSENTER_EIP, low, high);
 	rival_was = low | (u64)high << 32;
-	write_entry((unsigned long)rival_entry);
+	if (!writes_back)
+		write_entry((unsigned long)rival_entry);
 }
 
 static void give_back(void *unused)
@@ -60,7 +64,7 @@ static void each(smp_call_func_t function)
 {
 	if (takes_cpu >= 0)
 		smp_call_function_single(takes_cpu, function, NULL, 1);
-	else if (takes)
+	else if (takes || writes_back)
 		on_each_cpu(function, NULL, 1);
 }
 

@@ -300,7 +300,10 @@ undo_die:
 
 static void __exit count_foreign(void *count)
 {
-	if (read_entry() != sysenter_entry_point)
+	unsigned long entry = read_entry();
+
+	/* the kernel's own entry, which a hypervisor's exit may have written, goes on to nobody */
+	if (entry != sysenter_entry_point && entry != kernel_stock_entry)
 		atomic_inc(count);
 }
 
