@@ -102,7 +102,7 @@ def test_a_filter_that_lets_the_loader_live_lets_it_live(steps: Steps, arch: Arc
     """Up to its trial it makes no call that the loader has not made: a filter that comes by exec may end who does."""
     (tmp_path / "filtered.c").write_text(_FILTERED)
     program = tmp_path / "filtered"
-    argv = ["gcc", arch.compiler_option, "-Wall", "-Werror", "-o", program, tmp_path / "filtered.c"]
+    argv: list[str | Path] = ["gcc", arch.compiler_option, "-Wall", "-Werror", "-o", program, tmp_path / "filtered.c"]
     run_command(steps, argv, what="compile filtered.c", timeout=60)
     library = compile_programs(steps, arch) / "libsysenter.so"
     assert subprocess.run([program, library], timeout=20, check=False).returncode == 7
