@@ -21,6 +21,7 @@ from sysenter.build.module import Module
 from sysenter.check.command import MutantReport, Report, check, check_mutants
 from sysenter.check.handlers import HANDLERS, Subject
 from sysenter.check.subjects import subject
+from sysenter.errors import SysenterError
 from sysenter.steps import Steps
 
 LEGACY = [name for name in HANDLERS if name.startswith("legacy-")]
@@ -207,3 +208,13 @@ def test_a_check_of_nothing_is_not_passed() -> None:
     report.tally.cases = 1
     assert report.ok
     assert not MutantReport("present-amd64", 0, [], {}, 0).ok
+
+
+def test_the_files_of_another_build_are_one_line(module: Module, steps: Steps, tmp_path: Path) -> None:
+    """--object and --offsets: what is not in them was an unexpected KeyError, of whichever came first."""
+    with pytest.raises(SysenterError, match="no sysenter_entry_tss in it"):
+        Subject("legacy-tss", module.entry, module.offsets).load()
+    for content in (b"#define NR_CALLS 1\n", b"\xff#define NR_CALLS 1\n#define X 1\n"):
+        (tmp_path / "offsets.h").write_bytes(content)
+        with pytest.raises(SysenterError, match=r"offsets\.h: no constant \w+ .give the offsets\.h"):
+            check(silent(), [Subject("present-i386", module.entry, tmp_path / "offsets.h")], seed=1)

@@ -82,8 +82,14 @@ class Subject:
     offsets: Path
 
     def load(self) -> tuple[EntryObject, _Offsets]:
-        """The object as it runs, once the module has loaded, and its constants."""
-        return HANDLERS[self.handler].loaded(EntryObject.load(self.object)), parse_offsets(self.offsets)
+        """The object as it runs, once the module has loaded, and its constants. Raises SysenterError if they are
+        not this handler's."""
+        handler, entry = HANDLERS[self.handler], EntryObject.load(self.object)
+        loaded = handler.loaded(entry)
+        for name in (handler.section, *handler.roots):
+            if name not in entry.sections and name not in entry.symbols:
+                raise SysenterError(f"{self.object}: no {name} in it", hint=f"give the .o file that has {handler.name}")
+        return loaded, parse_offsets(self.offsets)
 
     def bench(self, seed: int) -> Bench:
         return Bench(HANDLERS[self.handler], *self.load(), seed)

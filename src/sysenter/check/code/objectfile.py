@@ -246,13 +246,25 @@ def _lines(elf: Any) -> dict[tuple[str, int], tuple[str, int]]:
     return lines
 
 
+class _Constants(dict[str, int]):
+    """Name -> value. A name that is not there is the user's error: the file is another build's."""
+
+    path = Path()
+
+    def __missing__(self, name: str) -> int:
+        raise SysenterError(f"{self.path}: no constant {name}", hint="give the offsets.h of the handler's build")
+
+
 def parse_offsets(path: Path) -> dict[str, int]:
-    """`#define NAME number` lines of an offsets.h that the build made."""
+    """`#define NAME number` lines of an offsets.h that the build made. Raises SysenterError, later too: if one is
+    wanted that is not there."""
     try:
-        text = path.read_text()
+        text = path.read_text(errors="replace")
     except OSError as error:
         raise SysenterError(f"{path}: {error.strerror}", hint="give the offsets.h of the handler's build") from error
     found = re.findall(r"^#define\s+(\w+)\s+(-?(?:0x[0-9a-fA-F]+|\d+))\b", text, re.M)
     if not found:
         raise SysenterError(f"{path}: no constants in it", hint="give the offsets.h of the handler's build")
-    return {name: int(value, 0) for name, value in found}
+    constants = _Constants({name: int(value, 0) for name, value in found})
+    constants.path = path
+    return constants
