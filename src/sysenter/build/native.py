@@ -13,7 +13,16 @@ from sysenter.processes import output_of
 from sysenter.steps import Steps, run_command
 from sysenter.target.arch import Architecture
 
-__all__ = ["NATIVE", "PROGRAMS", "Program", "compile_programs", "compiler", "compiler_version", "sources_digest"]
+__all__ = [
+    "NATIVE",
+    "PRELOAD_OPTIONS",
+    "PROGRAMS",
+    "Program",
+    "compile_programs",
+    "compiler",
+    "compiler_version",
+    "sources_digest",
+]
 
 NATIVE = Path(__file__).resolve().parent.parent / "native"
 
@@ -32,8 +41,9 @@ class Program:
 
 
 # HAZARD: the compiler may insert calls of the C library by itself (memset, strlen, a stack protector's). Then the
-# preload library would need a function that not every process has.
-_PRELOAD = (
+# preload library would need a function that not every process has. Without the versions, it would take the place of
+# libpthread's functions in programs for glibc. debian/rules has the same options.
+PRELOAD_OPTIONS = (
     "-shared",
     "-fPIC",
     "-nostdlib",
@@ -48,7 +58,7 @@ PROGRAMS = (
     Program("calls", NATIVE / "guest/calls.c", ("-static", "-no-pie")),
     Program("channels", NATIVE / "guest/channels.c", ("-static",)),
     Program("msr", NATIVE / "guest/msr.c", ("-static",)),
-    Program("libsysenter.so", NATIVE / "user/preload_{arch}.c", _PRELOAD),
+    Program("libsysenter.so", NATIVE / "user/preload_{arch}.c", PRELOAD_OPTIONS),
 )
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenter.build.native import NATIVE
+from sysenter.build.native import NATIVE, PRELOAD_OPTIONS
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
 from sysenter.install.files import (
@@ -106,9 +107,7 @@ def _compiled_files(steps: Steps) -> dict[Path, tuple[bytes, int]]:
             source = NATIVE / "install" / f"{program}.c"
             run_command(steps, [*argv, "-o", folder / program, source], what=f"compile {source.name}", timeout=60)
         library: list[str | Path] = [
-            "-shared",
-            "-fPIC",
-            "-nostdlib",
+            *PRELOAD_OPTIONS,
             "-o",
             folder / "libsysenter.so",
             NATIVE / f"user/preload_{arch}.c",
@@ -191,6 +190,16 @@ def _check_room() -> None:
             raise SysenterError(f"{folder} has less than 64 MiB free", hint="free some space first")
 
 
+@contextmanager
+def _for_everybody() -> Iterator[None]:
+    """Folders that are made here, and files of DKMS's, can be read by everybody, whatever root's umask is."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def install(
     steps: Steps, project: str, *, all_kernels: bool, at_boot: bool, scope: str | None, fetch: bool = True
 ) -> dict[str, str]:
@@ -200,7 +209,7 @@ def install(
     Raises SysenterError if a step fails, everything undone: what was installed before is there again.
     """
     check_system()
-    with alone():
+    with alone(), _for_everybody():
         if version := packaged():
             return _beside_packages(steps, version, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
         return _install(steps, project, all_kernels=all_kernels, at_boot=at_boot, scope=scope, fetch=fetch)

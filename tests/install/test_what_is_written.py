@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What install writes: the preload library as the lab tests it, and folders that everybody can look into."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerSymSection
+from elftools.elf.sections import SymbolTableSection
+
+from conftest import ROOT
+from sysenter.build.native import NATIVE, PRELOAD_OPTIONS
+from sysenter.install import install
+from sysenter.steps import Steps
+from sysenter.target.arch import ARCHITECTURES, Architecture
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=str)
+def test_the_installed_library_needs_no_c_library_and_is_not_libpthread(
+    steps: Steps, arch: Architecture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(install, "architecture", lambda: arch)
+    written = {path.name: content for path, (content, _) in install._compiled_files(steps).items()}
+    (tmp_path / "library").write_bytes(written["libsysenter.so"])
+    with (tmp_path / "library").open("rb") as file:
+        elf = ELFFile(file)
+        symbols, versions = elf.get_section_by_name(".dynsym"), elf.get_section_by_name(".gnu.version")
+        assert isinstance(symbols, SymbolTableSection)
+        assert isinstance(versions, GNUVerSymSection), "no function has a version"
+        of = {s.name: versions.get_symbol(n)["ndx"] for n, s in enumerate(symbols.iter_symbols()) if s.name}
+        taken = [s["st_info"]["bind"] for s in symbols.iter_symbols() if s.name and s["st_shndx"] == "SHN_UNDEF"]
+    assert set(taken) == {"STB_WEAK"}
+    assert (of["pthread_create"], of["thrd_create"], of["read"]) == (2, 2, "VER_NDX_GLOBAL")
+
+
+def test_debians_package_compiles_it_in_the_same_way() -> None:
+    text = (ROOT / "debian/rules").read_text()
+    for option in PRELOAD_OPTIONS:
+        assert option.replace(str(NATIVE), "$(NATIVE)") in text
+
+
+def test_roots_umask_does_not_close_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    umask = []
+
+    def written(*_: object, **__: object) -> dict[str, str]:
+        umask.append(os.umask(0o022))
+        os.umask(umask[-1])
+        return {}
+
+    for name, stand_in in (("check_system", lambda: None), ("alone", nullcontext), ("packaged", lambda: "")):
+        monkeypatch.setattr(install, name, stand_in)
+    monkeypatch.setattr(install, "_install", written)
+    before = os.umask(0o077)
+    try:
+        install.install(Steps(), "1.0", all_kernels=False, at_boot=False, scope=None)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert umask == [0o022]
