@@ -84,6 +84,10 @@ def test_a_link_says_what_the_page_is_called(document: Path) -> None:
     assert not re.findall(r"\[[\w./-]+\.md\]\(", document.read_text())
 
 
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
 def _named_in_tables(page: str) -> set[str]:
     """What stands in backquotes in the column of cases and tests of docs/hazards.md."""
     found: set[str] = set()
