@@ -95,6 +95,7 @@ def test_a_refused_load_is_no_reason_to_blow_it_and_a_killed_one_is(boots: Boots
     boots.stands_for(modprobe="kill -KILL $$")
     assert boots.boot() == "modprobe"
     assert boots.said.returncode == 1
+    boots.say("stop")  # of the unit that somebody has started once more
     assert boots.boot() == ""
 
 
@@ -106,6 +107,7 @@ def test_a_module_that_differs_and_does_not_go_blows_it(boots: Boots) -> None:
     boots.stands_for(rmmod="exit 1")
     assert boots.boot() == "modprobe trial rmmod"
     assert boots.said.returncode == 1
+    boots.say("stop")
     assert boots.boot() == ""
 
 
