@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -62,3 +63,17 @@ def test_a_setting_of_a_task_is_one_word_whatever_is_in_it(option: str) -> None:
     head = _task("count.sh", options=option).removesuffix(LOAD + (NATIVE / "guest/tasks/count.sh").read_text())
     done = subprocess.run(["sh", "-c", head + 'printf %s. "$options"'], capture_output=True, timeout=20)
     assert done.stdout.decode() == option + "."
+
+
+@pytest.mark.parametrize(("ends", "status"), [("exit 0", 0), ("kill -SEGV $$", 6)])
+def test_calls_that_a_signal_ended_are_no_result(tmp_path: Path, ends: str, status: int) -> None:
+    """A call that kills its program on one path was left out of the table, and the run passed."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho '{{\"call\": \"getppid\", \"path\": \"int80\"}}'\n{ends}\n")
+    program.chmod(0o755)
+    task = LOAD.replace("/lib/sysenter/calls", str(program)).replace("/tmp/calls", str(tmp_path / "calls"))
+    done = subprocess.run(["sh", "-c", f"{task}\ncount_calls timed"], capture_output=True, text=True, timeout=20)
+    assert done.returncode == status, done.stderr
+    assert ('{"timed": {"call": "getppid", "path": "int80"}}' in done.stdout) == (status == 0)
+    for name in ("time", "count"):
+        assert "lib/sysenter/calls" not in (NATIVE / f"guest/tasks/{name}.sh").read_text()

@@ -9,6 +9,16 @@ under() { # key
 	sed "s/^/{\"$1\": /; s/\$/}/"
 }
 
+# What single calls take on each path, as the values of a key. If the program was killed, by a call on
+# one of the paths for instance, it has not told of all of them: that is no result.
+count_calls() { # key
+	/lib/sysenter/calls >/tmp/calls || {
+		echo "/lib/sysenter/calls ended with status $?"
+		exit 6
+	}
+	under "$1" </tmp/calls
+}
+
 # Load the module with $options and for $scope, or end the task with what the kernel had to say.
 load_module() {
 	echo '<4>sysenter lab: loads the module' >/dev/kmsg # what stands above it is the kernel's own

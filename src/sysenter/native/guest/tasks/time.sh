@@ -37,18 +37,18 @@ unload() {
 case " $scopes " in
 *" marked "*)
 	scope=marked; load_module
-	/lib/sysenter/calls | under timed
+	count_calls timed
 	run_rounds $paths
 	unload
 	;;
 *)
-	/lib/sysenter/calls | under timed
+	count_calls timed
 	run_rounds int80 stock
 	;;
 esac
 case " $scopes " in *" all "*)
 	scope=all; load_module
-	/lib/sysenter/calls | under timed_all
+	count_calls timed_all
 	run_rounds all
 	unload
 	;;
