@@ -69,7 +69,7 @@ def test_a_setting_of_a_task_is_one_word_whatever_is_in_it(option: str) -> None:
 def test_calls_that_a_signal_ended_are_no_result(tmp_path: Path, ends: str, status: int) -> None:
     """A call that kills its program on one path was left out of the table, and the run passed."""
     program = tmp_path / "program"
-    program.write_text(f"#!/bin/sh\necho '{{\"call\": \"getppid\", \"path\": \"int80\"}}'\n{ends}\n")
+    program.write_text(f'#!/bin/sh\necho \'{{"call": "getppid", "path": "int80"}}\'\n{ends}\n')
     program.chmod(0o755)
     task = LOAD.replace("/lib/sysenter/calls", str(program)).replace("/tmp/calls", str(tmp_path / "calls"))
     done = subprocess.run(["sh", "-c", f"{task}\ncount_calls timed"], capture_output=True, text=True, timeout=20)
