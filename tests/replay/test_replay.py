@@ -123,6 +123,12 @@ def test_pieces_of_what_is_not_the_guests_call_are_one_line(steps: Steps, bundle
     write_bundle(replace(bundle, calls=calls), tmp_path)
     with pytest.raises(SysenterError, match=r"getppid by stock is not verified, so not timed: .*result"):
         replay(steps, Request(pieces=True, processes=1), source=tmp_path)
+    # of one path alone: its pieces had been said to give another result each, and the status was 0
+    calls = tuple(replace(call, result=call.result + (call.path == "fast")) for call in bundle.calls)
+    write_bundle(replace(bundle, calls=calls), tmp_path)
+    outcome = replay(steps, Request(pieces=True, processes=1), source=tmp_path)
+    assert {cost.path for cost in outcome.costs or ()} == {call.path for call in bundle.calls} - {"fast"}
+    assert not outcome.ok
 
 
 def test_an_unmarked_call_has_a_path_of_its_own(steps: Steps, verify: Callable[[Bundle], Run]) -> None:
