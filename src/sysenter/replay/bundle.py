@@ -164,6 +164,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise damaged(f"its plan cannot be read ({error})") from error
     if hashlib.sha256(pages).hexdigest() != digest:
         raise damaged(f"its pages are not those of its plan, which is of {bundle.kernel}")
+    if any(not 0 <= number < len(pages) // PAGE for number in bundle.maps.values()):
+        raise damaged("its plan names a page that it has not")
     return bundle
 
 
@@ -195,8 +197,6 @@ def _parse(lines: Sequence[str], pages: bytes) -> tuple[Bundle, str]:
             calls.append(replace(calls.pop(), code=words[0], lengths=words[1]))
         else:
             single[word] = rest
-    if any(not 0 <= number < len(pages) // PAGE for number in maps.values()):
-        raise ValueError("a page that it has not")
     return Bundle(
         kernel=single["kernel"],
         arch=single["arch"],
