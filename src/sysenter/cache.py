@@ -26,6 +26,7 @@ from sysenter.errors import SysenterError
 from sysenter.processes import undisturbed
 
 __all__ = [
+    "UNREADABLE",
     "cache_folder",
     "cache_path",
     "digest",
@@ -40,6 +41,8 @@ __all__ = [
 _ELSEWHERE = "set XDG_CACHE_HOME to the absolute path of another folder"
 # kbuild takes no spaces and colons, and gcc no commas (-Wp,-MMD,FILE); the rest is what make and sh read.
 _BAD_CHARACTERS = re.compile(r"[\s:,;'\"\\$#%&|<>()*?\[\]{}`!]")
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a record of the cache may raise: it is absent, no JSON, or JSON of another form."""
 _PATIENCE = 1800.0  # seconds that a lock is waited for: as long as the longest download may take
 
 

@@ -96,20 +96,24 @@ def test_command_writes_what_it_found(cli: RunCli, on_sample_page: Keep, tmp_pat
     assert found["handlers"][0]["events"] > 1000
 
 
-def test_ctrl_c_ends_all_of_it_in_one_line() -> None:
-    """As a terminal does it: to the command and its workers at once."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one processor: no workers")
-    argv = [sys.executable, "-m", "sysenter", "check", "legacy-tss", "--offline"]
-    with subprocess.Popen(
-        argv,
-        stdout=subprocess.DEVNULL,
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """Python with this project, in a group of its own that Ctrl-C reaches."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         preexec_fn=interruptible,
-    ) as command:
+    )
+
+
+def test_ctrl_c_ends_all_of_it_in_one_line() -> None:
+    """As a terminal does it: to the command and its workers at once."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor: no workers")
+    with started("-m", "sysenter", "check", "legacy-tss", "--offline") as command:
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
         deadline = time.monotonic() + 60
         while len(children.read_text().split()) < 2:
@@ -145,16 +149,7 @@ print(status, multiprocessing.active_children(), flush=True)
 
 
 def test_ctrl_c_while_the_workers_are_started_leaves_none(tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", _POOL, str(tmp_path / "started")]
-    with subprocess.Popen(
-        argv,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        preexec_fn=interruptible,
-    ) as command:
+    with started("-c", _POOL, str(tmp_path / "started")) as command:
         try:
             deadline = time.monotonic() + 60
             while not (tmp_path / "started").exists():
@@ -183,12 +178,7 @@ sys.exit(conclude(Steps(), lambda: len(list(pool._spread(job, range(6))))))
 
 def test_a_worker_that_is_killed_is_one_line() -> None:
     """As when memory ends; multiprocessing's pool alone waits for its job for ever."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _KILLED],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    ) as command:
+    with started("-c", _KILLED) as command:
         try:
             _, said = command.communicate(timeout=60)
         finally:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from sysenter.errors import SysenterError
-from sysenter.measure.legacy import check_taken, without_jumps
-from sysenter.measure.measurement import DdRuns
+from sysenter.measure.legacy import without_jumps
+from sysenter.measure.measurement import DdRuns, check_taken
 
 _BACK = (2**64 - 3_000_000) / 1e6  # what the guest says of -3 s
 
@@ -28,7 +28,8 @@ def test_nothing_but_jumps_is_an_error() -> None:
 
 def test_a_fast_path_that_was_not_taken_is_an_error() -> None:
     """With LD_PRELOAD the library leaves the calls to int 0x80 where it finds no module, and says nothing."""
+    hints = {"fast": "this is a bug"}
     without, taken = DdRuns("int80", 1, 10, (0.3,), (0,)), DdRuns("fast", 1, 10, (0.1, 0.1), (20, 20))
-    assert check_taken((without, taken)) == (without, taken)
+    assert check_taken((without, taken), hints) == (without, taken)
     with pytest.raises(SysenterError, match="20 calls, but the module counted 0 fast ones"):
-        check_taken((without, DdRuns("fast", 1, 10, (0.3, 0.3), (20, 0))))
+        check_taken((without, DdRuns("fast", 1, 10, (0.3, 0.3), (20, 0))), hints)

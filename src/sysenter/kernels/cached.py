@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sysenter.cache import cache_path
+from sysenter.cache import UNREADABLE, cache_path
 from sysenter.kernels.catalogue import DebianKernel
 
 __all__ = ["cached_release", "kernel_folder"]
@@ -21,5 +21,5 @@ def cached_release(entry: DebianKernel) -> str:
     """The release of a catalogue kernel in the cache, "" if it is not there."""
     try:
         return str(json.loads((kernel_folder(entry) / "kernel.json").read_text())["release"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return ""

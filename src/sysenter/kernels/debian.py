@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from sysenter.cache import cache_folder, digest, file_sha256, lock, write_whole
+from sysenter.cache import UNREADABLE, cache_folder, digest, file_sha256, lock, write_whole
 from sysenter.errors import SysenterError
 from sysenter.processes import running
 from sysenter.steps import Steps, run_command
@@ -187,7 +187,7 @@ class Apt:
             if file_sha256(path) == record["sha256"]:
                 return Package(name, record["version"], path)
             self._steps.say(f"         {path.name} in the cache is damaged: it is not used")
-        except (OSError, ValueError, KeyError, TypeError):
+        except UNREADABLE:
             pass
         return None
 

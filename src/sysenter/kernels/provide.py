@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from sysenter.cache import cache_folder, digest, file_sha256, fill, lock, write_whole
+from sysenter.cache import UNREADABLE, cache_folder, digest, file_sha256, fill, lock, write_whole
 from sysenter.errors import SysenterError
 from sysenter.kernels.cached import kernel_folder
 from sysenter.kernels.catalogue import CATALOGUE, DebianKernel
@@ -85,7 +85,7 @@ def unpacked_kernel(folder: Path) -> dict[str, str] | None:
             and file_sha256(folder / record["image"]) == record["sha256"]
         ):
             return record
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         pass
     return None
 
@@ -152,7 +152,7 @@ def userland(steps: Steps, suite: str, architecture: str, *, offline: bool) -> P
             record = json.loads(stamp.read_text())
             if all(file_sha256(folder / f) == s for f, s in record.items()):
                 return folder
-        except (OSError, ValueError, AttributeError):
+        except UNREADABLE:
             pass
         packages = Apt(steps, suite, architecture, offline=offline).fetch(_USERLAND)
         with steps.step(f"unpack dd, libc and a shell ({suite} {architecture})"), fill(folder) as new:
@@ -171,7 +171,7 @@ def _guard(steps: Steps, image: Path, system_map: Path | None, kept: Path) -> Gu
         record = json.loads(kept.read_text())
         if record.pop("key") == key:
             return Guard(**record)
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         pass
     with steps.step("read the kernel's own symbols"):
         guard = guard_of(image, system_map)

@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from sysenter.cache import cache_folder, digest, write_whole
+from sysenter.cache import UNREADABLE, cache_folder, digest, write_whole
 from sysenter.lab.present_guest import present_guest_for
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
@@ -35,7 +35,7 @@ def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
     kept = cache_folder() / "accelerator" / f"{digest([boot_id, target.release, target.cpu])}.json"
     try:
         return str(json.loads(kept.read_text())["accelerator"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         pass
     answer = "kvm"
     guest = present_guest_for(steps, target, "kvm")  # what fails here says nothing about KVM

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sysenter.cache import cache_folder, digest, file_sha256, write_whole
+from sysenter.cache import UNREADABLE, cache_folder, digest, file_sha256, write_whole
 from sysenter.matrix.artefact import artefact_of
 from sysenter.matrix.perform import DIFFERS, KEPT, PASSED, Work
 from sysenter.processes import output_of
@@ -86,7 +86,7 @@ def effort(work: Work) -> float:
     """Processor seconds that a job is expected to take: what it took last, or a guess."""
     try:
         return float(json.loads(_effort_path(work).read_text())["cpu_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return _GUESS[work.job.kind] * (2.0 if work.job.kernel.endswith("amd64") else 1.0)
 
 
@@ -107,5 +107,5 @@ def kept(key: str) -> dict[str, Any] | None:
     try:
         outcome = json.loads(_path(key).read_text())
         return outcome if outcome["outcome"] in KEPT else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return None

@@ -13,11 +13,11 @@ from sysenter.build.legacy import legacy_preload
 from sysenter.errors import Refused, SysenterError
 from sysenter.lab.guest import all_said
 from sysenter.lab.legacy_guest import LegacyGuest, LegacyOutput
-from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, SwitchCost
+from sysenter.measure.measurement import PATHS, CallCost, DdRuns, Measurement, SwitchCost, check_taken
 from sysenter.steps import Steps
 from sysenter.target.system_map import parse_system_map
 
-__all__ = ["check_taken", "load_command", "measure_legacy", "still_there", "without_jumps"]
+__all__ = ["load_command", "measure_legacy", "still_there", "without_jumps"]
 
 _WAYS = ("cruel", "gentle", "gentle-global", "tss", "entry=auto", "entry=sysenter", "entry=syscall")
 _PINGPONG = 1500  # rounds of a byte to and fro
@@ -157,17 +157,6 @@ def without_jumps(runs: tuple[DdRuns, ...]) -> tuple[DdRuns, ...]:
     )
 
 
-def check_taken(runs: tuple[DdRuns, ...]) -> tuple[DdRuns, ...]:
-    """The same. Raises SysenterError if a dd on the fast path made fewer fast calls than reads and writes."""
-    for r in runs:
-        if r.path == "fast" and min(r.fast_calls) < 2 * r.count:
-            raise SysenterError(
-                f"dd made {2 * r.count} calls, but the module counted {min(r.fast_calls)} fast ones",
-                hint="this is a bug: report it",
-            )
-    return runs
-
-
 def measure_legacy(
     steps: Steps, guest: LegacyGuest, *, rounds: int, count: int, block: int, options: Sequence[str], offline: bool
 ) -> Measurement:
@@ -239,11 +228,26 @@ def measure_legacy(
         _check_processors(timed, guest.target.cpus)
         looks = _fast_calls(timed)
         programs = [int(r["microseconds"]) / 1e6 for r in timed.events("program")]
-        after_dd = rounds * len(PATHS)
         target = guest.target
         peeks = [str(r["bytes"]) for r in timed.events("peek")]
         half = len(peeks) // 2
         offs = timed.events("off")
+
+        def runs(seconds: Mapping[str, Sequence[float]], first: int) -> tuple[DdRuns, ...]:
+            """Of dd on each path in turn, from the look number `first` at the module's count on."""
+            number = len(seconds)
+            made = (
+                DdRuns(
+                    path,
+                    block,
+                    count,
+                    tuple(its),
+                    tuple(looks[i + 1] - looks[i] for i in range(first + nth, first + rounds * number, number)),
+                )
+                for nth, (path, its) in enumerate(seconds.items())
+            )
+            return check_taken(without_jumps(tuple(made)), {"fast": "this is a bug: report it"})
+
         return Measurement(
             release=target.release,
             arch=target.arch.name,
@@ -253,19 +257,8 @@ def measure_legacy(
             sock_register=target.guard.sock_register,
             accepted=True,
             calls=_costs(counted, counting, timed, timing),
-            dd=check_taken(
-                without_jumps(
-                    tuple(
-                        DdRuns(
-                            path,
-                            block,
-                            count,
-                            tuple(int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == path),
-                            tuple(looks[i + 1] - looks[i] for i in range(index, rounds * len(PATHS), len(PATHS))),
-                        )
-                        for index, path in enumerate(PATHS)
-                    )
-                )
+            dd=runs(
+                {p: [int(d["microseconds"]) / 1e6 for d in timed.events("dd") if d["path"] == p] for p in PATHS}, 0
             ),
             fast_table=int(_proc_value(timed, "table")),
             overhead=_overhead(counted, counting),
@@ -274,21 +267,6 @@ def measure_legacy(
             log=tuple(timed.bad_lines() + counted.bad_lines()),
             way=_proc_value(timed, "way"),
             switches=_switches(timed),
-            preload=check_taken(
-                without_jumps(
-                    tuple(
-                        DdRuns(
-                            path,
-                            block,
-                            count,
-                            tuple(programs[index::2]),
-                            tuple(looks[i + 1] - looks[i] for i in range(after_dd + index, after_dd + 2 * rounds, 2)),
-                        )
-                        for index, path in enumerate(("int80", "fast"))
-                    )
-                )
-            )
-            if preload
-            else (),
+            preload=runs({"int80": programs[::2], "fast": programs[1::2]}, rounds * len(PATHS)) if preload else (),
             no_preload=no_preload,
         )

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["ALL", "PATHS", "CallCost", "DdRuns", "Measurement", "SwitchCost", "paired_ratio"]
+from sysenter.errors import SysenterError
+
+__all__ = ["ALL", "PATHS", "CallCost", "DdRuns", "Measurement", "SwitchCost", "check_taken", "paired_ratio"]
 
 PATHS = ("int80", "stock", "fast")
 ALL = "all"  # an unmodified program's calls while the module's scope is all
@@ -42,6 +44,20 @@ class DdRuns:
     """dd's own figure for each round."""
     fast_calls: tuple[int, ...]
     """What the module counted in each round."""
+
+
+def check_taken(runs: tuple[DdRuns, ...], hints: Mapping[str, str]) -> tuple[DdRuns, ...]:
+    """The same. hints: path on which each call must be fast -> what to look at if one was not.
+
+    Raises SysenterError if a dd on such a path made fewer fast calls than reads and writes.
+    """
+    for r in runs:
+        if r.path in hints and min(r.fast_calls) < 2 * r.count:
+            raise SysenterError(
+                f"dd made {2 * r.count} calls, but the module counted {min(r.fast_calls)} fast ones",
+                hint=hints[r.path],
+            )
+    return runs
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sysenter.errors import SysenterError
 from sysenter.lab.guest import Output, all_said
 from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.lab.present_guest import PresentGuest
-from sysenter.measure.measurement import ALL, PATHS, CallCost, DdRuns, Measurement
+from sysenter.measure.measurement import ALL, PATHS, CallCost, DdRuns, Measurement, check_taken
 from sysenter.steps import Steps
 
 __all__ = ["check_dd", "measure_present"]
@@ -167,15 +167,13 @@ def _of_outputs(guest: PresentGuest, counted: Output, timed: Output, count: int,
         for path in (*PATHS, ALL)
         if any(d["path"] == path for d in rounds)
     )
-    for runs in dd:
-        least = 2 * count if runs.path in ("fast", ALL) else 0
-        if runs.fast_calls and min(runs.fast_calls) < least:
-            raise SysenterError(
-                f"dd made {2 * count} calls, but the module counted {min(runs.fast_calls)} fast ones",
-                hint="the preload library did not find /dev/sysenter in the guest"
-                if runs.path == "fast"
-                else "its tasks are watched: by audit, ptrace or seccomp",
-            )
+    check_taken(
+        dd,
+        {
+            "fast": "the preload library did not find /dev/sysenter in the guest",
+            ALL: "its tasks are watched: by audit, ptrace or seccomp",
+        },
+    )
     return Measurement(
         release=target.release,
         arch=target.arch.name,

@@ -23,9 +23,10 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from sysenter.build.native import NATIVE, compiler, compiler_version, sources_digest
-from sysenter.cache import cache_folder, digest, file_sha256, fill, lock
+from sysenter.cache import UNREADABLE, cache_folder, digest, file_sha256, fill, lock
 from sysenter.errors import SysenterError
 from sysenter.lab.gdbstub import Stub, gdb_options, short_name
+from sysenter.lab.loading import LOAD
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.lab.qemu import GuestLost
 from sysenter.replay.trace import PAGE, Trace, Tracer
@@ -69,12 +70,8 @@ _SYMBOLS = (
     "fpregs_assert_state_consistent",
     "prandom_u32_state",
 )
-_LOAD = """
-if ! insmod /sysenter.ko {options} 2>/tmp/error; then
-	cat /tmp/error; dmesg | grep sysenter: | tail -n 3; exit 3
-fi
-unknown=$(dmesg | sed -n "s/.*sysenter: unknown parameter '\\(.*\\)' ignored.*/\\1/p" | tail -n 1)
-if [ "$unknown" ]; then echo "sysenter: refused: it has no parameter $unknown"; exit 3; fi
+# Behind load_module: where the kernel has these symbols, a record each.
+_TELL = """
 grep -E ' ({symbols})([[:space:]]|$)' /proc/kallsyms | sed 's/^\\([0-9a-f]*\\) . \\([^[:space:]]*\\).*/{{"symbol": "\\2", "at": "\\1"}}/'
 """  # noqa: E501
 _SECONDS = 180  # for the guest's whole life, times patience()
@@ -265,9 +262,10 @@ def _shortened(loaded: Trace, stock: Trace) -> bool:
 def _take(steps: Steps, guest: PresentGuest, options: str, calls: tuple[str, ...]) -> Snapshot:
     program = _program(steps, guest.target.arch)
     sites = _addresses(program)
+    tell = _TELL.format(symbols="|".join(_SYMBOLS))
     files = {
         "sites": program.read_bytes(),
-        "load": _LOAD.format(options=shlex.join(options.split()), symbols="|".join(_SYMBOLS)).encode(),
+        "load": f"{LOAD}\noptions={shlex.quote(options)}\nload_module\n{tell}".encode(),
     }
     with scratch_folder() as folder, short_name(folder) as short:
         socket = short / "gdb"
@@ -408,7 +406,7 @@ def _kept(folder: Path) -> Snapshot | None:
     """A snapshot of the cache; None if it is absent or damaged."""
     try:
         return load(folder)
-    except (OSError, AttributeError, LookupError, TypeError, ValueError):
+    except UNREADABLE:
         return None
 
 
