@@ -47,9 +47,9 @@ class DdRuns:
 
 
 def check_taken(runs: tuple[DdRuns, ...], hints: Mapping[str, str]) -> tuple[DdRuns, ...]:
-    """The same. hints: path on which each call must be fast -> what to look at if one was not.
+    """Return the runs. Raises SysenterError if dd on a path of `hints` made fewer fast calls than reads and writes.
 
-    Raises SysenterError if a dd on such a path made fewer fast calls than reads and writes.
+    hints: path -> what to look at then.
     """
     for r in runs:
         if r.path in hints and min(r.fast_calls) < 2 * r.count:

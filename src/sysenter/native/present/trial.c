@@ -18,7 +18,8 @@ extern const char sysenter_trial_landing[];
 
 /*
  * An AMD processor under the name of another vendor? Its KVM answers for VM_CR, of SVM, and
- * Intel's does not. What answers for any MSR (an emulator, KVM's ignore_msrs) tells nothing.
+ * Intel's does not (svm_get_msr() and kvm_get_msr_common() in arch/x86/kvm/). What answers
+ * for any MSR (an emulator, KVM's ignore_msrs) tells nothing.
  *
  * HAZARD: there SYSENTER must not be tried at CPL 0 in 64-bit mode. By the vendor's name
  * the instruction is valid, so KVM gives the invalid instruction to its emulator. That has
