@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from guests import guest_for
+from monitor import again_and_again, monitor
+from shell import HOTPLUG, LOAD
 from sysenter.build import build_module
 from sysenter.kernels.drivers import KVM, drivers
 from sysenter.kernels.provide import provide
+from sysenter.lab.guest import Guest, Output
 from sysenter.steps import Steps
+from test_life import SOCKETS
 
 _TASK = """
 for driver in /drivers/*.ko; do insmod $driver || echo "no $driver"; done
@@ -74,18 +82,133 @@ unloaded: vm 143
 """
 
 
+# As long as there is the file /tmp/go: virtual machines, one after the other. $1: seconds that each runs.
+_MACHINES = """
+machines() {
+	while [ -e /tmp/go ]; do
+		/lib/sysenter/vm >/tmp/vm.$1 & vm=$!
+		sleep $1
+		grep -q running /tmp/vm.$1 || echo "a machine did not run"
+		kill $vm; wait $vm; status=$?
+		[ $status = 143 ] || echo "a machine ended with $status"
+		echo x >>/tmp/machines
+	done
+}
+"""
+
+
+def _guest(steps: Steps) -> tuple[Guest, dict[str, bytes]]:
+    """With the module, and KVM's drivers, each by its place in their order."""
+    target = provide(steps, "bookworm-686", offline=False)
+    found = drivers(steps, target, KVM, offline=False)
+    files = {f"drivers/{n:02}-{name}.ko": data for n, (name, data) in enumerate(found.items())}
+    files["sysenter.ko"] = build_module(steps, target).module.read_bytes()
+    return guest_for(steps, target), files
+
+
+def _said(output: Output) -> list[str]:
+    """Without what the shell says of a program that was killed."""
+    return [line for line in output.text if line != "Terminated"]
+
+
+def _bad_lines(output: Output) -> list[str]:
+    """Without what the kernel warns of as it starts: this processor's mitigations."""
+    return [line for line in output.bad_lines() if "Return Stack Overflow" not in line]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("cpus", "scope"), [(1, "marked"), (2, "both")])
 def test_a_real_virtual_machine_beside_it(steps: Steps, cpus: int, scope: str) -> None:
     """Load is refused while one runs; calls are right during and after; unload waits for its end."""
-    target = provide(steps, "bookworm-686", offline=False)
-    guest = guest_for(steps, target)
-    found = drivers(steps, target, KVM, offline=False)
-    files = {f"drivers/{n:02}-{name}.ko": data for n, (name, data) in enumerate(found.items())}
-    files["sysenter.ko"] = build_module(steps, target).module.read_bytes()
+    guest, files = _guest(steps)
     machine = guest.machine(cpu="EPYC,+svm", cpus=cpus)
     output = guest.run(steps, f"scope={scope}\n{_TASK}", files, what="a virtual machine", timeout=180, machine=machine)
-    # of this processor's mitigations the kernel warns as it starts
-    assert not [line for line in output.bad_lines() if "Return Stack Overflow" not in line], output.console
-    said = [line for line in output.text if line != "Terminated"]
-    assert said == _EXPECTED.splitlines(), "\n".join((*output.text, output.console[-2000:]))
+    assert not _bad_lines(output), output.console
+    assert _said(output) == _EXPECTED.splitlines(), "\n".join((*output.text, output.console[-2000:]))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scope", ["marked", "all"])
+def test_virtual_machines_come_and_go_beside_fast_calls(
+    steps: Steps, scope: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Two at once, on four processors that go off line and on. `--minutes 60`: for an hour."""
+    seconds = int(60 * float(request.config.getoption("--minutes")))
+    guest, files = _guest(steps)
+    task = f"""
+for driver in /drivers/*.ko; do insmod $driver || exit 98; done
+{LOAD}{HOTPLUG}{_MACHINES}
+insmod /lib/sysenter/msr.ko
+insmod /sysenter.ko scope={scope} || exit 99
+/lib/sysenter/msr
+touch /tmp/go /tmp/turns /tmp/machines
+machines 3 & machines 7 & load & load & hotplug &
+sleep {seconds}
+rm /tmp/go; wait
+/lib/sysenter/msr
+echo "{{\\"turns\\": $(wc -l </tmp/turns), \\"machines\\": $(wc -l </tmp/machines)}}"
+echo "{{\\"marked\\": $(cat /sys/module/sysenter/parameters/calls)}}"
+echo "{{\\"all\\": $(cat /sys/module/sysenter/parameters/calls_all)}}"
+rmmod sysenter && echo went
+"""
+    smp = tuple(word.format(4) for word in SOCKETS)
+    machine = guest.machine(cpu="EPYC,+svm", cpus=4, extra=smp)
+    output = guest.run(steps, task, files, what="virtual machines", timeout=seconds + 150, machine=machine)
+    assert not _bad_lines(output), output.console[-4000:]
+    assert _said(output) == ["went"], output.text
+    assert len(set(output.of("eip"))) == 1, output.records
+    assert len(output.of("eip")) == 8
+    assert output.of("machines")[0] >= seconds // 10, output.records
+    assert output.of("turns")[0] >= seconds // 30, output.records
+    assert output.of(scope)[0] > 100 * seconds, output.records
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_virtual_machine_runs_on_after_s3(steps: Steps, cpus: int, tmp_path: Path) -> None:
+    """The machine sleeps three times under it; VMRUN and our registers are set up again, whichever comes first."""
+    guest, files = _guest(steps)
+    task = f"""
+for driver in /drivers/*.ko; do insmod $driver || exit 98; done
+{LOAD}
+insmod /lib/sysenter/msr.ko
+insmod /sysenter.ko scope=both || exit 99
+/lib/sysenter/msr
+touch /tmp/go
+load & load &
+/lib/sysenter/vm >/tmp/vm & vm=$!
+for n in $(seq 50); do grep -q running /tmp/vm && break; sleep 0.1; done; cat /tmp/vm
+echo '{{"ready": true}}'
+for time in 1 2 3; do
+	sleep 1
+	echo mem >/sys/power/state && echo "slept $time"
+	/lib/sysenter/msr
+done
+sleep 1
+kill $vm; wait $vm; echo "vm $?"
+/lib/sysenter/vm >/tmp/vm & vm=$!
+for n in $(seq 50); do grep -q running /tmp/vm && break; sleep 0.1; done; cat /tmp/vm
+kill $vm; wait $vm; echo "vm $?"
+rm /tmp/go; wait
+rmmod sysenter && echo went
+"""
+    ready = threading.Event()
+    with monitor(tmp_path) as (options, send):
+        smp = tuple(word.format(cpus) for word in SOCKETS)
+        machine = guest.machine(cpu="EPYC,+svm", cpus=cpus, extra=(*smp, *options))
+        machine = replace(machine, kernel=guest.target.image)  # as it is: see live() in test_life.py
+        with again_and_again(1, lambda: send("system_wakeup") if ready.is_set() else None):
+            output = guest.run(
+                steps,
+                task,
+                files,
+                what="a virtual machine, and sleep",
+                timeout=180,
+                machine=machine,
+                on_record=lambda record: ready.set() if "ready" in record else None,
+            )
+    assert not _bad_lines(output), output.console[-4000:]
+    expected = ["running", "slept 1", "slept 2", "slept 3", "vm 143", "running", "vm 143", "went"]
+    assert _said(output) == expected, output.text
+    assert len(output.of("eip")) == 4 * cpus
+    assert len(set(output.of("eip"))) == 1, output.records

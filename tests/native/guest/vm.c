@@ -8,6 +8,7 @@
  * Between the exits this program makes calls by int $0x80 and by its C library. It ends with status
  * 3 if one of them gives a wrong answer.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdint.h>
@@ -73,7 +74,10 @@ int main(void)
 	need(ioctl(cpu, KVM_SET_SREGS, &segments), "KVM_SET_SREGS");
 	need(ioctl(cpu, KVM_SET_REGS, &registers), "KVM_SET_REGS");
 	for (exits = 0;; exits++) {
-		need(ioctl(cpu, KVM_RUN, 0), "KVM_RUN");
+		/* the machine that this one is in goes to sleep: tasks are frozen by a signal that is none */
+		while (ioctl(cpu, KVM_RUN, 0) < 0)
+			if (errno != EINTR)
+				need(-1, "KVM_RUN");
 		if (run->exit_reason != KVM_EXIT_IO || run->io.port != 0x10) {
 			fprintf(stderr, "vm: exit %ld has reason %u\n", exits, run->exit_reason);
 			return 2;
