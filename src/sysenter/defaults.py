@@ -3,10 +3,20 @@
 
 from __future__ import annotations
 
-__all__ = ["BENCH_ROUNDS", "COUNT", "MATRIX_BENCH_ROUNDS", "ROUNDS", "ROUNDS_IN_BOCHS"]
+__all__ = [
+    "BENCH_ROUNDS",
+    "COUNT",
+    "MATRIX_BENCH_ROUNDS",
+    "MATRIX_LOADS",
+    "MATRIX_STORM_MINUTES",
+    "ROUNDS",
+    "ROUNDS_IN_BOCHS",
+]
 
 ROUNDS = 15  # of run: times that each path's dd runs
 ROUNDS_IN_BOCHS = 1  # where none differs from another
 COUNT = 40_000  # of run: reads and writes in each dd
 BENCH_ROUNDS = 9  # of each path
 MATRIX_BENCH_ROUNDS = 5  # the same in a matrix, which has many
+MATRIX_STORM_MINUTES = 10  # of each storm of a matrix
+MATRIX_LOADS = 1000

@@ -320,7 +320,7 @@ cmp -s /tmp/loaded /tmp/after || echo changed
     lost = next(int(line.split()[1]) for line in output.text if line.startswith("lost"))
     assert [line for line in output.text if not line.startswith("lost")] == ["changed"], output.text
     # a load that left a stack of 8 KiB behind each time would be twice that
-    assert lost < 4 * loads, f"{lost} KiB"
+    assert lost < 4 * max(loads, 40), f"{lost} KiB"
 
 
 def test_a_load_that_fails_at_any_step_leaves_nothing_behind(run: Run, steps: Steps, target: Target) -> None:

@@ -218,7 +218,9 @@ done
     assert loaded[-1] - 2 >= 12, f"only {loaded[-1] - 2} steps were failed"
 
 
-@pytest.mark.parametrize("scope", ["marked", pytest.param("all", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "scope", ["marked", pytest.param("all", marks=pytest.mark.long), pytest.param("both", marks=pytest.mark.long)]
+)
 def test_many_loads_and_unloads_leak_nothing(in_guest: RunTask, target: Target, scope: str) -> None:
     """100 times, 60 on amd64; SYSENTER_LOADS says how many, 1,000 for an issue's acceptance."""
     loads = int(os.environ.get("SYSENTER_LOADS", "100" if target.arch is I386 else "60"))
@@ -254,7 +256,8 @@ memory
     after = {k: v for r in second for k, v in r.items()}
     assert before["areas"] == after["areas"]
     assert before["misc"] == after["misc"]
-    # A leak of one page in each load would be 4 KiB times loads.
-    assert before["free"] - after["free"] < 2 * loads, (before, after)
-    assert after["SUnreclaim"] - before["SUnreclaim"] < loads, (before, after)
+    # A leak of one page in each load would be 4 KiB times loads. What comes and goes by itself is as much as 40's.
+    told = max(loads, 40)
+    assert before["free"] - after["free"] < 2 * told, (before, after)
+    assert after["SUnreclaim"] - before["SUnreclaim"] < told, (before, after)
     assert abs(after["Percpu"] - before["Percpu"]) <= 16, (before, after)

@@ -72,6 +72,8 @@ def test_a_bad_file_is_named(text: str, words: str, tmp_path: Path) -> None:
         (("--job", "selftests:x"), "no suite 'x'"),
         (("--job", "bench:calls/x"), "no workload 'calls/x'"),
         (("--job", "check:x"), "x"),
+        (("--job", "storm:long"), "storm:long: behind the colon is minutes of each way, a whole number"),
+        (("--job", "loads:0"), "loads:0: behind the colon is how many, a whole number"),
         (("--scope", "some"), "no scope 'some'"),
         (("nowhere.toml",), "cannot be read"),
         (("--kernel", "bookworm-686", "--json", "/nowhere/file"), "there is no folder /nowhere"),

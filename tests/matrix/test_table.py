@@ -53,6 +53,8 @@ def test_there_is_a_job_of_every_kind() -> None:
         ("bench", "passed: fast 0.59, all 0.57 of stock's (calls/null)"),
         ("check", "passed: 1 handler, 56,428 cases"),
         ("hazards", "passed: 1 test, 0 skipped"),
+        ("storm", "passed: 1 test, 0 skipped"),
+        ("loads", "passed: 1 test, 0 skipped"),
     ],
 )
 def test_what_a_job_found_is_told(kind: str, words: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sysenter.cache import UNREADABLE, cache_folder, digest, file_sha256, write_whole
 from sysenter.matrix.artefact import artefact_of
 from sysenter.matrix.perform import DIFFERS, KEPT, PASSED, Work
+from sysenter.matrix.plan import TESTS
 from sysenter.processes import output_of
 
 __all__ = ["effort", "emulator", "keep", "kept", "key_of", "note_effort", "sources"]
@@ -48,7 +49,7 @@ def sources(kind: str = "") -> str:
         return all(kind in kinds for folder, kinds in _ONLY.items() if name.startswith(folder))
 
     more = []
-    if kind == "hazards":  # they are tests
+    if kind in TESTS:
         tests = _PACKAGE.parents[1] / "tests"
         more = [file_sha256(path) for path in sorted(tests.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
     return digest([part for name, content in _files() if has_say(name) for part in (name, content)] + more)
@@ -70,7 +71,7 @@ def key_of(work: Work) -> str:
 
 
 # Processor seconds of a kind of job that was never done here, on an i386 kernel; on amd64 twice as many.
-_GUESS = {"run": 15, "mitigations": 20, "bench": 40, "check": 60, "selftests": 150, "mutants": 600, "hazards": 1500}
+_GUESS = {"run": 15, "mitigations": 20, "bench": 40, "check": 60, "selftests": 150, "mutants": 600, "hazards": 1500, "storm": 1200, "loads": 900}
 
 
 def _path(key: str) -> Path:

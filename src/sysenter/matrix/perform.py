@@ -22,7 +22,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from sysenter.defaults import COUNT, MATRIX_BENCH_ROUNDS, ROUNDS
+from sysenter.defaults import COUNT, MATRIX_BENCH_ROUNDS, MATRIX_LOADS, MATRIX_STORM_MINUTES, ROUNDS
 from sysenter.ending import ready_streams, told
 from sysenter.errors import Refused, SysenterError
 from sysenter.lab import choose_present, guest_for, guest_with_shell_for
@@ -31,6 +31,7 @@ from sysenter.matrix.plan import Job
 from sysenter.processes import Interrupted, catch_signals
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
+from sysenter.target.arch import I386
 from sysenter.target.target import Target
 
 __all__ = ["DIFFERS", "FAILED", "KEPT", "PASSED", "Done", "Work", "main", "perform"]
@@ -246,45 +247,77 @@ def _failure_of(case: ElementTree.Element) -> str:
     return ""
 
 
-def _hazards(steps: Steps, target: Target, work: Work) -> Done:
-    launcher = _CLONE / "sysenter"
-    if not (_CLONE / "tests/hazards").is_dir() or not launcher.exists():
+def _clone() -> Path:
+    """The folder whose tests these jobs are."""
+    if not (_CLONE / "tests/hazards").is_dir() or not (_CLONE / "sysenter").exists():
         raise Refused("the hostile callers are in a clone's tests, not in an installed package", hint="use a clone")
+    return _CLONE
+
+
+def _hazards(steps: Steps, target: Target, work: Work) -> Done:
+    clone, what = _clone(), work.job.argument
     if not target.generation.runs_debian:
         raise Refused(
             f"{target.release} has no hostile callers in tests/hazards", hint="tests/lab has them for 2.2, 2.4"
         )
-    what = work.job.argument
-    place = f"tests/hazards/{what}.py" if (_CLONE / f"tests/hazards/{what}.py").exists() else "tests/hazards"
+    place = f"tests/hazards/{what}.py" if (clone / f"tests/hazards/{what}.py").exists() else "tests/hazards"
     only = ["-k", what] if what and place == "tests/hazards" else []
+    return _tests(steps, work, [place, *only, "--kernel", work.job.kernel])
+
+
+def _storm(steps: Steps, target: Target, work: Work) -> Done:
+    """On every processor that the tests have it on at once: 8 on amd64, 4 on i386."""
+    _clone()
+    job, seconds = work.job, 60 * int(work.job.argument or MATRIX_STORM_MINUTES)
+    if job.scope == "both":
+        raise Refused("the storm is of one scope", hint="--scope marked --scope all")
+    if target.generation.runs_debian:
+        cpus = 4 if target.arch is I386 else 8
+        words = ["tests/hazards/test_life.py", "-k", f"test_storm and {cpus}-{job.scope or 'marked'}"]
+        words += ["--minutes", str(seconds // 60), "--kernel", job.kernel]
+        return _tests(steps, work, words, seconds=seconds)
+    if job.scope not in ("", "marked"):
+        raise Refused(f"{target.release} has no scope {job.scope}", hint="--scope marked")
+    with scratch_folder() as folder:  # of kernels, with this one alone
+        (folder / "kernel").symlink_to(Path(job.kernel).parent, target_is_directory=True)
+        env = {"SYSENTER_LEGACY_KERNELS": str(folder), "SYSENTER_LEGACY_STORM": str(seconds)}
+        words = ["tests/lab/test_legacy.py", "-k", "busy_processes"]
+        return _tests(steps, work, words, env, seconds=2 * seconds)  # it has two ways
+
+
+def _loads(steps: Steps, target: Target, work: Work) -> Done:
+    """In the scope, and on i386 by AMD's SYSCALL too."""
+    _clone()
+    if not target.generation.runs_debian:
+        raise Refused(f"{target.release} has no such test", hint="tests/lab has what there is for 2.2, 2.4")
+    job, loads = work.job, int(work.job.argument or MATRIX_LOADS)
+    scope = job.scope or "marked"
+    names = f"many_loads and {scope}" + (" or again_and_again" if scope == "marked" else "")
+    words = ["tests/hazards/test_unload.py", "tests/hazards/test_syscall.py", "-k", names, "--kernel", job.kernel]
+    return _tests(steps, work, words, {"SYSENTER_LOADS": str(loads)}, seconds=2 * loads)
+
+
+def _tests(
+    steps: Steps, work: Work, words: Sequence[str], env: Mapping[str, str] | None = None, *, seconds: float = 0
+) -> Done:
+    """Carry out tests of the clone. seconds: what they were asked to take on top."""
     kept = {k: os.environ[k] for k in ("XDG_CACHE_HOME", "SYSENTER_PATIENCE") if k in os.environ}
     with scratch_folder() as folder:
         report = folder / "report.xml"
-        argv: list[str | Path] = [
-            launcher,
-            "--no-install",
-            "test",
-            place,
-            *only,
-            "-n",
-            "1",
-            "-q",
-            f"--junitxml={report}",
-        ]
         failure: SysenterError | None = None
         try:
             run_command(
                 steps,
-                [*argv, "--kernel", work.job.kernel],
-                what="the hazards' tests",
-                timeout=10_800 * patience(),
-                env=kept,
+                [_CLONE / "sysenter", "--no-install", "test", *words, "-n", "1", "-q", f"--junitxml={report}"],
+                what=f"the tests of {work.job.name}",
+                timeout=(10_800 + 6 * seconds) * patience(),
+                env={**kept, **(env or {})},
                 network=not work.offline,
             )
         except SysenterError as error:
             failure = error
         if not report.exists():
-            raise failure or SysenterError("the hazards' tests said nothing", hint="--debug shows their command")
+            raise failure or SysenterError("the tests said nothing", hint="--debug shows their command")
         cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     return _of_cases(cases, failure)
 
@@ -302,7 +335,7 @@ def _of_cases(cases: Sequence[ElementTree.Element], failure: SysenterError | Non
         raise failure
     if not passed and not bad:
         why = shorten(skipped[0].get("message", ""), 150) if skipped else "none has this name"
-        raise SysenterError(f"no test of hazards was carried out: {why}", hint="name another, as hazards:test_life")
+        raise SysenterError(f"no test was carried out: {why}", hint="name another, as hazards:test_life")
     figures = {"passed": passed, "skipped": len(skipped), "failed": len(failures)}
     return Done(DIFFERS if bad else PASSED, differs=bad, figures=figures, detail=failure.detail if failure else "")
 
@@ -315,6 +348,8 @@ _DO: Mapping[str, Callable[[Steps, Target, Work], Done]] = {
     "check": _check,
     "mutants": _check,
     "hazards": _hazards,
+    "storm": _storm,
+    "loads": _loads,
 }
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from sysenter.errors import SysenterError
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.verify.suites import SUITES
 
-__all__ = ["KINDS", "SCOPES", "Job", "Product", "expand", "read_products"]
+__all__ = ["KINDS", "SCOPES", "TESTS", "Job", "Product", "expand", "read_products"]
 
 SCOPES = ("marked", "all", "both")
 
@@ -40,7 +41,11 @@ KINDS: Mapping[str, _Kind] = {
     "check": _Kind("the entry-code checker", (), "a handler"),
     "mutants": _Kind("that the checker catches wrong versions", (), "a handler"),
     "hazards": _Kind("hostile callers, life and unload; in a clone", (), "a file of tests, as test_life, or a test"),
+    "storm": _Kind("random calls, signals, kills, hotplug and NMIs; in a clone", ("scope",), "minutes of each way"),
+    "loads": _Kind("loads and unloads that must leave nothing behind; in a clone", ("scope",), "how many"),
 }
+TESTS = ("hazards", "storm", "loads")
+"""The kinds of job that are tests of a clone."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,10 @@ def _job(name: str) -> tuple[str, str]:
         chosen(argument.split(","))
     if argument and kind in ("check", "mutants"):
         handler_named(argument)
+    if argument and kind in ("storm", "loads") and not re.fullmatch("[1-9][0-9]{0,5}", argument):
+        raise SysenterError(
+            f"{kind}:{argument}: behind the colon is {KINDS[kind].argument}, a whole number", hint=f"say {kind}:10"
+        )
     return kind, argument
 
 

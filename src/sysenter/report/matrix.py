@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sysenter.matrix.plan import TESTS
 from sysenter.matrix.run import Cell, Matrix
 
 __all__ = ["print_matrix", "support_page"]
@@ -53,7 +54,7 @@ def _found(cell: Cell) -> str:
             return f"{len(of)} handler{'s' if len(of) != 1 else ''}, {sum(h['cases'] for h in of.values()):,} cases"
         case "mutants":
             return f"{sum(h['caught'] for h in of.values())} of {sum(h['tried'] for h in of.values())} caught"
-        case "hazards":
+        case kind if kind in TESTS:
             return f"{of['passed']} test{'s' if of['passed'] != 1 else ''}, {of['skipped']} skipped"
         case "bench":
             least = {
@@ -88,7 +89,7 @@ def print_matrix(found: Matrix, console: Console) -> None:
     names = list(dict.fromkeys(cell.job.name for cell in found.cells))
     rows: dict[tuple[str, ...], dict[str, Cell]] = {}
     for cell in found.cells:
-        cpu = str(cell.outcome["cpu"] or cell.job.cpu) if cell.job.kind not in ("check", "mutants", "hazards") else "-"
+        cpu = str(cell.outcome["cpu"] or cell.job.cpu) if cell.job.kind not in ("check", "mutants", *TESTS) else "-"
         more = " ".join((cell.job.append, *cell.job.module_options)).strip()
         rows.setdefault((_kernel(cell), cpu, cell.job.scope, more), {})[cell.job.name] = cell
     notes = _Notes()
