@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_life import SOCKETS
 
 from guests import guest_for
 from monitor import again_and_again, monitor
@@ -17,7 +18,6 @@ from sysenter.kernels.drivers import KVM, drivers
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output
 from sysenter.steps import Steps
-from test_life import SOCKETS
 
 _TASK = """
 for driver in /drivers/*.ko; do insmod $driver || echo "no $driver"; done

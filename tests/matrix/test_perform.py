@@ -60,7 +60,11 @@ def test_a_benchmark_that_a_signal_ended_is_no_answer(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("kind", "scope", "why"),
-    [("storm", "both", "the storm is of one scope"), ("storm", "all", "has no scope all"), ("loads", "", "no such test")],
+    [
+        ("storm", "both", "the storm is of one scope"),
+        ("storm", "all", "has no scope all"),
+        ("loads", "", "no such test"),
+    ],
 )
 def test_what_no_test_can_is_refused(steps: Steps, kind: str, scope: str, why: str) -> None:
     """On 2.2 and 2.4, of which there is one here only in name."""

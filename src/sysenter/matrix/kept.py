@@ -71,7 +71,17 @@ def key_of(work: Work) -> str:
 
 
 # Processor seconds of a kind of job that was never done here, on an i386 kernel; on amd64 twice as many.
-_GUESS = {"run": 15, "mitigations": 20, "bench": 40, "check": 60, "selftests": 150, "mutants": 600, "hazards": 1500, "storm": 1200, "loads": 900}
+_GUESS = {
+    "run": 15,
+    "mitigations": 20,
+    "bench": 40,
+    "check": 60,
+    "selftests": 150,
+    "mutants": 600,
+    "hazards": 1500,
+    "storm": 1200,
+    "loads": 900,
+}
 
 
 def _path(key: str) -> Path:
