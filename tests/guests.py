@@ -10,7 +10,7 @@ from sysenter.lab.present_guest import PresentGuest, present_guest_for
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
-__all__ = ["PROGRAMS", "SOURCES", "guest_for"]
+__all__ = ["PROGRAMS", "SOURCES", "guest_for", "sockets"]
 
 SOURCES = Path(__file__).resolve().parent / "native/guest"
 
@@ -41,3 +41,13 @@ PROGRAMS = (
 def guest_for(steps: Steps, target: Target, accelerator: str = "tcg") -> PresentGuest:
     """The product's guest for `target`, with the tests' programs in it."""
     return present_guest_for(steps, target, accelerator, PROGRAMS)
+
+
+def sockets(cpus: int) -> tuple[str, ...]:
+    """QEMU's options for a socket for each processor, for a guest whose processors come and go.
+
+    In one socket this model's processors are threads of one core, and the kernel rewrites its own code
+    (sched_smt_present) as the second of them comes and goes. QEMU 7.2's TCG, a thread for each processor, now and then
+    keeps the `int3` that stood there for a moment: the guest then runs in a circle for ever, with our module or not.
+    """
+    return ("-smp", f"{cpus},sockets={cpus}")

@@ -313,7 +313,7 @@ def _add_matrix(matrix: argparse.ArgumentParser) -> None:
         "--job",
         "JOB",
         "run (the default), selftests, hazards, storm, loads, check, mutants, mitigations, bench; "
-        "selftests:python, check:present-i386 or bench:calls/null is a part of one, storm:60 or loads:100 says how much",
+        "selftests:python, check:present-i386 or bench:calls/null is a part of one, storm:60 an hour's",
     )
     matrix.add_argument("--append", default="", metavar="WORDS", help="more words for the kernels' command line")
     many("--module-option", "OPTION", "for the module, in run and bench")

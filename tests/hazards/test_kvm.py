@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_life import SOCKETS
 
-from guests import guest_for
+from guests import guest_for, sockets
 from monitor import again_and_again, monitor
 from shell import HOTPLUG, LOAD
 from sysenter.build import build_module
@@ -151,8 +150,7 @@ echo "{{\\"marked\\": $(cat /sys/module/sysenter/parameters/calls)}}"
 echo "{{\\"all\\": $(cat /sys/module/sysenter/parameters/calls_all)}}"
 rmmod sysenter && echo went
 """
-    smp = tuple(word.format(4) for word in SOCKETS)
-    machine = guest.machine(cpu="EPYC,+svm", cpus=4, extra=smp)
+    machine = guest.machine(cpu="EPYC,+svm", cpus=4, extra=sockets(4))
     output = guest.run(steps, task, files, what="virtual machines", timeout=seconds + 150, machine=machine)
     assert not _bad_lines(output), output.console[-4000:]
     assert _said(output) == ["went"], output.text
@@ -194,8 +192,7 @@ rmmod sysenter && echo went
 """
     ready = threading.Event()
     with monitor(tmp_path) as (options, send):
-        smp = tuple(word.format(cpus) for word in SOCKETS)
-        machine = guest.machine(cpu="EPYC,+svm", cpus=cpus, extra=(*smp, *options))
+        machine = guest.machine(cpu="EPYC,+svm", cpus=cpus, extra=(*sockets(cpus), *options))
         machine = replace(machine, kernel=guest.target.image)  # as it is: see live() in test_life.py
         with again_and_again(1, lambda: send("system_wakeup") if ready.is_set() else None):
             output = guest.run(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cases import cases_of
-from guests import guest_for
+from guests import guest_for, sockets
 from monitor import again_and_again, monitor
 from shell import FREE_MEMORY, HOTPLUG, LOAD, load_module
 from sysenter.build import build_module
@@ -34,12 +34,6 @@ KERNELS = [
 ]
 # How many calls of unmodified programs were the module's.
 CALLS_ALL = "cat /sys/module/sysenter/parameters/calls_all"
-# A socket for each processor. In one socket this model's processors are threads of one
-# core, and the kernel rewrites its own code (sched_smt_present) as the second of them
-# comes and goes. QEMU 7.2's TCG, a thread for each processor, now and then keeps the
-# `int3` that stood there for a moment: the guest then runs in a circle for ever, with
-# our module or without.
-SOCKETS = ("-smp", "{0},sockets={0}")
 
 # The processor and the module's option. Both entries, since what is compared with is the kernel's own; Linux
 # warns of an Athlon on several processors by itself.
@@ -77,9 +71,8 @@ def live(
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     ready = threading.Event()  # an NMI before the kernel has its IDT ends the machine
-    options_smp = [word.format(cpus) for word in SOCKETS]
     with monitor(folder) as (options, send):
-        machine = guest.machine(cpus=cpus, extra=(*options_smp, *options), memory=memory, append=append)
+        machine = guest.machine(cpus=cpus, extra=(*sockets(cpus), *options), memory=memory, append=append)
         if real_boot:
             machine = replace(machine, kernel=target.image)
         command = "nmi" if nmi else "system_wakeup"
