@@ -47,17 +47,17 @@ _CONFIGURATION = """\
 megs: {memory}
 romimage: file="{bios}"
 vgaromimage: file="{vga_bios}"
-cpu: model={model}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1, msrs="{msrs}"
+cpu: model={model}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1, msrs="msrs"
 clock: sync=none, time0=1700000000
 boot: disk
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
-ata0-master: type=disk, path="{disk}", mode=flat, cylinders=0
+ata0-master: type=disk, path="disk", mode=flat, cylinders=0
 ata1: enabled=0
-com1: enabled=1, mode=file, dev="{console}"
+com1: enabled=1, mode=file, dev="console"
 com2: enabled=1, mode=file, dev="{task}"
 display_library: term
 speaker: enabled=0
-log: "{log}"
+log: "log"
 panic: action=fatal
 error: action=ignore
 info: action=ignore
@@ -108,16 +108,17 @@ def run_bochs(
     Raises GuestLost, or SysenterError if the machine has what Bochs cannot have.
     """
     with scratch_folder() as folder:
-        # Bochs has a buffer for the names of its own files that 64 characters of a folder's name may overflow: it
-        # then ends with "buffer overflow detected". From its working folder they are short.
+        # All names are those from Bochs's working folder. It has a buffer for the names of its own files that 64
+        # characters of a folder's name may overflow: it then ends with "buffer overflow detected". And it reads a
+        # quote, or a $ with a variable's name, in a file's name as the shell does.
         (folder / "bochs").symlink_to(bochs.root)
         bochs = replace(bochs, root=Path("bochs"))
-        names = {name: folder / name for name in ("disk", "console", "log", "msrs", "configuration")}
-        names["disk"].write_bytes(disk_image(kernel, machine.append, initrd, machine.memory))
-        names["console"].touch()
-        names["msrs"].write_text(_MSRS)
+        (folder / "disk").write_bytes(disk_image(kernel, machine.append, initrd, machine.memory))
+        console, log_file = folder / "console", folder / "log"
+        console.touch()
+        (folder / "msrs").write_text(_MSRS)
         reading, writing = os.pipe()
-        names["configuration"].write_text(
+        (folder / "configuration").write_text(
             _CONFIGURATION.format(
                 memory=machine.memory,
                 bios=bochs.bios,
@@ -126,10 +127,9 @@ def run_bochs(
                 cpus=machine.cpus,
                 ips=_IPS,
                 task=f"/proc/self/fd/{writing}",
-                **names,
             )
         )
-        argv = [*bochs.argv, "-q", "-f", str(names["configuration"])]
+        argv = [*bochs.argv, "-q", "-f", "configuration"]
         steps.command(argv)
         start = time.monotonic()
         with (
@@ -155,7 +155,7 @@ def run_bochs(
                 process.pid,
                 start,
                 timeout * SLOWNESS,
-                names["console"],
+                console,
                 on_line,
                 stop,
                 slowness=SLOWNESS,
@@ -164,14 +164,14 @@ def run_bochs(
         if stopping.is_set():  # a signal has ended Bochs
             raise Interrupted(15)
         seconds = time.monotonic() - start
-        console = names["console"].read_bytes()[-LOG_LIMIT:].decode("utf-8", "replace").replace("\r", "")
-        log = names["log"].read_text(errors="replace") if names["log"].exists() else ""
+        said = console.read_bytes()[-LOG_LIMIT:].decode("utf-8", "replace").replace("\r", "")
+        log = log_file.read_text(errors="replace") if log_file.exists() else ""
     complaint = "\n".join(line for line in log.splitlines() if re.match(r"\d+p\[", line))  # its panics
     if not why and not (lines and lines[-1].startswith('{"exit"')):
         why = "the guest ended before its task was done"
         if complaint:
             why += f"; Bochs says: {complaint.splitlines()[0].partition(']')[2].strip()}"
-    result = Result(tuple(lines), console, seconds, complaint)
+    result = Result(tuple(lines), said, seconds, complaint)
     if why:
         raise lost(what, why, result)
     return result
