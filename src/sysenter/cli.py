@@ -61,8 +61,8 @@ def _in_bochs(options: argparse.Namespace, steps: Steps) -> PresentGuest | None:
     from sysenter.kernels.provide import provide
     from sysenter.lab.bochs_guest import bochs_guest_for
 
-    if options.qemu or options.accelerator == "kvm":
-        given = "--qemu" if options.qemu else "--accelerator kvm"
+    if options.qemu or options.accelerator != "auto":
+        given = "--qemu" if options.qemu else f"--accelerator {options.accelerator}"
         raise SysenterError(f"{given} is not for Bochs", hint="leave one of the two out")
     target = provide(steps, options.kernel, offline=options.offline)
     target = replace(target, append=" ".join(filter(None, (target.append, options.append))))

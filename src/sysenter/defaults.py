@@ -11,6 +11,7 @@ __all__ = [
     "MATRIX_STORM_MINUTES",
     "ROUNDS",
     "ROUNDS_IN_BOCHS",
+    "SLOWNESS_OF_BOCHS",
 ]
 
 ROUNDS = 15  # of run: times that each path's dd runs
@@ -20,3 +21,4 @@ BENCH_ROUNDS = 9  # of each path
 MATRIX_BENCH_ROUNDS = 5  # the same in a matrix, which has many
 MATRIX_STORM_MINUTES = 10  # of each storm of a matrix
 MATRIX_LOADS = 1000
+SLOWNESS_OF_BOCHS = 8  # how many times as long as in QEMU a guest may take: a boot takes 3 to 6 times as long

@@ -57,6 +57,7 @@ _ENVIRONMENT = (
     ("TMPDIR", "Temporary files are in a folder below it, or in /tmp."),
     ("SYSENTER_DEBIAN_MIRROR", "Where packages are fetched from, if not from the mirror of this machine's apt."),
     ("SYSENTER_LEGACY_KERNELS", "A folder of folders with a kernel.toml each: 2.2 and 2.4 kernels for the tests."),
+    ("SYSENTER_QEMU", "A folder with QEMU's programs, or one of them, instead of the installed ones, as --qemu."),
     ("SYSENTER_PATIENCE", "How many times as long as planned a guest may take, on a busy machine."),
 )
 _EXIT = (

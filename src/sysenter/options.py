@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sysenter import __version__
-from sysenter.defaults import BENCH_ROUNDS, COUNT, ROUNDS, ROUNDS_IN_BOCHS
+from sysenter.defaults import BENCH_ROUNDS, COUNT, ROUNDS, ROUNDS_IN_BOCHS, SLOWNESS_OF_BOCHS
 from sysenter.kernels.catalogue import DEFAULT
 from sysenter.verify.suites import SUITES
 
@@ -210,7 +210,12 @@ def parser() -> argparse.ArgumentParser:
             "--json", type=Path, metavar="FILE", help="also write what was found to FILE (-: standard output)"
         )
     execute = command("exec", [kernel, lab, emulator, scope], "run one command in the guest, the module loaded")
-    execute.add_argument("--timeout", type=_positive, default=120, help="seconds it may take (default: %(default)s)")
+    execute.add_argument(
+        "--timeout",
+        type=_positive,
+        default=120,
+        help=f"seconds it may take (default: %(default)s); in Bochs {SLOWNESS_OF_BOCHS} times as many",
+    )
     execute.add_argument("command", nargs="+", help="the command, after --")
     report = command("report", [], "one page, for a browser, of what --json and --trace wrote")
     report.add_argument(

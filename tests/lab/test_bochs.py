@@ -40,7 +40,7 @@ from sysenter.verify.selftests import selftests
 from sysenter.verify.suites import SUITES
 
 _ENDBR64, _NOP4 = b"\xf3\x0f\x1e\xfa", b"\x0f\x1f\x40\x00"
-_SECONDS = 100  # of QEMU's; Bochs has SLOWNESS times as many
+_SECONDS = 100  # of QEMU's; Bochs has SLOWNESS_OF_BOCHS times as many
 # hazards_watch last: it turns auditing on, and from then on the kernel wants each call for itself
 _CALLERS = ("hazards_calls", "hazards_signals", "hazards_system", "hazards_arch", "hazards_watch")
 _PATCHED = ("hazards_patched",)
@@ -367,6 +367,7 @@ def test_what_bochs_cannot_is_refused_by_name(cli: RunCli, steps: Steps) -> None
     assert "corei7_haswell_4770" in said
     for words, given in (
         (("exec", "--emulator", "bochs", "--accelerator", "kvm", "true"), "--accelerator kvm"),
+        (("exec", "--emulator", "bochs", "--accelerator", "tcg", "true"), "--accelerator tcg"),
         (("exec", "--emulator", "bochs", "--qemu", "/usr/bin", "true"), "--qemu"),
         (("run", "--emulator", "bochs", "--dry-run"), "command line"),
     ):

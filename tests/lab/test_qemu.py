@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from sysenter import lab
 from sysenter.errors import SysenterError
+from sysenter.kernels.emulators import qemu_folder
 from sysenter.kernels.provide import provide
 from sysenter.lab.gdbstub import attached, gdb_options, short_name
 from sysenter.lab.qemu import (
@@ -22,11 +24,13 @@ from sysenter.lab.qemu import (
     emulators_fault,
     impossible_flags,
     kvm_stopped,
+    qemu_program,
     run_machine,
     stale_breakpoint,
     vendor,
 )
 from sysenter.lab.reading import read_lines
+from sysenter.matrix.kept import emulator
 from sysenter.processes import running
 from sysenter.steps import Steps
 
@@ -151,6 +155,29 @@ def test_a_processor_that_qemu_lacks_is_named_with_what_is_near() -> None:
         check_processor("qemu-system-i386", model)
     with pytest.raises(SysenterError, match=r"knows no processor 'pentium33' \(near it: pentium3"):
         check_processor("qemu-system-i386", "pentium33,+sep")
+
+
+def test_another_qemu_is_what_says_that_it_is_one(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with QEMU for 64 bits alone, as one builds it, does for 32 bits too."""
+    monkeypatch.delenv("SYSENTER_QEMU", raising=False)
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    for wrong in ("/bin/true", str(folder), str(folder / "none")):
+        with pytest.raises(SysenterError, match="is no QEMU"):
+            qemu_folder(steps, wrong, offline=True)
+    program = folder / "qemu-system-x86_64"
+    program.symlink_to(str(shutil.which(program.name)))
+    assert qemu_folder(steps, str(program), offline=True) == program
+    monkeypatch.setenv("SYSENTER_QEMU", str(qemu_folder(steps, str(folder), offline=True)))
+    for name in ("qemu-system-i386", "qemu-system-x86_64"):
+        assert qemu_program(name) == str(program)
+    assert "version" in emulator.__wrapped__()
+    program.unlink()
+    with pytest.raises(SysenterError, match="there is no program .*qemu-system-x86_64"):
+        run_machine(steps, Machine("qemu-system-x86_64", "max", tmp_path, ""), b"", what="nothing", timeout=20)
+    assert not emulator.__wrapped__()
 
 
 def test_a_comma_in_the_temporary_folder_is_not_an_option_of_qemus() -> None:

@@ -6,7 +6,6 @@ Bochs is trixie's on every host: bookworm's is an older version with faults of i
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from sysenter.errors import SysenterError
 from sysenter.kernels.debian import Apt
 from sysenter.kernels.toolchain import own_loader, own_script, release_root
+from sysenter.processes import output_of
 from sysenter.steps import Steps
 
 __all__ = ["Bochs", "fetched_bochs", "qemu_folder"]
@@ -80,9 +80,8 @@ def qemu_folder(steps: Steps, which: str, *, offline: bool) -> Path:
     if which == _SUITE:
         return _fetched_qemu(steps, offline=offline)
     path = Path(which).absolute()
-    if path.is_dir() and any(os.access(path / name, os.X_OK) for name in _QEMU):
-        return path
-    if path.is_file() and os.access(path, os.X_OK):
+    programs = [path / name for name in _QEMU] if path.is_dir() else [path]
+    if any("QEMU" in output_of([program, "--version"]) for program in programs):
         return path
     raise SysenterError(
         f"{which} is no QEMU", hint=f"give qemu-system-x86_64's path, its folder's, or {_SUITE} for that release's"

@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 
 from sysenter.build.disk import disk_image
+from sysenter.defaults import SLOWNESS_OF_BOCHS
 from sysenter.errors import SysenterError
 from sysenter.kernels.emulators import Bochs
 from sysenter.lab.qemu import Machine, Result, lost, with_parent
@@ -32,10 +33,8 @@ from sysenter.processes import Interrupted, environment, output_of, running, sto
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps
 
-__all__ = ["SLOWNESS", "check_model", "run_bochs"]
+__all__ = ["check_model", "run_bochs"]
 
-SLOWNESS = 8
-"""How many times as long as under TCG a guest may take: measured, a boot takes 3 to 6 times as long."""
 _GOING = 20.0  # seconds from a task's end to the machine's
 _DRAWS_ON = re.compile(rb'connected to screen "(/dev/pts/\d+)"')
 _IPS = 50_000_000  # instructions in a second of the guest's time; the time-stamp counter counts them
@@ -104,7 +103,7 @@ def run_bochs(
 ) -> Result:
     """Start a machine, read its task's lines to the end, see that it ends; as run_machine() of QEMU's.
 
-    kernel: the folder of disk_kernel(). timeout: seconds of a guest of QEMU's, for SLOWNESS times as many here.
+    kernel: the folder of disk_kernel(). timeout: seconds of a guest of QEMU's, which Bochs may take SLOWNESS_OF_BOCHS times.
     Raises GuestLost, or SysenterError if the machine has what Bochs cannot have.
     """
     with scratch_folder() as folder:
@@ -154,11 +153,11 @@ def run_bochs(
                 task,
                 process.pid,
                 start,
-                timeout * SLOWNESS,
+                timeout * SLOWNESS_OF_BOCHS,
                 console,
                 on_line,
                 stop,
-                slowness=SLOWNESS,
+                slowness=SLOWNESS_OF_BOCHS,
                 going=_GOING,
             )
         if stopping.is_set():  # a signal has ended Bochs

@@ -36,6 +36,7 @@ __all__ = [
     "lost",
     "patience",
     "qemu_argv",
+    "qemu_program",
     "run_interactive",
     "run_machine",
     "stale_breakpoint",
@@ -94,12 +95,17 @@ def use_qemu(place: Path) -> None:
     os.environ["SYSENTER_QEMU"] = str(place)
 
 
-def _program(name: str) -> str:
-    """The file of one of QEMU's programs, as use_qemu() or the user's environment has it."""
+def qemu_program(name: str) -> str:
+    """The file of one of QEMU's programs, as use_qemu() or the user's environment has it.
+
+    A folder may have one program alone, which then does for both: QEMU's for 64 bits has the 32-bit processors too.
+    """
     place = Path(os.environ.get("SYSENTER_QEMU") or "")
     if place == Path(""):
         return name
-    return str(place / name if place.is_dir() else place)
+    if not place.is_dir():
+        return str(place)
+    return str(next((place / one for one in (name, "qemu-system-x86_64") if (place / one).exists()), place / name))
 
 
 @cache
@@ -133,12 +139,13 @@ def check_processor(binary: str, model: str) -> None:
 
     model: as for QEMU's -cpu. QEMU itself checks the words behind a comma.
     """
-    name, known = model.split(",")[0], _models(_program(binary))
+    name, program = model.split(",")[0], qemu_program(binary)
+    known = _models(program)
     if known and name not in known:
         near = difflib.get_close_matches(name, sorted(known), 3)
         raise SysenterError(
-            f"{binary} knows no processor {name!r}",
-            hint=f"near it: {', '.join(near) or 'none'}; `{binary} -cpu help` lists all",
+            f"{program} knows no processor {name!r}",
+            hint=f"near it: {', '.join(near) or 'none'}; `{program} -cpu help` lists all",
         )
 
 
@@ -160,7 +167,7 @@ def kernel_command_line(*parts: str, limit: int) -> str:
 
 def qemu_argv(machine: Machine, initrd: Path, console: str, task: str) -> list[str]:
     """QEMU's command line; `console` and `task` are its -serial arguments."""
-    argv = [_program(machine.qemu), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv = [qemu_program(machine.qemu), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-machine", "pc", "-m", str(machine.memory), "-cpu", machine.cpu]
     argv += ["-accel", "kvm" if machine.accelerator == "kvm" else "tcg"]
     if machine.icount:
@@ -181,6 +188,8 @@ def with_parent(argv: Sequence[str]) -> list[str]:
 
 def _check_installed(argv: Sequence[str]) -> None:
     if not shutil.which(argv[0]):
+        if os.environ.get("SYSENTER_QEMU"):
+            raise SysenterError(f"there is no program {argv[0]}", hint="SYSENTER_QEMU or --qemu names its folder")
         raise SysenterError(
             f"{argv[0]} is not installed", hint="install Debian's qemu-system-x86, or run without --no-install"
         )

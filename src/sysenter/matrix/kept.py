@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sysenter.cache import UNREADABLE, cache_folder, digest, file_sha256, write_whole
+from sysenter.lab.qemu import qemu_program
 from sysenter.matrix.artefact import artefact_of
 from sysenter.matrix.perform import DIFFERS, KEPT, PASSED, Work
 from sysenter.matrix.plan import TESTS
@@ -57,8 +58,8 @@ def sources(kind: str = "") -> str:
 
 @cache
 def emulator() -> str:
-    """QEMU's version, in its own words; "" if it is not there."""
-    return next(iter(output_of(["qemu-system-x86_64", "--version"]).splitlines()), "")
+    """The version of the QEMU that is used, in its own words; "" if it is not there."""
+    return next(iter(output_of([qemu_program("qemu-system-x86_64"), "--version"]).splitlines()), "")
 
 
 def key_of(work: Work) -> str:

@@ -301,7 +301,7 @@ def _tests(
     steps: Steps, work: Work, words: Sequence[str], env: Mapping[str, str] | None = None, *, seconds: float = 0
 ) -> Done:
     """Carry out tests of the clone. seconds: what they were asked to take on top."""
-    kept = {k: os.environ[k] for k in ("XDG_CACHE_HOME", "SYSENTER_PATIENCE") if k in os.environ}
+    kept = {k: os.environ[k] for k in ("XDG_CACHE_HOME", "SYSENTER_PATIENCE", "SYSENTER_QEMU") if k in os.environ}
     with scratch_folder() as folder:
         report = folder / "report.xml"
         failure: SysenterError | None = None

@@ -29,8 +29,8 @@ __all__ = ["LACKS", "LOST", "UNABLE", "do", "parts_of", "take", "work_for", "wor
 
 UNABLE, LACKS, LOST = "unable", "lacks", "lost"  # keys of what do() returns, beside those of an outcome
 _SOURCES = Path(__file__).resolve().parents[2]
-# Ours too, to jobs: what changes where things are kept and how long is waited.
-_OURS = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "SYSENTER_PATIENCE", "SYSENTER_DEBIAN_MIRROR")
+# Ours too, to jobs: what changes where things are kept, how long is waited, and which emulator is used.
+_OURS = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "SYSENTER_PATIENCE", "SYSENTER_DEBIAN_MIRROR", "SYSENTER_QEMU")
 _LIMIT = 6 * 3600.0  # seconds, times patience(); a job's own waits all end before
 
 
