@@ -372,7 +372,10 @@ def test_what_bochs_cannot_is_refused_by_name(cli: RunCli, steps: Steps) -> None
         (("run", "--emulator", "bochs", "--dry-run"), "command line"),
     ):
         assert given in one_line_error(cli(*words))
-    guest = bochs_guest_for(steps, provide(steps, "bookworm-686", offline=False))
+    target = provide(steps, "bookworm-686", offline=False)
+    with pytest.raises(SysenterError, match="2.4.22 runs in QEMU only"):
+        bochs_guest_for(steps, replace(target, guard=replace(target.guard, release="2.4.22")))
+    guest = bochs_guest_for(steps, target)
     with pytest.raises(SysenterError, match="no shell in Bochs"):
         guest.shell(steps)
     with pytest.raises(SysenterError, match="no options of QEMU's"):

@@ -6,6 +6,7 @@ Bochs is trixie's on every host: bookworm's is an older version with faults of i
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -56,8 +57,16 @@ def _libraries(name: str) -> bool:
     return name.startswith(("lib", "zlib1g", "bochs", "vgabios", "qemu-", "seabios"))
 
 
+def _check_host(what: str) -> None:
+    """What is fetched is for 64-bit hosts."""
+    machine = os.uname().machine
+    if machine != "x86_64":
+        raise SysenterError(f"{what} is fetched for an amd64 host, and this is {machine}", hint="use Debian's own QEMU")
+
+
 def fetched_bochs(steps: Steps, *, offline: bool) -> Bochs:
-    """Bochs, fetched if it is not in the cache yet."""
+    """Bochs, fetched if it is not in the cache yet. Raises SysenterError if this host cannot run it."""
+    _check_host("Bochs")
     apt = Apt(steps, _SUITE, "amd64", offline=offline)
     folders = ("usr/lib", "usr/bin/bochs-bin", "usr/share/bochs", "usr/share/vgabios")
     return Bochs(
@@ -90,6 +99,7 @@ def qemu_folder(steps: Steps, which: str, *, offline: bool) -> Path:
 
 def _fetched_qemu(steps: Steps, *, offline: bool) -> Path:
     """Scripts that start QEMU of a newer release, by the names of its programs."""
+    _check_host(f"{_SUITE}'s QEMU")
     apt = Apt(steps, _SUITE, "amd64", offline=offline)
     folders = ("usr/lib", "usr/bin/qemu-system-", "usr/share/qemu", "usr/share/seabios", "usr/share/vgabios")
     root = release_root(

@@ -73,8 +73,12 @@ def bochs_guest_for(
 ) -> BochsGuest:
     """Make everything that booting `target` in Bochs takes, Bochs among it.
 
-    cpu: a model of Bochs's, of MODELS if "". programs: beside the product's own.
+    cpu: a model of Bochs's, of MODELS if "". programs: beside the product's own. Raises SysenterError for 2.2 and 2.4.
     """
+    if not target.generation.runs_debian:
+        raise SysenterError(
+            f"{target.release} runs in QEMU only: Bochs has kernels of today here", hint="leave --emulator bochs out"
+        )
     bochs = fetched_bochs(steps, offline=offline)
     model = cpu or MODELS[target.arch.bits]
     check_model(bochs, model)
