@@ -373,7 +373,7 @@ def test_what_bochs_cannot_is_refused_by_name(cli: RunCli, steps: Steps) -> None
     ):
         assert given in one_line_error(cli(*words))
     target = provide(steps, "bookworm-686", offline=False)
-    with pytest.raises(SysenterError, match="2.4.22 runs in QEMU only"):
+    with pytest.raises(SysenterError, match="runs in QEMU only"):
         bochs_guest_for(steps, replace(target, guard=replace(target.guard, release="2.4.22")))
     guest = bochs_guest_for(steps, target)
     with pytest.raises(SysenterError, match="no shell in Bochs"):

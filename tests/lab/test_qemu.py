@@ -175,7 +175,7 @@ def test_another_qemu_is_what_says_that_it_is_one(
         assert qemu_program(name) == str(program)
     assert "version" in emulator.__wrapped__()
     program.unlink()
-    with pytest.raises(SysenterError, match="there is no program .*qemu-system-x86_64"):
+    with pytest.raises(SysenterError, match=r"there is no program .*qemu-system-x86_64"):
         run_machine(steps, Machine("qemu-system-x86_64", "max", tmp_path, ""), b"", what="nothing", timeout=20)
     assert not emulator.__wrapped__()
 

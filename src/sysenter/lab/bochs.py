@@ -103,7 +103,7 @@ def run_bochs(
 ) -> Result:
     """Start a machine, read its task's lines to the end, see that it ends; as run_machine() of QEMU's.
 
-    kernel: the folder of disk_kernel(). timeout: seconds of a guest of QEMU's, which Bochs may take SLOWNESS_OF_BOCHS times.
+    kernel: the folder of disk_kernel(). timeout: seconds of a guest of QEMU's; SLOWNESS_OF_BOCHS times as many here.
     Raises GuestLost, or SysenterError if the machine has what Bochs cannot have.
     """
     with scratch_folder() as folder:
