@@ -416,7 +416,7 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
 
 def _matrix(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.kernels.catalogue import CATALOGUE
-    from sysenter.matrix.kept import emulator
+    from sysenter.lab.qemu import qemu_version
     from sysenter.matrix.plan import Product, expand, read_products
     from sysenter.matrix.run import matrix
     from sysenter.matrix.worker import work_for
@@ -460,7 +460,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
         files = [str(file) for file in options.files]
         own = [f"--kernel .../{Path(k).parent.name}/{Path(k).name}" for k in options.kernel if k.endswith(".toml")]
         words = " ".join([*files, *own, f"--support {options.support}"])
-        write_text(options.support, support_page(found, words, __version__, emulator()))
+        write_text(options.support, support_page(found, words, __version__, qemu_version()))
     if not found.ok:
         bad = found.bad
         why = bad[0].outcome["why"] or "; ".join(bad[0].outcome["differs"])

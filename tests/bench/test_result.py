@@ -99,6 +99,15 @@ def test_times_of_another_machine_are_compared_only_if_asked() -> None:
     assert baseline.changes(other, result((1.0,) * 5, (0.9,) * 5), anyway=True)
 
 
+def test_times_of_another_qemu_are_not_compared() -> None:
+    before = replace(result((1.0,) * 5, (0.5,) * 5), emulator="QEMU emulator version 7.2.22")
+    now = replace(before, emulator="QEMU emulator version 10.0.13")
+    assert from_json(before.to_json(), "") == before
+    with pytest.raises(SysenterError, match=r"another machine: emulator .*7.2.22' and .*10.0.13"):
+        baseline.check_machine(before, now, anyway=False)
+    baseline.check_machine(replace(before, emulator=""), now, anyway=False)  # an older file says nothing of it
+
+
 def test_workloads_are_named_one_by_one_or_by_suite() -> None:
     assert chosen(["calls"]) == SUITES["calls"]
     assert [w.key for w in chosen(["dd/bs=1", "calls/read"])] == ["dd/bs=1", "calls/read"]

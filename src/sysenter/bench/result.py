@@ -127,6 +127,8 @@ class Result:
     """False if it was interrupted."""
     append: str = ""
     """The kernel's command line, as far as it is the kernel's or the user's."""
+    emulator: str = ""
+    """QEMU's version, where that makes the times; older files have none."""
     failed: list[str] = field(default_factory=list)
     """What failed, in words; the others' figures are there."""
 
@@ -152,6 +154,7 @@ class Result:
             "append": self.append,
             "accelerator": self.accelerator,
             "processor": self.processor,
+            "emulator": self.emulator,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -211,6 +214,7 @@ def from_json(data: Any, name: str) -> Result:
             workloads,
             data["complete"],
             data.get("append", ""),
+            data.get("emulator", ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SysenterError(

@@ -20,7 +20,7 @@ from sysenter.kernels.root import debian_root
 from sysenter.lab.guest import Output
 from sysenter.lab.loading import LOAD, check_loaded
 from sysenter.lab.present_guest import PresentGuest, present_guest_for
-from sysenter.lab.qemu import Machine, vendor
+from sysenter.lab.qemu import Machine, qemu_version, vendor
 from sysenter.lab.system import System, system_for
 from sysenter.processes import Interrupted, cleaning_up
 from sysenter.steps import Steps
@@ -101,6 +101,7 @@ def empty_result(target: Target, accelerator: str, options: Sequence[str] = ()) 
         __version__,
         tuple(options),
         append=target.append,
+        emulator=qemu_version() if accelerator == "tcg" else "",
     )
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "patience",
     "qemu_argv",
     "qemu_program",
+    "qemu_version",
     "run_interactive",
     "run_machine",
     "stale_breakpoint",
@@ -106,6 +107,16 @@ def qemu_program(name: str) -> str:
     if not place.is_dir():
         return str(place)
     return str(next((place / one for one in (name, "qemu-system-x86_64") if (place / one).exists()), place / name))
+
+
+def qemu_version() -> str:
+    """The version of the QEMU that is used, in its own words; "" if it is not there."""
+    return _version(qemu_program("qemu-system-x86_64"))
+
+
+@cache
+def _version(program: str) -> str:
+    return next(iter(output_of([program, "--version"]).splitlines()), "")
 
 
 @cache

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sysenter.cache import UNREADABLE, cache_folder, digest, file_sha256, write_whole
-from sysenter.lab.qemu import qemu_program
+from sysenter.lab.qemu import qemu_version
 from sysenter.matrix.artefact import artefact_of
 from sysenter.matrix.perform import DIFFERS, KEPT, PASSED, Work
 from sysenter.matrix.plan import TESTS
-from sysenter.processes import output_of
 
-__all__ = ["effort", "emulator", "keep", "kept", "key_of", "note_effort", "sources"]
+__all__ = ["effort", "keep", "kept", "key_of", "note_effort", "sources"]
 
 _SCHEMA = "1"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -56,19 +55,13 @@ def sources(kind: str = "") -> str:
     return digest([part for name, content in _files() if has_say(name) for part in (name, content)] + more)
 
 
-@cache
-def emulator() -> str:
-    """The version of the QEMU that is used, in its own words; "" if it is not there."""
-    return next(iter(output_of([qemu_program("qemu-system-x86_64"), "--version"]).splitlines()), "")
-
-
 def key_of(work: Work) -> str:
     """The digest of a job's inputs: what it is, the kernel, this program, the emulator."""
     job = work.job
     # the user's own kernel by its content: its folder may move
     kernel = artefact_of(job.kernel) if job.kernel.endswith(".toml") else job.kernel
     what = json.dumps({**job.to_json(), "kernel": kernel}, sort_keys=True)
-    return digest([_SCHEMA, what, work.identity, work.accelerator, sources(job.kind), emulator()])
+    return digest([_SCHEMA, what, work.identity, work.accelerator, sources(job.kind), qemu_version()])
 
 
 # Processor seconds of a kind of job that was never done here, on an i386 kernel; on amd64 twice as many.
