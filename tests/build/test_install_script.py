@@ -166,6 +166,15 @@ def test_what_is_missing_is_named(machine: Machine) -> None:
     _refused(machine, machine.run(CC="/nonexistent/gcc"), "/nonexistent/gcc does not run")
     _refused(machine, machine.run(LD="/nonexistent/ld"), "/nonexistent/ld does not run")
     _refused(machine, machine.run(TMPDIR="/nonexistent"), "set TMPDIR")
+    spaced = f"{machine.root}/two words"
+    for done in (
+        machine.run(HEADERS=spaced),
+        machine.run(SYSTEM_MAP=spaced),
+        machine.run(TMPDIR=spaced),
+        machine.run(PREFIX=spaced),
+    ):
+        _refused(machine, done, "a folder with a space in its name")
+    _refused(machine, machine.run(PREFIX=f"{machine.root}/a:b"), "has a colon")
     (machine.root / "proc/cpuinfo").write_text("flags\t\t: fpu tsc msr cmov\n")
     _refused(machine, machine.run(), "no SYSENTER")
     (machine.root / "proc/cpuinfo").unlink()

@@ -72,7 +72,7 @@ case `$CC -dumpversion` in
 esac
 for option in -mpreferred-stack-boundary=2 $standard -ffreestanding -fno-pic -fno-pie -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -fcf-protection=none \
-	-fno-toplevel-reorder -fno-reorder-functions -fcommon; do
+	-fno-unit-at-a-time -fno-toplevel-reorder -fno-reorder-functions -fcommon; do
 	if $CC $option -Werror -c "$out/try.c" -o "$out/try.o" >/dev/null 2>&1; then
 		flags="$flags $option"
 	fi

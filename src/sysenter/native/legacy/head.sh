@@ -40,6 +40,7 @@
 # SIGSEGV at its next call; a call that is asleep keeps the module. Unload it before a
 # suspend by APM, which loses the registers. A traced call, fork and others that need
 # more than a short way go by the entry of the kernel, with the result of int 0x80.
+# A thread is not cancelled in a read or write of the library.
 #
 # Warranty. None, of any kind. It writes to the running kernel.
 #

@@ -139,9 +139,21 @@ usage() {
 	sed -n -e '1,2d' -e '/^$/q' -e 's/^#[ ]\{0,1\}//p' "$self"
 }
 
+# The compiler gets these names among other words, and LD_PRELOAD takes a space or a colon for
+# the end of a name.
+check_names() {
+	case $HEADERS$SYSTEM_MAP$TMPDIR$PREFIX$1 in
+	*' '*) stop "a folder with a space in its name: HEADERS, SYSTEM_MAP, TMPDIR, PREFIX and OUT must have none" ;;
+	esac
+	case $PREFIX in
+	*:*) stop "PREFIX=$PREFIX has a colon, at which LD_PRELOAD ends a name: set it to another folder" ;;
+	esac
+}
+
 case ${1:-install} in
 build)
 	[ "$2" ] || stop "build OUT: into which folder?"
+	check_names "$2"
 	headers=$HEADERS map=$SYSTEM_MAP
 	[ "$headers" ] && [ "$map" ] || stop "build: set HEADERS and SYSTEM_MAP"
 	[ -d "$2" ] || mkdir "$2"
@@ -169,6 +181,7 @@ esac
 its_kernel
 as_root install
 need insmod rmmod dd
+check_names
 [ -r "$proc/ksyms" ] || stop "$proc/ksyms is not there: is /proc mounted, has the kernel modules?"
 [ -r "$proc/cpuinfo" ] || stop "$proc/cpuinfo is not there: is /proc mounted?"
 grep '^flags.* sep' "$proc/cpuinfo" >/dev/null ||

@@ -103,8 +103,10 @@ static long ask(long number, long a, long b, long c)
 	if (fd >= 0) {
 		n = sysenter_call_int80(NR_read, fd, (long)text, sizeof(text));
 		sysenter_call_int80(NR_close, fd, 0, 0);
-		call = says(text, n, "way syscall\n") ? sysenter_call_syscall
-			: sysenter_call_sysenter;
+		if (says(text, n, "way syscall\n"))
+			call = sysenter_call_syscall;
+		else if (says(text, n, "way "))
+			call = sysenter_call_sysenter;
 	}
 	return call(number, a, b, c);
 }
