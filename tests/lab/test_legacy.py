@@ -19,7 +19,7 @@ import pytest
 
 from cases import assert_no_worker_was_wrong
 from conftest import RunCli, one_line_error
-from legacy_kernels import KERNELS, on_each_kernel, parameters
+from legacy_kernels import KERNELS, build_test_module, on_each_kernel, parameters
 from sysenter.build.legacy import build_legacy_module, legacy_preload
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy_guest import LegacyGuest, legacy_guest_for
@@ -104,7 +104,7 @@ def test_a_call_that_sleeps_keeps_the_module(legacy: LegacyGuest, steps: Steps) 
 
 
 def test_an_open_report_keeps_the_module(legacy: LegacyGuest, steps: Steps) -> None:
-    """Reading it after an unload would run what is no longer there."""
+    """Reading it after an unload would run what is no longer there. `release` also reads far behind its end."""
     plan = [load_command(None), "hold /proc/sysenter", "unload sysenter", "release", "unload sysenter"]
     out = legacy.run(steps, plan, what="unload under a reader", timeout=60)
     assert [out.result(step) for step in range(1, 6)] == [0, 0, -16, 0, 0]
@@ -119,6 +119,64 @@ def test_processors_without_sysenter_are_refused(legacy: LegacyGuest, steps: Ste
         assert "has no SYSENTER" in out.refusal()
         assert out.result(2) == 0
         assert not out.bad_lines()
+
+
+def test_the_first_athlons_are_not_taken_for_the_first_pentium_pros(legacy: LegacyGuest, steps: Steps) -> None:
+    plan = [load_command(None), "count fast", "unload sysenter"]
+    out = legacy.run(steps, plan, what="K7", timeout=60, machine=legacy.machine(cpu="athlon,model=1,stepping=2"))
+    assert [out.result(step) for step in (1, 2, 3)] == [0, 0, 0]
+
+
+def test_processors_that_wait_for_each_other_can_be_held(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
+    """One that is held may have the lock for which two others wait with interrupts off. The machine stood still."""
+    if legacy.target.cpus == 1:
+        pytest.skip("of several processors")
+    locks = build_test_module(steps, legacy.target, "locks", tmp_path)
+    there_and_back = ["load /sysenter.o sysenter", "unload sysenter"] * 8
+    plan = ["load /locks.o locks", *there_and_back, "unload locks", "count int80"]
+    out = legacy.run(
+        steps,
+        plan,
+        what="load and unload, 4 processors, locks",
+        timeout=_LIMIT,
+        machine=legacy.machine(extra=["-smp", "4,sockets=4"]),
+        files={"locks.o": locks},
+    )
+    assert [out.result(step) for step in range(1, len(plan) + 1)] == [0] * len(plan)
+    assert not out.bad_lines()
+
+
+def test_processors_may_have_gaps_in_their_numbers(legacy: LegacyGuest, steps: Steps) -> None:
+    """2.2 takes the APIC's number. With two threads a package the second package's is 2, and 1 is not used."""
+    if legacy.target.cpus == 1:
+        pytest.skip("of several processors")
+    for way, cpu in _ways(legacy.target):
+        machine = legacy.machine(cpu=cpu, extra=["-smp", "4,sockets=2,cores=2"])
+        plan = [load_command(way), f"storm {min(_SECONDS, 2)}", "cat /proc/sysenter", "unload sysenter"]
+        out = legacy.run(steps, plan, what=f"gaps, {way}", timeout=_LIMIT, machine=machine)
+        assert [out.result(step) for step in range(1, 5)] == [0] * 4
+        counts = [r["text"].split() for r in out.events("line") if r["text"].startswith("calls cpu")]
+        assert len(counts) == 2
+        assert all(int(count) for _, _, count in counts)
+
+
+def test_a_module_by_another_task_struct_is_refused(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
+    """Headers of the same release, or another compiler. No task's stack would be found at unload: EBUSY for ever."""
+    headers = tmp_path / "headers"
+    shutil.copytree(legacy.target.headers, headers, symlinks=True)
+    sched = headers / "include/linux/sched.h"
+    other, members = re.subn(
+        r"(?m)^(\tstruct thread_struct t\w+;)$", r"\tlong somebody_elses[4];\n\1", sched.read_text()
+    )
+    assert members == 1
+    sched.write_text(other)
+    module = build_legacy_module(steps, replace(legacy.target, headers=headers))
+    out = replace(legacy, module=module).run(
+        steps, ["try load /sysenter.o sysenter", "count int80"], what="a module by another task_struct", timeout=60
+    )
+    assert out.result(1) != 0
+    assert "task_struct is not as built for" in out.refusal()
+    assert out.result(2) == 0
 
 
 def test_a_module_for_another_kernel_is_refused(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:

@@ -17,17 +17,15 @@ from pathlib import Path
 import pytest
 
 from cases import assert_no_worker_was_wrong
-from conftest import ROOT
 from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
-from legacy_kernels import on_each_kernel, parameters
+from legacy_kernels import build_test_module, on_each_kernel, parameters
 from monitor import Command, again_and_again, monitor, word_at
-from sysenter.build.native import compiler
 from sysenter.kernels.provide import provide
 from sysenter.lab.legacy_guest import LegacyGuest, LegacyOutput, legacy_guest_for
 from sysenter.lab.qemu import GuestLost
 from sysenter.measure.legacy import load_command
-from sysenter.steps import Steps, run_command
+from sysenter.steps import Steps
 from sysenter.target.system_map import parse_system_map
 
 pytestmark = on_each_kernel
@@ -240,28 +238,7 @@ def test_nmis_leave_the_kernel_its_own_fpu(legacy: LegacyGuest, steps: Steps, tm
     """A task switch sets CR0.TS, and that the kernel had it clear for itself is written nowhere."""
     if legacy.target.release.startswith("2.2."):
         pytest.skip("2.2 has no entry by SYSCALL")
-    cc = legacy.target.cc or f"{compiler()} -m32"
-    argv = [
-        *cc.split(),
-        "-D__KERNEL__",
-        "-DMODULE",
-        "-O2",
-        "-fomit-frame-pointer",
-        "-fno-strict-aliasing",
-        f"-I{legacy.target.headers}/include",
-    ]
-    run_command(
-        steps,
-        [*argv, "-S", "-o", tmp_path / "fpu.raw", ROOT / "tests/native/fpu/fpu.c"],
-        what="build fpu.c",
-        timeout=60,
-    )
-    # as native/legacy/build.sh: assemblers of today want .modinfo's flags each time
-    assembly = re.sub(r"(?m)^(\s*\.section\s+\.modinfo)\s*$", r'\1,"a"', (tmp_path / "fpu.raw").read_text())
-    (tmp_path / "fpu.s").write_text(assembly)
-    run_command(
-        steps, [*cc.split(), "-c", "-o", tmp_path / "fpu.o", tmp_path / "fpu.s"], what="assemble fpu.c", timeout=60
-    )
+    fpu = build_test_module(steps, legacy.target, "fpu", tmp_path)
     plan = [load_command(None), LOOK, "load /fpu.o fpu", LOOK, "unload fpu", "unload sysenter"]
     using = threading.Event()
 
@@ -279,7 +256,7 @@ def test_nmis_leave_the_kernel_its_own_fpu(legacy: LegacyGuest, steps: Steps, tm
             timeout=120,
             machine=machine,
             on_line=on_line,
-            files={"fpu.o": (tmp_path / "fpu.o").read_bytes()},
+            files={"fpu.o": fpu},
         )
     assert [out.result(step) for step in range(1, 7)] == [0] * 6
     assert nmis(out) > 20

@@ -7,6 +7,7 @@
 #include <linux/sched.h>
 #include <linux/smp.h>
 #include <linux/string.h>
+#include <asm/bitops.h>
 #include <asm/system.h>
 #include <asm/processor.h>
 #include <asm/segment.h>
@@ -49,10 +50,13 @@ static void report_cpu(void *unused)
 	struct table_register gdt, idt;
 	unsigned int eax, ebx, ecx, edx;
 	unsigned int family, model, stepping;
-	int i;
+	int i, intel;
 
 	r->has_sep = r->has_syscall = 0;
 	if (has_cpuid()) {
+		__asm__ __volatile__("cpuid" : "=a" (eax), "=b" (ebx),
+				     "=c" (ecx), "=d" (edx) : "0" (0));
+		intel = ebx == 0x756e6547;		/* Genu(ineIntel) */
 		__asm__ __volatile__("cpuid" : "=a" (eax), "=b" (ebx),
 				     "=c" (ecx), "=d" (edx) : "0" (1));
 		family = eax >> 8 & 15;
@@ -60,9 +64,10 @@ static void report_cpu(void *unused)
 		stepping = eax & 15;
 		r->signature = eax;
 		/* The first Pentium Pros report the bit and lack the instruction:
-		   SDM, CPUID, "Identification of SYSENTER". */
+		   SDM, CPUID, "Identification of SYSENTER". The first Athlons have the
+		   same family and models, and the instruction. */
 		r->has_sep = (edx & 1 << 11) != 0
-			&& !(family == 6 && model < 3 && stepping < 3);
+			&& !(intel && family == 6 && model < 3 && stepping < 3);
 		r->has_syscall = sysenter_has_syscall();
 	}
 	if (r->has_sep)
@@ -92,7 +97,7 @@ static int choose_entry(const char *entry, int with_sep, int with_syscall,
 	int automatic = !entry || strcmp(entry, "auto") == 0, with;
 
 	if (!automatic && strcmp(entry, "sysenter") && strcmp(entry, "syscall"))
-		REFUSE("entry=%s: not auto, sysenter or syscall\n", entry);
+		REFUSE("entry=%.40s: not auto, sysenter or syscall\n", entry);
 	*by_syscall = automatic ? !with_sep && with_syscall
 		: strcmp(entry, "syscall") == 0;
 #if LINUX_2_2
@@ -104,7 +109,7 @@ static int choose_entry(const char *entry, int with_sep, int with_syscall,
 		REFUSE("this processor has no %s%s (CPUID 0x%x)\n",
 		       *by_syscall ? "SYSCALL for 32-bit kernels" : "SYSENTER",
 		       automatic ? " and no SYSCALL for this kernel" : "",
-		       sysenter_cpus[0].signature);
+		       sysenter_cpus[THIS_CPU].signature);
 	if (with != CPUS)
 		REFUSE("only %d of %d processors have %s\n", with, CPUS,
 		       *by_syscall ? "SYSCALL" : "SYSENTER");
@@ -113,7 +118,8 @@ static int choose_entry(const char *entry, int with_sep, int with_syscall,
 
 int sysenter_check_cpus(const char *entry, int *by_syscall)
 {
-	int cpu, with = 0, with_syscall = 0;
+	const struct cpu_report *r, *here = &sysenter_cpus[THIS_CPU];
+	int seen = 0, with = 0, with_syscall = 0;
 
 	memset(sysenter_cpus, 0, sizeof(sysenter_cpus));
 	report_cpu(NULL);
@@ -121,24 +127,23 @@ int sysenter_check_cpus(const char *entry, int *by_syscall)
 	if (CPUS > 1 && smp_call_function(report_cpu, NULL, 1, 1) != 0)
 		REFUSE("a processor does not answer\n");
 #endif
-	for (cpu = 0; cpu < CPUS; cpu++) {
-		struct cpu_report *r = &sysenter_cpus[cpu];
-
-		if (!r->seen)
-			REFUSE("processor %d does not answer\n", cpu);
+	/* 2.2 numbers them as their APICs, with gaps. */
+	for (r = sysenter_cpus; r < sysenter_cpus + NR_CPUS; r++) {
+		seen += r->seen;
 		with += r->has_sep;
 		with_syscall += r->has_syscall;
 	}
+	if (seen != CPUS)
+		REFUSE("only %d of %d processors answer\n", seen, CPUS);
 	if (choose_entry(entry, with, with_syscall, by_syscall))
 		return -EINVAL;
-	for (cpu = 0; cpu < CPUS; cpu++) {
-		struct cpu_report *r = &sysenter_cpus[cpu];
-
+	for (r = sysenter_cpus; r < sysenter_cpus + NR_CPUS; r++) {
+		if (!r->seen)
+			continue;
 		if (r->msr_cs)
 			REFUSE("this kernel uses SYSENTER itself "
 			       "(SYSENTER_CS is 0x%lx)\n", r->msr_cs);
-		if (r->idt != sysenter_cpus[0].idt
-		    || r->gdt != sysenter_cpus[0].gdt)
+		if (r->idt != here->idt || r->gdt != here->gdt)
 			REFUSE("the processors' GDTs or IDTs differ\n");
 		if (!(r->flat[0] && r->flat[1] && r->flat[2] && r->flat[3]))
 			REFUSE("segments 0x%x to 0x%x are not the flat ones "
@@ -160,43 +165,79 @@ static volatile int hold_state;			/* HOLD, then RELEASE */
 enum { HOLD = 1, RELEASE };
 static atomic_t held, released;
 
+/* HAZARD: what a held processor was doing may have a lock (tasklist_lock, waitqueue_lock),
+   for which another processor waits with interrupts off, or this one in a bottom half. That
+   one is not held before the lock is free. So a held processor waits for a few milliseconds,
+   and gives up; then all of it is tried again. Whoever sets `settled` first decides: a held
+   processor that gives up, or the one that holds, once it has interrupts off. */
+static unsigned long settled;
+#define PATIENCE 200000				/* rounds */
+#define TRIES 100
+
 static void hold_this_cpu(void *unused)
 {
-	int cpu = THIS_CPU;
+	int cpu = THIS_CPU, rounds = PATIENCE;
 
 	sysenter_held[cpu].esp = (unsigned long)&cpu;
 	sysenter_held[cpu].task = current;
 	mb();
 	atomic_inc(&held);
-	while (hold_state == HOLD)
+	while (hold_state == HOLD) {
+		if (--rounds == 0 && !test_and_set_bit(0, &settled))
+			hold_state = RELEASE;
 		__asm__ __volatile__("rep; nop" : : : "memory");
+	}
 	if (on_release)
 		on_release();
 	/* Text may have changed. The IRET of this interrupt serializes. */
 	atomic_inc(&released);
 }
+
+/* 0 with interrupts off, or -EBUSY; then none is held any more. */
+static int try_to_hold(unsigned long *flags)
+{
+	int others = CPUS - 1;
+
+	memset(sysenter_held, 0, sizeof(sysenter_held));
+	atomic_set(&held, 0);
+	atomic_set(&released, 0);
+	settled = 0;
+	hold_state = HOLD;
+	mb();
+	/* No retry: 2.2 would sleep, and unloading holds a spinlock. */
+	if (others && smp_call_function(hold_this_cpu, NULL, 0, 0) != 0) {
+		/* 2.2: not sent, or some have not come within a second */
+		hold_state = RELEASE;
+		others = atomic_read(&held);
+	}
+	while (hold_state == HOLD && atomic_read(&held) != others)
+		__asm__ __volatile__("rep; nop" : : : "memory");
+	__save_flags(*flags);
+	__cli();
+	if (hold_state == HOLD && !test_and_set_bit(0, &settled))
+		return 0;
+	__restore_flags(*flags);
+	hold_state = RELEASE;
+	while (atomic_read(&released) < others)
+		__asm__ __volatile__("rep; nop" : : : "memory");
+	return -EBUSY;
+}
 #endif
 
 int sysenter_hold_others(unsigned long *flags)
 {
-	on_release = NULL;
-	memset(sysenter_held, 0, sizeof(sysenter_held));
 #ifdef SYSENTER_SMP
-	atomic_set(&held, 0);
-	atomic_set(&released, 0);
-	hold_state = HOLD;
-	mb();
-	/* No retry: 2.2 would sleep, and unloading holds a spinlock. */
-	if (CPUS > 1 && smp_call_function(hold_this_cpu, NULL, 0, 0) != 0
-	    && atomic_read(&held) != CPUS - 1) {
-		hold_state = RELEASE;
-		return -EBUSY;
-	}
-	while (atomic_read(&held) != CPUS - 1)
-		__asm__ __volatile__("rep; nop" : : : "memory");
-#endif
+	int tries = TRIES;
+
+	on_release = NULL;
+	while (try_to_hold(flags))
+		if (--tries == 0)
+			return -EBUSY;
+#else
+	memset(sysenter_held, 0, sizeof(sysenter_held));
 	__save_flags(*flags);
 	__cli();
+#endif
 	/* Of this processor's own stack only the frame of the system call counts. */
 	sysenter_held[THIS_CPU].esp = (unsigned long)current
 		+ SYSENTER_THREAD_SIZE - sizeof(struct pt_regs) - sizeof(long);

@@ -77,7 +77,8 @@ static int go_on(void)
 			sysenter_release_others(NULL, flags);
 		}
 		if (--tries == 0)
-			REFUSE("the other processors cannot be held\n");
+			REFUSE("the other processors cannot be held: try again "
+			       "when they are less busy\n");
 		schedule();
 	}
 	if (sysenter_way->patch)
@@ -130,10 +131,10 @@ static int choose_way(int by_syscall)
 	else if (strcmp(way, "gentle-global") == 0)
 		sysenter_way = &sysenter_way_gentle_global;
 	else
-		REFUSE("way=%s: not cruel, gentle or gentle-global\n", way);
+		REFUSE("way=%.40s: not cruel, gentle or gentle-global\n", way);
 #else
 	if (way && strcmp(way, "tss") != 0)
-		REFUSE("way=%s: 2.4 has one, tss\n", way);
+		REFUSE("way=%.40s: 2.4 has one, tss\n", way);
 	sysenter_way = by_syscall ? &sysenter_way_syscall : &sysenter_way_tss;
 #endif
 	return sysenter_way->check();

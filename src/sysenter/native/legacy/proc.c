@@ -28,15 +28,17 @@ static int read_proc(char *page, char **start, off_t off, int count, int *eof,
 	len = sprintf(page, "release %s\nway %s\nentry 0x%08lx\ntable %d\n",
 		      UTS_RELEASE, sysenter_way->name, sysenter_entry_point,
 		      table);
-	for (i = 0; i < CPUS; i++)
-		len += sprintf(page + len, "calls cpu%d %lu\n", i,
-			       sysenter_way->calls(i));
+	for (i = 0; i < NR_CPUS; i++)
+		if (sysenter_cpus[i].seen)
+			len += sprintf(page + len, "calls cpu%d %lu\n", i,
+				       sysenter_way->calls(i));
 	for (i = 0; i < SLOW_COUNTS; i++)
 		len += sprintf(page + len, "%s %lu\n", names[i], slow[i]);
 	if (sysenter_way->report)
 		len += sysenter_way->report(page + len);
 	*eof = 1;
-	if (off >= len)
+	/* pread() takes an offset of 64 bits, of which the kernel passes 32. */
+	if (off < 0 || off >= len)
 		return 0;
 	*start = page + off;
 	len -= off;

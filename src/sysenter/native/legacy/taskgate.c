@@ -455,7 +455,7 @@ static int prepare_cpu(int number)
 
 	cpu = (struct cpu_gates *)__get_free_pages(GFP_KERNEL, BLOCK_ORDER);
 	if (!cpu)
-		return -ENOMEM;
+		REFUSE("no memory for 16 KB in one piece\n");
 	memset(cpu, 0, PAGE_SIZE << BLOCK_ORDER);
 	gates[number] = cpu;
 	cpu->number = number;

@@ -58,7 +58,9 @@ int sysenter_in_use(void)
 				esp = sysenter_held[cpu].esp;
 		if (task->state == TASK_ZOMBIE)
 			continue;
-		if (sysenter_stack_has(task, esp, copy, copy + PAGE_SIZE)
+		/* Nothing returns to the first byte. A word with its address is a left-over:
+		   a pointer to what had this page before. */
+		if (sysenter_stack_has(task, esp, copy + 1, copy + PAGE_SIZE)
 		    || has_own_code(task, esp))
 			return 1;
 	}

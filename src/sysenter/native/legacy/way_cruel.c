@@ -126,6 +126,9 @@ static int check(void)
 	const unsigned char *p = (const unsigned char *)schedule;
 	int i;
 
+	if (sysenter_this_tss() != (unsigned long)&current->tss)
+		REFUSE("task_struct is not as built for: build with the headers "
+		       "of this kernel\n");
 	for (i = 0; i < 8192; i++)
 		if (p[i] == JMP_REL32 && (unsigned long)(p + i + JMP_SIZE)
 		    + *(const long *)(p + i + 1) == switch_to_address)

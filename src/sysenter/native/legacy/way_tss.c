@@ -19,6 +19,11 @@ int sysenter_tss_check(void)
 	if (sysenter_cpus[THIS_CPU].tss_esp0
 	    != (unsigned long)current + SYSENTER_THREAD_SIZE)
 		REFUSE("TR's TSS does not follow the task's stack\n");
+	/* Other headers may have task_struct otherwise, and on UP the compiler too (gcc 2.95
+	   gives a spinlock four bytes, later ones none). Unloading looks for stacks in it. */
+	if (current->thread.esp0 != (unsigned long)current + SYSENTER_THREAD_SIZE)
+		REFUSE("task_struct is not as built for: build with the headers "
+		       "and the compiler of this kernel (/proc/version)\n");
 	return 0;
 }
 

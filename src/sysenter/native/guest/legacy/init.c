@@ -185,9 +185,12 @@ static int release(int argc, char **argv)
 {
 	char bytes[16];
 	long n = int80(NR_read, held_file, (long)bytes, sizeof(bytes));
+	/* An offset of 64 bits that is negative if it is cut to 32: behind the end. */
+	long behind = int80_5(NR_pread, held_file, (long)bytes, sizeof(bytes),
+			      (long)0x80000000, 0);
 
 	int80(NR_close, held_file, 0, 0);
-	return n > 0 ? 0 : -EINVAL;
+	return n > 0 && behind == 0 ? 0 : -EINVAL;
 }
 
 static int uname_release(int argc, char **argv)

@@ -21,7 +21,7 @@ enum {
 	NR_modify_ldt = 123, NR_mprotect = 125, NR_create_module = 127,
 	NR_init_module = 128, NR_delete_module = 129, NR_lseek = 19,
 	NR_sched_yield = 158, NR_nanosleep = 162, NR_query_module = 167,
-	NR_sigaltstack = 186, NR_vfork = 190, NR_mmap2 = 192,
+	NR_pread = 180, NR_sigaltstack = 186, NR_vfork = 190, NR_mmap2 = 192,
 };
 
 enum { ENOENT = 2, EINTR = 4, E2BIG = 7, EFAULT = 14, EBUSY = 16, EINVAL = 22,
