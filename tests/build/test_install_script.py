@@ -196,6 +196,15 @@ def test_help_tells_what_it_is(machine: Machine) -> None:
         assert "The script half" not in done.stdout
 
 
+def test_remove_without_proc_does_not_take_the_module_for_unloaded(machine: Machine) -> None:
+    assert machine.run().returncode == 0
+    (machine.root / "proc/modules").rename(machine.root / "proc/elsewhere")
+    done = machine.run("remove")
+    assert done.returncode != 0
+    assert "is /proc mounted?" in done.stderr
+    assert machine.installed() == {"sysenter.o", "libsysenter.so"}
+
+
 def test_remove_leaves_another_kernels_module_alone(machine: Machine) -> None:
     assert machine.run().returncode == 0
     (machine.root / "bin/uname").write_text("#!/bin/sh\necho 6.1.0-50-686\n")
@@ -238,6 +247,7 @@ def test_what_fails_on_the_way_leaves_nothing(machine: Machine) -> None:
     _refused(machine, machine.run(FAILS="gain.c"), "gain.c does not compile")
     _refused(machine, machine.run(FAILS="entry.S"), "the module does not compile")
     _refused(machine, machine.run(GAIN="1"), "dd did not run over it")
+    _refused(machine, machine.run(GAIN="126"), "set TMPDIR")  # a folder mounted noexec
     _refused(machine, machine.run(INSMOD_FAILS="silently"), "its log (dmesg) says why")
     (machine.root / "file").write_text("")
     _refused(machine, machine.run(PREFIX=str(machine.root / "file")), "cannot make")

@@ -89,6 +89,16 @@ def test_refused(legacy: LegacyGuest, steps: Steps, cpu: str, option: str | None
     assert not out.bad_lines()
 
 
+def test_a_second_one_is_refused(legacy_2_4: LegacyGuest, steps: Steps) -> None:
+    """Under another name, by the other entry. It would put its own handlers into the first one's task gates."""
+    second = "try load /sysenter.o second entry="
+    for first, other in (("syscall", "sysenter"), ("sysenter", "syscall")):
+        plan = [load_command(f"entry={first}"), f"{second}{other}", "dd fast 1 100", "unload sysenter", "off"]
+        out = legacy_2_4.run(steps, plan, what=f"{first} twice", timeout=60, machine=legacy_2_4.machine(cpu=BOTH))
+        assert [out.result(step) == 0 for step in range(1, 6)] == [True, False, True, True, True]
+        assert not out.bad_lines()
+
+
 def test_a_user_with_tf_writes_nowhere(legacy_2_4: LegacyGuest, steps: Steps) -> None:
     """#DB at the entry's first instruction, ESP anywhere: user memory, the kernel's, none."""
     plan = [load_command(None), "window step", "unload sysenter"]

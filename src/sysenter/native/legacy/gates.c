@@ -32,6 +32,12 @@ unsigned long sysenter_gate_target(int vector)
 		| (idt_table[vector].high & 0xffff0000);
 }
 
+/* An interrupt gate (type 14) or a trap gate (15)? */
+int sysenter_gate_has_target(int vector)
+{
+	return (idt_table[vector].high & 0x1e00) == 0x0e00;
+}
+
 /* One 8-byte store, because another processor may use the vector at this moment. Every
    processor with SYSENTER has CMPXCHG8B. */
 static void set_gate(struct gate *at, struct gate to)

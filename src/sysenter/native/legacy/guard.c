@@ -53,6 +53,9 @@ int sysenter_check_kernel(void)
 		       "0x%08lx: another module has taken it, or the map is of "
 		       "another kernel\n", sysenter_gate_target(0x80),
 		       (unsigned long)ADDRESS_system_call);
+	if (!sysenter_gate_has_target(1) || !sysenter_gate_has_target(2))
+		REFUSE("vectors 1 and 2 are not this kernel's own: unload the "
+		       "module that has taken them\n");
 	if (!calls_through(ADDRESS_system_call, ADDRESS_sys_call_table))
 		REFUSE("system_call does not call through the sys_call_table "
 		       "of System.map\n");

@@ -170,6 +170,7 @@ remove)
 	its_kernel
 	as_root remove
 	need rmmod
+	[ -r "$proc/modules" ] || stop "$proc/modules is not there: is /proc mounted?"
 	unload || stop "the module is in use: end the programs that run with $library first"
 	rm -f "$modules/sysenter.o" "$library"
 	exit 0
@@ -208,7 +209,7 @@ for folder in "$modules" "${library%/*}"; do
 	make_folder "$folder" || stop "cannot make $folder"
 done
 
-unload || stop "an older one is loaded and in use"
+unload || stop "an older one is loaded and in use: end the programs that run with $library first"
 installing=1
 cp "$work/module/sysenter.o" "$modules/sysenter.o" || stop "cannot write to $modules"
 cp "$work/libsysenter.so" "$library" || stop "cannot write $library"
@@ -228,6 +229,7 @@ gained=0
 case $gained in
 0) ;;
 3) echo "sysenter: the module is loaded, the library installed; this dd does not use it" >&2 ;;
+126) stop "no program can be run in ${TMPDIR:-/tmp}: set TMPDIR to another folder" ;;
 *) stop "dd did not run over it: all is taken back" ;;
 esac
 installing=

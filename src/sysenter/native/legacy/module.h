@@ -109,6 +109,7 @@ void sysenter_clear_msrs(void);
 /* gates.c */
 void sysenter_find_idt(void);
 unsigned long sysenter_gate_target(int vector);
+int sysenter_gate_has_target(int vector);
 void sysenter_take_vectors(void);
 int sysenter_has_vectors(void);
 void sysenter_give_vectors_back(void);
