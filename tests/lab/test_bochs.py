@@ -380,6 +380,8 @@ def test_what_bochs_cannot_is_refused_by_name(cli: RunCli, steps: Steps) -> None
         guest.shell(steps)
     with pytest.raises(SysenterError, match="no options of QEMU's"):
         guest.machine(extra=("-smp", "2"))
+    with pytest.raises(SysenterError, match="one processor, not 2"):
+        guest.machine(cpus=2)
 
 
 def test_a_disk_has_room_for_what_is_on_it(steps: Steps) -> None:

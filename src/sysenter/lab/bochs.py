@@ -46,7 +46,7 @@ _CONFIGURATION = """\
 megs: {memory}
 romimage: file="{bios}"
 vgaromimage: file="{vga_bios}"
-cpu: model={model}, count={cpus}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1, msrs="msrs"
+cpu: model={model}, ips={ips}, reset_on_triple_fault=0, ignore_bad_msrs=1, msrs="msrs"
 clock: sync=none, time0=1700000000
 boot: disk
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
@@ -123,7 +123,6 @@ def run_bochs(
                 bios=bochs.bios,
                 vga_bios=bochs.vga_bios,
                 model=machine.cpu,
-                cpus=machine.cpus,
                 ips=_IPS,
                 task=f"/proc/self/fd/{writing}",
             )

@@ -38,6 +38,10 @@ class BochsGuest(PresentGuest):
             raise SysenterError(
                 f"Bochs takes no options of QEMU's ({machine.extra[0]})", hint="run it without --emulator bochs"
             )
+        if machine.cpus > 1:  # it is built without --enable-smp
+            raise SysenterError(
+                f"Debian's Bochs has one processor, not {machine.cpus}", hint="run it without --emulator bochs"
+            )
         memory = max(machine.memory, SMALLEST_MEMORY)
         return replace(machine, qemu=self.bochs.argv[-1], accelerator=self.accelerator, icount=True, memory=memory)
 
