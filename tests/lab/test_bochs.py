@@ -27,6 +27,7 @@ from elftools.elf.sections import SymbolTableSection
 from conftest import ROOT, RunCli, one_line_error
 from guests import PROGRAMS, SOURCES
 from sysenter.build.disk import SMALLEST_MEMORY, disk_image, disk_kernel
+from sysenter.build.native import compiler
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab.bochs_guest import bochs_guest_for
@@ -34,7 +35,7 @@ from sysenter.lab.guest import Output
 from sysenter.lab.present_guest import TROUBLE, present_guest_for
 from sysenter.lab.qemu import GuestLost
 from sysenter.replay.snapshot import take
-from sysenter.steps import Steps
+from sysenter.steps import Steps, run_command
 from sysenter.target.arch import ARCHITECTURES
 from sysenter.verify.selftests import selftests
 from sysenter.verify.suites import SUITES
@@ -324,6 +325,27 @@ def test_counts_agree_to_the_instruction(steps: Steps, kernel: str, qemu: str, b
     if kernel == "bookworm-686":
         assert by_qemu["getppid", "int80"] - by_bochs["getppid", "int80"] == 2
     assert by_qemu["getppid", "stock"] > 300
+
+
+@pytest.mark.long
+def test_what_qemu_does_wrong_is_right(steps: Steps, tmp_path: Path) -> None:
+    """The column of Bochs in the table of QEMU's faults (docs/evidence.md, tests/hazards/test_not_ours.py)."""
+    target = provide(steps, "bookworm-amd64", offline=False)
+    files = {}
+    for name in ("cmpxchg8b", "segment_base"):
+        source = ROOT / f"tests/native/not_ours/{name}.c"
+        argv: list[str | Path] = [compiler(), "-m64", "-O1", "-static", "-o", tmp_path / name, source]
+        run_command(steps, argv, what=f"compile {name}", timeout=60)
+        files[name] = (tmp_path / name).read_bytes()
+    task = "/cmpxchg8b 0xc3db3200; /segment_base 0x1000; grep -m 1 ^flags /proc/cpuinfo"
+    output = bochs_guest_for(steps, target, cpu="tigerlake").run(
+        steps, task, files, what="QEMU's faults", timeout=_SECONDS
+    )
+    (flags,) = output.of("flags")
+    assert not flags >> 22, hex(flags)  # SDM Vol. 1, 3.4.3
+    assert output.text[:2] == ("loaded", "ended")
+    assert {"pcid", "ibt", "arch_capabilities"} <= set(output.text[2].split())
+    assert not output.bad_lines()
 
 
 @pytest.mark.long
