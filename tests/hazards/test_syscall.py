@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cases import assert_each_did_its_part
 from gdbstub import options as gdb_options
 from gdbstub import stop_at_each
 from monitor import Command, again_and_again, monitor
@@ -191,8 +192,8 @@ rmmod nmis && rmmod sysenter && echo went
 
 @pytest.mark.parametrize("cpu", [BOTH])
 def test_hostile_callers_by_syscall_and_by_the_kernels_entry_give_the_same(run: Run, cpu: str) -> None:
-    programs = [f"/lib/sysenter/hazards_{name}" for name in ("calls", "signals", "arch", "watch")]
-    lines = [f"{program}; {program} -root" for program in programs]
+    programs = [f"hazards_{name}" for name in ("calls", "signals", "arch", "watch")]
+    lines = [f"/lib/sysenter/{program}; /lib/sysenter/{program} -root" for program in programs]
     output = run(
         "\n".join(
             [
@@ -207,7 +208,7 @@ def test_hostile_callers_by_syscall_and_by_the_kernels_entry_give_the_same(run: 
     )
     differ = [r for r in output.records if not r["same"]]
     assert not differ, "\n".join(f"{r['case']}:\n  fast  {r['fast']}\n  stock {r['stock']}" for r in differ)
-    assert len(output.records) >= 55, f"only {len(output.records)} cases ran"
+    assert_each_did_its_part({r["case"]: r["stock"] for r in output.records}, programs, "i386")
     assert "went" in output.text
     assert next(int(line.split()[1]) for line in output.text if line.startswith("calls")) > 1000
 
@@ -329,6 +330,7 @@ def test_a_load_that_fails_at_any_step_leaves_nothing_behind(run: Run, steps: St
         """
 rmmod sysenter
 /lib/sysenter/msr >/tmp/before
+[ -s /tmp/before ] || echo "no registers"
 step=1
 while [ $step -lt 150 ]; do
 	if insmod /faulty.ko fail_at=$step entry=syscall 2>/dev/null; then

@@ -27,6 +27,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <sys/ucontext.h>
 #include <sys/user.h>
@@ -46,7 +47,7 @@ struct hazard {
 };
 
 static char *said;		/* shared with the process that runs the case, which writes it */
-#define SAID_SIZE 4096
+#define SAID_SIZE 16384
 static unsigned long mark;	/* MARK on the fast path, 0 on the kernel's */
 static char *stub_page;
 /*
@@ -64,6 +65,15 @@ static __attribute__((format(printf, 1, 2), unused)) void note(const char *forma
 	va_start(arguments, format);
 	vsnprintf(said + used, SAID_SIZE - used, format, arguments);
 	va_end(arguments);
+}
+
+/* What does not fit would be compared by nobody. */
+static __attribute__((unused)) void note_if_full(void)
+{
+	static const char full[] = "no room ";
+
+	if (strlen(said) == SAID_SIZE - 1)
+		strcpy(said + SAID_SIZE - sizeof(full), full);
 }
 
 /* A null selector may be 0 to 3. IRET turns each of them into 0 (SDM 2A), so any interrupt does. */
@@ -135,6 +145,27 @@ static __attribute__((unused)) int count_in_trace(const char *format, long nr, p
 	for (char *line = strtok(trace, "\n"); line; line = strtok(NULL, "\n"))
 		count += strstr(line, task) && strstr(line, text);
 	return count;
+}
+
+/* This task, and what it forks, on the first CPU only. */
+static __attribute__((unused)) void share_one_cpu(void)
+{
+	unsigned long first = 1;
+
+	if (syscall(SYS_sched_setaffinity, 0, sizeof(first), &first))
+		note("not on one CPU: %d ", errno);
+}
+
+/*
+ * Before 7.0 the kernel sets TIF_NOTIFY_RESUME whenever a task whose C library has registered rseq loses the CPU.
+ * So the exit from that call has work to do in any case, and nothing shows whether the other bits are looked at.
+ */
+static __attribute__((unused)) void without_rseq(void)
+{
+	void *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+
+	if (__rseq_size && syscall(SYS_rseq, area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
+		note("not without rseq: %d ", errno);
 }
 
 /* Wait until `pid` sleeps inside a call: its state in /proc is S (or `state`). */
@@ -292,6 +323,7 @@ static __attribute__((unused)) void run_path(const struct hazard *hazard, unsign
 		kill(-pid, SIGKILL);	/* processes that it has left behind */
 	}
 	note_status(status);
+	note_if_full();
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	snprintf(outcome, SAID_SIZE, "%s", said);
 }

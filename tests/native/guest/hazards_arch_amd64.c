@@ -7,7 +7,6 @@
 #include <asm/prctl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/rseq.h>
 
 #define LOST	"rcx", "rsi", "rdx", "rdi", "r8", "r9", "r10", "r11", "memory", "cc"
 

@@ -376,13 +376,19 @@ static void clone3_namespaces(void)
 	long pid = call(SYS_clone3, &arguments, sizeof(arguments));
 
 	if (!pid) {
+		put_text("/proc/self/setgroups", "deny");
+		put_text("/proc/self/gid_map", "0 1000 1");
 		put_text("/proc/self/uid_map", "0 1000 1");
 		note("pid %ld uid %ld ", call(SYS_getpid), call(SYS_getuid32));
+		/* pivot_root wants a root that is a file system of its own, which rootfs is not */
 		note("mount %ld ", call(SYS_mount, "none", "/tmp", "tmpfs", 0, 0));
-		note("mkdir %ld ", call(SYS_mkdir, "/tmp/old", 0700));
-		note("pivot_root %ld ", call(SYS_pivot_root, "/tmp", "/tmp/old"));
 		note("chroot %ld ", call(SYS_chroot, "/tmp"));
-		note("open %ld ", call(SYS_open, "/dev/null", 0));
+		note("chdir %ld ", call(SYS_chdir, "/"));
+		note("mkdir %ld ", call(SYS_mkdir, "/new", 0700));
+		note("mount %ld ", call(SYS_mount, "none", "/new", "tmpfs", 0, 0));
+		note("mkdir %ld ", call(SYS_mkdir, "/new/old", 0700));
+		note("pivot_root %ld ", call(SYS_pivot_root, "/new", "/new/old"));
+		note("open %ld %d ", call(SYS_open, "/new", 0), call(SYS_open, "/old/new", 0) >= 0);
 		call(SYS_exit_group, 8);
 	}
 	note_child(pid);

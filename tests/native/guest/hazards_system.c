@@ -9,7 +9,6 @@
 #include <linux/futex.h>
 #include <sys/procfs.h>
 #include <sys/resource.h>
-#include <sys/rseq.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 
