@@ -61,6 +61,7 @@ def processor_cases() -> tuple[ProcessorCase, ...]:
         found.append(
             ProcessorCase(name, bytes.fromhex(code), (n[0], n[1], n[2], n[3]), n[4], (n[5], n[6], n[7], n[9]), n[8])
         )
+    assert len(found) == text.count("\nCASE("), "a line of the table is read by C alone"
     return tuple(found)
 
 

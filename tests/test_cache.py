@@ -220,6 +220,7 @@ def test_programs_get_what_is_listed_and_nothing_else(monkeypatch: pytest.Monkey
     told = run_command(Steps(), ["env"], what="show it", timeout=20)
     names = {line.partition("=")[0] for line in told.splitlines()}
     assert names <= {*PASSED_ON, "LC_ALL", "TMPDIR", "PWD", "SHLVL", "_"}
+    assert names >= {"PATH", "HOME", "LC_ALL"}
     monkeypatch.delenv("PATH")
     assert run_command(Steps(), ["true"], what="as under cron", timeout=20) == ""
 

@@ -21,8 +21,11 @@ def test_no_path_is_above_stock_in_any_mixture(which: str) -> None:
     rows: dict[tuple[str, int, bool], dict[str, dict[str, float]]] = {}
     for one in measured.load(which)["mixture"]:
         rows.setdefault((one["order"], one["between_kib"], one["verw"]), {})[one["path"]] = one["cycles"]
+    assert len(rows) == 6  # both orders, and one with other code between, each with VERW and without
     for paths in rows.values():
+        assert "serial" in paths["stock"]
         for path in ("all", "fast"):
+            assert paths[path].keys() == paths["stock"].keys()
             for way, cycles in paths[path].items():
                 assert cycles < paths["stock"][way], (which, paths)
 

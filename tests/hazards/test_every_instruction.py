@@ -148,3 +148,5 @@ def test_nmi_and_machine_check_at_every_instruction(
     assert output.of("NMI")[-1] == len(stopped["NMI"]) + 1, output.records[-3:]
     assert output.of("MCE")[-1] == len(stopped["MCE"]), output.records[-3:]
     assert output.text == ("went",), output.text
+    # what a load says in JSON it shows only where something was wrong
+    assert not output.of("case"), [record for record in output.records if "case" in record]

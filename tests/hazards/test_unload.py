@@ -81,6 +81,8 @@ for sleep in {" ".join(sleeps)}; do
 	insmod /sysenter.ko scope={scope}
 	/lib/sysenter/hazards_unload $sleep >/tmp/said &
 	sleep 0.3
+	grep -q '^State:.S' /proc/$!/status || echo "$sleep: not asleep"
+	[ $(cat /sys/module/sysenter/parameters/calls) -gt 0 ] || echo "$sleep: no fast call"
 	timeout -s KILL 10 rmmod sysenter && echo "$sleep: went"
 	cat /tmp/said
 	kill -9 $!; wait $!
@@ -170,8 +172,13 @@ def test_the_kernels_own_entry_is_no_other_modules(in_guest: RunTask, rival: byt
     """Something has written it back, as a hypervisor does at an exit. Nobody is to be waited for."""
     output = in_guest(
         """
+[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko
+entries() { /lib/sysenter/msr | grep -o '"eip": "[^"]*"'; }
 insmod /rival.ko writes_back=1
-insmod /sysenter.ko && rmmod rival
+entries >/tmp/stock
+insmod /sysenter.ko && entries | cmp -s - /tmp/stock || echo "ours"
+rmmod rival
+[ -s /tmp/stock ] && entries | cmp -s - /tmp/stock && echo "written back"
 rmmod sysenter & sleep 3; ls -d /sys/module/sysenter
 /lib/sysenter/callers; echo "callers $?"
 dmesg | grep 'sysenter: unload'
@@ -181,6 +188,7 @@ dmesg | grep 'sysenter: unload'
         load=False,
     )
     text = "\n".join(output.text)
+    assert output.text[:2] == ("ours", "written back"), text
     assert "unload waits" not in text, text
     assert "callers 0" in text
     assert "/sys/module/sysenter: No such file" in text, text
@@ -192,6 +200,7 @@ def test_a_load_that_fails_at_any_step_leaves_nothing_behind(in_guest: RunTask, 
         """
 [ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko
 /lib/sysenter/msr >/tmp/before
+[ -s /tmp/before ] || echo "no registers"
 step=1
 while [ $step -lt 100 ]; do
 	if insmod /faulty.ko scope=both fail_at=$step 2>/dev/null; then

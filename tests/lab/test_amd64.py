@@ -124,13 +124,15 @@ for n in 1 2; do
 		done
 	) &
 done
-left=0; try=0
+left=0; try=0; calls=0
 while [ $left -lt 6 ] && [ $try -lt 400 ]; do
 	try=$((try + 1))
 	insmod /sysenter.ko 2>/dev/null
 	sleep 0.02
+	calls=$((calls + $(cat /sys/module/sysenter/parameters/calls)))
 	rmmod sysenter 2>/dev/null && left=$((left + 1))
 done
+[ $calls -gt 1000 ] && echo "under fast calls"
 echo "left $left"
 """,
         cpus=2,
@@ -138,6 +140,7 @@ echo "left $left"
         timeout=280,
     )
     assert "left 6" in output.text, output.text
+    assert "under fast calls" in output.text, output.text
     assert "lost" not in output.text
 
 

@@ -36,7 +36,7 @@ def test_sysenter_that_faults_is_refused(
     guest = guest_for(steps, target, "tcg")
     task = """
 insmod /pretend.ko || exit 98
-/lib/sysenter/msr >/tmp/before; insmod /sysenter.ko 2>/dev/null && echo loaded
+/lib/sysenter/msr >/tmp/before; [ -s /tmp/before ] || exit 97; insmod /sysenter.ko 2>/dev/null && echo loaded
 dmesg | grep -m 1 'sysenter: refused'; /lib/sysenter/msr | cmp - /tmp/before && echo "registers as before"
 """
     output = guest.run(
@@ -48,6 +48,7 @@ dmesg | grep -m 1 'sysenter: refused'; /lib/sysenter/msr | cmp - /tmp/before && 
         machine=guest.machine(cpu=cpu, append=append),
     )
     assert not output.bad_lines(), output.console
+    assert output.status == 0, output.text
     assert "loaded" not in output.text
     assert why in output.text[0], output.text
     assert output.text[1:] == ("registers as before",)

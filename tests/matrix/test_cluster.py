@@ -145,7 +145,8 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(cluster
     over = _lines_of_jobs(told)
     assert len(over) == len(set(over)) == len(cells), told
     # nothing of the dead worker's is left running
-    left = subprocess.run(["ip", "netns", "pids", "sysenter-test-3"], capture_output=True, text=True, timeout=20)
+    argv = ["ip", "netns", "pids", "sysenter-test-3"]
+    left = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
     assert not left.stdout.split()
 
 
