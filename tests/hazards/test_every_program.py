@@ -105,12 +105,13 @@ def test_it_leaves_while_tasks_sleep_inside_or_are_stopped(in_guest: RunTask) ->
         """
 export SYSENTER_PATH=stock
 insmod /sysenter.ko scope=all
-for sleep in read poll nanosleep futex pselect6; do /lib/sysenter/hazards_unload $sleep & done
+for sleep in read poll nanosleep futex pselect6; do /lib/sysenter/hazards_unload $sleep & sleepers="$sleepers $!"; done
 mkfifo /tmp/wake
 /gnu/bin/dd if=/tmp/wake of=/tmp/copy bs=1 count=3 2>/dev/null & reader=$!
 exec 9<>/tmp/wake
 sh -c 'n=0; while [ $n -lt 200000 ]; do n=$((n + 1)); done; echo "counted $n"' & busy=$!
 sleep 0.3
+for pid in $sleepers $reader; do grep -q '^State:.S' /proc/$pid/status || echo "$pid: not asleep"; done
 kill -STOP $reader $busy
 sleep 0.3
 timeout -s KILL 20 rmmod sysenter && echo went

@@ -31,6 +31,7 @@ right() { # WHAT: every call by each path gives its answer, and the fast ones ar
 	[ $(($(count) - before)) -ge 7200 ] && echo "$1: fast"
 }
 /lib/sysenter/msr >/tmp/registers
+[ -s /tmp/registers ] || echo "no registers"
 begin
 insmod /sysenter.ko 2>/dev/null && echo loaded
 dmesg | grep -q 'sysenter: refused: a virtual machine' && echo "refused while one runs"

@@ -170,9 +170,11 @@ strace -o /tmp/stock /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=50 2>/dev/
 strace -E SYSENTER_CALLS=all -E LD_PRELOAD=/lib/sysenter/libsysenter.so -o /tmp/fast \\
 	/gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=50 2>/dev/null
 for path in stock fast; do echo "$path $(sh /tmp/names.sh /tmp/$path | grep -c -E '^(read|write) 1$')"; done
-grep -c sysenter /tmp/fast
+echo "library $(grep -c '/dev/sysenter' /tmp/fast)"
+before=$(cat /sys/module/sysenter/parameters/calls)
 {_FAST} /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=200000 2>/dev/null & pid=$!
 sleep 0.2
+[ $(cat /sys/module/sysenter/parameters/calls) -gt $((before + 100)) ] && echo "fast before it"
 timeout -s INT 2 strace -o /tmp/attached -p $pid 2>/dev/null
 wait $pid; echo "dd $?"
 echo "attached $(grep -c '^read(0, "\\\\0", 1) *= 1$' /tmp/attached)"
@@ -191,7 +193,9 @@ strace -f -o /tmp/injected -e inject=getppid:error=ENOENT:when=2+ env {_FAST} /l
         next(line for line in text if line.startswith("stock")).split()[1:]
         == next(line for line in text if line.startswith("fast")).split()[1:]
     ), text
+    assert "library 1" in text, text
     assert "dd 0" in text, text
+    assert "fast before it" in text, text
     assert int(next(line for line in text if line.startswith("attached")).split()[1]) > 100, text
     assert "ab" in text, text
     assert int(next(line for line in text if line.startswith("kinds")).split()[1]) >= 4, text

@@ -99,7 +99,7 @@ echo b >/proc/sysrq-trigger
     with pytest.raises(GuestLost) as cut:  # no orderly end, as when the power goes
         system.boot(steps, boot_task, {}, what="the first boot", timeout=240, machine=machine)
     said = cut.value.detail
-    assert "as stock" in said, said
+    assert said.endswith("/var/lib/sysenter/fuse\nfast\nas stock"), said
     after = """
 systemctl start sysenter.service
 [ -e /sys/module/sysenter ] || echo "not loaded"
@@ -123,9 +123,13 @@ systemctl start sysenter-settled.service
 def test_a_word_on_the_command_line_keeps_it_out(steps: Steps, disk: tuple[System, Path]) -> None:
     system, _ = disk
     machine = system.machine(memory=1024, append="sysenter.off")
-    task = "rm -f /var/lib/sysenter/fuse; systemctl start sysenter.service; ls -d /sys/module/sysenter || echo out"
+    task = "rm -f /var/lib/sysenter/fuse; systemctl start sysenter.service; ls -d /sys/module/sysenter || echo out\n"
+    task += "journalctl -b -u sysenter.service -o cat | grep -m 1 sysenter.off"
     output = system.boot(steps, task, {}, what="a boot with sysenter.off", timeout=240, machine=machine)
-    assert output.text[-1] == "out", output.text
+    assert output.text[-2:] == (
+        "out",
+        "sysenter: not loaded: sysenter.off is on the kernel's command line",
+    ), output.text
 
 
 @pytest.mark.long

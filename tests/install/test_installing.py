@@ -47,6 +47,7 @@ dkms generate_mok >/dev/null 2>&1
 sysenter install --all-kernels --at-boot 2>&1 || exit
 modinfo -k {system.release} -F target sysenter
 ls /usr/lib/*/sysenter/libsysenter.so /usr/bin/sysenter-run
+{LIST} | diff /tmp/before - | grep -c '^>' | sed 's/^/files more: /'
 user() {{ setpriv --reuid 1000 env PYTHONPATH=/src python3 -m sysenter "$@" 2>&1; }}
 user uninstall
 chmod 600 /boot/vmlinuz-*; user status --json - | grep -A 1 '"state"'; chmod 644 /boot/vmlinuz-*
@@ -57,6 +58,7 @@ sysenter uninstall && sysenter uninstall
     assert "and needs root (sudo sysenter uninstall)" in said, said
     assert '"state": "built"' in said, said
     assert f"vmlinuz-{system.release} cannot be read, so it may be stale" in said
+    assert int(said.split("files more: ")[1].split()[0]) > 20, "the list of files does not show what an install adds"
     assert "nothing left" in said, said
 
 

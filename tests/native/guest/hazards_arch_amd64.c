@@ -5,6 +5,7 @@
  */
 #include "hazards_faults.h"
 #include <asm/prctl.h>
+#include <cpuid.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
@@ -202,9 +203,14 @@ static void protection_keys(void)
 {
 	uid_t *ids = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct timespec brief = { 0, 1000000 };
-	long key = call(SYS_pkey_alloc, 0, 0);
-	unsigned int open_keys;
+	unsigned int open_keys, eax, ebx, ecx = 0, edx;
+	long key;
 
+	if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSPKE)) {
+		note("this processor has none ");
+		return;
+	}
+	key = call(SYS_pkey_alloc, 0, 0);
 	note("key %ld ", key);
 	if (key < 0)
 		return;
