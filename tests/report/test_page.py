@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import sample
+import schemas
 from conftest import ASCII, ROOT, RunCli, one_line_error
 from sysenter.check.command import MutantReport, Report
 from sysenter.check.command import to_json as check_to_json
@@ -65,6 +66,18 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.said).split())
+
+
+@pytest.mark.parametrize(("accelerator", "says"), [("bochs", "emulated"), ("kvm", "KVM, on this processor")])
+def test_times_are_called_what_they_are(tmp_path: Path, accelerator: str, says: str) -> None:
+    data = json.loads((RESULTS / "run.json").read_text())
+    data["target"]["accelerator"] = accelerator
+    data["replay"] = {"calls": [], "why_not": "a replay is taken of a guest in QEMU"}
+    schemas.hold("run", data)
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    text = Page(page_of([tmp_path / "run.json"])).text
+    assert says in text
+    assert ("KVM" in text) is (accelerator == "kvm")
 
 
 @pytest.fixture

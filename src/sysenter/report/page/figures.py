@@ -52,8 +52,12 @@ def _release(kernel: str) -> str:
     return kernel.partition(" ")[0]
 
 
+def _emulated(accelerator: str) -> bool:
+    return accelerator in ("tcg", "bochs")
+
+
 def _times(accelerator: str) -> str:
-    return "emulated" if accelerator == "tcg" else "KVM, on this processor"
+    return "emulated" if _emulated(accelerator) else "KVM, on this processor"
 
 
 def measured(saved: Saved) -> Measured:
@@ -235,7 +239,7 @@ def ratios_of(saved: Saved) -> Ratios | None:
         if not ratios:
             return None
         return Ratios(
-            saved.name, result.kernel, result.cpu, result.accelerator == "tcg", tuple(ratios), result.complete
+            saved.name, result.kernel, result.cpu, _emulated(result.accelerator), tuple(ratios), result.complete
         )
 
 
