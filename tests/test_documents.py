@@ -24,14 +24,17 @@ def commands(text: str) -> list[str]:
     """The arguments of each `./sysenter` that a document gives, whole: none of several to choose from."""
     found = []
     for match in COMMAND.finditer(text):
-        line = match["rest"]
+        line, end = match["rest"], match.end()
+        while line.endswith("\\"):  # goes on in the next line
+            following = text[end + 1 :].split("\n", 1)[0]
+            line, end = f"{line[:-1]}{following.strip()}", end + 1 + len(following)
         if match[0].startswith("`") and text[match.end()] == "\n":
             line += " ".join(text[match.end() :].split("`")[0].split("\n"))
         elif line.endswith("'") and line.count("'") % 2:  # goes on in the next lines
             line += text[match.end() :].split("'")[0] + "'"
         else:
             line = re.sub(r"\s+#.*| {2,}\S.*|;.*| > \S+$", "", line)
-        line = line.strip().removesuffix("\\")
+        line = line.strip()
         if line and not re.match(r"test|docs", line) and not re.search(r"[|\[…]|\.\.\.", line):
             found.append(line)
     return found
