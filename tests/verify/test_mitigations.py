@@ -78,6 +78,7 @@ def test_both_entries_execute_what_the_kernel_applies(
     applied = mitigations(steps, guest, cpu, append)
     (tmp_path / "found.json").write_text(json.dumps(to_json(guest, "marked", [applied])))
     on_sample_page(tmp_path / "found.json", f"mitigations-{kernel}-{cpu}")
+    assert not applied.lost, applied.lost
     assert not applied.refused
     assert expected <= applied.stock
     assert applied.stock <= applied.fast, applied
