@@ -426,22 +426,29 @@ rmmod sysenter && echo went
     assert before - after < 2048, f"{before - after} kB of memory did not come back"
 
 
+def _storm(kernel: str, cpus: int, scope: str, append: str = "", *, long: bool = False) -> Any:
+    name = "-".join(filter(None, (kernel, str(cpus), scope, append.replace("=on", ""))))
+    return pytest.param(kernel, cpus, scope, append, id=name, marks=[pytest.mark.long] if long else [])
+
+
 @pytest.mark.parametrize(
-    ("kernel", "cpus", "scope"),
+    ("kernel", "cpus", "scope", "append"),
     [
-        ("bookworm-686", 4, "marked"),
-        pytest.param("bookworm-686-pae", 4, "marked", marks=pytest.mark.long),
-        pytest.param("bookworm-amd64", 8, "marked", marks=pytest.mark.long),
-        ("bookworm-backports-amd64", 4, "marked"),
-        ("trixie-amd64", 4, "marked"),
-        ("trixie-backports-amd64", 4, "marked"),
-        pytest.param("bookworm-686", 4, "all", marks=pytest.mark.long),
-        pytest.param("bookworm-amd64", 8, "all", marks=pytest.mark.long),
-        pytest.param("trixie-backports-amd64", 4, "all", marks=pytest.mark.long),
+        _storm("bookworm-686", 4, "marked"),
+        _storm("bookworm-686-pae", 4, "marked", long=True),
+        _storm("bookworm-amd64", 8, "marked", long=True),
+        _storm("bookworm-backports-amd64", 4, "marked"),
+        _storm("trixie-amd64", 4, "marked"),
+        _storm("trixie-backports-amd64", 4, "marked"),
+        _storm("bookworm-686", 4, "all", long=True),
+        _storm("bookworm-amd64", 8, "all", long=True),
+        _storm("trixie-backports-amd64", 4, "all", long=True),
+        _storm("trixie-backports-amd64", 4, "marked", "pti=on", long=True),
+        _storm("trixie-backports-amd64", 4, "all", "pti=on", long=True),
     ],
 )
 def test_storm(
-    steps: Steps, kernel: str, cpus: int, scope: str, tmp_path: Path, request: pytest.FixtureRequest
+    steps: Steps, kernel: str, cpus: int, scope: str, append: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Random calls from many unprivileged processes, with signals, kills, hotplug and NMIs.
 
@@ -473,7 +480,7 @@ rmmod sysenter && echo went
         tmp_path,
         nmi=max(0.05, seconds / 12000),
         timeout=seconds + 100,
-        append="preempt=full",
+        append=f"preempt=full {append}",
         cpus=cpus,
         scope=scope,
     )
