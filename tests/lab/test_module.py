@@ -94,7 +94,10 @@ def test_a_process_that_depends_on_the_module_holds_it(in_guest: RunTask) -> Non
     output = in_guest("""
 SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so \\
 	/gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=300000 2>/tmp/said &
-sleep 0.5
+for n in $(seq 100); do	# until it makes fast calls
+	[ $(cat /sys/module/sysenter/parameters/calls) -gt 1000 ] && break
+	sleep 0.1
+done
 rmmod sysenter 2>&1 && echo "went"
 rmmod sysenter 2>&1 && echo "went"
 wait $!; echo "dd: $?"
