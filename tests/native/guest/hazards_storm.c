@@ -14,7 +14,14 @@
 struct counts { long calls, right, wrong, born, killed, died; };
 static struct counts *counts;
 static uint32_t state;
-static char buffer[65536];
+/*
+ * What the calls read and write, with nothing else within a page of it: a poll() across its end
+ * once wrote into this program's own variables, and all answers after that were wrong. It does not
+ * begin at a page, so that no call unmaps it with all behind it.
+ */
+static char *buffer;
+#define BUFFER_SIZE	65536
+#define BUFFER_BEGINS	768
 
 static uint32_t any(void)		/* xorshift32 (Marsaglia 2003) */
 {
@@ -45,12 +52,21 @@ static long any_argument(void)
 {
 	switch (any() % 8) {
 	case 0: return any();
-	case 1: return (long)(buffer + any() % sizeof(buffer));
+	case 1: return (long)(buffer + any() % BUFFER_SIZE);
 	case 2: return KERNEL_ADDRESS + any() % 0x40000000u;
 	case 3: return -(long)(any() % 5000);
 	case 4: return (long)buffer;
 	default: return any() % 64;
 	}
+}
+
+static int map_buffer(void)
+{
+	size_t size = BUFFER_BEGINS + BUFFER_SIZE;
+	char *map = mmap(NULL, 4096 + size + 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	buffer = map + 4096 + BUFFER_BEGINS;
+	return map != MAP_FAILED && !mprotect(map + 4096, size, PROT_READ | PROT_WRITE);
 }
 
 static void ignore(int signal)
@@ -145,7 +161,7 @@ int main(int argc, char **argv)
 	}
 	counts = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	said = mmap(NULL, SAID_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (stub_page == MAP_FAILED || counts == MAP_FAILED || said == MAP_FAILED)
+	if (stub_page == MAP_FAILED || counts == MAP_FAILED || said == MAP_FAILED || !map_buffer())
 		return 2;
 	sigemptyset(&child_set);
 	sigaddset(&child_set, SIGCHLD);
