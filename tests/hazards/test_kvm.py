@@ -154,7 +154,7 @@ rmmod sysenter && echo went
     machine = guest.machine(cpu="EPYC,+svm", cpus=4, extra=sockets(4))
     output = guest.run(steps, task, files, what="virtual machines", timeout=seconds + 150, machine=machine)
     assert not _bad_lines(output), output.console[-4000:]
-    assert _said(output) == ["went"], output.text
+    assert _said(output) == ["went"], "\n".join(_said(output))
     assert len(set(output.of("eip"))) == 1, output.records
     assert len(output.of("eip")) == 8
     assert output.of("machines")[0] >= seconds // 10, output.records
@@ -207,6 +207,6 @@ rmmod sysenter && echo went
             )
     assert not _bad_lines(output), output.console[-4000:]
     expected = ["running", "slept 1", "slept 2", "slept 3", "vm 143", "running", "vm 143", "went"]
-    assert _said(output) == expected, output.text
+    assert _said(output) == expected, "\n".join(_said(output))
     assert len(output.of("eip")) == 4 * cpus
     assert len(set(output.of("eip"))) == 1, output.records
