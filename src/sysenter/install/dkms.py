@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from sysenter.errors import SysenterError
@@ -12,19 +13,24 @@ from sysenter.steps import Steps, run_command
 __all__ = ["NAME", "add", "build", "left_behind", "remove_left_behind", "versions", "withdraw"]
 
 NAME = "sysenter"
+_FOLDER = Path("/var/lib/dkms") / NAME
 _BUILD_LIMIT = 900  # seconds; an old machine takes minutes
 
 
 def versions() -> tuple[str, ...]:
     """The versions of the module that DKMS knows, by its own folder."""
-    folder = Path("/var/lib/dkms") / NAME
-    return tuple(sorted(p.name for p in folder.iterdir() if (p / "source").is_symlink())) if folder.exists() else ()
+    return tuple(sorted(p.name for p in _FOLDER.iterdir() if (p / "source").is_symlink())) if _FOLDER.exists() else ()
 
 
 def add(steps: Steps, version: str) -> None:
     """Make /usr/src/sysenter-VERSION known to it."""
-    if version not in versions():
+    if version in versions():
+        return
+    try:
         run_command(steps, ["dkms", "add", f"{NAME}/{version}"], what="tell DKMS of the sources", timeout=60)
+    except BaseException:
+        _remove_halves()
+        raise
 
 
 def build(steps: Steps, version: str, kernel: InstalledKernel) -> str:
@@ -59,13 +65,25 @@ def withdraw(steps: Steps, version: str) -> None:
         raise SysenterError(f"DKMS still has {NAME}/{version}", hint=f"run `{' '.join(argv)}`", detail=said)
 
 
+def _remove_halves() -> None:
+    """The folders of versions that DKMS does not know: it was interrupted before its link to the sources."""
+    if not _FOLDER.exists():
+        return
+    for folder in _FOLDER.iterdir():
+        if folder.is_dir() and not folder.is_symlink() and not (folder / "source").is_symlink():
+            shutil.rmtree(folder)
+    if not any(_FOLDER.iterdir()):
+        _FOLDER.rmdir()
+
+
 def left_behind() -> tuple[Path, ...]:
     """Modules that an interrupted DKMS has installed and does not know of. Ask this when it has no version."""
     return tuple(sorted(Path("/lib/modules").glob(f"*/updates/dkms/{NAME}.ko*")))
 
 
 def remove_left_behind(steps: Steps) -> None:
-    """Take these away, and have the kernels' lists of modules know; also empty folders that DKMS made for modules."""
+    """Take these away, and have the kernels' lists of modules know; also folders that an interrupted DKMS made."""
+    _remove_halves()
     for module in left_behind():
         module.unlink(missing_ok=True)
         release = module.parts[3]
