@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 Command = Callable[[str], str]  # what QEMU said to a command
 
@@ -73,3 +74,19 @@ def again_and_again(seconds: float, action: Callable[[], object]) -> Iterator[No
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def sent_when_ready(
+    folder: Path, command: str, seconds: float
+) -> Iterator[tuple[tuple[str, ...], Callable[[dict[str, Any]], None]]]:
+    """Sends a command every so many seconds, from the guest's record {"ready": ...} on.
+
+    Yields QEMU's options for the monitor, and what is to be done with each record (on_record).
+    """
+    ready = threading.Event()  # an NMI before the kernel has its IDT ends the machine
+    with (
+        monitor(folder) as (options, send),
+        again_and_again(seconds, lambda: send(command) if ready.is_set() else None),
+    ):
+        yield options, lambda record: ready.set() if "ready" in record else None

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from guests import guest_for, sockets
-from monitor import again_and_again, monitor
+from monitor import sent_when_ready
 from shell import HOTPLUG, LOAD
 from sysenter.build import build_module
 from sysenter.kernels.drivers import KVM, drivers
@@ -18,12 +17,15 @@ from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output
 from sysenter.steps import Steps
 
-_TASK = """
+# KVM, and a virtual machine of its: begin, and end WHAT.
+_KVM = """
 for driver in /drivers/*.ko; do insmod $driver || echo "no $driver"; done
 insmod /lib/sysenter/msr.ko
 begin() { /lib/sysenter/vm >/tmp/vm & vm=$!; for n in $(seq 50); do grep -q running /tmp/vm && break; sleep 0.1; done
 	cat /tmp/vm; }
 end() { kill $vm; wait $vm; echo "$1: vm $?"; }
+"""
+_TASK = """
 count() { cat /sys/module/sysenter/parameters/calls; }
 right() { # WHAT: every call by each path gives its answer, and the fast ones are the module's
 	before=$(count); /lib/sysenter/calls >/tmp/calls
@@ -122,7 +124,9 @@ def test_a_real_virtual_machine_beside_it(steps: Steps, cpus: int, scope: str) -
     """Load is refused while one runs; calls are right during and after; unload waits for its end."""
     guest, files = _guest(steps)
     machine = guest.machine(cpu="EPYC,+svm", cpus=cpus)
-    output = guest.run(steps, f"scope={scope}\n{_TASK}", files, what="a virtual machine", timeout=180, machine=machine)
+    output = guest.run(
+        steps, f"scope={scope}\n{_KVM}{_TASK}", files, what="a virtual machine", timeout=180, machine=machine
+    )
     assert not _bad_lines(output), output.console
     assert _said(output) == _EXPECTED.splitlines(), "\n".join((*output.text, output.console[-2000:]))
 
@@ -136,9 +140,7 @@ def test_virtual_machines_come_and_go_beside_fast_calls(
     seconds = int(60 * float(request.config.getoption("--minutes")))
     guest, files = _guest(steps)
     task = f"""
-for driver in /drivers/*.ko; do insmod $driver || exit 98; done
-{LOAD}{HOTPLUG}{_MACHINES}
-insmod /lib/sysenter/msr.ko
+{_KVM}{LOAD}{HOTPLUG}{_MACHINES}
 insmod /sysenter.ko scope={scope} || exit 99
 /lib/sysenter/msr
 touch /tmp/go /tmp/turns /tmp/machines
@@ -168,15 +170,12 @@ def test_a_virtual_machine_runs_on_after_s3(steps: Steps, cpus: int, tmp_path: P
     """The machine sleeps three times under it; VMRUN and our registers are set up again, whichever comes first."""
     guest, files = _guest(steps)
     task = f"""
-for driver in /drivers/*.ko; do insmod $driver || exit 98; done
-{LOAD}
-insmod /lib/sysenter/msr.ko
+{_KVM}{LOAD}
 insmod /sysenter.ko scope=both || exit 99
 /lib/sysenter/msr
 touch /tmp/go
 load & load &
-/lib/sysenter/vm >/tmp/vm & vm=$!
-for n in $(seq 50); do grep -q running /tmp/vm && break; sleep 0.1; done; cat /tmp/vm
+begin
 echo '{{"ready": true}}'
 for time in 1 2 3; do
 	sleep 1
@@ -184,29 +183,20 @@ for time in 1 2 3; do
 	/lib/sysenter/msr
 done
 sleep 1
-kill $vm; wait $vm; echo "vm $?"
-/lib/sysenter/vm >/tmp/vm & vm=$!
-for n in $(seq 50); do grep -q running /tmp/vm && break; sleep 0.1; done; cat /tmp/vm
-kill $vm; wait $vm; echo "vm $?"
+end "slept"
+begin
+end "another"
 rm /tmp/go; wait
 rmmod sysenter && echo went
 """
-    ready = threading.Event()
-    with monitor(tmp_path) as (options, send):
+    with sent_when_ready(tmp_path, "system_wakeup", 1) as (options, on_record):
         machine = guest.machine(cpu="EPYC,+svm", cpus=cpus, extra=(*sockets(cpus), *options))
         machine = replace(machine, kernel=guest.target.image)  # as it is: see live() in test_life.py
-        with again_and_again(1, lambda: send("system_wakeup") if ready.is_set() else None):
-            output = guest.run(
-                steps,
-                task,
-                files,
-                what="a virtual machine, and sleep",
-                timeout=180,
-                machine=machine,
-                on_record=lambda record: ready.set() if "ready" in record else None,
-            )
+        output = guest.run(
+            steps, task, files, what="a virtual machine, and sleep", timeout=180, machine=machine, on_record=on_record
+        )
     assert not _bad_lines(output), output.console[-4000:]
-    expected = ["running", "slept 1", "slept 2", "slept 3", "vm 143", "running", "vm 143", "went"]
+    expected = ["running", "slept 1", "slept 2", "slept 3", "slept: vm 143", "running", "another: vm 143", "went"]
     assert _said(output) == expected, "\n".join(_said(output))
     assert len(output.of("eip")) == 4 * cpus
     assert len(set(output.of("eip"))) == 1, output.records

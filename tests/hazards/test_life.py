@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from cases import cases_of
 from guests import guest_for, sockets
-from monitor import again_and_again, monitor
+from monitor import sent_when_ready
 from shell import FREE_MEMORY, HOTPLUG, LOAD, load_module
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
@@ -74,27 +73,24 @@ def live(
         append += " pti=on"
     target = provide(steps, kernel, offline=False)
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
-    ready = threading.Event()  # an NMI before the kernel has its IDT ends the machine
-    with monitor(folder) as (options, send):
+    with sent_when_ready(folder, "nmi" if nmi else "system_wakeup", nmi or wake or 3600) as (options, on_record):
         machine = guest.machine(cpus=cpus, extra=(*sockets(cpus), *options), memory=memory, append=append)
         if real_boot:
             machine = replace(machine, kernel=target.image)
-        command = "nmi" if nmi else "system_wakeup"
-        with again_and_again(nmi or wake or 3600, lambda: send(command) if ready.is_set() else None):
-            output = guest.run(
-                steps,
-                HOTPLUG
-                + LOAD
-                + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
-                + load_module(scope, before)
-                + "touch /tmp/go\necho '{\"ready\": true}'\n"
-                + task,
-                {"sysenter.ko": module.module.read_bytes()},
-                what="the machine's life",
-                timeout=timeout,
-                machine=machine,
-                on_record=lambda record: ready.set() if "ready" in record else None,
-            )
+        output = guest.run(
+            steps,
+            HOTPLUG
+            + LOAD
+            + "[ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko\n"
+            + load_module(scope, before)
+            + "touch /tmp/go\necho '{\"ready\": true}'\n"
+            + task,
+            {"sysenter.ko": module.module.read_bytes()},
+            what="the machine's life",
+            timeout=timeout,
+            machine=machine,
+            on_record=on_record,
+        )
     assert not output.bad_lines(), output.console[-4000:]
     assert output.status == 0, output.text
     return output

@@ -39,6 +39,13 @@ def legacy(request: pytest.FixtureRequest, steps: Steps) -> LegacyGuest:
     return legacy_guest_for(steps, provide(steps, str(request.param), offline=True))
 
 
+@pytest.fixture
+def legacy_smp(legacy: LegacyGuest) -> LegacyGuest:
+    if legacy.target.cpus == 1:
+        pytest.skip("of several processors")
+    return legacy
+
+
 K6_STYLE = "athlon,-sep,+syscall"  # SYSCALL and no SYSENTER
 
 
@@ -127,33 +134,29 @@ def test_the_first_athlons_are_not_taken_for_the_first_pentium_pros(legacy: Lega
     assert [out.result(step) for step in (1, 2, 3)] == [0, 0, 0]
 
 
-def test_processors_that_wait_for_each_other_can_be_held(legacy: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
+def test_processors_that_wait_for_each_other_can_be_held(legacy_smp: LegacyGuest, steps: Steps, tmp_path: Path) -> None:
     """One that is held may have the lock for which two others wait with interrupts off. The machine stood still."""
-    if legacy.target.cpus == 1:
-        pytest.skip("of several processors")
-    locks = build_test_module(steps, legacy.target, "locks", tmp_path)
+    locks = build_test_module(steps, legacy_smp.target, "locks", tmp_path)
     there_and_back = ["load /sysenter.o sysenter", "unload sysenter"] * 8
     plan = ["load /locks.o locks", *there_and_back, "unload locks", "count int80"]
-    out = legacy.run(
+    out = legacy_smp.run(
         steps,
         plan,
         what="load and unload, 4 processors, locks",
         timeout=_LIMIT,
-        machine=legacy.machine(extra=["-smp", "4,sockets=4"]),
+        machine=legacy_smp.machine(extra=["-smp", "4,sockets=4"]),
         files={"locks.o": locks},
     )
     assert [out.result(step) for step in range(1, len(plan) + 1)] == [0] * len(plan)
     assert not out.bad_lines()
 
 
-def test_processors_may_have_gaps_in_their_numbers(legacy: LegacyGuest, steps: Steps) -> None:
+def test_processors_may_have_gaps_in_their_numbers(legacy_smp: LegacyGuest, steps: Steps) -> None:
     """2.2 takes the APIC's number. With two threads a package the second package's is 2, and 1 is not used."""
-    if legacy.target.cpus == 1:
-        pytest.skip("of several processors")
-    for way, cpu in _ways(legacy.target):
-        machine = legacy.machine(cpu=cpu, extra=["-smp", "4,sockets=2,cores=2"])
+    for way, cpu in _ways(legacy_smp.target):
+        machine = legacy_smp.machine(cpu=cpu, extra=["-smp", "4,sockets=2,cores=2"])
         plan = [load_command(way), f"storm {min(_SECONDS, 2)}", "cat /proc/sysenter", "unload sysenter"]
-        out = legacy.run(steps, plan, what=f"gaps, {way}", timeout=_LIMIT, machine=machine)
+        out = legacy_smp.run(steps, plan, what=f"gaps, {way}", timeout=_LIMIT, machine=machine)
         assert [out.result(step) for step in range(1, 5)] == [0] * 4
         counts = [r["text"].split() for r in out.events("line") if r["text"].startswith("calls cpu")]
         assert len(counts) == 2

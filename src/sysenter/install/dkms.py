@@ -10,7 +10,7 @@ from sysenter.errors import SysenterError
 from sysenter.install.machine import InstalledKernel, modinfo
 from sysenter.steps import Steps, run_command
 
-__all__ = ["NAME", "add", "build", "left_behind", "remove_left_behind", "versions", "withdraw"]
+__all__ = ["NAME", "add", "build", "left_behind", "remove_halves", "remove_left_behind", "versions", "withdraw"]
 
 NAME = "sysenter"
 _FOLDER = Path("/var/lib/dkms") / NAME
@@ -24,13 +24,8 @@ def versions() -> tuple[str, ...]:
 
 def add(steps: Steps, version: str) -> None:
     """Make /usr/src/sysenter-VERSION known to it."""
-    if version in versions():
-        return
-    try:
+    if version not in versions():
         run_command(steps, ["dkms", "add", f"{NAME}/{version}"], what="tell DKMS of the sources", timeout=60)
-    except BaseException:
-        _remove_halves()
-        raise
 
 
 def build(steps: Steps, version: str, kernel: InstalledKernel) -> str:
@@ -65,7 +60,7 @@ def withdraw(steps: Steps, version: str) -> None:
         raise SysenterError(f"DKMS still has {NAME}/{version}", hint=f"run `{' '.join(argv)}`", detail=said)
 
 
-def _remove_halves() -> None:
+def remove_halves() -> None:
     """The folders of versions that DKMS does not know: it was interrupted before its link to the sources."""
     if not _FOLDER.exists():
         return
@@ -83,7 +78,7 @@ def left_behind() -> tuple[Path, ...]:
 
 def remove_left_behind(steps: Steps) -> None:
     """Take these away, and have the kernels' lists of modules know; also folders that an interrupted DKMS made."""
-    _remove_halves()
+    remove_halves()
     for module in left_behind():
         module.unlink(missing_ok=True)
         release = module.parts[3]

@@ -280,6 +280,7 @@ def _bring_back(
     """What was installed before an install that failed."""
     if plan.version != before.version and plan.version in dkms.versions():
         dkms.withdraw(steps, plan.version)
+    dkms.remove_halves()
     put_back(manifest, before, was)
     for kernel in plan.kernels:
         if modinfo(kernel.release, "dkms_version") != before.version:

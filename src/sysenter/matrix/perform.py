@@ -27,7 +27,7 @@ from sysenter.ending import ready_streams, told
 from sysenter.errors import Refused, SysenterError
 from sysenter.lab import choose_present, guest_for, guest_with_shell_for
 from sysenter.lab.qemu import patience
-from sysenter.matrix.plan import Job
+from sysenter.matrix.plan import TESTS, Job
 from sysenter.processes import Interrupted, catch_signals
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
@@ -247,27 +247,24 @@ def _failure_of(case: ElementTree.Element) -> str:
     return ""
 
 
-def _clone() -> Path:
-    """The folder whose tests these jobs are."""
+def _check_clone() -> None:
     if not (_CLONE / "tests/hazards").is_dir() or not (_CLONE / "sysenter").exists():
         raise Refused("the hostile callers are in a clone's tests, not in an installed package", hint="use a clone")
-    return _CLONE
 
 
 def _hazards(steps: Steps, target: Target, work: Work) -> Done:
-    clone, what = _clone(), work.job.argument
+    what = work.job.argument
     if not target.generation.runs_debian:
         raise Refused(
             f"{target.release} has no hostile callers in tests/hazards", hint="tests/lab has them for 2.2, 2.4"
         )
-    place = f"tests/hazards/{what}.py" if (clone / f"tests/hazards/{what}.py").exists() else "tests/hazards"
+    place = f"tests/hazards/{what}.py" if (_CLONE / f"tests/hazards/{what}.py").exists() else "tests/hazards"
     only = ["-k", what] if what and place == "tests/hazards" else []
     return _tests(steps, work, [place, *only, "--kernel", work.job.kernel])
 
 
 def _storm(steps: Steps, target: Target, work: Work) -> Done:
     """On every processor that the tests have it on at once: 8 on amd64, 4 on i386."""
-    _clone()
     job, seconds = work.job, 60 * int(work.job.argument or MATRIX_STORM_MINUTES)
     if job.scope == "both":
         raise Refused("the storm is of one scope", hint="--scope marked --scope all")
@@ -287,7 +284,6 @@ def _storm(steps: Steps, target: Target, work: Work) -> Done:
 
 def _loads(steps: Steps, target: Target, work: Work) -> Done:
     """In the scope, and on i386 by AMD's SYSCALL too."""
-    _clone()
     if not target.generation.runs_debian:
         raise Refused(f"{target.release} has no such test", hint="tests/lab has what there is for 2.2, 2.4")
     job, loads = work.job, int(work.job.argument or MATRIX_LOADS)
@@ -368,6 +364,8 @@ def perform(steps: Steps, work: Work) -> Done:
         if job.kind not in ("check", "mutants") and not shutil.which(qemu):
             return replace(known, unable=f"{qemu} is not installed")
         append = " ".join(filter(None, (target.append, job.append if job.kind != "mitigations" else "")))
+        if job.kind in TESTS:
+            _check_clone()
         done = _DO[job.kind](steps, replace(target, cpu=known.cpu, append=append), work)
         return replace(done, release=known.release, arch=known.arch, cpu=known.cpu)
     except Refused as error:
