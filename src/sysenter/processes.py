@@ -3,7 +3,7 @@
 
 The caller's environment is not passed on, since it would change results: kbuild
 reads CROSS_COMPILE, LLVM and MAKEFLAGS, gcc reads CPATH, every program reads
-LD_PRELOAD. PASSED_ON and NETWORK list what is.
+LD_PRELOAD. PASSED_ON, NETWORK and OURS list what is.
 
 SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread, after every
 program that runs here has been ended, so that other threads come to their end too.
@@ -27,6 +27,7 @@ from sysenter.errors import SysenterError
 
 __all__ = [
     "NETWORK",
+    "OURS",
     "PASSED_ON",
     "Interrupted",
     "catch_signals",
@@ -69,6 +70,8 @@ NETWORK = (
     "PIP_TRUSTED_HOST",
     "XDG_CONFIG_HOME",
 )
+# To a sysenter of our own: where things are kept, how long is waited, and which emulator is used.
+OURS = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "SYSENTER_PATIENCE", "SYSENTER_DEBIAN_MIRROR", "SYSENTER_QEMU")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where cron or a service gives none
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLEANING = 5.0  # seconds in which a second signal is not heard: shells and terminals send several
@@ -93,9 +96,9 @@ _since = 0.0
 _home_process = 0
 
 
-def environment(*, network: bool = False) -> dict[str, str]:
-    """The environment for a program. network: for one that fetches something."""
-    names = PASSED_ON + NETWORK if network else PASSED_ON
+def environment(*, network: bool = False, ours: bool = False) -> dict[str, str]:
+    """The environment for a program. network: for one that fetches something. ours: for one of ours."""
+    names = PASSED_ON + (NETWORK if network else ()) + (OURS if ours else ())
     return {"PATH": _PATH, **{n: os.environ[n] for n in names if n in os.environ}, "LC_ALL": "C"}
 
 

@@ -28,7 +28,7 @@ from sysenter.errors import Refused, SysenterError
 from sysenter.lab import choose_present, guest_for, guest_with_shell_for
 from sysenter.lab.qemu import patience
 from sysenter.matrix.plan import TESTS, Job
-from sysenter.processes import Interrupted, catch_signals
+from sysenter.processes import Interrupted, catch_signals, environment
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
 from sysenter.target.arch import I386
@@ -297,7 +297,6 @@ def _tests(
     steps: Steps, work: Work, words: Sequence[str], env: Mapping[str, str] | None = None, *, seconds: float = 0
 ) -> Done:
     """Carry out tests of the clone. seconds: what they were asked to take on top."""
-    kept = {k: os.environ[k] for k in ("XDG_CACHE_HOME", "SYSENTER_PATIENCE", "SYSENTER_QEMU") if k in os.environ}
     with scratch_folder() as folder:
         report = folder / "report.xml"
         failure: SysenterError | None = None
@@ -307,7 +306,7 @@ def _tests(
                 [_CLONE / "sysenter", "--no-install", "test", *words, "-n", "1", "-q", f"--junitxml={report}"],
                 what=f"the tests of {work.job.name}",
                 timeout=(10_800 + 6 * seconds) * patience(),
-                env={**kept, **(env or {})},
+                env={**environment(ours=True), **(env or {})},
                 network=not work.offline,
             )
         except SysenterError as error:

@@ -22,15 +22,13 @@ from sysenter.lab.reading import patience
 from sysenter.matrix.artefact import place_of, unpack
 from sysenter.matrix.kept import sources
 from sysenter.processes import environment, running
-from sysenter.scratch import scratch_folder
+from sysenter.scratch import scratch_folder, temporary_folder
 from sysenter.steps import Steps
 
 __all__ = ["LACKS", "LOST", "UNABLE", "do", "parts_of", "take", "work_for", "worker_name"]
 
 UNABLE, LACKS, LOST = "unable", "lacks", "lost"  # keys of what do() returns, beside those of an outcome
 _SOURCES = Path(__file__).resolve().parents[2]
-# Ours too, to jobs: what changes where things are kept, how long is waited, and which emulator is used.
-_OURS = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "SYSENTER_PATIENCE", "SYSENTER_DEBIAN_MIRROR", "SYSENTER_QEMU")
 _LIMIT = 6 * 3600.0  # seconds, times patience(); a job's own waits all end before
 
 
@@ -75,7 +73,7 @@ def do(work: dict[str, Any], artefact: str = "") -> dict[str, Any]:
             return {LACKS: artefact, **worker}
         work = {**work, "job": {**work["job"], "kernel": str(place)}}
     argv = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "sysenter.matrix.perform"]
-    env = {**environment(network=True), **{name: os.environ[name] for name in _OURS if name in os.environ}}
+    env = {**environment(network=True, ours=True), "TMPDIR": str(temporary_folder())}
     # the environment is found by python's own path; ours is the folder that this was loaded from
     env["PYTHONPATH"] = str(_SOURCES)
     with scratch_folder() as folder:
