@@ -82,7 +82,7 @@ def test_kernels_lists_the_catalogue_and_the_cache(cli: RunCli, target: Target) 
 def test_dry_run_prints_the_qemu_line_and_starts_nothing(cli: RunCli, target: Target) -> None:
     done = cli("run", "--dry-run", "--accelerator", "tcg")
     assert done.returncode == 0
-    assert done.stdout.startswith("qemu-system-i386 ")
+    assert Path(done.stdout.split()[0]).name == "qemu-system-i386"
     assert "-icount" in done.stdout
     assert "SYSENTER" not in done.stdout
 

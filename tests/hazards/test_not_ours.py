@@ -16,6 +16,7 @@ from conftest import AMD64, ROOT
 from guests import guest_for
 from shell import HOTPLUG
 from sysenter.build.native import compiler
+from sysenter.kernels.emulators import qemu_folder
 from sysenter.kernels.provide import provide
 from sysenter.lab.present_guest import TROUBLE
 from sysenter.lab.qemu import GuestLost
@@ -106,3 +107,18 @@ def test_two_exceptions_around_cmpxchg8b_end_a_stock_kernel(steps: Steps, kernel
     for one in places:
         assert not bad(one)
     assert any("BUG: " in line for line in bad(*places))
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-amd64"])
+@pytest.mark.parametrize(("qemu", "first"), [("", 0), ("trixie", 1)], ids=["qemu", "trixie"])
+def test_qemu_10_saves_the_resume_flag_of_a_trap(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qemu: str, first: int, kernel: str
+) -> None:
+    """Because of it hazards_watch.c leaves RF out. QEMU 7.2 does as the SDM says."""
+    monkeypatch.delenv("SYSENTER_QEMU", raising=False)
+    if qemu:
+        monkeypatch.setenv("SYSENTER_QEMU", str(qemu_folder(steps, qemu, offline=False)))
+    target = provide(steps, kernel, offline=False)
+    program = compiled(steps, target, "resume_flag", tmp_path)
+    output = guest_for(steps, target, "tcg").run(steps, "/resume_flag", program, what="a trap", timeout=60)
+    assert output.of("resume_flag") == [first, 0]

@@ -136,6 +136,8 @@ static void ptrace_event_stops(void)
 		while (next_stop(child, PTRACE_CONT, &r, &status) && WSTOPSIG(status) == SIGCHLD)
 			;	/* of the newborn's end */
 		if (WIFSTOPPED(status)) {
+			/* QEMU 10 leaves RF set if that page was mapped by the fetch (docs/evidence.md) */
+			r.eflags &= ~0x10000;
 			note("stop %x at +%ld ", status >> 8, (long)(r.user_ip - (unsigned long)event_landed));
 #ifdef __x86_64__
 			note("%llx %llx %llx %llx %llx %llx; ", r.rcx, r.r11, r.rdx, r.rbx, r.r10, r.eflags);
