@@ -53,25 +53,21 @@ static void interrupted(int flags)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	handle(SIGUSR1, on_signal, flags);
-/* Repeat, at most twice, if on a busy host the signal came after the call had timed out. */
+/* Repeat, at most twice, if on a busy host the signal came after the call had timed out, or the byte with it. */
 #define TRY(what, ...) for (int attempt = 0, in_time = 0; attempt < 3 && !in_time; attempt++) {	\
 		size_t before = strlen(said);					\
 		long result;							\
-		pid_t waker;							\
 		handled = 0;							\
-		interrupt_us(SIGUSR1);					\
-		waker = fork();							\
-		if (!waker) {							\
-			milliseconds(300);					\
-			if (write(pipes[1], "x", 1) == 1) {			\
-				word = 1;					\
-				_exit(0);					\
-			}							\
+		if (!fork()) {							\
+			wait_asleep(getppid(), "S");				\
+			kill(getppid(), SIGUSR1);				\
+			milliseconds(300);	/* a read that began again */	\
+			_exit(write(pipes[1], "x", 1) != 1);			\
 		}								\
 		result = call(__VA_ARGS__);					\
-		in_time = handled;						\
+		in_time = handled && result == (strcmp(what, "read") || !(flags & SA_RESTART) ? -EINTR : 1); \
 		note(what " %ld handled %d; ", result, handled);		\
-		while (wait(NULL) > 0)						\
+		while (wait(NULL) > 0 || errno == EINTR)			\
 			;							\
 		fcntl(pipes[0], F_SETFL, O_NONBLOCK);				\
 		while (read(pipes[0], &byte, 1) > 0)				\
