@@ -17,6 +17,7 @@ from sysenter import __version__
 from sysenter.defaults import ROUNDS, ROUNDS_IN_BOCHS
 from sysenter.ending import conclude, ready_streams
 from sysenter.errors import SysenterError
+from sysenter.kernels.catalogue import DEFAULT
 from sysenter.options import parser, read_options
 from sysenter.report.output import check_writable, tables, write_json, write_text
 from sysenter.steps import Steps
@@ -255,12 +256,34 @@ def _check(options: argparse.Namespace, steps: Steps) -> int:
     return 0 if all(r.ok for r in reports) and all(m.ok for m in mutated) else 1
 
 
+def _check_replay(options: argparse.Namespace) -> None:
+    """Refuse what would be passed over: a comparison that is not made, a file not written, a choice not heard."""
+    bundles_own = {
+        "--kernel": options.kernel != DEFAULT,
+        "--cpu": options.cpu,
+        "--append": options.append,
+        "--module-option": options.module_option,
+        "--scope": options.scope,
+    }
+    for word, given in bundles_own.items():
+        if given and options.source:
+            hint = "leave one of the two out"
+            raise SysenterError(f"{word} is not for --from: a bundle has all of that in it", hint=hint)
+    kinds = [word for word in ("--export", "--trace", "--pieces") if getattr(options, word.strip("-"))]
+    others = kinds[1:]
+    others += ["--against"] if options.against else []
+    others += ["--json"] if options.json and not options.pieces else []
+    if kinds and others:
+        raise SysenterError(f"{kinds[0]} takes no {others[0]}", hint="type two commands: the snapshot is kept")
+
+
 def _replay(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.lab import guest_with_shell_for
     from sysenter.replay import NO_LEGACY
     from sysenter.replay.command import Request, replay
     from sysenter.report.replay import pieces_to_json, print_replay, to_json
 
+    _check_replay(options)
     for file in filter(None, (options.json, options.trace)):
         check_writable(file)
     request = Request(
@@ -383,14 +406,16 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
         check_writable(options.json)
     _choose_qemu(options, steps)
     target, accelerator = choose_present(steps, _target(options, steps), options.accelerator)
+    paths = paths_for(target, options.scope)
     if before:  # said before the work, not after it
         baseline.check_machine(before, empty_result(target, accelerator), anyway=options.anyway)
+        baseline.check_common(before, options.against, [workload.key for workload in workloads], paths)
     result = bench(
         steps,
         target,
         accelerator,
         workloads,
-        paths=paths_for(target, options.scope),
+        paths=paths,
         rounds=options.rounds,
         options=options.module_option,
         offline=options.offline,

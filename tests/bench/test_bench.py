@@ -103,6 +103,8 @@ def test_a_baseline_of_another_machine_or_a_damaged_one_is_told_before_the_work(
     said = one_line_error(cli(*arguments, env=env))
     assert "the baseline is of another machine: kernel '2.6.0' and '6." in said
     assert "--anyway" in said
+    without = one_line_error(cli("bench", "dd/bs=1", *arguments[2:], "--anyway", env=env))
+    assert "baseline 'old' has none of these workloads" in without
     file.write_text('{"kind": "bench", "schema": 1}')
     assert "old.json: no result of a benchmark" in one_line_error(cli(*arguments, env=env))
     file.write_text("{")

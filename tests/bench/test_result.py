@@ -7,18 +7,21 @@ import json
 import os
 import pwd
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from sysenter.bench import baseline, interrupted
 from sysenter.bench.result import Result, Timed, bootstrap, from_json
 from sysenter.bench.run import _check_figures, _Filling, rounds_had
 from sysenter.bench.workloads import SUITES, chosen
 from sysenter.errors import SysenterError
+from sysenter.report.bench import print_changes
 
 MACHINE = Result("6.1.0", "amd64", "Icelake-Server", "tcg", "a processor", "0.1.0")
 
@@ -97,6 +100,27 @@ def test_times_of_another_machine_are_compared_only_if_asked() -> None:
     with pytest.raises(SysenterError, match="another machine: processor"):
         baseline.changes(other, result((1.0,) * 5, (0.5,) * 5), anyway=False)
     assert baseline.changes(other, result((1.0,) * 5, (0.9,) * 5), anyway=True)
+
+
+def test_what_a_baseline_has_not_is_not_passed() -> None:
+    """It was: nothing was found slower. What is in both and has not changed is no such case."""
+    before = result((1.0,) * 5, (0.5,) * 5)
+    baseline.check_common(before, "old", ["dd/bs=1", "calls/null"], ("stock", "fast", "all"))
+    for workloads, paths in ((["dd/bs=1"], ("stock", "fast")), (["calls/null"], ("stock", "all"))):
+        with pytest.raises(SysenterError, match="baseline 'old' has none of these workloads by") as none:
+            baseline.check_common(before, "old", workloads, paths)
+        assert none.value.hint == "it has calls/null by fast"
+    console = Console(file=StringIO())
+    changed = [change for change in baseline.changes(before, before, anyway=False) if change.path != "stock"]
+    print_changes(changed, 2.0, console)
+    assert "no difference shown" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("rounds", "found"), [(1, 0), (4, 0), (5, 1)])
+def test_few_rounds_are_no_regression(rounds: int, found: int) -> None:
+    """Of one round an interval is a point, and two points are never the same."""
+    before, now = result((1.0,) * rounds, (0.5,) * rounds), result((1.0,) * rounds, (0.6,) * rounds)
+    assert len([change for change in baseline.changes(before, now, anyway=False) if change.path == "fast"]) == found
 
 
 def test_times_of_another_qemu_are_not_compared() -> None:

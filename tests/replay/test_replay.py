@@ -296,6 +296,9 @@ def test_a_bundle_is_carried_measured_and_compared(
         done = cli("replay", *few, "--against", str(against))
         assert done.returncode in (0, 1), done.stderr  # times decide
         assert "fast, overlap: " in done.stdout
+    # nothing was found slower, and that was taken for a pass
+    other = cli("replay", "--from", str(folder), "--calls", "write", "--against", str(saved))
+    assert f"nothing to compare: {saved} has none of write" in one_line_error(other)
 
 
 def test_what_cannot_be_replayed_is_said_in_one_line(cli: RunCli, tmp_path: Path) -> None:
@@ -305,3 +308,21 @@ def test_what_cannot_be_replayed_is_said_in_one_line(cli: RunCli, tmp_path: Path
     assert "cannot be read" in one_line_error(
         cli("replay", "--from", str(tmp_path), "--against", str(tmp_path / "none"))
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--pieces --against x", "--pieces takes no --against"),
+        ("--trace y --against x", "--trace takes no --against"),
+        ("--export y --json x", "--export takes no --json"),
+        ("--export y --pieces", "--export takes no --pieces"),
+        ("--from y --scope all", "--scope is not for --from"),
+        ("--from y --kernel bookworm-amd64", "--kernel is not for --from"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(cli: RunCli, tmp_path: Path, words: str, said: str) -> None:
+    """A comparison that is not made is not passed, and a file that is not written is not missed an hour later."""
+    given = [str(tmp_path / word) if word in ("x", "y") else word for word in words.split()]
+    assert said in one_line_error(cli("replay", *given))
+    assert not list(tmp_path.iterdir())

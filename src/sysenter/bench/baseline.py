@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenter.bench.result import Result, from_json
+from sysenter.bench.result import FEWEST, Result, from_json
 from sysenter.cache import home_folder, write_whole
 from sysenter.errors import SysenterError
 
-__all__ = ["Change", "changes", "check_machine", "data_folder", "load", "place_of", "save"]
+__all__ = ["Change", "changes", "check_common", "check_machine", "data_folder", "load", "place_of", "save"]
 
 
 def data_folder() -> Path:
@@ -73,11 +74,23 @@ def check_machine(before: Result, now: Result, *, anyway: bool) -> None:
         raise SysenterError(f"the baseline is of another machine: {what}", hint="--anyway compares them all the same")
 
 
+def check_common(before: Result, name: str, workloads: Sequence[str], paths: Sequence[str]) -> None:
+    """Raise SysenterError if a baseline has none of these workloads by any of these paths but stock: it would find
+    nothing slower, whatever has become of them."""
+    if any(path in before.workloads.get(key, {}) for key in workloads for path in paths if path != "stock"):
+        return
+    has = [f"{key} by {path}" for key, timed in before.workloads.items() for path in timed if path != "stock"]
+    raise SysenterError(
+        f"nothing to compare: baseline {name!r} has none of these workloads by {' or '.join(p for p in paths if p != 'stock')}",
+        hint=f"it has {', '.join(has) or 'none at all'}",
+    )
+
+
 def changes(before: Result, now: Result, *, anyway: bool) -> list[Change]:
     """Every workload that both have, by exact instructions where both have them, else by its ratio to stock.
 
-    Times of different days say nothing, but a ratio of paired rounds does. anyway: also
-    where the machines are not the same. Raises SysenterError if they are not.
+    Times of different days say nothing, but a ratio of paired rounds does, if there are rounds
+    enough for an interval. anyway: also where the machines are not the same. Raises SysenterError if they are not.
     """
     check_machine(before, now, anyway=anyway)
     found = []
@@ -91,8 +104,10 @@ def changes(before: Result, now: Result, *, anyway: bool) -> list[Change]:
                 found.append(Change(key, path, "instructions", old.instructions, timed.instructions, percent))
             elif path != "stock":
                 was, is_now = before.compared(key, path), now.compared(key, path)
+                if not was or not is_now or min(was.rounds, is_now.rounds) < FEWEST:
+                    continue
                 # a change is one only where the two intervals have nothing in common
-                if was and is_now and (is_now.high < was.low or is_now.low > was.high):
+                if is_now.high < was.low or is_now.low > was.high:
                     percent = 100 * (was.median / is_now.median - 1)
                     found.append(Change(key, path, "times stock", was.median, is_now.median, percent))
     return found

@@ -12,14 +12,14 @@ from typing import Any
 
 from sysenter.errors import SysenterError
 
-__all__ = ["Comparison", "Result", "Timed", "bootstrap", "compare_rounds", "from_json", "processor"]
+__all__ = ["FEWEST", "Comparison", "Result", "Timed", "bootstrap", "compare_rounds", "from_json", "processor"]
 
 SCHEMA = 1
 _RESAMPLES = 2000
 _SEED = 1  # the same figures give the same interval
 _FEWEST_TICKS = 10
 _MOST = 1e18  # of any figure: more is damage, and so is a NaN
-_FEWEST = 5  # rounds: of fewer an interval of the median says nothing
+FEWEST = 5  # rounds: of fewer an interval of the median says nothing
 
 
 def processor() -> tuple[str, bool]:
@@ -71,12 +71,12 @@ class Comparison:
     @property
     def shown(self) -> bool:
         """Is there a difference? There must be enough rounds, and the interval must not contain 1."""
-        return self.rounds >= _FEWEST and not self.low <= 1 <= self.high
+        return self.rounds >= FEWEST and not self.low <= 1 <= self.high
 
     @property
     def words(self) -> str:
         """For a table."""
-        if self.rounds < _FEWEST:
+        if self.rounds < FEWEST:
             return f"{self.median:.3f}, too few rounds to tell"
         if not self.shown:
             return "no difference shown"

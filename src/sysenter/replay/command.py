@@ -15,7 +15,7 @@ from sysenter.lab.guest import Guest
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.replay import NO_LEGACY
 from sysenter.replay.bundle import Bundle, Call, pack, plan_of_calls, read_bundle, write_bundle
-from sysenter.replay.compare import Change, against_result, against_saved, become_slower
+from sysenter.replay.compare import Change, against_result, against_saved, become_slower, called
 from sysenter.replay.path import Paths, paths_of
 from sysenter.replay.pieces import Cost, costs_of, pieces_of
 from sysenter.replay.relocate import relocated
@@ -174,6 +174,14 @@ def _saved(path: Path) -> object:
         ) from error
 
 
+def _check_common(against: Path, calls: Sequence[str], have: Sequence[str]) -> None:
+    """Nothing is found slower where nothing is compared."""
+    if not set(calls) & set(have):
+        raise SysenterError(
+            f"nothing to compare: {against} has none of {', '.join(calls)}", hint=f"it has {', '.join(have) or 'no call'}"
+        )
+
+
 def replayed_calls(steps: Steps, guest: Guest, options: Sequence[str]) -> Result | str:
     """The cycles of a few calls, for `run` to show beside what it emulates; or why there are none."""
     if not isinstance(guest, PresentGuest):
@@ -235,6 +243,10 @@ def replay(
             steps.say(f"         {name} by {path} is not verified, so left out: {wrong[path]}")
         timed = [piece for piece in pieces if piece.path not in wrong]
         return Outcome(result, costs=costs_of(timed, result, name), call=name)
+    if request.against:
+        calls = request.calls or tuple(dict.fromkeys(call.name for call in bundle.calls))
+        have = [call.name for call in other.calls] if other else called(saved, str(request.against))
+        _check_common(request.against, calls, list(dict.fromkeys(have)))
     bundles = [bundle, *([other] if other else [])]
     result, *then = measure_bundles(steps, bundles, calls=request.calls, processes=request.processes)
     return Outcome(result, then=then[0] if then else None, saved=saved, against=str(request.against or ""))

@@ -18,7 +18,7 @@ from sysenter.errors import SysenterError
 from sysenter.replay.result import Difference, Result, quartiles
 from sysenter.replay.runner import Key
 
-__all__ = ["Change", "against_result", "against_saved", "become_slower"]
+__all__ = ["Change", "against_result", "against_saved", "become_slower", "called"]
 
 _WAYS = ("overlap", "serial", "nested")
 
@@ -87,6 +87,18 @@ def _less_stock(samples: Mapping[Key, Sequence[float]]) -> dict[Key, tuple[float
     return found
 
 
+def _no_replay(name: str, error: Exception) -> SysenterError:
+    return SysenterError(f"{name} is no JSON of a replay ({error})", hint="give what replay --json wrote")
+
+
+def called(saved: Any, name: str) -> list[str]:
+    """The calls that the JSON of an earlier result has figures of. Raises SysenterError if it is none."""
+    try:
+        return [str(entry["call"]) for entry in saved["calls"] if entry["samples"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _no_replay(name, error) from error
+
+
 def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
     """A result and the JSON of an earlier one. Raises SysenterError if that is none, or of another processor."""
     try:
@@ -102,7 +114,7 @@ def against_saved(now: Result, saved: Any, name: str) -> list[Change]:
         noise = {way: max(now.noise[way], float(saved["noise"].get(way, 0.0))) for way in now.noise}
         processor, kernel = saved["processor"], saved["kernel"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SysenterError(f"{name} is no JSON of a replay ({error})", hint="give what replay --json wrote") from error
+        raise _no_replay(name, error) from error
     if processor != now.processor:
         raise SysenterError(
             f"{name} was measured on {processor}, this is {now.processor}",

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sysenter.bench.baseline import Change
-from sysenter.bench.result import Result
+from sysenter.bench.result import FEWEST, Result
 
 __all__ = ["print_bench", "print_changes"]
 
@@ -84,4 +84,9 @@ def print_changes(found: Sequence[Change], tolerance: float, console: Console) -
             f"{change.now:,.3f}".rstrip("0").rstrip("."),
             f"{change.percent:+.2f}{mark}",
         )
-    console.print(table if found else "nothing to compare: no workload is in both")
+    if found:
+        console.print(table)
+    else:
+        console.print(
+            f"against the baseline: no difference shown (of times it takes {FEWEST} rounds or more in both)", soft_wrap=True
+        )
