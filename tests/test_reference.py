@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fastjsonschema
 import pytest
@@ -36,6 +37,39 @@ def test_the_page_of_commands_is_the_parsers() -> None:
     page = (REFERENCE / "commands.md").read_text()
     written = manual.reference_page(parser()) + "\n"
     assert page == written, "run: ./sysenter manual --markdown > docs/reference/commands.md"
+
+
+# What scripts type. Commands and options may be added; none that is here may go, or become another.
+_TYPED = """
+run --kernel --offline --accelerator --cpu --append --qemu --emulator --scope --json --rounds --count --module-option --dry-run
+replay --kernel --offline --scope --cpu --append --module-option --calls --processes --json --against --export --from --pieces --trace
+kernels
+doctor
+build --kernel --offline
+export --output
+check --kernel --offline --mutants --seed --json --object --offsets
+shell --kernel --offline --accelerator --cpu --append --qemu --emulator --scope
+selftests --kernel --offline --accelerator --cpu --append --qemu --emulator --scope --suite --json
+mitigations --kernel --offline --accelerator --cpu --append --qemu --scope --json
+exec --kernel --offline --accelerator --cpu --append --qemu --emulator --scope --timeout
+report --output
+completion
+manual --markdown
+install --offline --all-kernels --try --at-boot --scope --dry-run
+status --json
+uninstall --wait
+bench --kernel --offline --accelerator --cpu --append --qemu --scope --rounds --module-option --json --save --against --tolerance --here --resume --anyway
+matrix --kernel --cpu --scope --job --append --module-option --rounds --count --accelerator --offline --json --support --done --again --cores --scheduler --worker
+"""  # noqa: E501
+
+
+def test_no_command_and_no_option_goes() -> None:
+    commands = next(action for action in parser()._actions if action.dest == "name").choices
+    assert isinstance(commands, dict)
+    for line in _TYPED.strip().splitlines():
+        name, *options = [*line.split(), "--debug", "--no-install"]
+        known = {word for action in commands[name]._actions for word in action.option_strings}
+        assert not set(options) - known, name
 
 
 def _texts(*patterns: str) -> Iterator[str]:
@@ -117,15 +151,34 @@ def test_measured_files_are_as_the_schema_says() -> None:
         schemas.hold(said.get("kind", "replay"), said)
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/report/results/*.json")), ids=lambda path: path.stem)
+def test_what_commands_wrote_once_is_still_as_the_schemas_say(path: Path) -> None:
+    """Keys may be added, not changed: a script that reads this file reads what is written today."""
+    schemas.hold(path.stem, json.loads(path.read_text()))
+
+
 def test_status_is_as_the_schema_says(cli: RunCli) -> None:
     schemas.hold("status", json.loads(cli("status", "--json", "-").stdout))
+
+
+def _keys(schema: Any) -> set[str]:
+    """The keys of the objects that a schema describes, at any depth."""
+    if isinstance(schema, list):
+        return {key for each in schema for key in _keys(each)}
+    if not isinstance(schema, dict):
+        return set()
+    named = schema.get("properties", {})
+    return set(named) | {key for each in (*named.values(), *schema.values()) for key in _keys(each)} - {"properties"}
 
 
 @pytest.mark.parametrize("path", sorted(schemas.SCHEMAS.glob("*.json")), ids=lambda path: path.stem)
 def test_the_page_of_json_names_each_key_of_a_schema(path: Path) -> None:
     page = (ROOT / "docs/json.md").read_text()
-    section = next(part for part in page.split("\n## ") if f"schemas/{path.name})" in part)
-    for key in json.loads(path.read_text())["properties"]:
+    sections = {part.split("\n")[0]: part for part in page.split("\n## ")}
+    section = next(part for part in sections.values() if f"schemas/{path.name})" in part)
+    if path.stem in ("run", "pieces"):  # "in the form of replay --json", "as above"
+        section += sections["replay --json"]
+    for key in _keys(json.loads(path.read_text())):
         assert f"`{key}`" in section, f"{path.stem}: {key}"
 
 

@@ -45,6 +45,22 @@ def test_paths_are_relative_to_the_file(folder: Path) -> None:
     assert kernel.cc is None
 
 
+def test_each_key_is_what_the_page_says(folder: Path) -> None:
+    """docs/kernel.toml.md: the meaning of each, and what stands for one that is left out."""
+    (folder / "bin").mkdir()
+    (folder / "bin/gcc").touch()
+    least = read_description(write(folder, GOOD))
+    assert (least.release, least.arch.name, least.system_map) == ("2.4.22", "i386", folder / "System.map")
+    assert (least.cc, least.smp, least.qemu_args, least.append, least.cpu) == (None, False, (), "", "pentium3")
+    assert read_description(write(folder, {**GOOD, "arch": '"amd64"'})).cpu == "Skylake-Client"
+    assert read_description(write(folder, {**GOOD, "smp": "true"})).qemu_args == ("-smp", "2,sockets=2")
+    most = {"cc": '"bin/gcc"', "smp": "true", "qemu-args": '["-m", "768"]', "append": '"noapic"', "cpu": '"athlon"'}
+    kernel = read_description(write(folder, {**GOOD, **most}))
+    assert kernel.cc == str(folder / "bin/gcc")
+    assert (kernel.qemu_args, kernel.append, kernel.cpu) == (("-m", "768"), "noapic", "athlon")
+    assert read_description(write(folder, {**GOOD, "cc": '"gcc-12 -m32"'})).cc == "gcc-12 -m32"
+
+
 def test_a_file_is_read_as_toml_wants_whatever_the_locale_is(cli: RunCli, folder: Path) -> None:
     path = write(folder, {**GOOD, "append": '"caf\u00e9"'})
     said = one_line_error(cli("build", "--kernel", str(path), "--offline", env=ASCII))

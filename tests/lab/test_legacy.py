@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from cases import assert_no_worker_was_wrong
 from conftest import RunCli, one_line_error
 from legacy_kernels import KERNELS, build_test_module, on_each_kernel, parameters
@@ -265,7 +266,7 @@ def test_run_prints_the_table_and_writes_the_json(legacy: LegacyGuest, cli: RunC
     done = cli("run", "--kernel", str(description), "--json", str(tmp_path / "m.json"))
     assert done.returncode == 0, done.stderr
     m = json.loads((tmp_path / "m.json").read_text())
-    assert m["schema"] == 1
+    schemas.hold("run", m)
     assert m["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
     cost = {(c["call"], c["path"]): c["instructions"] for c in m["calls"]}
     assert cost["getppid", "fast"] - cost["getppid", "int80"] <= 12

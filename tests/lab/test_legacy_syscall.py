@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from conftest import RunCli, one_line_error
 from legacy_kernels import KERNELS, on_each_kernel, parameters
 from sysenter.build.legacy import legacy_preload
@@ -115,6 +116,7 @@ def test_run_prints_the_table_and_writes_the_json(legacy_2_4: LegacyGuest, cli: 
     done = cli("run", "--kernel", str(description), "--cpu", K6_STYLE, "--rounds", "3", "--json", str(tmp_path / "m"))
     assert done.returncode == 0, done.stderr
     m = json.loads((tmp_path / "m").read_text())
+    schemas.hold("run", m)
     assert m["module"] == {"fast_table": 210, "toll_on_stock": 0, "way": "syscall"}
     assert m["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
     cost = {(c["call"], c["path"]): c["instructions"] for c in m["calls"]}
