@@ -29,6 +29,7 @@ PROGRAMS = (
     Program("hazards_system", SOURCES / "hazards_system.c", _STATIC),
     Program("hazards_unload", SOURCES / "hazards_unload.c", _STATIC),
     Program("hazards_storm", SOURCES / "hazards_storm.c", _STATIC),
+    Program("guest_ran", SOURCES / "guest_ran.c", _STATIC),
     Program("vm", SOURCES / "vm.c", _STATIC),
     Program("many_sleepers", SOURCES / "many_sleepers.c", _STATIC),
     Program("served", SOURCES / "served.c", _STATIC),

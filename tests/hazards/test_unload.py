@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 
 import pytest
@@ -100,6 +101,43 @@ exit 0
     assert not [line for line in text if not line.endswith((": went", ": -4"))], text
 
 
+@pytest.mark.parametrize(
+    ("scope", "seconds"),
+    [("marked", 1), pytest.param("marked", 12, marks=pytest.mark.long), pytest.param("all", 1, marks=pytest.mark.long)],
+)
+def test_unload_waits_for_a_task_that_nothing_wakes(in_guest: RunTask, scope: str, seconds: int) -> None:
+    """It would come back to text that is gone. A task that is dead and has no stack any more is looked at meanwhile."""
+    output = in_guest(
+        f"""
+{"export SYSENTER_PATH=stock" if scope == "all" else ""}
+cat >/tmp/modprobe <<'END'
+#!/bin/busybox sh
+while [ ! -e /tmp/let ]; do /bin/busybox sleep 0.1; done
+END
+chmod +x /tmp/modprobe; echo /tmp/modprobe >/proc/sys/kernel/modprobe
+sh -c '/bin/busybox sleep 0.1 & exec /bin/busybox sleep 1000' & parent=$!
+insmod /sysenter.ko scope={scope}
+/lib/sysenter/hazards_unload socket >/tmp/said & sleeper=$!
+sleep 0.5
+grep -q '^State:.D' /proc/$sleeper/status && echo "asleep"
+grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l
+[ $(cat /sys/module/sysenter/parameters/calls) -gt 0 ] && echo "by a fast call"
+rmmod sysenter & unload=$!
+sleep {seconds}
+[ -d /sys/module/sysenter ] && [ -d /proc/$unload ] && echo "waited for"
+dmesg | grep -o 'unload waits: hazards_unload.* is still inside a call' | sed 's/[0-9]//g'
+touch /tmp/let; wait $unload; echo "rmmod $?"
+wait $sleeper; cat /tmp/said
+kill -9 $parent; wait $parent
+exit 0
+""",
+        load=False,
+    )
+    text = [line for line in output.text if line not in _SHELL_SAYS]
+    notice = ["unload waits: hazards_unload[] is still inside a call"] if seconds > 10 else []
+    assert text == ["asleep", "1", "by a fast call", "waited for", *notice, "rmmod 0", "socket: -97"], output.text
+
+
 @pytest.mark.parametrize("scope", ["marked", pytest.param("all", marks=pytest.mark.long)])
 def test_a_fast_call_may_remove_the_module(in_guest: RunTask, scope: str) -> None:
     output = in_guest(
@@ -112,7 +150,17 @@ def test_a_fast_call_may_remove_the_module(in_guest: RunTask, scope: str) -> Non
 
 
 def test_no_probe_in_the_entry(in_guest: RunTask, rival: bytes, target: Target) -> None:
-    """A kprobe there runs kernel code with the caller's segments and stack (the kernel forbids it in its own)."""
+    """A kprobe there runs kernel code with the caller's segments and stack (the kernel forbids it in its own).
+
+    So does a hardware breakpoint: it is tried at every byte of the entry.
+    """
+    parts = {"entry": ("sysenter_entry", "sysenter_entry_end"), "stand-in": ("sysenter_all", "sysenter_all_exit_done")}
+    if target.arch is I386:  # without what fills the end of the stubs up, which nobody executes
+        parts = {
+            "entry": ("sysenter_entry", "sysenter_syscall_stubs_end"),
+            "syscall": ("sysenter_syscall", "sysenter_entry_end"),
+        }
+    breaks = "\n".join(f"breaks $(at {first}) $(at {last}) {name}" for name, (first, last) in parts.items())
     output = in_guest(
         f"""
 grep '.sysenter.$' /proc/kallsyms >/tmp/symbols
@@ -121,10 +169,25 @@ for symbol in {ENTRY[target.arch.name]}; do
 	insmod /rival.ko probes=sysenter:$symbol 2>/dev/null && {{ echo "probed $symbol"; rmmod rival; }}
 done
 insmod /rival.ko probes=sysenter:sysenter_die_notify && echo "rival works"
+rmmod rival
+at() {{ echo $((0x$(awk -v name=$1 '$3 == name {{ print $1; exit }}' /tmp/symbols))); }}
+said=/sys/module/rival/parameters
+breaks() {{
+	insmod /rival.ko breaks_from=$(printf 0x%x $1) breaks_to=$(printf 0x%x $2)
+	echo "$3 of $(($2 - $1)): $(cat $said/broke)"
+	[ $(cat $said/broke) = 0 ] || echo "the first at $3+$(($(cat $said/broke_at) - $1))"
+	rmmod rival
+}}
+{breaks}
+breaks $(at sysenter_die_notify) $(($(at sysenter_die_notify) + 4)) elsewhere
 """,
         files={"rival.ko": rival},
     )
-    assert list(output.text) == ["rival works"]
+    assert output.text[0] == "rival works", output.text
+    broke = {line.split()[0]: [int(n) for n in re.findall(r"\d+", line)] for line in output.text[1:-1]}
+    assert list(broke) == [*parts, "elsewhere"], output.text
+    assert all(broke[part][0] > 100 and broke[part][1] == 0 for part in parts), output.text
+    assert broke["elsewhere"] == [4, 4], output.text
 
 
 @pytest.mark.parametrize("cpu", ["takes=1", "takes_cpu=0", "takes_cpu=1"])

@@ -241,11 +241,21 @@ on_cpu_1
 echo 0 >/sys/devices/system/cpu/cpu1/online && echo "offline"
 echo 1 >/sys/devices/system/cpu/cpu1/online && echo "online"
 on_cpu_1
+# it goes while the processor is off line, and comes while it is
+LD_PRELOAD=
+echo 0 >/sys/devices/system/cpu/cpu1/online && rmmod sysenter && echo went
+echo 1 >/sys/devices/system/cpu/cpu1/online && taskset 2 /lib/sysenter/callers && echo "right without"
+echo 0 >/sys/devices/system/cpu/cpu1/online && insmod /sysenter.ko && echo "came"
+echo 1 >/sys/devices/system/cpu/cpu1/online
+LD_PRELOAD=/lib/sysenter/libsysenter.so
+on_cpu_1
 LD_PRELOAD= rmmod sysenter && echo went
 """,
         cpus=2,
     )
-    assert output.text == ("ran", "fast", "offline", "online", "ran", "fast", "went"), output.text
+    served = ("ran", "fast")
+    between = ("offline", "online", *served, "went", "right without", "came")
+    assert output.text == (*served, *between, *served, "went"), output.text
 
 
 def test_no_probe_can_be_set_in_the_entry(lab: Lab) -> None:

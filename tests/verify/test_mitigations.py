@@ -87,6 +87,36 @@ def test_both_entries_execute_what_the_kernel_applies(
         assert not applied.fast
 
 
+@pytest.mark.parametrize("target", ["trixie-backports-amd64"], indirect=True, scope="session")
+def test_the_barrier_behind_a_guest_of_kvms_is_issued(
+    in_guest: Callable[..., Output], module_of: Callable[[str], bytes]
+) -> None:
+    """VMSCAPE: before the program goes on, whichever way its call came. TCG has no IBPB, but lets the MSR be written."""
+    said = "/sys/devices/system/cpu/vulnerabilities/vmscape"
+    output = in_guest(
+        f"""
+insmod /rival.ko; file=/sys/module/rival/parameters/guest_ran
+grep -o 'Mitigation: IBPB before exit to userspace' {said}
+SYSENTER_PATH=stock /lib/sysenter/guest_ran $file
+for scope in marked all; do
+	insmod /sysenter.ko scope=$scope || exit 98
+	[ $scope = all ] && export SYSENTER_PATH=stock
+	before=$(cat /sys/module/sysenter/parameters/calls)
+	/lib/sysenter/guest_ran $file
+	[ $(($(cat /sys/module/sysenter/parameters/calls) - before)) -ge 400 ] && echo "$scope served"
+	rmmod sysenter && echo went
+done
+""",
+        files={"rival.ko": module_of("rival")},
+        load=False,
+        append="vmscape=force setcpuid=250",
+    )
+    assert output.text[0].startswith("Mitigation: IBPB before exit"), "not the machine that was meant"
+    assert list(output.text[1:]) == ["marked served", "went", "all served", "went"], output.text
+    assert output.of("wrong") == [0, 0, 0], output.records
+    assert output.of("held") == [0, 0, 0], "a program went on without the barrier"
+
+
 def test_json_has_what_the_table_has(guest: Guest) -> None:
     seen_there = frozenset({"PTI", "VERW"})
     faults = {"meltdown": "Mitigation: PTI", "mds": "Vulnerable: Clear CPU buffers attempted, no microcode", "tsa": "-"}

@@ -131,6 +131,89 @@ static void from_32_bit_code(void)
 	note("%s ", (WIFEXITED(status) && !WEXITSTATUS(status)) || WIFSIGNALED(status) ? "unharmed" : "odd");
 }
 
+/*
+ * 64-bit code that 32-bit code jumps to, and that jumps back to it, around each call: the call must
+ * come back to 64-bit code, whichever way out it takes. The processor may lose the upper halves of
+ * registers on the way, so all values are in memory, beside the code and below 4 GiB.
+ */
+struct between { uint64_t nr, argument, flags, cs, entry, stack, back; struct { uint32_t offset; uint16_t selector; } out; };
+extern const char between_code[], between_64[], between_32[], between_end[], between_values[];
+asm(".pushsection .rodata\n"
+    "	.balign	16\n"
+    "between_code:\n"			/* in 32-bit code */
+    "	.byte	0xea\n"			/* ljmp: the offset is written when its place is known */
+    "	.long	between_64 - between_code\n"
+    "	.word	0x33\n"
+    "between_64:\n"
+    "	movq	between_values + 40(%rip), %rsp\n"
+    "	movq	between_values(%rip), %rax\n"
+    "	movq	between_values + 8(%rip), %rdi\n"
+    "	xorl	%esi, %esi\n"
+    "	pushq	between_values + 16(%rip)\n"
+    "	popfq\n"
+    "	call	*between_values + 32(%rip)\n"
+    "	pushfq\n"
+    "	popq	between_values + 16(%rip)\n"
+    "	movq	%rax, between_values(%rip)\n"
+    "	movl	%cs, %eax\n"
+    "	movq	%rax, between_values + 24(%rip)\n"
+    "	pushq	$0x202\n"
+    "	popfq\n"
+    "	ljmpl	*between_values + 56(%rip)\n"
+    "between_32:\n"			/* in 32-bit code again */
+    "	.byte	0xea\n"
+    "	.long	between_out - between_code\n"
+    "	.word	0x33\n"
+    "between_out:\n"
+    "	movq	between_values + 40(%rip), %rsp\n"
+    "	jmp	*between_values + 48(%rip)\n"
+    "	.balign	16\n"
+    "between_values:\n"
+    "	.fill	64\n"
+    "between_end:\n"
+    ".popsection");
+
+static void between_32_bit_code(void)
+{
+	static const struct { long nr; unsigned long flags; } tried[] = {
+		{ SYS_getuid, 0 }, { SYS_getuid, FLAG_ID }, { SYS_nanosleep, 0 }, { SYS_sigaltstack, 0 }, { NO_SUCH_CALL, 0 },
+	};
+	char *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	struct between *values = (void *)(low + (between_values - between_code));
+	struct timespec *brief = (void *)(low + 2048);
+
+	*brief = (struct timespec){ 0, 1000000 };
+	memcpy(low, between_code, between_end - between_code);
+	for (int i = 0; i < 2; i++) {
+		char *offset = low + (i ? between_32 - between_code : 0) + 1;
+		uint32_t at;
+
+		memcpy(&at, offset, sizeof(at));
+		at += (uintptr_t)low;
+		memcpy(offset, &at, sizeof(at));
+	}
+	for (unsigned int i = 0; i < sizeof(tried) / sizeof(*tried); i++) {
+		struct { uint32_t offset; uint16_t selector; } in = { (uintptr_t)low, 0x23 };
+
+		*values = (struct between){
+			.nr = marked(tried[i].nr), .argument = tried[i].nr == SYS_nanosleep ? (uintptr_t)brief : 0,
+			.flags = 0x202 | tried[i].flags, .entry = (uintptr_t)entry_for(tried[i].nr),
+			.out = { (uintptr_t)low + (between_32 - between_code), 0x23 },
+		};
+		asm volatile("	subq	$128, %%rsp\n"		/* the red zone */
+			     "	pushq	%%rbx\n	pushq	%%rbp\n	pushq	%%r12\n	pushq	%%r13\n	pushq	%%r14\n	pushq	%%r15\n"
+			     "	movq	%%rsp, 40(%[values])\n"
+			     "	leaq	1f(%%rip), %%rax\n"
+			     "	movq	%%rax, 48(%[values])\n"
+			     "	ljmpl	*(%[in])\n"
+			     "1:	popq	%%r15\n	popq	%%r14\n	popq	%%r13\n	popq	%%r12\n	popq	%%rbp\n	popq	%%rbx\n"
+			     "	subq	$-128, %%rsp\n"
+			     : : [values] "D"(values), [in] "S"(&in) : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "memory", "cc");
+		note("%ld cs %lx flags %lx; ", (long)values->nr, (unsigned long)values->cs,
+		     (unsigned long)values->flags & FLAGS_KEPT);
+	}
+}
+
 /* Calls by the 32-bit ABI between our calls. Neither may leave the mark of its ABI to the next. */
 static void other_abi_between(void)
 {
@@ -271,6 +354,7 @@ HAZARDS(
 	{ "upper halves of registers", "upper_halves", upper_halves, 0 },
 	{ "GS base", "gs_base", gs_base, 0 },
 	{ "SYSENTER from 32-bit code", "from_32_bit_code", from_32_bit_code, 0 },
+	{ "32-bit code around each call", "between_32_bit_code", between_32_bit_code, 0 },
 	{ "calls by the 32-bit ABI in between", "other_abi_between", other_abi_between, 0 },
 	{ "seccomp: the other ABI", "filter_of_other_abi", filter_of_other_abi, 0 },
 	{ "seccomp: the other ABI, strict", "strict_of_other_abi", strict_of_other_abi, 0 }

@@ -7,6 +7,7 @@
 #include "hazards.h"
 #include <linux/io_uring.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 static int take_mapping_away(void *unused)
 {
@@ -47,6 +48,8 @@ static long sleep_in(const char *what)
 		return call(SYS_pselect6, 0, 0, 0, 0, 0, 0);
 	if (!strcmp(what, "io_uring"))
 		return call(SYS_io_uring_enter, syscall(SYS_io_uring_setup, 8, &parameters), 0, 1, IORING_ENTER_GETEVENTS);
+	if (!strcmp(what, "socket"))	/* waits for modprobe, and a signal that does not kill does not end that */
+		return call(SYS_socket, AF_ROSE, SOCK_DGRAM, 0);
 	if (!strcmp(what, "wait4")) {
 		if (!fork()) {
 			munmap(stub_page, 4096);

@@ -268,6 +268,12 @@ static void ptrace_bad_addresses(void)
 		r.eflags |= FLAG_NT | FLAG_AC | FLAG_DF | 0x3000;
 		r.user_nr = -1;		/* no restart */
 		note("%s %lx: set %ld ", i & 1 ? "sp" : "ip", bad[i / 2], ptrace(PTRACE_SETREGS, child, 0, &r));
+#ifdef __x86_64__
+		/* in rcx and r11 too, as after a SYSCALL: so that SYSRET would do but for the address */
+		ptrace(PTRACE_GETREGS, child, 0, &r);
+		r.rcx = r.rip, r.r11 = r.eflags;
+		ptrace(PTRACE_SETREGS, child, 0, &r);
+#endif
 		ptrace(PTRACE_DETACH, child, 0, 0);
 		note_child(child);
 		close(quiet_pipe[0]);

@@ -7,10 +7,16 @@
  *	takes_cpu=N	the same on CPU N only
  *	writes_back=1	only remembers the entry, and restores it when it is unloaded
  *	probes=SYMBOL	puts a kprobe on SYMBOL; does not load if it cannot
+ *	breaks_from=ADDRESS breaks_to=ADDRESS
+ *			tries a hardware breakpoint at each address from the one up to the other;
+ *			`broke' says at how many it could, `broke_at' at which first
  *	takes_call=1	amd64: replaces the target of the call in the kernel's entry, which is
  *			do_syscall_64() or another module, and restores it when it is unloaded
+ *	guest_ran	amd64: writing says that a guest of KVM's has run on this CPU, as KVM does for
+ *			VMSCAPE's barrier; reading says whether that still holds
  */
 #include <linux/cpu.h>
+#include <linux/hw_breakpoint.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/smp.h>
@@ -25,6 +31,11 @@ static bool writes_back;
 module_param(writes_back, bool, 0444);
 static char *probes;
 module_param(probes, charp, 0444);
+static unsigned long breaks_from, breaks_to, broke, broke_at;
+module_param(breaks_from, ulong, 0444);
+module_param(breaks_to, ulong, 0444);
+module_param(broke, ulong, 0444);
+module_param(broke_at, ulong, 0444);
 
 unsigned long rival_was;
 void rival_entry(void);
@@ -68,7 +79,80 @@ static void each(smp_call_func_t function)
 		on_each_cpu(function, NULL, 1);
 }
 
+static void nothing(struct perf_event *event, struct perf_sample_data *data, struct pt_regs *regs)
+{
+}
+
+static void try_breakpoints(void)
+{
+	struct perf_event_attr attr;
+
+	hw_breakpoint_init(&attr);
+	attr.bp_len = sizeof(long);	/* the only length of one that stops before an instruction */
+	attr.bp_type = HW_BREAKPOINT_X;
+	for (attr.bp_addr = breaks_from; attr.bp_addr < breaks_to; attr.bp_addr++) {
+		struct perf_event * __percpu *events = register_wide_hw_breakpoint(&attr, nothing, NULL);
+
+		if (IS_ERR((void __force *)events))
+			continue;
+		unregister_wide_hw_breakpoint(events);
+		if (!broke++)
+			broke_at = attr.bp_addr;
+	}
+}
+
 #ifdef CONFIG_X86_64
+static unsigned long (*lookup)(const char *);
+
+static int find_lookup(void)
+{
+	struct kprobe lookup_probe = { .symbol_name = "kallsyms_lookup_name" };
+
+	if (register_kprobe(&lookup_probe))
+		return -ENOENT;
+	lookup = (void *)lookup_probe.addr;
+	unregister_kprobe(&lookup_probe);
+	return 0;
+}
+
+/* KVM alone may link to it. */
+static bool *guest_ran_here(void)
+{
+	unsigned long at = lookup("x86_ibpb_exit_to_user");
+
+	return at ? this_cpu_ptr((bool __percpu *)at) : NULL;
+}
+
+static int set_guest_ran(const char *value, const struct kernel_param *param)
+{
+	bool *ran;
+
+	if (!lookup && find_lookup())
+		return -ENOENT;
+	preempt_disable();
+	ran = guest_ran_here();
+	if (ran)
+		*ran = true;
+	preempt_enable();
+	return ran ? 0 : -ENOENT;
+}
+
+static int get_guest_ran(char *buffer, const struct kernel_param *param)
+{
+	bool *ran, held;
+
+	if (!lookup && find_lookup())
+		return -ENOENT;
+	preempt_disable();
+	ran = guest_ran_here();
+	held = ran && *ran;
+	preempt_enable();
+	return sprintf(buffer, "%d\n", held);
+}
+
+static const struct kernel_param_ops guest_ran_ops = { .set = set_guest_ran, .get = get_guest_ran };
+module_param_cb(guest_ran, &guest_ran_ops, NULL, 0644);
+
 static bool takes_call;
 module_param(takes_call, bool, 0444);
 
@@ -80,7 +164,6 @@ asm(".pushsection .text\n"
     "	jmp *rival_called(%rip)\n"
     ".popsection");
 
-static unsigned long (*lookup)(const char *);
 static unsigned char *call_at;
 
 static int write_call(void *target)
@@ -106,14 +189,11 @@ static void point_call_at(unsigned long target)
 
 static int take_call(void)
 {
-	struct kprobe lookup_probe = { .symbol_name = "kallsyms_lookup_name" };
 	unsigned long stock, ours;
 	unsigned char *at;
 
-	if (register_kprobe(&lookup_probe))
+	if (find_lookup())
 		return -ENOENT;
-	lookup = (void *)lookup_probe.addr;
-	unregister_kprobe(&lookup_probe);
 	stock = lookup("do_syscall_64");
 	ours = lookup("sysenter_all");
 	for (at = (void *)lookup("entry_SYSCALL_64_after_hwframe"); at < (unsigned char *)lookup("syscall_return_via_sysret"); at++) {
@@ -149,6 +229,7 @@ static int __init rival_init(void)
 		if (error)
 			return error;
 	}
+	try_breakpoints();
 	each(take);
 	return 0;
 }
