@@ -144,6 +144,16 @@ def test_a_bad_number_is_named(cli: RunCli, arguments: tuple[str, ...], message:
     assert message in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "arguments", [("bench", "--against"), ("bench", "--save"), ("matrix", "--scheduler"), ("matrix", "--worker")]
+)
+def test_a_name_that_is_empty_is_none(cli: RunCli, arguments: tuple[str, ...]) -> None:
+    """As a script's variable that is not set: nothing was compared, with status 0, or all of it was done here."""
+    done = cli(*arguments, "")
+    assert done.returncode == 2
+    assert f"argument {arguments[1]}: it is empty, and names nothing" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "x", "-inf"])
 def test_a_bad_patience_is_named(cli: RunCli, value: str) -> None:
     said = one_line_error(cli("exec", "--accelerator", "tcg", "--", "true", env={"SYSENTER_PATIENCE": value}))

@@ -469,7 +469,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
     found = matrix(
         steps,
         list(dict.fromkeys(jobs)),
-        scheduler=options.scheduler,
+        scheduler=options.scheduler or "",
         cores=options.cores,
         accelerator=options.accelerator,
         offline=options.offline,

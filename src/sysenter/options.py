@@ -34,6 +34,13 @@ def _any_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
 
 
+def _name(text: str) -> str:
+    """A word that a script's variable stands for, which may be unset."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty, and names nothing")
+    return text
+
+
 def _percent(text: str) -> float:
     try:
         value = float(text)
@@ -283,8 +290,8 @@ def parser() -> argparse.ArgumentParser:
         "--module-option", action="append", default=[], metavar="OPTION", help="a parameter of the module"
     )
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    bench.add_argument("--save", metavar="NAME", help="keep the result as a baseline")
-    bench.add_argument("--against", metavar="NAME", help="compare with a baseline; status 1 if something is slower")
+    bench.add_argument("--save", type=_name, metavar="NAME", help="keep the result as a baseline")
+    bench.add_argument("--against", type=_name, metavar="NAME", help="compare with a baseline; status 1 if something is slower")
     bench.add_argument(
         "--tolerance",
         type=_percent,
@@ -341,13 +348,13 @@ def _add_matrix(matrix: argparse.ArgumentParser) -> None:
     where = matrix.add_mutually_exclusive_group()
     where.add_argument(
         "--scheduler",
-        default="",
+        type=_name,
         metavar="ADDRESS",
         help="the scheduler of a Dask cluster, for example tcp://host:8786",
     )
     where.add_argument(
         "--worker",
-        default="",
+        type=_name,
         metavar="ADDRESS",
         help="work for the scheduler at ADDRESS until it ends, and do nothing else",
     )
