@@ -82,7 +82,7 @@ _SAYS = {
     "upper_halves": r"read -9 lseek -9 dup2 1 exit 0 $",
     "gs_base": r"^set 0 ((1000|0) 6a5e 1 ){12}exit 0 $",
     "from_32_bit_code": r"^unharmed exit 0 $",
-    "between_32_bit_code": r"^(1000 cs 33 flags (202|200202); ){2}(0 cs 33 flags \w+; ){2}-38 cs 33 flags \w+; exit 0 $",
+    "between_32_bit_code": r"^(1000 cs 33 flags (200)?202; ){2}(0 cs 33 flags \w+; ){2}-38 cs 33 flags \w+; exit 0 $",
     "other_abi_between": r"^(1000 1000 0 -38 -9 ){3}exit 0 $",
     "filter_of_other_abi": r"^filter 0 -78 -77 1000 -78 exit 0 $",
     "strict_of_other_abi": r"^exit 5 signal 9 exit 6 signal 9 exit 0 $",

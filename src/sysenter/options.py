@@ -291,7 +291,9 @@ def parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     bench.add_argument("--save", type=_name, metavar="NAME", help="keep the result as a baseline")
-    bench.add_argument("--against", type=_name, metavar="NAME", help="compare with a baseline; status 1 if something is slower")
+    bench.add_argument(
+        "--against", type=_name, metavar="NAME", help="compare with a baseline; status 1 if something is slower"
+    )
     bench.add_argument(
         "--tolerance",
         type=_percent,

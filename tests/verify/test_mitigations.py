@@ -91,7 +91,7 @@ def test_both_entries_execute_what_the_kernel_applies(
 def test_the_barrier_behind_a_guest_of_kvms_is_issued(
     in_guest: Callable[..., Output], module_of: Callable[[str], bytes]
 ) -> None:
-    """VMSCAPE: before the program goes on, whichever way its call came. TCG has no IBPB, but lets the MSR be written."""
+    """VMSCAPE: before the program goes on, however its call came. TCG has no IBPB, but lets the MSR be written."""
     said = "/sys/devices/system/cpu/vulnerabilities/vmscape"
     output = in_guest(
         f"""

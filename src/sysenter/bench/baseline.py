@@ -77,11 +77,12 @@ def check_machine(before: Result, now: Result, *, anyway: bool) -> None:
 def check_common(before: Result, name: str, workloads: Sequence[str], paths: Sequence[str]) -> None:
     """Raise SysenterError if a baseline has none of these workloads by any of these paths but stock: it would find
     nothing slower, whatever has become of them."""
-    if any(path in before.workloads.get(key, {}) for key in workloads for path in paths if path != "stock"):
+    paths = [path for path in paths if path != "stock"]
+    if any(path in before.workloads.get(key, {}) for key in workloads for path in paths):
         return
     has = [f"{key} by {path}" for key, timed in before.workloads.items() for path in timed if path != "stock"]
     raise SysenterError(
-        f"nothing to compare: baseline {name!r} has none of these workloads by {' or '.join(p for p in paths if p != 'stock')}",
+        f"nothing to compare: baseline {name!r} has none of these workloads by {' or '.join(paths)}",
         hint=f"it has {', '.join(has) or 'none at all'}",
     )
 

@@ -178,7 +178,8 @@ def _check_common(against: Path, calls: Sequence[str], have: Sequence[str]) -> N
     """Nothing is found slower where nothing is compared."""
     if not set(calls) & set(have):
         raise SysenterError(
-            f"nothing to compare: {against} has none of {', '.join(calls)}", hint=f"it has {', '.join(have) or 'no call'}"
+            f"nothing to compare: {against} has none of {', '.join(calls)}",
+            hint=f"it has {', '.join(have) or 'no call'}",
         )
 
 

@@ -88,5 +88,6 @@ def print_changes(found: Sequence[Change], tolerance: float, console: Console) -
         console.print(table)
     else:
         console.print(
-            f"against the baseline: no difference shown (of times it takes {FEWEST} rounds or more in both)", soft_wrap=True
+            f"against the baseline: no difference shown (of times it takes {FEWEST} rounds or more in both)",
+            soft_wrap=True,
         )
