@@ -20,9 +20,10 @@ from sysenter.build.module import Module
 from sysenter.build.present import kbuild
 from sysenter.kernels.catalogue import CATALOGUE
 from sysenter.kernels.description import read_description
+from sysenter.kernels.emulators import qemu_folder
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output
-from sysenter.lab.qemu import patience
+from sysenter.lab.qemu import patience, use_qemu
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -54,6 +55,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--renew", action="store_true", help="write docs/path.png anew")
     parser.addoption("--sample", type=Path, metavar="FOLDER", help="also put the sample of report's page there")
     parser.addoption("--every-kernel", action="store_true", help="all amd64 tests on every amd64 kernel")
+
+
+def pytest_configure() -> None:
+    """SYSENTER_QEMU=trixie, as --qemu has it: the workers, and the commands that tests start, inherit the folder."""
+    if os.environ.get("SYSENTER_QEMU") == "trixie":
+        use_qemu(qemu_folder(Steps(), "trixie", offline=False))
 
 
 # Of the amd64 kernels the oldest and the newest get every test, those between what

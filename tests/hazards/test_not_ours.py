@@ -8,13 +8,15 @@ tests leave out for its sake, can go.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import AMD64, ROOT
-from guests import guest_for
-from shell import HOTPLUG
+from guests import guest_for, sockets
+from monitor import sent_when_ready
+from shell import HOTPLUG, LOAD
 from sysenter.build.native import compiler
 from sysenter.kernels.emulators import qemu_folder
 from sysenter.kernels.provide import provide
@@ -122,3 +124,27 @@ def test_qemu_10_saves_the_resume_flag_of_a_trap(
     program = compiled(steps, target, "resume_flag", tmp_path)
     output = guest_for(steps, target, "tcg").run(steps, "/resume_flag", program, what="a trap", timeout=60)
     assert output.of("resume_flag") == [first, 0]
+
+
+def test_qemu_10_comes_back_from_s3(steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No module. QEMU 7.2 ended in one of twelve boots of this kernel: test_suspend_to_memory begins again then."""
+    monkeypatch.setenv("SYSENTER_QEMU", str(qemu_folder(steps, "trixie", offline=False)))
+    target = provide(steps, "trixie-backports-amd64", offline=False)
+    guest = guest_for(steps, target, "tcg")
+    sleep = "for time in 1 2 3; do sleep 1; echo mem >/sys/power/state && echo slept $time; done"
+    for boot in range(12):
+        folder = tmp_path / str(boot)
+        folder.mkdir()
+        with sent_when_ready(folder, "system_wakeup", 1) as (options, on_record):
+            machine = replace(guest.machine(cpus=2, extra=(*sockets(2), *options)), kernel=target.image)
+            output = guest.run(
+                steps,
+                f"{LOAD}touch /tmp/go; echo '{{\"ready\": true}}'; load & load & {sleep}; rm /tmp/go; wait",
+                {},
+                what=f"S3, boot {boot}",
+                timeout=120,
+                machine=machine,
+                on_record=on_record,
+            )
+        assert output.text == ("slept 1", "slept 2", "slept 3")
+        assert not output.bad_lines(), output.console[-4000:]
