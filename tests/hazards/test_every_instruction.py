@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from gdbstub import options as gdb_options
 from gdbstub import steps_of_a_call, stop_at_each
@@ -22,6 +23,7 @@ from monitor import Command, monitor
 from shell import LOAD, load_module
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
+from sysenter.lab.gdbstub import attached
 from sysenter.steps import Steps
 
 # Bank 1: valid, uncorrected, enabled, signalled, a memory scrubber's, which asks for nothing; in MCG_STATUS:
@@ -150,3 +152,58 @@ def test_nmi_and_machine_check_at_every_instruction(
     assert output.text == ("went",), output.text
     # what a load says in JSON it shows only where something was wrong
     assert not output.of("case"), [record for record in output.records if "case" in record]
+
+
+# Loads, until an NMI has come: the host has to be attached first.
+LOADS = """
+echo "{\\"initcall\\": $((0x$(awk '$3 == "do_one_initcall" { print $1 }' /proc/kallsyms)))}"
+for n in $(seq 100); do
+	insmod /sysenter.ko || echo "not loaded"
+	[ $(awk '$1 == "NMI:" { print $2 }' /proc/interrupts) -gt 0 ] && break
+	rmmod sysenter; sleep 0.2
+done
+awk '$1 == "NMI:" { print "NMIs", $2 }' /proc/interrupts
+LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers; echo "callers $?"
+rmmod sysenter && echo went
+"""
+
+
+@pytest.mark.parametrize("kernel", ["bookworm-686", pytest.param("bookworm-amd64", marks=pytest.mark.long)])
+def test_an_nmi_behind_the_sysenter_that_is_tried_at_load(steps: Steps, kernel: str, tmp_path: Path) -> None:
+    """On i386 its handler takes the entry stack for the sign of a task from user mode, and runs at the top of
+    the task's stack: over the frames of the load that is going on."""
+    target = provide(steps, kernel, offline=False)
+    guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
+    with module.module.open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab")
+        begin, landing = (symbols.get_symbol_by_name(s)[0] for s in ("init_module", "sysenter_trial_landing"))
+    assert begin["st_shndx"] == landing["st_shndx"]
+    stops: list[threading.Thread] = []
+
+    def stop(initcall: int) -> None:
+        # its argument, the module's init function: eax (regparm), or rdi, the sixth in the `g` packet
+        at, size = (0, 4) if target.arch.bits == 32 else (5 * 8, 8)
+        with attached(tmp_path / "gdb") as stub:
+            stub.run_to(initcall, 60)
+            init = int.from_bytes(stub.registers()[at : at + size], "little")
+            stub.run_to(init - begin["st_value"] + landing["st_value"], 60)
+            send("nmi")
+
+    def beside(record: dict[str, Any]) -> None:
+        if "initcall" in record:
+            stops.append(threading.Thread(target=stop, args=(record["initcall"] & 2**target.arch.bits - 1,)))
+            stops[0].start()
+
+    with monitor(tmp_path) as (options, send):
+        output = guest.run(
+            steps,
+            LOADS,
+            {"sysenter.ko": module.module.read_bytes()},
+            what="an NMI in the trial",
+            timeout=120,
+            machine=guest.machine(extra=(*options, *gdb_options(tmp_path / "gdb"))),
+            on_record=beside,
+        )
+        stops[0].join()
+    assert not output.bad_lines(), output.console[-4000:]
+    assert output.text == ("NMIs 1", "callers 0", "went"), output.text

@@ -12,7 +12,7 @@
 /* trial_once.S */
 asmlinkage bool sysenter_trial(void);
 asmlinkage bool sysenter_trial_syscall(void);
-extern const char sysenter_trial_landing[];
+extern const char sysenter_trial_landing[], sysenter_trial_syscall_landing[];
 
 #define MSR_NOBODYS	0xc001ffff		/* in AMD's range; no processor has it */
 
@@ -62,7 +62,7 @@ bool __init sysenter_executes_syscall(void)
 
 	local_irq_save(flags);
 	rdmsr(MSR_STAR, low, high);
-	wrmsr(MSR_STAR, (u32)sysenter_trial_landing, __KERNEL_CS);
+	wrmsr(MSR_STAR, (u32)sysenter_trial_syscall_landing, __KERNEL_CS);
 	executed = sysenter_trial_syscall();
 	wrmsr(MSR_STAR, low, high);
 	local_irq_restore(flags);

@@ -6,11 +6,15 @@
  * C: bool sysenter_trial(void); on i386 also bool sysenter_trial_syscall(void)
  *
  * HAZARD: SYSENTER loads ESP with the end of the entry stack. An NMI or #MC before the
- * landing has restored the stack pointer runs on that stack, at CPL 0. The kernel's
- * handlers expect that: its own entry begins in the same state.
+ * landing has restored the stack pointer finds that stack. On amd64 their handlers have
+ * stacks of their own. On i386 they take the entry stack for a sign that the task has just
+ * left user mode, and run at the top of the task's stack (SWITCH_TO_KERNEL_STACK,
+ * asm_exc_nmi): over the frames of the load that is going on. So on i386 SYSENTER_ESP is
+ * the present stack pointer while SYSENTER is tried.
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
+#include <asm/msr-index.h>
 
 	.section .init.text, "ax"
 
@@ -52,6 +56,13 @@ SYM_CODE_END(sysenter_trial)
 
 SYM_CODE_START(sysenter_trial)
 	pushl	%ebx
+	pushl	%esi
+	movl	$MSR_IA32_SYSENTER_ESP, %ecx
+	rdmsr					/* edx:eax */
+	movl	%eax, %esi
+	xorl	%edx, %edx
+	movl	%esp, %eax
+	wrmsr
 	movl	%esp, %ebx
 	xorl	%eax, %eax
 .Ltry:
@@ -60,19 +71,28 @@ SYM_INNER_LABEL(sysenter_trial_landing, SYM_L_GLOBAL)
 	incl	%eax
 .Lback:
 	movl	%ebx, %esp
+	movl	%eax, %ebx
+	movl	%esi, %eax
+	xorl	%edx, %edx
+	movl	$MSR_IA32_SYSENTER_ESP, %ecx
+	wrmsr
+	movl	%ebx, %eax
+	popl	%esi
 	popl	%ebx
 	RET
 	_ASM_EXTABLE(.Ltry, .Lback)		/* #UD, #GP */
 SYM_CODE_END(sysenter_trial)
 
 SYM_CODE_START(sysenter_trial_syscall)
-	pushl	%ebx
-	movl	%esp, %ebx
 	xorl	%eax, %eax
 .Ltry_syscall:
 	syscall					/* ecx is lost, the stack is not */
 	int3
-	_ASM_EXTABLE(.Ltry_syscall, .Lback)
+SYM_INNER_LABEL(sysenter_trial_syscall_landing, SYM_L_GLOBAL)
+	incl	%eax
+.Lback_syscall:
+	RET
+	_ASM_EXTABLE(.Ltry_syscall, .Lback_syscall)
 SYM_CODE_END(sysenter_trial_syscall)
 
 #endif
