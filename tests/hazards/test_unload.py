@@ -19,7 +19,7 @@ from sysenter.target.target import Target
 
 RunTask = Callable[..., Output]
 
-SLEEPS = ("read", "poll", "epoll", "nanosleep", "futex", "sigtimedwait", "pselect6", "io_uring", "wait4")
+SLEEPS = ("read", "poll", "epoll", "nanosleep", "futex", "sigtimedwait", "pselect6", "io_uring", "wait4", "reboot")
 
 
 _SHELL_SAYS = ("Killed", "Segmentation fault")  # of a job that ended so

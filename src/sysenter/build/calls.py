@@ -40,7 +40,8 @@ OUTSIDE: dict[str, frozenset[str]] = {
             "uprobe",
         }
     ),
-    "does not return": frozenset({"exit", "exit_group"}),
+    # in a namespace of PIDs reboot() ends the caller, which may then wait for ever for others to be reaped
+    "does not return": frozenset({"exit", "exit_group", "reboot"}),
     "decides how later entries of this task are treated": frozenset(
         {"ptrace", "seccomp", "prctl", "arch_prctl", "personality", "iopl", "ioperm"}
     ),

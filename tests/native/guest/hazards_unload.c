@@ -6,6 +6,7 @@
  */
 #include "hazards.h"
 #include <linux/io_uring.h>
+#include <linux/reboot.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -17,6 +18,34 @@ static int take_mapping_away(void *unused)
 	for (;;)
 		pause();
 	return 0;
+}
+
+/*
+ * In a namespace of PIDs, reboot() ends the caller in the body of the call. If that is the namespace's first
+ * process, it waits until all others have been reaped: here for ever for one of ours.
+ */
+static long reboot_in_namespace(void)
+{
+	pid_t first, other;
+	char byte = 0;
+
+	if (pipe(pipes) || unshare(CLONE_NEWPID))
+		return -errno;
+	first = fork();
+	if (!first) {
+		if (read(pipes[0], &byte, 1) != 1)
+			_exit(1);
+		call(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART);
+		_exit(1);
+	}
+	other = fork();
+	if (!other)
+		for (;;)
+			pause();
+	call(SYS_getuid32);
+	if (first < 0 || other < 0 || write(pipes[1], &byte, 1) != 1)
+		return -1;
+	return waitpid(first, NULL, 0);
 }
 
 static long sleep_in(const char *what)
@@ -57,6 +86,8 @@ static long sleep_in(const char *what)
 		}
 		return call(SYS_wait4, -1, 0, 0, 0);
 	}
+	if (!strcmp(what, "reboot"))
+		return reboot_in_namespace();
 #ifdef __x86_64__
 	if (!strcmp(what, "nowhere")) {	/* return address 0, as in a thread that was never in user mode */
 		long nr = SYS_nanosleep + SYSENTER_MARK_AMD64;
