@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from gdbstub import options as gdb_options
 from gdbstub import steps_of_a_call, stop_at_each
@@ -176,7 +177,10 @@ def test_an_nmi_behind_the_sysenter_that_is_tried_at_load(steps: Steps, kernel: 
     guest, module = guest_for(steps, target, "tcg"), build_module(steps, target)
     with module.module.open("rb") as file:
         symbols = ELFFile(file).get_section_by_name(".symtab")
-        begin, landing = (symbols.get_symbol_by_name(s)[0] for s in ("init_module", "sysenter_trial_landing"))
+        assert isinstance(symbols, SymbolTableSection)
+        begin, landing = (
+            next(iter(symbols.get_symbol_by_name(name) or [])) for name in ("init_module", "sysenter_trial_landing")
+        )
     assert begin["st_shndx"] == landing["st_shndx"]
     stops: list[threading.Thread] = []
 

@@ -47,6 +47,8 @@ class Call:
     """Its address, 0 for none."""
     vm86: bool = False
     """Whether the caller is in virtual-8086 mode."""
+    guest: bool = False
+    """Whether a virtual machine runs on the CPU during the body."""
 
     def words(self, plain: Call) -> str:
         """What is unlike `plain`, as a person would tell it."""
@@ -72,6 +74,8 @@ class Call:
             yield "no vDSO"
         if self.vm86:
             yield "in vm86 mode"
+        if self.guest:
+            yield "a virtual machine runs on the CPU during the body"
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,6 @@ class Call64(Call):
     """Whether the user's PCID is to be flushed when it next returns."""
     unmaps: bool = False
     """Whether the body unmaps a page of the caller's."""
-    guest: bool = False
-    """Whether a virtual machine runs on the CPU during the body."""
     unwound: bool = False
     """Whether a stack trace of the caller's is taken in the body (7.x, unwind_mask)."""
 
@@ -114,8 +116,6 @@ class Call64(Call):
             yield "its PCID to be flushed"
         if self.unmaps:
             yield "the body unmaps a page"
-        if self.guest:
-            yield "a virtual machine runs on the CPU during the body"
         if self.unwound:
             yield "the body takes a stack trace of the caller's"
 

@@ -95,7 +95,7 @@ def _expanded(arch: str) -> Iterator[Line]:
                     return re.sub(r"\\(\w+)", lambda m: values.get(m[1], m[0]), text)
 
                 yield from lines([(filled(c), k) for c, k in inner], (*around, word))
-            elif word == "ALTERNATIVE":
+            elif word in ("ALTERNATIVE", "ALTERNATIVE_2"):
                 for instruction in _ALTERNATIVE.findall(rest):
                     yield from lines([(instruction, comment)], around)
             elif _INSTRUCTION.match(code) and not code.endswith(":"):

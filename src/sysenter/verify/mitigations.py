@@ -35,6 +35,7 @@ MACHINES: Mapping[Architecture, tuple[tuple[str, str], ...]] = {
         ("pentium3", ""),
         ("core2duo", ""),
         ("Skylake-Client", ""),
+        ("EPYC", ""),
         ("core2duo", "nopti"),
         ("core2duo", "mitigations=off"),
     ),
@@ -74,7 +75,9 @@ cd /sys/devices/system/cpu/vulnerabilities
 for file in *; do echo "{\\"fault\\": \\"$file\\", \\"kernel\\": \\"$(sed 's/"//g' $file)\\"}"; done
 symbol() { echo "{\\"$1\\": \\"$(grep -m 1 " $1\\$" /proc/kallsyms | cut -d' ' -f1)\\"}"; }
 insmod /sysenter.ko $options || { dmesg | grep -m 1 'sysenter: refused'; exit 0; }
-symbol __entry_text_start; symbol __entry_text_end; symbol clear_bhb_loop
+for name in __entry_text_start __entry_text_end __noinstr_text_start __noinstr_text_end clear_bhb_loop; do
+	symbol $name
+done
 for name in entry_untrain_ret zen_untrain_ret retbleed_untrain_ret srso_untrain_ret srso_alias_untrain_ret; do
 	grep -q " $name\\$" /proc/kallsyms &&
 		echo "{\\"untrain\\": \\"$(grep -m 1 " $name\\$" /proc/kallsyms | cut -d' ' -f1)\\"}"
@@ -230,22 +233,25 @@ def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: st
 
     ours, bhb = address("section"), address("clear_bhb_loop")
     chosen = next((int(eip, 16) for eip in output.of("eip")), 0)
+    inside = ours <= chosen < ours + _text_size(guest.module.entry)
     gate = chosen & -4096  # with page-table isolation on i386 a page somewhere else
     copy = next((r["copy"] for r in output.records if "copy" in r and int(r["at"], 16) == chosen), "")
-    if not copy and not ours <= chosen < ours + _text_size(guest.module.entry):
+    if not copy and not inside:
         copy = "sysenter_gate"
     untrain = frozenset(int(at, 16) for at in output.of("untrain"))
     own_entry = between(address("__entry_text_start"), address("__entry_text_end"))
     text = between(ours, ours + _text_size(guest.module.entry))
     if not own_entry:  # of it nothing could be missing
         raise _unseen(cpu, "the kernel's entry")
-    stock = seen(own_entry, bhb, untrain)
+    # the C code that the entry calls clears the divider (arch_exit_to_user_mode())
+    own_c_code = between(address("__noinstr_text_start"), address("__noinstr_text_end"))
+    stock = seen(own_entry, bhb, untrain) | seen(own_c_code, 0) & {"divider cleared"}
     if scope == "all":
         if not text:
             return Applied(cpu, append, kernel, refused="the stand-in was not executed")
         fast = stock | seen(text, bhb, untrain)
         return Applied(cpu, append, kernel, stock, fast, "sysenter_all in the kernel's entry")
-    path = [*text, *between(gate, gate + 4096)]
+    path = text if inside else [*text, *between(gate, gate + 4096)]
     if not path:
         raise _unseen(cpu, "the fast entry")
     return Applied(cpu, append, kernel, stock, seen(path, bhb, untrain), copy)

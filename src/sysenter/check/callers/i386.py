@@ -100,6 +100,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield calls(_fast(3, pending=bit))
     for bit in _bits(offsets["EXIT_SYSCALL_WORK"]):
         yield calls(_fast(3, tracing=bit))
+    for guest in (_fast(3, guest=True), _fast(5, guest=True, pending=8), _fast(6, guest=True, sleeps="other")):
+        yield calls(guest)
     # work that the kernel's exit does not look at
     yield calls(_fast(3, tracing=~offsets["EXIT_SYSCALL_WORK"] & 0xFFFFFFFF))
     for bit in range(32):
@@ -159,6 +161,7 @@ def _random_call(rng: random.Random, offsets: dict[str, int]) -> Call:
         pending=rng.choice(_bits(offsets["EXIT_WORK"])) if rng.random() < 0.15 else 0,
         tracing=rng.choice(_bits(offsets["EXIT_SYSCALL_WORK"])) if rng.random() < 0.1 else 0,
         sleeps=rng.choice(("", "", "", "same", "other")),
+        guest=rng.random() < 0.1,
         before=(rng.choice(("irq", "irq16", "nmi", "switch")),) if rng.random() < 0.15 else (),
     )
 
@@ -203,6 +206,7 @@ def with_interruptions() -> Iterator[Case]:
     yield Case((_fast(3, stack=USER_FRAGILE + 0xFFE, pending=2), follow))
     yield Case((_fast(6, stack=0), _fast(3, stack=0, pending=2), follow))
     yield Case((_fast(3, sleeps="other"), _fast(3, sleeps="same", pending=8), follow))
+    yield Case((_fast(3, guest=True), _fast(3, guest=True, stack=USER_FRAGILE + 8), follow))
     yield Case((_fast(3, vdso=0), follow))
     yield Case((_fast(3), _fast(3, before=("nmi",)), _fast(3, before=("irq16",))))
 

@@ -14,15 +14,27 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sysenter.check.case import Call, Case, Event
-from sysenter.check.code.instructions import ESP, Access, Instruction
+from sysenter.check.code.instructions import EAX, ECX, EDX, ESP, Access, Instruction
 from sysenter.check.cpu.processor import FIXED, IF, Cpu
 from sysenter.check.kernels.base import Kernel, Task
 from sysenter.check.properties import Broken
 
-__all__ = ["ARITHMETIC", "NR", "Present", "Slots", "again", "arity", "bits", "random_cases"]
+__all__ = [
+    "ARITHMETIC",
+    "DIVIDER",
+    "NR",
+    "VMSCAPE",
+    "Present",
+    "Slots",
+    "again",
+    "arity",
+    "bits",
+    "random_cases",
+]
 
 NR = 512  # native/present/abi.h, SYSENTER_NR
 ARITHMETIC = 0x8D5  # CF, PF, AF, ZF, SF, OF
+VMSCAPE, DIVIDER = 21 * 32 + 14, 23 * 32 + 1  # asm/cpufeatures.h: IBPB_EXIT_TO_USER, X86_BUG_DIV0
 
 _Call = TypeVar("_Call", bound=Call)
 Slots = dict[str, int | frozenset[int]]
@@ -192,6 +204,13 @@ class Present(Kernel):
     @abc.abstractmethod
     def note_work(self, task: Task) -> None:
         """What has been raised until now: must, or may, the call leave by the slow exit?"""
+
+    def note_division(self, task: Task) -> None:
+        """Is the next instruction 0 by 1, as amd_clear_divider() has it?"""
+        cpu = self.cpus[task.cpu]
+        ins = self.program.instruction(cpu.eip) if task.active else None
+        if ins is not None and ins.mnemonic == "div":
+            task.divided = ins.register == ECX and [cpu.registers[n] for n in (EAX, EDX, ECX)] == [0, 0, 1]
 
     def no_flags_left(self, task: Task) -> None:
         flags = self.task_field(task, "TASK_ti_flags") & self.offsets["EXIT_WORK"]

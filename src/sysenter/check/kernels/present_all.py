@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sysenter.check.case import CallAll, Event
-from sysenter.check.code.instructions import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, NAMES
+from sysenter.check.code.instructions import EAX, EBP, EBX, EDI, ESI, ESP, NAMES
 from sysenter.check.cpu.processor import CF, FIXED, IF, ZF, Cpu
 from sysenter.check.cpu.processor64 import R11
 from sysenter.check.kernels.base import Task
-from sysenter.check.kernels.present import NR, Slots, arity
+from sysenter.check.kernels.present import DIVIDER, NR, VMSCAPE, Slots, arity
 from sysenter.check.kernels.present_amd64 import (
     ARGUMENTS,
-    DIVIDER,
     ENOSYS,
     FUNCTIONS,
     KEPT,
@@ -26,7 +25,6 @@ from sysenter.check.kernels.present_amd64 import (
     TASKS,
     USER_CS,
     USER_DS,
-    VMSCAPE,
     PresentAmd64,
 )
 from sysenter.check.properties import Broken
@@ -116,10 +114,7 @@ class PresentAll(PresentAmd64):
             raise Broken("stack", f"rsp = {cpu.registers[ESP]:#x} is not in the task's stack")
 
     def tick(self, task: Task) -> bool:
-        cpu = self.cpus[task.cpu]
-        ins = self.program.instruction(cpu.eip) if task.active else None
-        if ins is not None and ins.mnemonic == "div":  # 0 by 1, as amd_clear_divider() has it
-            task.divided = ins.register == ECX and [cpu.registers[n] for n in (EAX, EDX, ECX)] == [0, 0, 1]
+        self.note_division(task)
         return super().tick(task)
 
     # -- the kernel's functions --------------------------------------------------------

@@ -19,13 +19,12 @@ from sysenter.check.cpu.memory import PAGE, Area, Memory
 from sysenter.check.cpu.processor import CF, DF, FIXED, IF, PCID, ZF, Cpu, Fault
 from sysenter.check.cpu.processor64 import R11, Processor64, canonical
 from sysenter.check.kernels.base import Task
-from sysenter.check.kernels.present import ARITHMETIC, NR, Present, Slots, arity
+from sysenter.check.kernels.present import ARITHMETIC, DIVIDER, NR, VMSCAPE, Present, Slots, arity
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 
 __all__ = [
     "ARGUMENTS",
-    "DIVIDER",
     "ENOSYS",
     "FUNCTIONS",
     "KEPT",
@@ -35,7 +34,6 @@ __all__ = [
     "USER_CS",
     "USER_DS",
     "VARIANTS",
-    "VMSCAPE",
     "PresentAmd64",
 ]
 
@@ -49,9 +47,8 @@ POISON = 0xFFFF8880C0DE0000
 _UNWIND_USED = 2  # linux/unwind_deferred.h
 
 # asm/cpufeatures.h; CLEAR_CPU_BUF has moved
-_PCID, _PTI, _IBRS, _BHB, VMSCAPE, _BUFFERS = 4 * 32 + 17, 7 * 32 + 11, 7 * 32 + 12, 21 * 32 + 1, 21 * 32 + 14, 370
+_PCID, _PTI, _IBRS, _BHB, _BUFFERS = 4 * 32 + 17, 7 * 32 + 11, 7 * 32 + 12, 21 * 32 + 1, 370
 _ALIAS = {3 * 32 + 18: _BUFFERS}
-DIVIDER = 23 * 32 + 1  # X86_BUG_DIV0
 _XENPV = 8 * 32 + 16  # entry_amd64.S has it for "this kernel has no such mitigation"
 _TABLE = "no x64_sys_call"  # older kernels: the entry's own dispatch
 # variant -> where it enters, features of the processor that the kernel applies

@@ -18,7 +18,7 @@ from sysenter.check.code.program import Program, lay_out
 from sysenter.check.cpu.memory import PAGE, Area, Memory
 from sysenter.check.cpu.processor import FIXED, IF, Cpu, Processor
 from sysenter.check.kernels.base import POISON, Task
-from sysenter.check.kernels.present import ARITHMETIC, NR, Present, Slots, arity
+from sysenter.check.kernels.present import ARITHMETIC, DIVIDER, NR, VMSCAPE, Present, Slots, arity
 from sysenter.check.properties import Broken
 
 __all__ = ["ENTRY_END", "KERNEL_CS", "KERNEL_DS", "MARK", "USER_CS", "USER_DS", "VARIANTS", "PresentI386"]
@@ -40,6 +40,7 @@ _PERCPU_AT = {
     "sysenter_count": 0xC1C00080,
     "sysenter_count_all": 0xC1C00090,
     "sysenter_kstack_offset": 0xC1C000C4,
+    "x86_ibpb_exit_to_user": 0xC1C000D0,
     "cpu_tss_rw": 0xC1C00200,
 }
 ENTRY_END = (0xFFC03000, 0xFFC43000)  # end of each CPU's entry stack
@@ -102,10 +103,11 @@ def _of_the_trampoline(entry: EntryObject) -> dict[str, int]:
 class PresentI386(Present):
     """The kernel of one Debian i386 release, with two CPUs and three tasks.
 
-    variant: "" for a processor with nothing to patch in, "smap" for one with SMAP, LFENCE and a
-    need to clear buffers; or one with LFENCE, and a kernel with no ia32_sys_call(). Each has another
-    of the module's scopes. With scope=all the callers come without the mark where they have it, and
-    with it where they have it not.
+    variant: "" for a processor with nothing to patch in, "smap" for one with SMAP, LFENCE, and a need
+    to clear buffers and to keep guests' branches out of their hypervisor (VMSCAPE); or one with LFENCE
+    and Zen 1's divider, and a kernel with no ia32_sys_call(). Each has another of the module's scopes.
+    With scope=all the callers come without the mark where they have it, and with it where they have it
+    not.
     """
 
     task_size = TASK_SIZE
@@ -149,6 +151,8 @@ class PresentI386(Present):
             for a in entry.alternatives()
             if replacements[a.replacement : a.replacement + a.replacement_length] == _LFENCE
         }
+        self.vmscape, self.divider = smap and VMSCAPE in patched, variant == _TABLE and DIVIDER in patched
+        chosen = patched - {DIVIDER} if smap else fences | {DIVIDER} if variant else frozenset()
         functions = {**_FUNCTIONS, **_of_the_trampoline(entry)}
         if not smap:
             functions["dispatch"] = _TEXT + entry.symbols["sysenter_dispatch"][1]
@@ -167,7 +171,7 @@ class PresentI386(Present):
                 "sysenter_bodies": _BODIES,
                 "sysenter_landing_pad": _LANDING,
             },
-            frozenset(patched if smap else fences if variant else ()),
+            frozenset(chosen),
             functions,
         )
         self.processor = Processor(memory, self)
@@ -232,6 +236,7 @@ class PresentI386(Present):
             memory.write(self.percpu(cpu.number, "sysenter_count_all"), 10 * cpu.number)
             memory.write(self.percpu(cpu.number, "sysenter_kstack_offset"), 0xDEADBEEF * (cpu.number + 1))
             memory.write(self.percpu(cpu.number, "cpu_tss_rw") + self.offsets["TSS_SP0"], ENTRY_END[cpu.number])
+            memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 0)
             cpu.msr = (KERNEL_CS, ENTRY_END[cpu.number], self.entry)
             self.run_on(self.tasks[cpu.number], cpu)
         for number in range(3):
@@ -321,6 +326,7 @@ class PresentI386(Present):
         for what in call.before:
             self.in_user_mode(task, what)
             cpu = self.cpus[task.cpu]
+        self.memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 0)
         self.memory.write(_MM + self.offsets["MM_vdso"], call.vdso)
         self.memory.write(_TASKS[task.number] + self.offsets["TASK_ti_flags"], self.harmless_flags())
         self.memory.write(_TASKS[task.number] + self.offsets["TASK_syscall_work"], call.work)
@@ -535,6 +541,9 @@ class PresentI386(Present):
             words += f", sleeps and wakes on {'another' if call.sleeps == 'other' else 'the same'} CPU"
             self.switch(task, cpu, call.sleeps == "other")
             cpu = self.cpus[task.cpu]
+        if call.guest and self.vmscape:  # KVM sets it for such a processor only
+            self.memory.write(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 1, 1)
+            task.work_seen = True
         self.raise_work(task, call.pending, call.tracing)
         self.processor.pop(cpu)
         cpu.eip = self.memory.word(cpu.registers[ESP] - 4)
@@ -558,6 +567,14 @@ class PresentI386(Present):
         stored = self.memory.word(self.percpu(cpu.number, "sysenter_kstack_offset"))
         if not task.moved and stored != drawn * _FACTOR & 0xFFFFFFFF:
             raise Broken("offset", f"{stored:#x} is kept for the next call, drawn was {drawn:#x}")
+
+    def barrier_due(self, cpu: Cpu) -> bool:
+        """Has a guest run on this CPU since its last exit to user mode?"""
+        return self.vmscape and bool(self.memory.read(self.percpu(cpu.number, "x86_ibpb_exit_to_user"), 1))
+
+    def tick(self, task: Task) -> bool:
+        self.note_division(task)
+        return super().tick(task)
 
     def note_work(self, task: Task) -> None:
         if self.task_field(task, "TASK_syscall_work") & self.offsets["EXIT_SYSCALL_WORK"]:
@@ -623,6 +640,10 @@ class PresentI386(Present):
         self.no_flags_left(task)
         if task.exit_required:
             raise Broken("work", "the tracer that came during the call is not told of its end")
+        if self.barrier_due(cpu):
+            raise Broken("work", "a guest has run here, and the call returns without the kernel's barrier")
+        if task.divided != self.divider:
+            raise Broken("divider", f"{'a' if task.divided else 'no'} division on the way out")
         if self.verw and not cpu.verw:
             raise Broken("buffers", "no VERW after the last access to kernel data")
         if cpu.verw and not self.verw:

@@ -52,6 +52,7 @@
 #include <asm/smap.h>
 #include <uapi/asm/processor-flags.h>
 #include "abi.h"
+#include "compat.h"
 #include "frame.h"
 #include "offsets.h"
 
@@ -258,7 +259,9 @@ SYM_INNER_LABEL(sysenter_body_returns, SYM_L_GLOBAL)
 	testl	$EXIT_WORK, TASK_ti_flags(%edx)
 	jnz	.Lexit_work
 	testl	$EXIT_SYSCALL_WORK, TASK_syscall_work(%edx)
-	jnz	.Lexit_work
+	/* on a processor that needs it, exit mitigations are between this test and its branch */
+	ALTERNATIVE_2 "jnz .Lexit_work", "jmp .Lrare", FEATURE_IBPB_EXIT_TO_USER, "jmp .Lrare", X86_BUG_DIV0
+.Lrare_done:
 
 	/* load may write another exit over the rest: syscall_i386.S, pti_i386.S */
 SYM_INNER_LABEL(sysenter_leaves, SYM_L_GLOBAL)
@@ -367,8 +370,29 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	KERNEL_JMP call_of_do_SYSENTER_32
 
 /*
+ * Exit mitigations that few processors need. The flags are those of the last test for exit
+ * work, eax = result, esp = frame, IRQs off; ebp, ecx and edx are free.
+ */
+.Lrare:
+	jnz	.Lexit_work
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	/* VMSCAPE: if a guest has run on this CPU, the kernel's exit issues a barrier */
+	cmpb	$0, %fs:x86_ibpb_exit_to_user
+	jne	.Lexit_work
+#endif
+	/* Zen 1's divider keeps its last quotient: clear it as amd_clear_divider() does */
+	ALTERNATIVE "jmp .Lrare_done", "", X86_BUG_DIV0
+	movl	%eax, %ebp
+	xorl	%eax, %eax
+	xorl	%edx, %edx
+	movl	$1, %ecx
+	divl	%ecx
+	movl	%ebp, %eax
+	jmp	.Lrare_done
+
+/*
  * The body is done, eax = its result, and exit work is pending: signals, a reschedule,
- * tracing. esp = frame, IRQs off. Goes on to the kernel's exit.
+ * tracing, VMSCAPE's barrier. esp = frame, IRQs off. Goes on to the kernel's exit.
  */
 .Lexit_work:
 	movl	%eax, PT_EAX(%esp)
