@@ -100,8 +100,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
         yield calls(_fast(3, pending=bit))
     for bit in _bits(offsets["EXIT_SYSCALL_WORK"]):
         yield calls(_fast(3, tracing=bit))
-    for guest in (_fast(3, guest=True), _fast(5, guest=True, pending=8), _fast(6, guest=True, sleeps="other")):
-        yield calls(guest)
+    for guest in (_fast(3, result=77), _fast(5, pending=8), _fast(6, sleeps="other")):
+        yield calls(replace(guest, guest=True))
     # work that the kernel's exit does not look at
     yield calls(_fast(3, tracing=~offsets["EXIT_SYSCALL_WORK"] & 0xFFFFFFFF))
     for bit in range(32):

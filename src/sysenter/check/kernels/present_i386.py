@@ -112,6 +112,7 @@ class PresentI386(Present):
 
     task_size = TASK_SIZE
     speculates = 80  # as far as the body
+    zen = _TABLE  # the variant with Zen 1's divider
     name = "present-i386"
     tasks_at, stacks_at = _TASKS, _STACKS
     tops_at = tuple(start + THREAD_SIZE - _PADDING for start in _STACKS)
@@ -151,8 +152,9 @@ class PresentI386(Present):
             for a in entry.alternatives()
             if replacements[a.replacement : a.replacement + a.replacement_length] == _LFENCE
         }
-        self.vmscape, self.divider = smap and VMSCAPE in patched, variant == _TABLE and DIVIDER in patched
-        chosen = patched - {DIVIDER} if smap else fences | {DIVIDER} if variant else frozenset()
+        self.vmscape, self.divider = smap and VMSCAPE in patched, variant == self.zen and DIVIDER in patched
+        chosen = patched - {DIVIDER} if smap else fences if variant else set()
+        chosen |= {DIVIDER} if self.divider else set()
         functions = {**_FUNCTIONS, **_of_the_trampoline(entry)}
         if not smap:
             functions["dispatch"] = _TEXT + entry.symbols["sysenter_dispatch"][1]

@@ -66,6 +66,7 @@ class PresentSyscall(PresentI386):
     pushes where ESP points, which breaks `stack` in the window."""
 
     enters, leaves = "SYSCALL", "SYSRET"
+    zen = "smap"
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "", gates: bool = True) -> None:
         super().__init__(entry, offsets, variant)
