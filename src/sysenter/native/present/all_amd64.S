@@ -39,9 +39,10 @@
  *
  * HAZARD: unload. While a body runs, pt_regs->ss holds FRAME_SS, as in marked calls
  * (frame.h). The kernel's value is back before a signal frame, a tracer or a core dump
- * reads that field. During exit work a task may be stopped for years. Then exactly one return address leads into this text:
- * the word just below pt_regs, where entry_SYSCALL_64's return address was. Unload
- * replaces that word by the address of the kernel's IRET path (scope_amd64.c).
+ * reads that field. During exit work a task may be stopped for years. Then exactly one
+ * return address leads into this text: the word just below pt_regs, where
+ * entry_SYSCALL_64's return address was. Unload replaces that word by the address of the
+ * kernel's IRET path (scope_amd64.c).
  *
  * Stack traces: rbp = pt_regs while rsp is at its random offset. The word below pt_regs
  * is a return address into entry_SYSCALL_64, as it is under do_syscall_64().
