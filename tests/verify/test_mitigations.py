@@ -211,6 +211,7 @@ def test_unsafe_loads_without_a_mitigation_and_says_so(
     [
         ("bookworm-686-pae", "athlon,-sep,+syscall", "pti=on", "(PTI)"),
         ("bookworm-amd64", "Icelake-Server", "nohz_full=1", "nohz_full"),
+        pytest.param("trixie-backports-amd64", "Icelake-Server", "rseq_debug=1", "rseq_debug", marks=pytest.mark.long),
         ("bookworm-amd64", "EPYC", "", "vendor"),
     ],
 )

@@ -7,6 +7,7 @@
 #include "frame.h"
 #include <linux/context_tracking_state.h>
 #include <linux/gfp.h>
+#include <linux/jump_label.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/vmalloc.h>
@@ -66,6 +67,17 @@ int sysenter_arch_find_kernel(void)
 	return -ENOENT;
 }
 
+/*
+ * On 7.x a key turns on what DEBUG_RSEQ was before: at each call's return the kernel looks
+ * whether it was made in a restartable sequence, and kills a program that did that.
+ */
+static bool __init calls_in_sequences_are_looked_for(void)
+{
+	struct static_key *key = (struct static_key *)sysenter_lookup("rseq_debug_enabled");
+
+	return key && static_key_enabled(key);
+}
+
 /* Reasons why the entry cannot work on this kernel at all. No parameter overrides them. */
 static const char * __init not_workable(void)
 {
@@ -73,6 +85,8 @@ static const char * __init not_workable(void)
 	if (cpu_feature_enabled(X86_FEATURE_FRED))
 		return "enters by FRED, which leaves SYSENTER unused (boot with fred=off)";
 #endif
+	if (calls_in_sequences_are_looked_for())
+		return "looks at each return for calls made in a restartable sequence (rseq_debug: turn it off)";
 	if (context_tracking_enabled())
 		return "tracks when a CPU is in user mode (nohz_full: boot without it)";
 #ifdef X86_FEATURE_CALL_DEPTH
