@@ -228,7 +228,7 @@ def test_where_the_kernel_patches_its_text(steps: Steps, name: str) -> None:
 @pytest.mark.long
 def test_unmodified_programs_get_what_stock_gives(steps: Steps) -> None:
     """With scope=all, where branches are tracked: each case once without the module, once with it."""
-    programs = ("hazards_calls", "hazards_signals", "hazards_arch")
+    programs = ("hazards_calls", "hazards_signals", "hazards_arch", "hazards_watch")  # in this order: see _CALLERS
     path = "export SYSENTER_PATH=stock"
     nothing = "/bin/busybox true"  # a process in insmod's place: a case may tell process IDs
     count = "echo served $(cat /sys/module/sysenter/parameters/calls_all)"

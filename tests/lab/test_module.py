@@ -90,6 +90,11 @@ def test_no_sysenter_is_refused_by_name(steps: Steps, guest: Guest, module: Modu
     assert "no SYSENTER" in "\n".join(output.text)
 
 
+def test_a_kernel_without_a_vdso_is_refused_by_name(steps: Steps, guest: Guest, module: Module) -> None:
+    """A fast call returns to the vDSO's landing pad."""
+    assert "boot without vdso32=0" in refusal(steps, guest, module, append="vdso32=0")
+
+
 def test_a_process_that_depends_on_the_module_holds_it(in_guest: RunTask) -> None:
     output = in_guest("""
 SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so \\

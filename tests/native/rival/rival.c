@@ -5,6 +5,7 @@
  *	takes=1		replaces the SYSENTER entry of each CPU by a trampoline to the previous
  *			entry, and restores it when it is unloaded
  *	takes_cpu=N	the same on CPU N only
+ *	moves_stack=1	sets another SYSENTER_ESP on each CPU, and restores it when it is unloaded
  *	writes_back=1	only remembers the entry, and restores it when it is unloaded
  *	probes=SYMBOL	puts a kprobe on SYMBOL; does not load if it cannot
  *	breaks_from=ADDRESS breaks_to=ADDRESS
@@ -27,6 +28,8 @@ static bool takes;
 module_param(takes, bool, 0444);
 static int takes_cpu = -1;
 module_param(takes_cpu, int, 0444);
+static bool moves_stack;
+module_param(moves_stack, bool, 0444);
 static bool writes_back;
 module_param(writes_back, bool, 0444);
 static char *probes;
@@ -69,6 +72,14 @@ static void take(void *unused)
 static void give_back(void *unused)
 {
 	write_entry(rival_was);
+}
+
+static void move_stack(void *distance)
+{
+	u32 low, high;
+
+	rdmsr(MSR_IA32_SYSENTER_ESP, low, high);
+	wrmsr(MSR_IA32_SYSENTER_ESP, low + (long)distance, high);
 }
 
 static void each(smp_call_func_t function)
@@ -230,6 +241,8 @@ static int __init rival_init(void)
 			return error;
 	}
 	try_breakpoints();
+	if (moves_stack)
+		on_each_cpu(move_stack, (void *)-64l, 1);
 	each(take);
 	return 0;
 }
@@ -239,6 +252,8 @@ static void __exit rival_exit(void)
 	if (takes_call)
 		point_call_at(rival_called);
 	each(give_back);
+	if (moves_stack)
+		on_each_cpu(move_stack, (void *)64l, 1);
 	if (probes)
 		unregister_kprobe(&probe);
 }
