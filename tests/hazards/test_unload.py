@@ -191,9 +191,7 @@ breaks $(at sysenter_die_notify) $(($(at sysenter_die_notify) + 4)) elsewhere
 
 
 @pytest.mark.parametrize("cpu", ["takes=1", "takes_cpu=0", "takes_cpu=1"])
-def test_refuses_registers_that_another_module_has(
-    in_guest: RunTask, rival: bytes, target: Target, cpu: str
-) -> None:
+def test_refuses_registers_that_another_module_has(in_guest: RunTask, rival: bytes, target: Target, cpu: str) -> None:
     # amd64's entry finds the caller's flags by the stack that the kernel has set, and so wants that one
     moved = "insmod /rival.ko moves_stack=1; insmod /sysenter.ko 2>&1 && echo 'on a moved stack'; rmmod rival"
     output = in_guest(

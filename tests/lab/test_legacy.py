@@ -74,7 +74,6 @@ def test_every_hostile_caller_gets_what_int80_would_give_it(legacy: LegacyGuest,
         told = [r["text"].split() for r in out.events("line")]
         assert sum(int(words[2]) for words in told if words[0] == "calls") > 2000, told
         slow = {words[0]: int(words[1]) for words in told if len(words) == 2 and words[1].isdigit()}
-        print(way, cpu, slow)
         assert min(slow[name] for name in ("declined", "exit_work", "fault", "vm86", "trapped")) > 0, slow
         assert not out.bad_lines()
 
