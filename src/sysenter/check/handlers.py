@@ -226,7 +226,7 @@ def _syscall(name: str, says: str, gates: bool) -> Handler:
         present_syscall.with_interruptions,
         present_syscall.paired,
         callers_i386.events,
-        variants=("", "smap"),
+        variants=present_syscall.VARIANTS,
         default_kernel="bookworm-686",
         must_fail="" if gates else "stack",
         roots=("sysenter_syscall_stubs",),

@@ -145,7 +145,7 @@ class PresentI386(Present):
         self._kernel_memory()
         patched = {a.feature for a in entry.alternatives()}
         smap = variant == "smap"
-        self.scope = "both" if smap else "all" if variant else "marked"
+        self.scope = "both" if smap else "all" if variant == _TABLE else "marked"
         replacements = entry.sections[".altinstr_replacement"].data if patched else b""
         fences = {
             a.feature
@@ -153,7 +153,7 @@ class PresentI386(Present):
             if replacements[a.replacement : a.replacement + a.replacement_length] == _LFENCE
         }
         self.vmscape, self.divider = smap and VMSCAPE in patched, variant == self.zen and DIVIDER in patched
-        chosen = patched - {DIVIDER} if smap else fences if variant else set()
+        chosen = patched - {DIVIDER} if smap else fences if variant == _TABLE else set()
         chosen |= {DIVIDER} if self.divider else set()
         functions = {**_FUNCTIONS, **_of_the_trampoline(entry)}
         if not smap:

@@ -26,11 +26,13 @@ from sysenter.check.kernels.present_i386 import ENTRY_END, KERNEL_CS, MARK, USER
 from sysenter.check.properties import Broken
 from sysenter.errors import SysenterError
 
-__all__ = ["PresentSyscall", "lone_calls", "paired", "scattered", "with_interruptions", "with_sysret"]
+__all__ = ["VARIANTS", "PresentSyscall", "lone_calls", "paired", "scattered", "with_interruptions", "with_sysret"]
 
 STUB_SIZE, STUB_STACK = 64, 9  # native/present/frame.h
 _TEXT = ".text.sysenter"
 _RETURN = 0x08048123  # the address after the stub's SYSCALL
+_ZEN = "divider"
+VARIANTS = ("", "smap", _ZEN)
 
 
 def with_sysret(entry: EntryObject) -> EntryObject:
@@ -66,7 +68,7 @@ class PresentSyscall(PresentI386):
     pushes where ESP points, which breaks `stack` in the window."""
 
     enters, leaves = "SYSCALL", "SYSRET"
-    zen = "smap"
+    zen = _ZEN
 
     def __init__(self, entry: EntryObject, offsets: dict[str, int], variant: str = "", gates: bool = True) -> None:
         super().__init__(entry, offsets, variant)
