@@ -83,7 +83,8 @@ def lone_calls(offsets: dict[str, int]) -> Iterator[Case]:
     def calls(*first: Call) -> Case:
         return Case((*first, again(first[-1], _OTHER), *after))
 
-    for number in (*_NUMBERS, NR, NR + 1, 0x3FF, 0x7FFFFFFF, 0x40000000):
+    # the limit in each variant: a mutant meets each case in one of them, and two of three have another scope
+    for number in (*_NUMBERS, *(NR - 1, NR) * 3, NR + 1, 0x3FF, 0x7FFFFFFF, 0x40000000):
         yield calls(Call(number=MARK | number))
         yield calls(Call(number=number))
     for value in (0xFFFFFFFF, 0xFFFFFE00, 0x7FFFFFFF):
