@@ -97,6 +97,9 @@ static const char * __init not_workable(void)
 	if (sysenter_scope_all)
 		return "follows frame pointers in stack traces (scope=all: a kernel with UNWINDER_ORC is needed)";
 #endif
+#ifndef CONFIG_SMP	/* there no per-CPU variable is by %gs, as the entry has them */
+	return "was built for one processor alone (SMP: a kernel with it is needed)";
+#endif
 #if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_DEBUG_ENTRY) || defined(CONFIG_KMSAN) || \
 	defined(CONFIG_DEBUG_RSEQ)
 	return "was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY, KMSAN or DEBUG_RSEQ: a kernel without them is needed)";
