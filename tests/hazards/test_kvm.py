@@ -98,6 +98,22 @@ machines() {
 }
 """
 
+# Waits for jobs. Those that have not ended after 90 s are ended, and it is said what each program is at.
+_ALL_END = """
+all_end() {
+	{
+		sleep 90
+		for at in /proc/[0-9]*; do
+			words=$(tr '\\0' ' ' <$at/cmdline)
+			[ "$words" ] && echo "still there: ${at#/proc/} $words: $(cat $at/syscall)" && cat $at/stack
+		done
+		kill -9 $* 2>/dev/null; killall -9 callers vm
+	} & late=$!
+	wait $*
+	kill $late 2>/dev/null
+}
+"""
+
 
 def _guest(steps: Steps) -> tuple[Guest, dict[str, bytes]]:
     """With the module, and KVM's drivers, each by its place in their order."""
@@ -140,13 +156,14 @@ def test_virtual_machines_come_and_go_beside_fast_calls(
     seconds = int(60 * float(request.config.getoption("--minutes")))
     guest, files = _guest(steps)
     task = f"""
-{_KVM}{LOAD}{HOTPLUG}{_MACHINES}
+{_KVM}{LOAD}{HOTPLUG}{_MACHINES}{_ALL_END}
 insmod /sysenter.ko scope={scope} || exit 99
 /lib/sysenter/msr
 touch /tmp/go /tmp/turns /tmp/machines
-machines 3 & machines 7 & load & load & hotplug &
+jobs=
+for job in "machines 3" "machines 7" load load hotplug; do $job & jobs="$jobs $!"; done
 sleep {seconds}
-rm /tmp/go; wait
+rm /tmp/go; all_end $jobs
 /lib/sysenter/msr
 echo "{{\\"turns\\": $(wc -l </tmp/turns), \\"machines\\": $(wc -l </tmp/machines)}}"
 echo "{{\\"marked\\": $(cat /sys/module/sysenter/parameters/calls)}}"
