@@ -198,6 +198,48 @@ def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, app
     assert why in "\n".join(output.text), output.text
 
 
+@pytest.mark.parametrize(
+    ("symbol", "cpu", "append", "only_on"),
+    [
+        ("cpu_tlbstate", None, "pti=on", ""),
+        ("clear_bhb_loop", None, "spectre_v2=retpoline,lfence", "6."),
+        ("x86_spec_ctrl_current", "Skylake-Client", _IBRS, "7."),
+        ("x86_ibpb_exit_to_user", None, "vmscape=force setcpuid=250", "7."),
+    ],
+    ids=["pti", "branch-history", "ibrs", "vmscape"],
+)
+def test_a_mitigation_whose_symbol_is_elsewhere_is_refused(
+    lab: Lab, symbol: str, cpu: str | None, append: str, only_on: str
+) -> None:
+    """Where the mitigation is off, the module does not miss the symbol. Nor does scope=all, but for one."""
+    if not lab.guest.target.release.startswith(only_on):
+        pytest.skip(f"the mitigation is not on with {append}")
+    module = lab.module.module.read_bytes()
+    looks_elsewhere = module.replace(f"{symbol}\0".encode(), f"{symbol[:-1]}_\0".encode())
+    assert looks_elsewhere != module
+    every_scope = symbol == "x86_ibpb_exit_to_user"
+    task = """
+insmod /elsewhere.ko scope=marked 2>/dev/null && echo marked
+dmesg | grep -o 'refused: a mitigation.*' | sort -u
+insmod /elsewhere.ko scope=all 2>/dev/null && echo all
+true
+"""
+    machine = lab.guest.machine(append=append, cpu=cpu)
+    files = {"elsewhere.ko": looks_elsewhere}
+    output = lab.guest.run(lab.steps, task, files, what="a symbol elsewhere", timeout=120, machine=machine)
+    said = f"refused: a mitigation is on whose {symbol[:-1]}_ is not where the kernels known here have it"
+    assert output.text == (said, *([] if every_scope else ["all"])), output.console
+    off = lab.guest.run(
+        lab.steps,
+        "insmod /elsewhere.ko && echo marked",
+        files,
+        what="the mitigation off",
+        timeout=120,
+        machine=lab.guest.machine(append="vmscape=off" if every_scope else ""),
+    )
+    assert off.text == ("marked",), off.console
+
+
 @pytest.mark.parametrize("append", [pytest.param("", marks=pytest.mark.long), "pti=on"], ids=["nopti", "pti"])
 def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab, append: str) -> None:
     """Answers, flags and traps as before, no more than the few instructions that ask whose it is, and no stub."""

@@ -4,6 +4,7 @@
  * supports, and the entry's pages in the user's page table.
  */
 #include "sysenter.h"
+#include "compat.h"
 #include "frame.h"
 #include <linux/context_tracking_state.h>
 #include <linux/gfp.h>
@@ -45,6 +46,7 @@ asmlinkage void sysenter_dispatch(void);
 
 int sysenter_arch_find_kernel(void)
 {
+	unsigned long tlbstate;
 #ifdef HAVE_PCPU_HOT
 	unsigned long hot = sysenter_lookup("pcpu_hot");
 
@@ -57,7 +59,8 @@ int sysenter_arch_find_kernel(void)
 	kernel_dispatch = sysenter_lookup("x64_sys_call") ?: (unsigned long)sysenter_dispatch;
 	kernel_return_to_usermode = sysenter_lookup("swapgs_restore_regs_and_return_to_usermode");
 	kernel_tss_sp0 = kernel_cpu_tss_rw + TSS_SP0;
-	kernel_user_pcid_flush_mask = sysenter_lookup("cpu_tlbstate") + TLBSTATE_user_pcid_flush_mask;
+	tlbstate = sysenter_lookup("cpu_tlbstate");
+	kernel_user_pcid_flush_mask = tlbstate ? tlbstate + TLBSTATE_user_pcid_flush_mask : 0;
 	kernel_x86_spec_ctrl_current = sysenter_lookup("x86_spec_ctrl_current");
 	kernel_clear_bhb_loop = sysenter_lookup("clear_bhb_loop");
 	kernel_x86_ibpb_exit_to_user = sysenter_lookup("x86_ibpb_exit_to_user");
@@ -107,6 +110,18 @@ static const char * __init not_workable(void)
 	return NULL;
 }
 
+/*
+ * HAZARD: an instruction that only a mitigation uses is patched with 0 if its symbol was not
+ * found. So the symbol must be there on a processor where the mitigation is on.
+ */
+static int __init check_symbol(unsigned int feature, unsigned long address, const char *symbol)
+{
+	if (address || !boot_cpu_has(feature))
+		return 0;
+	pr_err("refused: a mitigation is on whose %s is not where the kernels known here have it\n", symbol);
+	return -ENOENT;
+}
+
 /* Mitigations that the kernel applies on its own entry or exit, and this entry does not have. */
 static int __init check_mitigations(void)
 {
@@ -129,21 +144,17 @@ static int __init check_mitigations(void)
 #if defined(CONFIG_GCC_PLUGIN_STACKLEAK) || defined(CONFIG_KSTACK_ERASE)
 	error |= sysenter_lacks("erases its stack on each exit (KSTACK_ERASE: a kernel without it is needed)");
 #endif
-	return error;
+	return error ?:
+	       check_symbol(X86_FEATURE_KERNEL_IBRS, kernel_x86_spec_ctrl_current, "x86_spec_ctrl_current") ?:
+	       check_symbol(FEATURE_CLEAR_BHB_LOOP, kernel_clear_bhb_loop, "clear_bhb_loop") ?:
+	       check_symbol(X86_FEATURE_PTI, kernel_user_pcid_flush_mask, "cpu_tlbstate");
 }
 
 /* Whether the kernel applies any of ENTRY_MITIGATIONS and EXIT_MITIGATIONS. */
 static bool __init has_mitigations(void)
 {
-#ifdef X86_FEATURE_CLEAR_BHB_LOOP
-	if (boot_cpu_has(X86_FEATURE_CLEAR_BHB_LOOP))
-		return true;
-#endif
-#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
-	if (boot_cpu_has(X86_FEATURE_IBPB_EXIT_TO_USER))
-		return true;
-#endif
-	return boot_cpu_has(X86_FEATURE_KERNEL_IBRS);
+	return boot_cpu_has(FEATURE_CLEAR_BHB_LOOP) || boot_cpu_has(FEATURE_IBPB_EXIT_TO_USER) ||
+	       boot_cpu_has(X86_FEATURE_KERNEL_IBRS);
 }
 
 static unsigned long __init choose_entry(void)
@@ -205,8 +216,9 @@ int __init sysenter_arch_check(void)
 		pr_err("refused: the kernel %s and this entry does not\n", reason);
 		return -EOPNOTSUPP;
 	}
-	if (!sysenter_scope_marked)
-		return 0;	/* scope=all: the kernel's entry applies its mitigations itself */
+	error = check_symbol(FEATURE_IBPB_EXIT_TO_USER, kernel_x86_ibpb_exit_to_user, "x86_ibpb_exit_to_user");
+	if (error || !sysenter_scope_marked)
+		return error;	/* scope=all: the kernel's entry applies its other mitigations itself */
 	error = check_sysenter() ?: check_mitigations();
 	if (error)
 		return error;

@@ -9,17 +9,6 @@
 #ifndef SYSENTER_COMPAT_H
 #define SYSENTER_COMPAT_H
 
-#ifdef __ASSEMBLY__
-/*
- * A hint for the stack unwinder and objtool: the task's stack ends here. Until 6.3 this
- * macro had another name.
- */
-#ifdef HAVE_END_OF_STACK
-#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_END_OF_STACK
-#else
-#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_EMPTY
-#endif
-
 /*
  * A kernel without the mitigation: use a feature bit that is never set here, because
  * sysenter_arch_check() refuses processors with it.
@@ -36,6 +25,17 @@
 #endif
 #ifndef X86_BUG_DIV0
 #define X86_BUG_DIV0			X86_FEATURE_XENPV
+#endif
+
+#ifdef __ASSEMBLY__
+/*
+ * A hint for the stack unwinder and objtool: the task's stack ends here. Until 6.3 this
+ * macro had another name.
+ */
+#ifdef HAVE_END_OF_STACK
+#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_END_OF_STACK
+#else
+#define UNWIND_HINT_UNKNOWN_CALLER	UNWIND_HINT_EMPTY
 #endif
 
 #else	/* C */
