@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sysenter.errors import SysenterError
 from sysenter.lab.guest import Output
+from sysenter.target import kallsyms as kallsyms_module
 from sysenter.target.exports import exported
 from sysenter.target.image import read_bzimage
 from sysenter.target.kallsyms import kallsyms
@@ -39,6 +40,35 @@ def test_kallsyms_in_the_image_are_what_the_running_kernel_says(
         seen.add(name)
     assert len(seen) > 2000
     assert output.text[-1] == target.guard.version
+
+
+@pytest.mark.parametrize("relocatable", [True, False])
+def test_a_table_without_a_base(target: Target, relocatable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As since 7.0: a number counts from its own place, or is the address in a 32-bit kernel that cannot move."""
+    memory = Memory.of(read_bzimage(target.image.read_bytes(), "image"))
+    seen: list[tuple[tuple[int, ...], int]] = []
+
+    def resolve(names: list[str], offsets: tuple[int, ...], base: int, word: int) -> dict[str, int]:
+        seen.append((offsets, base))
+        return resolved(names, offsets, base, word)
+
+    resolved = kallsyms_module._resolve
+    monkeypatch.setattr(kallsyms_module, "_resolve", resolve)
+    symbols = kallsyms(memory)
+    ((offsets, base),) = seen
+    table = struct.pack(f"<{len(offsets)}i", *offsets)
+    (at,) = memory.find(table)
+    addresses = [base + (offset & 0xFFFFFFFF) for offset in offsets]
+    # in a later kernel's link no symbol is below the text, or an address of a per-CPU area's
+    numbers = [a - (at + 4 * i) if relocatable else a for i, a in enumerate(addresses)]
+    new = struct.pack(f"<{len(offsets)}I", *(n & 0xFFFFFFFF for n in numbers)) + bytes(4)
+    pieces = []
+    for start, data in memory.pieces:
+        if start <= at < start + len(data):
+            data = data[: at - start] + new + data[at - start + len(new) :]
+        pieces.append((start, data))
+    assert kallsyms(Memory(tuple(pieces), memory.bits)) == symbols
+    assert len(seen) == 1, "read as a table with a base"
 
 
 def test_a_damaged_image_is_named(target: Target, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def kallsyms(memory: Memory) -> dict[str, int]:
             digits_at = data.find(_DIGITS, digits_at + 1)
     raise SysenterError(
         "no kallsyms table found in the kernel image",
-        hint="sysenter needs a kernel with CONFIG_KALLSYMS and CONFIG_KALLSYMS_BASE_RELATIVE",
+        hint="sysenter needs a kernel with CONFIG_KALLSYMS and, before 7.0, CONFIG_KALLSYMS_BASE_RELATIVE",
     )
 
 
@@ -137,22 +137,27 @@ def _kallsyms_aligned(
             if base & -0x1000000 <= relative_base <= base + 0x1000000 and relative_base % 4096 == 0:
                 offsets = struct.unpack_from(f"<{count}i", data, offsets_at)
                 return _resolve(parsed[0], offsets, relative_base, word)
-            addresses = _self_relative(data, base, offsets_at, count) if word == 8 else None
+            addresses = _without_base(data, base, offsets_at, count)
             if addresses:
                 return dict(reversed(list(zip(parsed[0], addresses, strict=True))))
     return None
 
 
-def _self_relative(data: bytes, base: int, offsets_at: int, count: int) -> list[int] | None:
-    """Addresses, if each offset counts from its own place (64-bit kernels since 7.0), else None."""
+def _without_base(data: bytes, base: int, offsets_at: int, count: int) -> list[int] | None:
+    """Addresses of a kernel since 7.0, which has no relative base, or None if these numbers are others.
+
+    Each counts from its own place. A 32-bit kernel that is not relocatable has addresses (kallsyms_sym_address()).
+    """
     if offsets_at + 4 * count > len(data):
         return None
-    offsets = struct.unpack_from(f"<{count}i", data, offsets_at)
-    addresses = [base + offsets_at + 4 * i + offset for i, offset in enumerate(offsets)]
-    # The table is in the order of addresses, and begins with the kernel's text;
-    # no other reading of these numbers is.
-    in_order = all(a <= b for a, b in pairwise(addresses))
-    return addresses if in_order and abs(addresses[0] - base) < 1 << 24 else None
+    numbers = struct.unpack_from(f"<{count}i", data, offsets_at)
+    place = base + offsets_at
+    for addresses in ([place + 4 * i + n for i, n in enumerate(numbers)], [n & 0xFFFFFFFF for n in numbers]):
+        # The table is in the order of addresses, and begins with the kernel's text;
+        # no other reading of these numbers is.
+        if abs(addresses[0] - base) < 1 << 24 and all(a <= b for a, b in pairwise(addresses)):
+            return addresses
+    return None
 
 
 def _resolve(names: list[str], offsets: tuple[int, ...], relative_base: int, word: int) -> dict[str, int]:

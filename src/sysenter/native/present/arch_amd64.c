@@ -8,7 +8,6 @@
 #include "frame.h"
 #include <linux/context_tracking_state.h>
 #include <linux/gfp.h>
-#include <linux/jump_label.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/vmalloc.h>
@@ -44,7 +43,7 @@ unsigned long kernel_x86_ibpb_exit_to_user;
 unsigned long kernel_dispatch;
 asmlinkage void sysenter_dispatch(void);
 
-int sysenter_arch_find_kernel(void)
+int __init sysenter_arch_find_kernel(void)
 {
 	unsigned long tlbstate;
 #ifdef HAVE_PCPU_HOT
@@ -70,17 +69,6 @@ int sysenter_arch_find_kernel(void)
 	return -ENOENT;
 }
 
-/*
- * On 7.x a key turns on what DEBUG_RSEQ was before: at each call's return the kernel looks
- * whether it was made in a restartable sequence, and kills a program that did that.
- */
-static bool __init calls_in_sequences_are_looked_for(void)
-{
-	struct static_key *key = (struct static_key *)sysenter_lookup("rseq_debug_enabled");
-
-	return key && static_key_enabled(key);
-}
-
 /* Reasons why the entry cannot work on this kernel at all. No parameter overrides them. */
 static const char * __init not_workable(void)
 {
@@ -88,7 +76,7 @@ static const char * __init not_workable(void)
 	if (cpu_feature_enabled(X86_FEATURE_FRED))
 		return "enters by FRED, which leaves SYSENTER unused (boot with fred=off)";
 #endif
-	if (calls_in_sequences_are_looked_for())
+	if (sysenter_looks_for_sequences())
 		return "looks at each return for calls made in a restartable sequence (rseq_debug: turn it off)";
 	if (context_tracking_enabled())
 		return "tracks when a CPU is in user mode (nohz_full: boot without it)";

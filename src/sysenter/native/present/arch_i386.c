@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The i386 part: the vDSO's landing pad, the scope, and which kernels are refused. */
 #include "sysenter.h"
-#include <linux/mm_types.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
@@ -25,30 +26,44 @@ asmlinkage void sysenter_dispatch(void);
 /* The address of the call of do_SYSENTER_32() in entry_SYSENTER_32. */
 unsigned long kernel_call_of_do_SYSENTER_32;
 
+/* The size of this process's vDSO, 0 if there is none. */
+static unsigned long __init vdso_size(unsigned long vdso)
+{
+	struct vm_area_struct *vma;
+	unsigned long size = 0;
+
+	mmap_read_lock(current->mm);
+	vma = vdso ? find_vma(current->mm, vdso) : NULL;
+	if (vma && vma->vm_start == vdso)
+		size = vma->vm_end - vdso;
+	mmap_read_unlock(current->mm);
+	return size;
+}
+
 /*
  * The landing pad is where the vDSO continues after SYSENTER. To find its offset, look for
  * the only `int $0x80` in the vDSO that three pops and a return follow
- * (arch/x86/entry/vdso/vdso32/system_call.S). Every process maps the same image.
+ * (arch/x86/entry/vdso/vdso32/system_call.S). Every process maps the same image. The pad
+ * may be in any page of it: on a 7.3 it was in the second.
  */
 static int __init find_landing_pad(void)
 {
 	static const u8 pad[] __initconst = { 0xcd, 0x80, 0x5d, 0x5a, 0x59, 0xc3 };
-	unsigned long vdso = (unsigned long)current->mm->context.vdso;
-	static u8 code[PAGE_SIZE] __initdata;
-	unsigned int i;
+	unsigned long vdso = (unsigned long)current->mm->context.vdso, size = vdso_size(vdso);
+	static u8 code[4 * PAGE_SIZE] __initdata;
+	unsigned int i, found = 0;
 
-	if (!vdso || copy_from_user(code, (void __user *)vdso, sizeof(code))) {
+	if (!size || copy_from_user(code, (void __user *)vdso, min(size, sizeof(code)))) {
 		pr_err("refused: no vDSO in this process; boot without vdso32=0\n");
 		return -ENXIO;
 	}
-	for (i = 0; i + sizeof(pad) <= sizeof(code); i++) {
-		if (memcmp(code + i, pad, sizeof(pad)))
-			continue;
-		if (sysenter_landing_pad)
-			break;
-		sysenter_landing_pad = i + 2;
+	for (i = 0; i + sizeof(pad) <= sizeof(code); i++) {	/* zeroes behind the vDSO's end */
+		if (!memcmp(code + i, pad, sizeof(pad))) {
+			sysenter_landing_pad = i + 2;
+			found++;
+		}
 	}
-	if (!sysenter_landing_pad || i + sizeof(pad) <= sizeof(code)) {
+	if (found != 1) {
 		pr_err("refused: the vDSO's SYSENTER landing pad is not of the kind known here\n");
 		return -ENXIO;
 	}
@@ -62,6 +77,10 @@ static int __init check_processor(void)
 	pr_err("refused: the kernel was built to check its own entry code (TRACE_IRQFLAGS, DEBUG_ENTRY or DEBUG_RSEQ: a kernel without them is needed)\n");
 	return -EOPNOTSUPP;
 #endif
+	if (sysenter_looks_for_sequences()) {
+		pr_err("refused: the kernel looks at each return for calls made in a restartable sequence (rseq_debug: turn it off)\n");
+		return -EOPNOTSUPP;
+	}
 	if (boot_cpu_has(X86_FEATURE_XENPV)) {
 		pr_err("refused: under Xen PV system calls enter the hypervisor\n");
 		return -ENODEV;

@@ -41,8 +41,17 @@
 #else	/* C */
 #include <linux/mm.h>
 #include <linux/syscore_ops.h>
+#include <asm/msr.h>
 
-/* amd64: the kernel functions that do a call's exit work (see .Lexit_work in entry_amd64.S). */
+/* Since 6.16 the functions for an MSR of 64 bits have other names. */
+#ifndef rdmsrq
+#define rdmsrq		rdmsrl
+#define wrmsrq		wrmsrl
+#define rdmsrq_safe	rdmsrl_safe
+#define wrmsrq_safe	wrmsrl_safe
+#endif
+
+/* The kernel functions that do a call's exit work (see .Lexit_work in entry_amd64.S). */
 #ifdef HAVE_TRACE_SYSCALL_EXIT
 #define EXIT_SYMBOLS(X)	X(irqentry_exit) X(trace_syscall_exit)
 #else

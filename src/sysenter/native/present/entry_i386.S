@@ -414,12 +414,30 @@ SYM_INNER_LABEL(sysenter_left, SYM_L_LOCAL)
 	cli
 	movl	%ecx, PT_EBP(%esp)
 .Lno_arg6:
+#ifdef HAVE_TRACE_SYSCALL_EXIT
+	/* as at .Lexit_work in entry_amd64.S, which has the reason */
+	movl	%fs:current_task, %edx
+	testb	$SYSCALL_TRACEPOINT, TASK_syscall_work(%edx)
+	jz	.Lno_sys_exit
+	movl	%esp, %eax			/* regs */
+	movl	PT_EAX(%esp), %edx		/* result */
+	sti
+	KERNEL_CALL trace_syscall_exit
+	cli
+.Lno_sys_exit:
+	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer a fast call */
+	movl	%esp, %eax			/* regs */
+	xorl	%edx, %edx			/* irqentry_state_t, unused from user mode */
+	KERNEL_PUSH restore_all_switch_stack	/* return address: the kernel's IRET path */
+	KERNEL_JMP irqentry_exit
+#else
 	movl	$__USER_DS, PT_OLDSS(%esp)	/* no longer a fast call */
 	movl	%esp, %eax			/* regs */
 	KERNEL_PUSH restore_all_switch_stack	/* return address: the kernel's IRET path */
 	sti					/* effective after the jmp: no task is
 						 * preempted in this module's code */
 	KERNEL_JMP syscall_exit_to_user_mode
+#endif
 .Lpeek_faulted:
 	ASM_CLAC
 	cli

@@ -43,7 +43,7 @@ extern const struct patch_site sysenter_patch_sites[], sysenter_patch_sites_end[
 	X(switch_mm_irqs_off)		\
 	X(flush_tlb_all)		\
 	X(do_SYSENTER_32)		\
-	X(syscall_exit_to_user_mode)	\
+	EXIT_SYMBOLS(X)			\
 	X(restore_all_switch_stack)	\
 	X(get_cpu_entry_area)		\
 	X(text_poke_copy)		\
@@ -59,7 +59,7 @@ KERNEL_SYMBOLS(X)
 static unsigned long lookup_function;
 
 /* kallsyms_lookup_name() is not exported since 5.7, but a kprobe finds it. */
-static int find_lookup_name(void)
+static int __init find_lookup_name(void)
 {
 	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
 	int error = sysenter_fault() ?: register_kprobe(&probe);
@@ -79,7 +79,7 @@ unsigned long sysenter_lookup(const char *symbol)
 	return lookup_function ? kernel_call(lookup_function, (unsigned long)symbol, 0, 0) : 0;
 }
 
-int sysenter_find_kernel(void)
+int __init sysenter_find_kernel(void)
 {
 	int error = find_lookup_name();
 
@@ -108,7 +108,7 @@ int sysenter_poke(unsigned long at, const void *bytes, size_t size)
 	return -EFAULT;
 }
 
-int sysenter_write_patch_sites(void)
+int __init sysenter_write_patch_sites(void)
 {
 	const struct patch_site *site;
 

@@ -12,6 +12,7 @@
 #include "compat.h"
 #include <linux/cpu.h>
 #include <linux/delay.h>
+#include <linux/jump_label.h>
 #include <linux/kdebug.h>
 #include <linux/module.h>
 #include <linux/ptrace.h>
@@ -88,6 +89,17 @@ int __init sysenter_lacks(const char *mitigation)
 		mitigation);
 	add_taint(TAINT_USER, LOCKDEP_STILL_OK);	/* as the user has asked */
 	return 0;
+}
+
+/*
+ * On 7.x a key turns on what DEBUG_RSEQ was before: at each call's return the kernel looks
+ * whether it was made in a restartable sequence, and kills a program that did that.
+ */
+bool __init sysenter_looks_for_sequences(void)
+{
+	struct static_key *key = (struct static_key *)sysenter_lookup("rseq_debug_enabled");
+
+	return key && static_key_enabled(key);
 }
 
 int __init sysenter_check_buffers(void)

@@ -4,6 +4,7 @@
  * for. This file is only compiled to assembly; Kbuild makes offsets.h from that.
  */
 #undef MODULE	/* it hides struct tlb_state; no code of this file is linked */
+#define COMPILE_OFFSETS	/* as in the kernel's own file: its constants have the same names */
 #include <linux/kbuild.h>
 #include <linux/sched.h>
 #include <linux/mm_types.h>
@@ -34,6 +35,7 @@ int main(void)
 	DEFINE(EXIT_WORK, (int)(EXIT_TO_USER_MODE_WORK | _TIF_NEED_FPU_LOAD |
 				_TIF_IO_BITMAP | _TIF_USER_RETURN_NOTIFY));
 	DEFINE(EXIT_SYSCALL_WORK, (int)SYSCALL_WORK_EXIT);
+	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
 	OFFSET(TSS_SP0, tss_struct, x86_tss.sp0);
 
 #ifdef CONFIG_X86_32
@@ -96,7 +98,6 @@ int main(void)
 	 * exit decides.
 	 */
 	DEFINE(SYSRET_VERDICT, !__builtin_types_compatible_p(typeof(do_syscall_64(NULL, 0)), void));
-	DEFINE(SYSCALL_TRACEPOINT, (int)SYSCALL_WORK_SYSCALL_TRACEPOINT);
 	OFFSET(TLBSTATE_user_pcid_flush_mask, tlb_state, user_pcid_flush_mask);
 #ifdef HAVE_PCPU_HOT
 	OFFSET(PCPU_HOT_current_task, pcpu_hot, current_task);

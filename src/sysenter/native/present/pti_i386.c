@@ -51,7 +51,7 @@ static pte_t *shared_pte(unsigned long address)
 	pgd_t *pgd = current->mm->pgd + pgd_index(address);
 	pmd_t kernel = *pmd_in(pgd, address), user = *pmd_in(kernel_to_user_pgdp(pgd), address);
 
-	if (!pmd_present(kernel) || pmd_large(kernel) || !pmd_present(user) || pmd_pfn(user) != pmd_pfn(kernel))
+	if (!pmd_present(kernel) || pmd_val(kernel) & _PAGE_PSE || !pmd_present(user) || pmd_pfn(user) != pmd_pfn(kernel))
 		return NULL;
 	return pte_offset_kernel(&kernel, address);
 }
@@ -64,7 +64,7 @@ static pte_t *shared_pte(unsigned long address)
 static unsigned long __init free_page_of_entry_areas(void)
 {
 	unsigned long address = CPU_ENTRY_AREA_PER_CPU + nr_cpu_ids * CPU_ENTRY_AREA_SIZE;
-	unsigned long last = CPU_ENTRY_AREA_PER_CPU + CPU_ENTRY_AREA_ARRAY_SIZE;
+	unsigned long last = CPU_ENTRY_AREA_BASE + CPU_ENTRY_AREA_MAP_SIZE;
 
 	for (; address <= last && address < FIXADDR_TOT_START; address += PAGE_SIZE) {
 		pte_t *pte = shared_pte(address);

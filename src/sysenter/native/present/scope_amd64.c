@@ -56,7 +56,7 @@ static unsigned long call_target(unsigned long at)
  * Find the call in the kernel's entry. It is between the last push of the frame, which every
  * way in executes, and SYSRET. 0 if there is no such call, or more than one.
  */
-static unsigned long find_call(unsigned long from, unsigned long to)
+static unsigned long __init find_call(unsigned long from, unsigned long to)
 {
 	unsigned long at, found = 0;
 
@@ -71,7 +71,7 @@ static unsigned long find_call(unsigned long from, unsigned long to)
 }
 
 /* The target in a module, if the entry calls one. */
-static unsigned long find_foreign(unsigned long from, unsigned long to)
+static unsigned long __init find_foreign(unsigned long from, unsigned long to)
 {
 	unsigned long at, target;
 
@@ -84,7 +84,7 @@ static unsigned long find_foreign(unsigned long from, unsigned long to)
 }
 
 /* Find the addresses for the patch sites. These are written for each scope. */
-int sysenter_all_find_kernel(void)
+int __init sysenter_all_find_kernel(void)
 {
 	unsigned long from = kernel_entry_SYSCALL_64_after_hwframe, to, at, foreign;
 

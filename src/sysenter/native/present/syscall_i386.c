@@ -6,6 +6,7 @@
  * makes that harmless.
  */
 #include "sysenter.h"
+#include "compat.h"
 #include "frame.h"
 #include <linux/cpumask.h>
 #include <linux/module.h>
@@ -13,7 +14,6 @@
 #include <linux/smp.h>
 #include <asm/cpu_entry_area.h>
 #include <asm/cpufeature.h>
-#include <asm/msr.h>
 #include <asm/segment.h>
 
 static char *entry = "auto";
@@ -47,11 +47,11 @@ static bool __init has_syscall(void)
 	    (boot_cpu_data.x86_vendor != X86_VENDOR_AMD && boot_cpu_data.x86_vendor != X86_VENDOR_HYGON))
 		return false;
 	preempt_disable();
-	if (!rdmsrl_safe(MSR_EFER, &efer) && !wrmsrl_safe(MSR_EFER, efer | EFER_SCE)) {
-		rdmsrl_safe(MSR_EFER, &now);
+	if (!rdmsrq_safe(MSR_EFER, &efer) && !wrmsrq_safe(MSR_EFER, efer | EFER_SCE)) {
+		rdmsrq_safe(MSR_EFER, &now);
 		if (now & EFER_SCE && !sysenter_executes_syscall())
 			now = 0;
-		wrmsrl_safe(MSR_EFER, efer);
+		wrmsrq_safe(MSR_EFER, efer);
 	}
 	preempt_enable();
 	return now & EFER_SCE;
@@ -166,10 +166,10 @@ unsigned long sysenter_syscall_read(void)
 {
 	u64 efer, star;
 
-	rdmsrl(MSR_EFER, efer);
+	rdmsrq(MSR_EFER, efer);
 	if (!(efer & EFER_SCE))
 		return kernel_stock_entry;
-	rdmsrl(MSR_STAR, star);
+	rdmsrq(MSR_STAR, star);
 	return (u32)star == stub(smp_processor_id()) ? sysenter_entry_point : 0;
 }
 
@@ -178,16 +178,16 @@ void sysenter_syscall_write(unsigned long target)
 {
 	u64 efer;
 
-	rdmsrl(MSR_EFER, efer);
+	rdmsrq(MSR_EFER, efer);
 	if (target == kernel_stock_entry) {
-		wrmsrl(MSR_EFER, efer & ~EFER_SCE);
-		wrmsrl(MSR_STAR, this_cpu_read(stock_star));
+		wrmsrq(MSR_EFER, efer & ~EFER_SCE);
+		wrmsrq(MSR_STAR, this_cpu_read(stock_star));
 	} else {
 		u64 star;
 
-		rdmsrl(MSR_STAR, star);
+		rdmsrq(MSR_STAR, star);
 		this_cpu_write(stock_star, star);
-		wrmsrl(MSR_STAR, (u64)__USER_CS << 48 | (u64)__KERNEL_CS << 32 | stub(smp_processor_id()));
-		wrmsrl(MSR_EFER, efer | EFER_SCE);
+		wrmsrq(MSR_STAR, (u64)__USER_CS << 48 | (u64)__KERNEL_CS << 32 | stub(smp_processor_id()));
+		wrmsrq(MSR_EFER, efer | EFER_SCE);
 	}
 }

@@ -38,6 +38,7 @@ int sysenter_write_patch_sites(void);		/* writes these addresses into the entry 
  */
 int sysenter_lacks(const char *mitigation);
 int sysenter_check_buffers(void);	/* refuses a kernel that executes VERW in another way */
+bool sysenter_looks_for_sequences(void);	/* rseq_debug, which this entry does not do */
 
 /* main.c: whose calls take the fast path, the parameter scope */
 extern bool sysenter_scope_marked, sysenter_scope_all;

@@ -28,4 +28,6 @@ struct sysenter_resume {
 	u32 ip, cs, flags;
 };
 
+struct sysenter_resume *sysenter_task_body(struct sysenter_task *task);	/* called in tasks_i386.S */
+
 #endif

@@ -36,12 +36,12 @@
 #include "sysenter.h"
 #include "frame.h"
 #include "taskgate.h"
+#include <linux/atomic.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/smp.h>
 #include <linux/vmalloc.h>
-#include <asm/cmpxchg.h>
 #include <asm/debugreg.h>
 #include <asm/mmu_context.h>
 #include <asm/ptrace.h>
@@ -324,10 +324,19 @@ static int __init make_task(unsigned int cpu, unsigned int i)
 	return 0;
 }
 
+/* HAZARD: an exception may come at any time, so the gate's two halves are written at once. */
+static void write_gate(u64 *gate, u64 value)
+{
+	u64 old = *gate;
+
+	while (!try_cmpxchg64(gate, &old, value))
+		;
+}
+
 static void write_gates(unsigned int from, unsigned int to, bool ours)
 {
 	for (; from < to; from++)
-		set_64bit(&idt[gates[from].vector], ours ? gates[from].ours : gates[from].stock);
+		write_gate(&idt[gates[from].vector], ours ? gates[from].ours : gates[from].stock);
 }
 
 void sysenter_gates_write(bool ours)
