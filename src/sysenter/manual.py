@@ -47,7 +47,7 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 _DESCRIPTION = (
-    "sysenter gives a running, unmodified Linux kernel a second, shorter entry for system calls, as a loadable module; "
+    "sysenter gives a running, unmodified Linux kernel a shorter path for system calls, as a loadable module; "
     "by default in a virtual machine, where it also measures what that buys. What a command fetches is kept in the "
     "cache; with --offline it takes what is there."
 )
@@ -163,12 +163,14 @@ def _table(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 _COMMANDS_HEAD = """# Commands
 
-Written by `./sysenter manual --markdown` from the parser itself; a test holds this page against it.
-Each command also takes `--help`. What they return: [exit statuses](exit-statuses.md). What they
-read beside their arguments: [environment variables](environment.md).
+Each command of `./sysenter`, with its options. Each also takes `--help`. What they return: [exit
+statuses](exit-statuses.md). What they read beside their arguments: [environment
+variables](environment.md).
 
 A clone has two more: `./sysenter test` passes its arguments to pytest, and `./sysenter docs` builds
 these pages.
+
+`./sysenter manual --markdown` writes this page from the parser itself, and a test compares the two.
 """
 
 

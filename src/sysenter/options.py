@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("marked", "all", "both"),
         default="",
         help="whose calls take the fast path: those of programs that ask for it (marked), every "
-        "program's (all), both; default: what can work for run, marked for others",
+        "program's (all), both; default: for `run` each scope that can work, for other commands marked",
     )
 
     whole = argparse.ArgumentParser(
@@ -153,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
         "--against",
         type=Path,
         metavar="FILE|DIR",
-        help="what has become slower since --json wrote FILE, or than the bundle in DIR",
+        help="show what is slower than in FILE (written by --json), or than the bundle in DIR",
     )
     replay.add_argument(
         "--export", type=Path, metavar="DIR", help="write a bundle, which measures on any x86-64 Linux, and stop"
@@ -322,12 +322,16 @@ def _add_matrix(matrix: argparse.ArgumentParser) -> None:
 
     many("--kernel", "NAME|FILE", "as for `run`, or `all` for the whole catalogue (the default)")
     many("--cpu", "MODEL", "QEMU's processor model (default: each kernel's own)")
-    many("--scope", "SCOPE", "marked, all or both (default: what can work for run, marked for others)")
+    many(
+        "--scope",
+        "SCOPE",
+        "marked, all or both (default: for `run` each scope that can work, for `bench` both, for other jobs marked)",
+    )
     many(
         "--job",
         "JOB",
         "run (the default), selftests, hazards, storm, loads, check, mutants, mitigations, bench; "
-        "selftests:python, check:present-i386 or bench:calls/null is a part of one, storm:60 an hour's",
+        "selftests:python, check:present-i386 or bench:calls/null is a part of one, storm:60 is an hour of the storm",
     )
     matrix.add_argument("--append", default="", metavar="WORDS", help="more words for the kernels' command line")
     many("--module-option", "OPTION", "for the module, in run and bench")
