@@ -115,7 +115,7 @@ def print_matrix(found: Matrix, console: Console) -> None:
 
 _HEAD = """# Support
 
-Do not edit this page: it is made by
+Which kernels and processors the module was tried on. Do not edit this page: it is made by
 
 {command}
 
@@ -128,10 +128,10 @@ and registers. It is emulation (TCG): it shows what works, and says nothing abou
   say that it has no Meltdown. [What was tried to break it](hazards.md) ran with isolation too.
 - The figures are guest instructions of one getppid, exact: stock / marked / all. On 2.2 and 2.4,
   stock is int 0x80; INT and IRET count as one instruction each there, and take most of the time.
-- A number in brackets is a reason below the tables.
-
+{reasons}
 sysenter {version}; {qemu}.
 """
+_REASONS = "- A number in brackets is a reason below the tables.\n"
 
 
 def _works(cell: Cell, notes: _Notes) -> str:
@@ -151,7 +151,7 @@ def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
     """The page of what is supported, of the `run` jobs of a matrix. words: the command's, behind `matrix`."""
     notes = _Notes()
     command = " \\\n        ".join(f"    ./sysenter matrix {words}".split(" --")).replace("\n        ", "\n        --")
-    parts = [_HEAD.format(command=command, version=version, qemu=qemu).rstrip()]
+    parts: list[str] = []
     if not found.complete:
         parts.append(f"\n{len(found.cells)} of {found.asked} runs were made; a cell without words is one that was not.")
     groups: dict[str, list[Cell]] = {}
@@ -166,7 +166,9 @@ def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
         parts.append("\n## Reasons\n")
         for number, text in enumerate(notes.texts, 1):
             parts += wrap(f"{number}. {text}", 98, subsequent_indent="   ")
-    return "\n".join(parts).rstrip() + "\n"
+    reasons = _REASONS if notes.texts else ""
+    head = _HEAD.format(command=command, reasons=reasons, version=version, qemu=qemu).rstrip()
+    return "\n".join([head, *parts]).rstrip() + "\n"
 
 
 def _tables(cells: Sequence[Cell], notes: _Notes) -> list[str]:
