@@ -51,7 +51,7 @@ Here each of the six calls is made by a function below 24 others, and all of the
 afterwards. The figures are cycles of one call, the mean of the six, without the caller's own time.
 If a way into the kernel left the processor's return predictor wrong, each of these returns would be
 mispredicted, and that would show here. Together with the kernel's own calls the predictor (32
-entries on a Zen 4) is full on every path, so some returns are mispredicted on each.
+entries on AMD's Zen 3 and 4) is full on every path, so some returns are mispredicted on each.
 
 {table}
 
@@ -67,6 +67,8 @@ VERW). The module draws an offset in any case, from a cheaper generator.
 
     ./sysenter replay --kernel bookworm-amd64 --export DIR
     ./sysenter replay --kernel bookworm-amd64 --append randomize_kstack_offset=off --against DIR
+
+For 7.3, both commands take `--kernel trixie-backports-amd64` instead.
 """
 _PROGRAMS = """
 ## Whole programs
@@ -156,7 +158,7 @@ def nested_mean(data: dict[str, Any], path: str) -> float:
 
 
 def _nested_above(all_data: dict[str, dict[str, Any]]) -> str:
-    """The single calls that take more there than stock's."""
+    """The calls that take more there than stock's."""
     found = []
     for data in all_data.values():
         for call in (c for c in data["calls"] if c["path"] != "stock" and not c["verw"]):
@@ -164,7 +166,9 @@ def _nested_above(all_data: dict[str, dict[str, Any]]) -> str:
             if own > stock:
                 release = data["kernel"].split(" ", 1)[0]
                 found.append(f"- {call['call']} by {call['path']} on {release}: {own:.0f}, stock {stock:.0f}")
-    return "Single calls above stock there:\n\n" + "\n".join(found) if found else "No single call is above stock there."
+    if not found:
+        return "No call takes more cycles than stock there."
+    return "Calls that take more cycles than stock there:\n\n" + "\n".join(found)
 
 
 def programs_table(*results: dict[str, Any]) -> str:
