@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Single calls by each entry path on the machine one stands on, in cycles of its own time-stamp counter."""
+"""Single calls by each entry path on the machine that the command runs on, in cycles of its own time-stamp counter."""
 
 from __future__ import annotations
 
