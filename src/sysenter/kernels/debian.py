@@ -24,10 +24,12 @@ from sysenter.errors import SysenterError
 from sysenter.processes import running
 from sysenter.steps import Steps, run_command
 
-__all__ = ["Apt", "Package", "unpack", "words_of"]
+__all__ = ["KEYRING", "Apt", "Package", "unpack", "words_of"]
 
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) (?:SHA256|SHA512):(?P<hash>[0-9a-f]+)")
+# A file of a suite: "mirror+file:/etc/apt/mirrors/debian.list" is a list of mirrors, as Debian's cloud images have.
+_SOURCE = re.compile(r"^'(?P<mirror>\S+/debian(?:\.list)?)/+dists/(?P<suite>[^/']+)/", re.M)
 _SUITE = re.compile(r"^(stable|testing|sid|unstable|bookworm|trixie|forky|duke|[a-z]+)(-updates|-backports)?$")
 
 
@@ -45,11 +47,11 @@ def _mirror(steps: Steps) -> str:
     configured = os.environ.get("SYSENTER_DEBIAN_MIRROR")
     if configured:
         return configured
-    argv = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
-    for line in run_command(steps, argv, what="ask apt for its mirror", timeout=30, network=True).splitlines():
-        uri, _, suite = line.partition(" ")
-        if _SUITE.match(suite) and uri.rstrip("/").endswith("/debian"):
-            return uri
+    # By its sources alone: its lists may be gone, as in an image that was made small.
+    argv = ["apt-get", "update", "--print-uris"]
+    for found in _SOURCE.finditer(run_command(steps, argv, what="ask apt for its mirror", timeout=30, network=True)):
+        if _SUITE.match(found["suite"]):
+            return f"{found['mirror']}/"
     raise SysenterError(
         "no Debian mirror in this machine's apt sources",
         hint="set SYSENTER_DEBIAN_MIRROR to the address of one, ending in /debian/",
@@ -82,7 +84,9 @@ class Apt:
             "Dir::Cache": f / "cache",
             "Dir::Etc::SourceList": f / "sources.list",
             "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::Preferences": "/dev/null",
             "Dir::Etc::PreferencesParts": "/dev/null",
+            "APT::Default-Release": "",  # this machine's is another suite
             "APT::Architecture": self._architecture,
             "APT::Architectures": self._architecture,
             "APT::Sandbox::User": "",
@@ -103,12 +107,12 @@ class Apt:
         if self._updated:
             return
         self._need_network(f"Debian {self.suite}")
-        if not _KEYRING.exists():
-            raise SysenterError(f"{_KEYRING} is missing", hint="install the package debian-archive-keyring")
+        if not KEYRING.exists():
+            raise SysenterError(f"{KEYRING} is missing", hint="install the package debian-archive-keyring")
         for sub in ("lists/partial", "cache/archives/partial"):
             (self._folder / sub).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").touch()
-        source = f"deb [signed-by={_KEYRING}] {_mirror(self._steps)} {self.suite} main\n"
+        source = f"deb [signed-by={KEYRING}] {_mirror(self._steps)} {self.suite} main\n"
         with self._alone(), self._steps.step(f"Debian {self.suite} {self._architecture}: package lists"):
             write_whole(self._folder / "sources.list", source)
             run_command(
