@@ -67,11 +67,10 @@ def test_a_record_of_the_cache_that_is_none_is_as_if_it_were_not_there(
         with pytest.raises(SysenterError, match="--offline forbids"):
             apt.closure(["musl"])
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) == "/dev/kvm" or os.path.exists(path))
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    kept = tmp_path / f"sysenter/accelerator/{digest([boot, target.release, target.cpu])}.json"
-    kept.parent.mkdir()
-    kept.write_text(text)
     monkeypatch.setattr(accelerator, "present_guest_for", lambda *given: _NoGuest())
+    assert choose_accelerator(steps, target, "auto") == "tcg"
+    (kept,) = (tmp_path / "sysenter/accelerator").iterdir()
+    kept.write_text(text)
     assert choose_accelerator(steps, target, "auto") == "tcg"
     assert json.loads(kept.read_text()) == {"accelerator": "tcg"}
     if text != "{}":
@@ -81,6 +80,28 @@ def test_a_record_of_the_cache_that_is_none_is_as_if_it_were_not_there(
 class _NoGuest:
     def run(self, *given: object, **more: object) -> Output:
         raise GuestLost("it does not boot")
+
+
+def test_a_guest_that_the_users_own_words_stop_is_no_answer_about_kvm_without_them(
+    steps: Steps, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As --append mem=4M. It was kept as one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) == "/dev/kvm" or os.path.exists(path))
+    monkeypatch.setattr(accelerator, "present_guest_for", lambda *given: _NoGuest())
+    others = [replace(target, append="mem=4M"), replace(target, qemu_args=("-m", "4"))]
+    assert [choose_accelerator(steps, one, "auto") for one in others] == ["tcg", "tcg"]
+    monkeypatch.setenv("SYSENTER_QEMU", "/another/qemu")
+    assert choose_accelerator(steps, target, "auto") == "tcg"
+    monkeypatch.delenv("SYSENTER_QEMU")
+    monkeypatch.setattr(accelerator, "present_guest_for", lambda *given: _Guest())
+    assert choose_accelerator(steps, target, "auto") == "kvm"
+    assert choose_accelerator(steps, others[0], "auto") == "tcg"
+
+
+class _Guest:
+    def run(self, *given: object, **more: object) -> None:
+        pass
 
 
 def test_what_fails_before_a_guest_boots_is_no_answer_about_kvm(

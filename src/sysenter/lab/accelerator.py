@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sysenter.cache import UNREADABLE, cache_folder, digest, write_whole
 from sysenter.lab.present_guest import present_guest_for
-from sysenter.lab.qemu import GuestLost
+from sysenter.lab.qemu import GuestLost, qemu_program
 from sysenter.steps import Steps
 from sysenter.target.target import Target
 
@@ -32,7 +32,10 @@ def choose_accelerator(steps: Steps, target: Target, wanted: str) -> str:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
-    kept = cache_folder() / "accelerator" / f"{digest([boot_id, target.release, target.cpu])}.json"
+    # What the user adds may be why a guest does not boot: it says nothing about one without it.
+    qemu = qemu_program(target.arch.qemu_for(target.cpu))
+    parts = [boot_id, target.release, target.cpu, target.append, *target.qemu_args, qemu]
+    kept = cache_folder() / "accelerator" / f"{digest(parts)}.json"
     try:
         return str(json.loads(kept.read_text())["accelerator"])
     except UNREADABLE:
