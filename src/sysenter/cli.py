@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from sysenter.lab.present_guest import PresentGuest
     from sysenter.replay.result import Result
     from sysenter.target.target import Target
+
+# What makes the jobs of a matrix, if no file does.
+_PRODUCT = ("--kernel", "--cpu", "--scope", "--job", "--append", "--module-option", "--rounds", "--count")
 
 # Rooms are imported by the commands that call them: --help, kernels, export and doctor run
 # without a Python package, and Unicorn and capstone load for what needs them.
@@ -256,6 +260,17 @@ def _check(options: argparse.Namespace, steps: Steps) -> int:
     return 0 if all(r.ok for r in reports) and all(m.ok for m in mutated) else 1
 
 
+def _attribute(option: str) -> str:
+    """The name that argparse gives to an option."""
+    return option.strip("-").replace("-", "_")
+
+
+def _given(options: argparse.Namespace, *names: str) -> list[str]:
+    """Those of these options that are not as they are where nobody gives them."""
+    defaults = read_options([options.name])
+    return [n for n in names if getattr(options, _attribute(n)) != getattr(defaults, _attribute(n))]
+
+
 def _check_replay(options: argparse.Namespace) -> None:
     """Refuse what would be passed over: a comparison that is not made, a file not written, a choice not heard."""
     bundles_own = {
@@ -376,10 +391,12 @@ def _bench_here(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.bench.here import measure_here
     from sysenter.report.here import print_here
 
-    for word, given in (("workload", options.workloads), ("--save", options.save), ("--against", options.against)):
-        if given:
-            hint = "it measures its own six calls; --json keeps them"
-            raise SysenterError(f"bench --here takes no {word}", hint=hint)
+    # not --offline: nothing is fetched
+    others = ("--kernel", "--accelerator", "--cpu", "--append", "--qemu", "--scope", "--module-option")
+    others += ("--save", "--against", "--tolerance", "--resume", "--anyway")
+    if given := ["workload"] * bool(options.workloads) + _given(options, *others):
+        hint = "it measures its own six calls, of the kernel and module that run here; --json keeps them"
+        raise SysenterError(f"bench --here takes no {given[0]}", hint=hint)
     if options.json:
         check_writable(options.json)
     here = measure_here(steps, rounds=options.rounds)
@@ -439,6 +456,33 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
     return 1 if any(change.percent > options.tolerance for change in found) else 0
 
 
+def _matrix_words(options: argparse.Namespace) -> list[str]:
+    """The files of a matrix, and each option that has a say in what comes of it, as a shell reads them."""
+    words = [shlex.join(map(str, options.files))]
+    for option in (*_given(options, *_PRODUCT, "--accelerator"), "--support"):
+        value = getattr(options, _attribute(option))
+        for one in value if isinstance(value, list) else [value]:
+            # where the user's own kernels are is nobody's business
+            own = option == "--kernel" and one.endswith(".toml")
+            said = f".../{Path(one).parent.name}/{Path(one).name}" if own else str(one)
+            words.append(f"{option} {shlex.quote(said)}")
+    return words
+
+
+def _check_matrix(options: argparse.Namespace) -> None:
+    """Refuse what would be passed over."""
+    others = (*_PRODUCT, "--accelerator", "--offline", "--json", "--support", "--done", "--again")
+    if options.worker and (given := ["FILE"] * bool(options.files) + _given(options, *others)):
+        raise SysenterError(f"matrix --worker takes no {given[0]}", hint="the command with --scheduler takes it")
+    if options.scheduler and options.cores:
+        raise SysenterError("matrix --scheduler takes no --cores", hint="each --worker has its own")
+    if options.files and not options.kernel and (given := _given(options, *_PRODUCT)):
+        raise SysenterError(
+            f"{given[0]} is not for {options.files[0]}, which says all of its jobs",
+            hint="write it there, or name by --kernel what it is for",
+        )
+
+
 def _matrix(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.kernels.catalogue import CATALOGUE
     from sysenter.lab.qemu import qemu_version
@@ -447,6 +491,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.matrix.worker import work_for
     from sysenter.report.matrix import print_matrix, support_page
 
+    _check_matrix(options)
     if options.worker:
         return work_for(steps, options.worker, options.cores or len(os.sched_getaffinity(0)))
     jobs = [job for file in options.files for job in expand(read_products(file), file.resolve().parent)]
@@ -463,7 +508,16 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
             rounds=options.rounds,
             count=options.count,
         )
-        jobs += expand([product], Path.cwd())
+        own = expand([product], Path.cwd())
+        for option, name in (
+            ("--append", "append"),
+            ("--module-option", "module_options"),
+            ("--rounds", "rounds"),
+            ("--count", "count"),
+        ):
+            if getattr(product, name) and not any(getattr(job, name) for job in own):
+                raise SysenterError(f"none of these jobs takes {option}", hint="leave it out, or add --job run")
+        jobs += own
     for path in filter(None, (options.json, options.support)):
         check_writable(path)
     found = matrix(
@@ -482,10 +536,7 @@ def _matrix(options: argparse.Namespace, steps: Steps) -> int:
     if not found.complete and not options.done:
         return 130
     if options.support:
-        files = [str(file) for file in options.files]
-        own = [f"--kernel .../{Path(k).parent.name}/{Path(k).name}" for k in options.kernel if k.endswith(".toml")]
-        words = " ".join([*files, *own, f"--support {options.support}"])
-        write_text(options.support, support_page(found, words, __version__, qemu_version()))
+        write_text(options.support, support_page(found, _matrix_words(options), __version__, qemu_version()))
     if not found.ok:
         bad = found.bad
         why = bad[0].outcome["why"] or "; ".join(bad[0].outcome["differs"])

@@ -63,6 +63,9 @@ def test_rounds_are_paired_and_the_first_warms_up() -> None:
         ([], "the module is not loaded here (sudo ./sysenter install --try)"),
         (["calls/null"], "takes no workload"),
         (["--save", "it"], "takes no --save"),
+        (["--scope", "all"], "takes no --scope"),
+        (["--kernel", "bookworm-amd64", "--tolerance", "5"], "takes no --kernel"),
+        (["--tolerance", "5"], "takes no --tolerance"),
         (["--json", "/nowhere/file"], "cannot write /nowhere/file"),
     ],
 )

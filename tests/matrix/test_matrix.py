@@ -128,7 +128,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(cli: RunCli) -> None:
 
 def test_an_address_that_is_none_is_one_line(cli: RunCli) -> None:
     for option, address in (("--scheduler", "host"), ("--worker", "tcp://host:port")):
-        said = one_line_error(cli("matrix", "--kernel", "bookworm-686", "--offline", option, address))
+        said = one_line_error(cli("matrix", option, address))
         assert f"'{address}' is no address of a Dask scheduler (give one, as tcp://host:8786)" in said
 
 
@@ -158,6 +158,49 @@ def test_a_worker_without_qemu_is_one_line(cli: RunCli, tmp_path: Path) -> None:
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     done = cli("matrix", "--worker", "tcp://127.0.0.1:1", env={"PATH": str(tmp_path)})
     assert "this machine cannot be a worker: no qemu-system-i386" in one_line_error(done)
+
+
+def test_what_is_done_is_shown_without_a_network(cli: RunCli, tmp_path: Path) -> None:
+    env = {"XDG_CACHE_HOME": str(tmp_path), "SYSENTER_DEBIAN_MIRROR": "http://127.0.0.1:1/debian/"}
+    done = cli("matrix", "--kernel", "bookworm-686", "--done", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 of 1 jobs are done" in done.stdout
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> run.Matrix:
+    """What the command is told that came of its jobs."""
+    figures = {"scope": "all", "accelerator": "kvm", "instructions": {}}
+    cell = run.Cell(
+        Job("run", "", "bookworm-amd64", "", ""), {**_outcome("passed"), "figures": figures, "worker": ""}, False
+    )
+    found = run.Matrix([cell], asked=1)
+    monkeypatch.setattr("sysenter.ending.catch_signals", lambda: None)
+    monkeypatch.setattr(run, "matrix", lambda *given, **more: found)
+    return found
+
+
+def test_the_page_has_the_command_that_made_it_and_says_what_ran_it(made: run.Matrix, tmp_path: Path) -> None:
+    page = tmp_path / "support.md"
+    words = ["--kernel", "bookworm-amd64", "--kernel", "/home/me/mine/kernel.toml", "--cpu", "EPYC"]
+    words += ["--append", "pti=on x --y", "--rounds", "3", "--json", "/dev/null", "--support", str(page)]
+    (tmp_path / "m.toml").write_text("[[product]]\nkernels = ['bookworm-686']\n")
+    assert cli_main(["matrix", str(tmp_path / "m.toml"), *words]) == 0
+    said = page.read_text()
+    command = said.split("made by\n\n")[1].split("\n\n")[0].split(" \\\n")
+    assert [line.strip() for line in command] == [
+        f"./sysenter matrix {tmp_path}/m.toml",
+        "--kernel bookworm-amd64",
+        "--kernel .../mine/kernel.toml",
+        "--cpu EPYC",
+        "--append 'pti=on x --y'",
+        "--rounds 3",
+        f"--support {page}",
+    ]
+    assert "KVM ran it: it shows what works" in said
+    made.cells[0].outcome["figures"]["accelerator"] = "tcg"
+    assert cli_main(["matrix", "--support", str(page)]) == 0
+    assert "It is emulation (TCG): it shows" in page.read_text()
 
 
 def test_of_what_failed_its_own_lines_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -13,10 +14,11 @@ from sysenter.bench.result import Result
 from sysenter.errors import Refused, SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.matrix import perform
-from sysenter.matrix.perform import DIFFERS, PASSED, Work
+from sysenter.matrix.perform import DIFFERS, PASSED, Done, Work
 from sysenter.matrix.plan import Job
 from sysenter.processes import Interrupted
 from sysenter.steps import Steps
+from sysenter.target.target import Target
 
 GOOD, SKIPPED = '<testcase name="a"/>', '<testcase name="b"><skipped message="no KVM here"/></testcase>'
 BAD = '<testcase name="c"><failure message="1 is not 2"/></testcase>'
@@ -56,6 +58,41 @@ def test_a_benchmark_that_a_signal_ended_is_no_answer(monkeypatch: pytest.Monkey
     target = provide(steps, "bookworm-686", offline=False)
     with pytest.raises(Interrupted):
         perform._bench(steps, target, Work(Job("bench", "", "bookworm-686", "", ""), "", "tcg", True))
+
+
+def test_a_benchmark_is_of_the_paths_that_can_work_as_the_commands_is(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps
+) -> None:
+    """By `fast`, which AMD's amd64 processors have not, it was refused, and that was kept."""
+    paths: list[object] = []
+
+    def bench(*given: object, **more: object) -> Result:
+        paths.append(more["paths"])
+        return Result("6.1", "amd64", "EPYC", "tcg", "a processor", "0.1.0")
+
+    monkeypatch.setattr(bench_run, "bench", bench)
+    monkeypatch.setattr(bench_run, "vendor", lambda model: "AuthenticAMD")
+    target = replace(provide(steps, "bookworm-amd64", offline=False), cpu="EPYC")
+    for scope in ("", "marked"):
+        perform._bench(steps, target, Work(Job("bench", "", "bookworm-amd64", "", scope), "", "tcg", True))
+    assert paths == [("stock", "all"), ("stock", "fast")]
+
+
+def test_the_processor_that_is_told_is_the_guests(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
+    """On an AMD host with KVM a guest has a model of AMD's, instead of the kernel's own."""
+    given: list[tuple[str, str]] = []
+
+    def run(steps: Steps, target: Target, work: Work) -> Done:
+        given.append((target.cpu, work.accelerator))
+        return Done(PASSED)
+
+    monkeypatch.setattr(perform, "choose_present", lambda _, target, wanted: (replace(target, cpu="EPYC"), "kvm"))
+    monkeypatch.setattr(perform, "_DO", {"run": run, "check": run})
+    monkeypatch.setattr(shutil, "which", lambda program: program)
+    for kind in ("run", "check"):
+        done = perform.perform(steps, Work(Job(kind, "", "bookworm-686", "", ""), "", "auto", True))
+        assert done.cpu == given[-1][0]
+    assert given == [("EPYC", "kvm"), ("pentium3", "auto")]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,14 @@ def test_a_bad_file_is_named(text: str, words: str, tmp_path: Path) -> None:
         (("nowhere.toml",), "cannot be read"),
         (("--kernel", "bookworm-686", "--json", "/nowhere/file"), "there is no folder /nowhere"),
         (("--kernel", "nowhere.toml"), "nowhere.toml: cannot be read"),
+        # what would be passed over
+        (("m.toml", "--job", "selftests"), "--job is not for m.toml, which says all of its jobs"),
+        (("m.toml", "--rounds", "3"), "--rounds is not for m.toml"),
+        (("--job", "storm", "--job", "hazards", "--append", "pti=on"), "none of these jobs takes --append"),
+        (("--job", "selftests", "--module-option", "entry=syscall"), "none of these jobs takes --module-option"),
+        (("--job", "bench", "--count", "5"), "none of these jobs takes --count"),
+        (("--worker", "tcp://127.0.0.1:1"), "matrix --worker takes no --offline"),
+        (("--scheduler", "tcp://127.0.0.1:1", "--cores", "2"), "matrix --scheduler takes no --cores"),
     ],
 )
 def test_bad_words_are_one_line(cli: RunCli, arguments: tuple[str, ...], words: str) -> None:

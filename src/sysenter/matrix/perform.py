@@ -27,7 +27,7 @@ from sysenter.ending import ready_streams, told
 from sysenter.errors import Refused, SysenterError
 from sysenter.lab import choose_present, guest_for, guest_with_shell_for
 from sysenter.lab.qemu import patience
-from sysenter.matrix.plan import TESTS, Job
+from sysenter.matrix.plan import KINDS, TESTS, Job
 from sysenter.processes import Interrupted, catch_signals, environment
 from sysenter.scratch import scratch_folder
 from sysenter.steps import Steps, run_command
@@ -178,7 +178,7 @@ def _bench(steps: Steps, target: Target, work: Work) -> Done:
         target,
         accelerator,
         chosen((job.argument or _BENCH).split(",")),
-        paths=paths_for(target, job.scope or "both"),
+        paths=paths_for(target, job.scope),
         rounds=job.rounds or MATRIX_BENCH_ROUNDS,
         options=job.module_options,
         offline=work.offline,
@@ -365,7 +365,12 @@ def perform(steps: Steps, work: Work) -> Done:
         append = " ".join(filter(None, (target.append, job.append if job.kind != "mitigations" else "")))
         if job.kind in TESTS:
             _check_clone()
-        done = _DO[job.kind](steps, replace(target, cpu=known.cpu, append=append), work)
+        target = replace(target, cpu=known.cpu, append=append)
+        if "cpu" in KINDS[job.kind].axes and target.generation.runs_debian:
+            # KVM may take another model: by it the job is done, and told
+            target, accelerator = choose_present(steps, target, work.accelerator)
+            known, work = replace(known, cpu=target.cpu), replace(work, accelerator=accelerator)
+        done = _DO[job.kind](steps, target, work)
         return replace(done, release=known.release, arch=known.arch, cpu=known.cpu)
     except Refused as error:
         return replace(known, outcome=REFUSED, why=error.message)

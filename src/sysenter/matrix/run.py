@@ -143,7 +143,7 @@ def matrix(
     start = time.monotonic()
     if scheduler:  # said before the work
         parts_of(scheduler)
-    work = _work(steps, jobs, accelerator, offline)
+    work = _work(steps, jobs, accelerator, offline, only_done)
     keys = [key_of(one) for one in work]
     outcomes: dict[int, dict[str, Any]] = {}
     if not again:
@@ -183,15 +183,17 @@ def matrix(
     return result
 
 
-def _work(steps: Steps, jobs: Sequence[Job], accelerator: str, offline: bool) -> list[Work]:
+def _work(steps: Steps, jobs: Sequence[Job], accelerator: str, offline: bool, only_done: bool) -> list[Work]:
+    """The jobs with their kernels. only_done: what is not in the cache is not done, and nothing is fetched."""
     identities: dict[str, str] = {}
     for kernel in dict.fromkeys(job.kernel for job in jobs):
         try:
-            identities[kernel] = identity_of(provide(steps, kernel, offline=offline))
+            identities[kernel] = identity_of(provide(steps, kernel, offline=offline or only_done))
         except SysenterError as error:
             if kernel.endswith(".toml"):
                 raise
-            steps.say(f"         {kernel}: {error.message}")
+            if not only_done:
+                steps.say(f"         {kernel}: {error.message}")
             identities[kernel] = ""
     return [Work(job, identities[job.kernel], accelerator, offline) for job in jobs]
 

@@ -121,7 +121,7 @@ Which kernels and processors the module was tried on. Do not edit this page: it 
 
 Each cell is one run of the main job (`./sysenter run`): boot the unmodified kernel in QEMU on that
 processor model, load the module, make calls by each path, run dd, unload, look at the kernel's log
-and registers. It is emulation (TCG): it shows what works, and says nothing about speed.
+and registers. {ran}: it shows what works, and says nothing about speed.
 
 - **marked**: programs that ask for it take the fast path. **all**: every program does.
 - Debian's kernels boot without page-table isolation (`nopti`), because an emulated processor cannot
@@ -132,6 +132,14 @@ and registers. It is emulation (TCG): it shows what works, and says nothing abou
 sysenter {version}; {qemu}.
 """
 _REASONS = "- A number in brackets is a reason below the tables.\n"
+
+
+def _ran(found: Matrix) -> str:
+    """What ran the guests, in words."""
+    by = {cell.outcome["figures"].get("accelerator") for cell in found.cells if cell.job.kind == "run"}
+    if "kvm" not in by:
+        return "It is emulation (TCG)"
+    return "KVM or emulation (TCG) ran it" if "tcg" in by else "KVM ran it"
 
 
 def _works(cell: Cell, notes: _Notes) -> str:
@@ -147,10 +155,13 @@ def _works(cell: Cell, notes: _Notes) -> str:
     return f"{word} {notes.mark(_why(cell))}"
 
 
-def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
-    """The page of what is supported, of the `run` jobs of a matrix. words: the command's, behind `matrix`."""
+def support_page(found: Matrix, words: Sequence[str], version: str, qemu: str) -> str:
+    """The page of what is supported, of the `run` jobs of a matrix.
+
+    words: of the command, behind `matrix`: the files, then each option with its value.
+    """
     notes = _Notes()
-    command = " \\\n        ".join(f"    ./sysenter matrix {words}".split(" --")).replace("\n        ", "\n        --")
+    command = " \\\n        ".join([f"    ./sysenter matrix {words[0]}".rstrip(), *words[1:]])
     parts: list[str] = []
     if not found.complete:
         parts.append(f"\n{len(found.cells)} of {found.asked} runs were made; a cell without words is one that was not.")
@@ -167,7 +178,7 @@ def support_page(found: Matrix, words: str, version: str, qemu: str) -> str:
         for number, text in enumerate(notes.texts, 1):
             parts += wrap(f"{number}. {text}", 98, subsequent_indent="   ")
     reasons = _REASONS if notes.texts else ""
-    head = _HEAD.format(command=command, reasons=reasons, version=version, qemu=qemu).rstrip()
+    head = _HEAD.format(command=command, ran=_ran(found), reasons=reasons, version=version, qemu=qemu).rstrip()
     return "\n".join([head, *parts]).rstrip() + "\n"
 
 
