@@ -15,8 +15,9 @@ import pytest
 from sysenter.build.present import build_present_module
 from sysenter.cache import cache_folder, digest, write_whole
 from sysenter.errors import SysenterError
+from sysenter.kernels import provide as providing
 from sysenter.kernels.debian import Apt, Package
-from sysenter.kernels.provide import unpacked_kernel
+from sysenter.kernels.provide import provide, unpacked_kernel
 from sysenter.kernels.root import _recorded, debian_root
 from sysenter.lab import accelerator
 from sysenter.lab.accelerator import choose_accelerator
@@ -143,6 +144,32 @@ def test_a_map_that_is_none(target: Target, tmp_path: Path) -> None:
         (tmp_path / "map").write_bytes(content)
         with pytest.raises(SysenterError, match=str(tmp_path / "map")):
             guard_of(target.image, tmp_path / "map")
+
+
+def _kernel_toml(folder: Path, target: Target, **other: object) -> str:
+    keys = {"release": target.release, "arch": target.arch, "image": target.image, "headers": target.headers, **other}
+    (folder / "System.map").touch()
+    file = folder / "kernel.toml"
+    file.write_text("".join(f'{key} = "{value}"\n' for key, value in {**keys, "system-map": "System.map"}.items()))
+    return str(file)
+
+
+def test_an_image_of_another_architecture_is_told_before_anything_is_built(
+    steps: Steps, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(SysenterError, match=f"key 'arch' is 'amd64', but {target.image} is a kernel of 32 bits"):
+        provide(steps, _kernel_toml(tmp_path, target, arch="amd64"), offline=True)
+
+
+def test_headers_of_another_release_are_told_before_anything_is_built(
+    steps: Steps, target: Target, pae_target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providing, "_guard", lambda *_: target.guard)
+    right = provide(steps, _kernel_toml(tmp_path, target), offline=True)
+    assert (right.release, right.headers) == (target.release, target.headers)
+    with pytest.raises(SysenterError, match=f"is of {pae_target.release}, the kernel is {target.release}"):
+        provide(steps, _kernel_toml(tmp_path, target, headers=pae_target.headers), offline=True)
 
 
 def test_headers_that_are_none(steps: Steps, target: Target, tmp_path: Path) -> None:

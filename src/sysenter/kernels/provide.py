@@ -16,7 +16,7 @@ from sysenter.kernels.debian import Apt, unpack, words_of
 from sysenter.kernels.description import Description, read_description
 from sysenter.kernels.toolchain import host_programs, module_compiler, wrap_host_program
 from sysenter.steps import Steps
-from sysenter.target.arch import I386
+from sysenter.target.arch import I386, Architecture
 from sysenter.target.generation import Generation
 from sysenter.target.target import Guard, Target, guard_of
 
@@ -67,7 +67,7 @@ def _debian_target(steps: Steps, entry: DebianKernel, *, offline: bool) -> Targe
         cpus=1,
         qemu_args=(),
         append=entry.append,
-        guard=_guard(steps, folder / record["image"], None, folder / "guard.json"),
+        guard=_guard(steps, folder / record["image"], None, None, folder / "guard.json"),
         userland=userland(steps, entry.release_suite, entry.arch.name, offline=offline),
         modules=folder,
     )
@@ -164,9 +164,10 @@ def userland(steps: Steps, suite: str, architecture: str, *, offline: bool) -> P
     return folder
 
 
-def _guard(steps: Steps, image: Path, system_map: Path | None, kept: Path) -> Guard:
-    """The guard of an image; reading it takes seconds, so it is kept."""
-    key = digest([file_sha256(image), system_map.read_bytes() if system_map else "", _LAYOUT])
+def _guard(steps: Steps, image: Path, system_map: Path | None, arch: Architecture | None, kept: Path) -> Guard:
+    """The guard of an image, as guard_of() has it; reading it takes seconds, so it is kept."""
+    parts = [file_sha256(image), system_map.read_bytes() if system_map else "", _LAYOUT]
+    key = digest([*parts, arch.name] if arch else parts)
     try:
         record = json.loads(kept.read_text())
         if record.pop("key") == key:
@@ -174,14 +175,14 @@ def _guard(steps: Steps, image: Path, system_map: Path | None, kept: Path) -> Gu
     except UNREADABLE:
         pass
     with steps.step("read the kernel's own symbols"):
-        guard = guard_of(image, system_map)
+        guard = guard_of(image, system_map, arch)
     write_whole(kept, json.dumps({"key": key, **asdict(guard)}))
     return guard
 
 
 def _described_target(steps: Steps, kernel: Description, *, offline: bool) -> Target:
     kept = cache_folder() / "guards" / f"{digest([str(kernel.path)])}.json"
-    guard = _guard(steps, kernel.image, kernel.system_map, kept)
+    guard = _guard(steps, kernel.image, kernel.system_map, kernel.arch, kept)
     if guard.release != kernel.release:
         raise SysenterError(
             f"{kernel.path}: release is {kernel.release!r}, but {kernel.image.name} is {guard.release!r}",
@@ -192,6 +193,14 @@ def _described_target(steps: Steps, kernel: Description, *, offline: bool) -> Ta
         raise SysenterError(
             f"{kernel.path}: key 'arch' is {kernel.arch.name!r}, and {guard.release} is taken for i386 only",
             hint='arch = "i386", or another kernel',
+        )
+    # A tree of 2.2's or 2.4's has no such file: the build looks at what it has.
+    made = kernel.headers / "include/generated/utsrelease.h"
+    found = re.search(r'UTS_RELEASE "(.*)"', made.read_text(errors="replace")) if made.is_file() else None
+    if found and found[1] != guard.release:
+        raise SysenterError(
+            f"{kernel.path}: {kernel.headers} is of {found[1]}, the kernel is {guard.release}",
+            hint="`headers` must be the tree that the kernel was built from",
         )
     return Target(
         name=kernel.path.parent.name,

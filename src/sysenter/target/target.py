@@ -73,14 +73,20 @@ class Target:
         return Generation.of(self.release)
 
 
-def guard_of(image_path: Path, system_map: Path | None) -> Guard:
+def guard_of(image_path: Path, system_map: Path | None, arch: Architecture | None = None) -> Guard:
     """Read the guard's values off the kernel image itself.
 
     A System.map, where one is given, is held against the image's own symbols.
-    Raises SysenterError if the image is damaged or the map is another kernel's.
+    arch: what the image is said to be of.
+    Raises SysenterError if the image is damaged or of another architecture, or the map is another kernel's.
     """
     image = read_bzimage(image_path.read_bytes(), str(image_path))
     memory = Memory.of(image)
+    if arch and image.is_elf and memory.bits != arch.bits:
+        raise SysenterError(
+            f"key 'arch' is {arch.name!r}, but {image_path} is a kernel of {memory.bits} bits",
+            hint="make the two agree",
+        )
     if image.is_elf:
         symbols = kallsyms(memory)
         ours = {name: symbols.get(name) for name in ("sock_register", "_stext")}
