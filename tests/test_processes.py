@@ -179,6 +179,22 @@ def test_an_output_that_is_closed_or_full(tmp_path: Path, shell: str, status: in
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("asked", ["--help", "--version"])
+def test_help_for_a_full_disk_is_one_line(asked: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sysenter", asked],
+            env=env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "No space left on device (free some space)" in done.stderr
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "koi8-r", "latin-1", "utf-8", "utf-16"])
 def test_any_character_set(tmp_path: Path, encoding: str) -> None:
     code = _HEAD + '    print("1.5 × 3 µs ┃")\n    steps.say("× …")\n    return 0\nsys.exit(conclude(steps, command))\n'

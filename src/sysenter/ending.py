@@ -59,6 +59,10 @@ def conclude(steps: Steps, command: Callable[[], int]) -> int:
             sys.stdout.flush()
         except BrokenPipeError:
             _give_up_stdout()
+        except OSError as error:
+            _give_up_stdout()
+            steps.say(f"sysenter: {told(error)[1]}")
+            return 1
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BrokenPipeError:
         _give_up_stdout()  # nobody wants the rest (`| head -1`): no error
