@@ -15,13 +15,18 @@ import pytest
 
 from conftest import ROOT, RunCli, one_line_error
 from sysenter import cache
-from sysenter.cache import cache_folder, cache_path, lock, write_whole
+from sysenter.cache import cache_folder, cache_path, digest, lock, write_whole
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import unpacked_kernel
 from sysenter.processes import NETWORK, PASSED_ON, environment
 from sysenter.scratch import scratch_folder, temporary_folder
 from sysenter.steps import Steps, run_command
 from sysenter.target.target import Target
+
+
+def test_a_name_that_is_not_utf8_has_a_digest() -> None:
+    """As of a folder from another system, in which a kernel.toml is."""
+    assert digest([os.fsdecode(b"/home/\xe9/kernel.toml")]) == digest([b"/home/\xe9/kernel.toml"])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         cache_path()
 
 
-@pytest.mark.parametrize("name", ["a b", "a,b", "a:b", "a'b", "a$b", "a#b", "a\nb"])
+@pytest.mark.parametrize("name", ["a b", "a,b", "a:b", "a'b", "a$b", "a#b", "a\nb", "a\udce9b"])
 def test_a_folder_that_the_kernels_build_cannot_take_is_refused_at_the_start(
     cli: RunCli, tmp_path: Path, name: str
 ) -> None:

@@ -39,8 +39,9 @@ __all__ = [
 ]
 
 _ELSEWHERE = "set XDG_CACHE_HOME to the absolute path of another folder"
-# kbuild takes no spaces and colons, and gcc no commas (-Wp,-MMD,FILE); the rest is what make and sh read.
-_BAD_CHARACTERS = re.compile(r"[\s:,;'\"\\$#%&|<>()*?\[\]{}`!]")
+# kbuild takes no spaces and colons, and gcc no commas (-Wp,-MMD,FILE); the rest is what make and sh read, and bytes
+# that are not UTF-8, as Python has them: we write the folder's name into text.
+_BAD_CHARACTERS = re.compile(r"[\s:,;'\"\\$#%&|<>()*?\[\]{}`!\udc80-\udcff]")
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading a record of the cache may raise: it is absent, no JSON, or JSON of another form."""
 _PATIENCE = 1800.0  # seconds that a lock is waited for: as long as the longest download may take
@@ -187,7 +188,8 @@ def digest(parts: Iterable[bytes | str]) -> str:
     """A short name, a digest of the parts: the same parts give the same name."""
     sha = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        # a folder's name may have bytes that are not UTF-8
+        data = part.encode(errors="surrogateescape") if isinstance(part, str) else part
         sha.update(len(data).to_bytes(8, "little") + data)
     return sha.hexdigest()[:20]
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -41,6 +43,16 @@ def test_debians_package_compiles_it_in_the_same_way() -> None:
     text = (ROOT / "debian/rules").read_text()
     for option in PRELOAD_OPTIONS:
         assert option.replace(str(NATIVE), "$(NATIVE)") in text
+
+
+def test_a_clone_in_a_folder_with_a_comma_compiles_it(tmp_path: Path) -> None:
+    """gcc divides what -Wl, gives to the linker at its commas."""
+    clone = tmp_path / "a,b"
+    for name in ("user", "present"):
+        shutil.copytree(NATIVE / name, clone / name)
+    options = [option.replace(str(NATIVE), str(clone)) for option in PRELOAD_OPTIONS]
+    argv = ["gcc", "-O2", *options, f"-I{clone}/present", f"-I{clone}/user", "-o", f"{tmp_path}/library"]
+    subprocess.run([*argv, f"{clone}/user/preload_amd64.c"], check=True, timeout=60)
 
 
 def test_roots_umask_does_not_close_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,11 @@ def test_a_wrong_key_is_named(folder: Path, key: str, value: str, message: str) 
         read_description(write(folder, {**GOOD, key: value}))
 
 
+def test_brackets_without_an_end_are_no_toml(folder: Path) -> None:
+    with pytest.raises(SysenterError, match=r"kernel\.toml: not TOML"):
+        read_description(write(folder, {**GOOD, "release": "[" * 3000}))
+
+
 @given(st.text(max_size=60))
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
     import tempfile

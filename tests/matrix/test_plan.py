@@ -50,6 +50,7 @@ def test_the_page_of_what_is_supported_asks_about_every_kernel() -> None:
     ("text", "words"),
     [
         ("x", "not TOML"),
+        ("x = " + "[" * 3000, "not TOML"),
         ("", "a file of \\[\\[product\\]\\] tables"),
         ("[[product]]\ncpus = ['athlon']", "key 'kernels' is missing"),
         ("[[product]]\nkernels = 'bookworm-686'", "must be a list of strings"),

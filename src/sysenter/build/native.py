@@ -50,7 +50,8 @@ PRELOAD_OPTIONS = (
     "-fno-builtin",
     "-fno-tree-loop-distribute-patterns",
     "-fno-stack-protector",
-    f"-Wl,--version-script={NATIVE / 'user/preload.map'}",
+    "-Xlinker",  # -Wl, would divide a folder's name at its commas
+    f"--version-script={NATIVE / 'user/preload.map'}",
 )
 
 # What the product runs in a guest; tests bring more.

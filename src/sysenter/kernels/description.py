@@ -63,7 +63,7 @@ def read_description(path: Path) -> Description:
 
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"not TOML: {error}") from error
     except OSError as error:
         raise bad(f"cannot be read: {error.strerror}", hint="give the path of a kernel.toml") from error

@@ -194,7 +194,7 @@ def read_products(path: Path) -> list[Product]:
 
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"not TOML: {error}") from error
     except OSError as error:
         raise bad(f"cannot be read: {error.strerror}") from error
