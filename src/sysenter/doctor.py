@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sysenter.cache import cache_folder
 from sysenter.errors import SysenterError
+from sysenter.kernels.debian import KEYRING
 from sysenter.kernels.root import mke2fs
 from sysenter.processes import environment, output_of
 from sysenter.scratch import temporary_folder
@@ -54,6 +55,15 @@ def examine() -> tuple[Finding, ...]:
     multilib = os.uname().machine != "x86_64" or Path("/usr/lib32/crt1.o").exists()
     findings.append(
         Finding("32-bit C library", "present" if multilib else "missing", multilib, "apt-get install gcc-multilib")
+    )
+    keyring = KEYRING.exists()
+    findings.append(
+        Finding(
+            "Debian's archive keys",
+            "present" if keyring else "missing",
+            keyring,
+            "apt-get install debian-archive-keyring, or run without --no-install",
+        )
     )
     findings.append(_disks())
     kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
