@@ -95,7 +95,9 @@ def test_export(cli: RunCli, tmp_path: Path) -> None:
 
 
 def test_doctor_tells_of_a_cache_and_a_temporary_folder_that_will_not_do(cli: RunCli, tmp_path: Path) -> None:
-    assert "python3" in cli("doctor").stdout
+    said = cli("doctor").stdout
+    assert "python3" in said
+    assert "Debian's archive keys" in said
     done = cli("doctor", env={"XDG_CACHE_HOME": str(tmp_path / "a b"), "TMPDIR": "/nowhere"})
     assert done.returncode == 1
     assert "MISS  cache folder" in done.stdout
@@ -145,13 +147,25 @@ def test_a_bad_number_is_named(cli: RunCli, arguments: tuple[str, ...], message:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("bench", "--against"), ("bench", "--save"), ("matrix", "--scheduler"), ("matrix", "--worker")]
+    "arguments",
+    [
+        *(("bench", "--against"), ("bench", "--save"), ("matrix", "--scheduler"), ("matrix", "--worker")),
+        *(("run", "--qemu"), ("run", "--cpu"), ("replay", "--cpu"), ("matrix", "--cpu"), ("matrix", "--scope")),
+    ],
 )
 def test_a_name_that_is_empty_is_none(cli: RunCli, arguments: tuple[str, ...]) -> None:
     """As a script's variable that is not set: nothing was compared, with status 0, or all of it was done here."""
     done = cli(*arguments, "")
     assert done.returncode == 2
     assert f"argument {arguments[1]}: it is empty, and names nothing" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [("run", "--offlin"), ("run", "--no-inst"), ("--debu", "run")])
+def test_an_option_is_typed_in_full(cli: RunCli, words: tuple[str, ...]) -> None:
+    """The launcher hears --offline and --no-install in full only: a part of one had installed what it forbids."""
+    done = cli(*words, "--kernel", "nonsense")
+    assert done.returncode == 2
+    assert "error: " in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "x", "-inf"])

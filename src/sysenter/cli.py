@@ -392,8 +392,8 @@ def _bench_here(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.report.here import print_here
 
     # not --offline: nothing is fetched
-    others = ("--kernel", "--accelerator", "--cpu", "--append", "--qemu", "--scope", "--module-option")
-    others += ("--save", "--against", "--tolerance", "--resume", "--anyway")
+    others = ["--kernel", "--accelerator", "--cpu", "--append", "--qemu", "--scope", "--module-option"]
+    others += ["--save", "--against", "--tolerance", "--resume", "--anyway"]
     if given := ["workload"] * bool(options.workloads) + _given(options, *others):
         hint = "it measures its own six calls, of the kernel and module that run here; --json keeps them"
         raise SysenterError(f"bench --here takes no {given[0]}", hint=hint)

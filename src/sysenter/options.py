@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sysenter import __version__
@@ -77,13 +77,16 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto takes KVM if a probe shows that it boots a guest",
     )
-    lab.add_argument("--cpu", metavar="MODEL", help="the emulator's processor model, for example athlon,-sep,+syscall")
+    lab.add_argument(
+        "--cpu", type=_name, metavar="MODEL", help="the emulator's processor model, for example athlon,-sep,+syscall"
+    )
     lab.add_argument(
         "--append", default="", metavar="WORDS", help="more words for the kernel's command line, for example pti=on"
     )
 
     lab.add_argument(
         "--qemu",
+        type=_name,
         metavar="PATH|trixie",
         help="another QEMU: a program, a folder of programs, or Debian 13's (trixie), run by its own loader",
     )
@@ -107,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         prog="sysenter",
         description="A faster way into the Linux kernel.",
+        allow_abbrev=False,  # the launcher knows --offline and --no-install in full only
         epilog="A clone has two more: `./sysenter test` runs the tests, `./sysenter docs` makes a site of the docs.",
         parents=[common],
     )
@@ -114,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     def command(name: str, parents: list[argparse.ArgumentParser], help: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, parents=[common, *parents], help=help, description=help)
+        return commands.add_parser(name, parents=[common, *parents], help=help, description=help, allow_abbrev=False)
 
     run = command(
         "run", [kernel, lab, emulator, scope], "boot a real kernel, load the module, run dd over each entry path"
@@ -137,7 +141,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="prepare everything and print the QEMU command lines")
     replay = command("replay", [kernel, scope], "a kernel's call paths on this machine's processor, in real cycles")
-    replay.add_argument("--cpu", metavar="MODEL", help="the guest's processor model, which decides the kernel's paths")
+    replay.add_argument(
+        "--cpu", type=_name, metavar="MODEL", help="the guest's processor model, which decides the kernel's paths"
+    )
     replay.add_argument("--append", default="", metavar="WORDS", help="more words for the kernel's command line")
     replay.add_argument(
         "--module-option", action="append", default=[], metavar="OPTION", help="a parameter of the module"
@@ -315,9 +321,9 @@ def parser() -> argparse.ArgumentParser:
 def _add_matrix(matrix: argparse.ArgumentParser) -> None:
     matrix.add_argument("files", nargs="*", type=Path, metavar="FILE.toml", help="files with [[product]] tables")
 
-    def many(name: str, metavar: str, help: str) -> None:
+    def many(name: str, metavar: str, help: str, type: Callable[[str], str] = _name) -> None:
         matrix.add_argument(
-            name, action="append", default=[], metavar=metavar, help=f"{help}; may be given more than once"
+            name, type=type, action="append", default=[], metavar=metavar, help=f"{help}; may be given more than once"
         )
 
     many("--kernel", "NAME|FILE", "as for `run`, or `all` for the whole catalogue (the default)")
@@ -334,7 +340,7 @@ def _add_matrix(matrix: argparse.ArgumentParser) -> None:
         "selftests:python, check:present-i386 or bench:calls/null is a part of one, storm:60 is an hour of the storm",
     )
     matrix.add_argument("--append", default="", metavar="WORDS", help="more words for the kernels' command line")
-    many("--module-option", "OPTION", "for the module, in run and bench")
+    many("--module-option", "OPTION", "for the module, in run and bench", str)
     matrix.add_argument("--rounds", type=_positive, default=0, help="rounds of run and bench (default: their own)")
     matrix.add_argument("--count", type=_positive, default=0, help="reads and writes of run's dd (default: its own)")
     matrix.add_argument(
