@@ -168,6 +168,22 @@ def test_an_option_is_typed_in_full(cli: RunCli, words: tuple[str, ...]) -> None
     assert "error: " in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "present-amd64", "--kernel", "bookworm-686-pae"), "bookworm-686-pae is not for present-amd64"),
+        (("check", "legacy-tss", "--kernel", "bookwurm"), "--kernel bookwurm is not for legacy-tss"),
+        (
+            ("check", "present-i386", "--object", "x", "--offsets", "y", "--kernel", "bookworm-686-pae"),
+            "--kernel bookworm-686-pae is not for --object",
+        ),
+        (("run", "--dry-run", "--json", "x"), "run --dry-run takes no --json"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(cli: RunCli, arguments: tuple[str, ...], message: str) -> None:
+    assert message in one_line_error(cli(*arguments, "--offline"))
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "x", "-inf"])
 def test_a_bad_patience_is_named(cli: RunCli, value: str) -> None:
     said = one_line_error(cli("exec", "--accelerator", "tcg", "--", "true", env={"SYSENTER_PATIENCE": value}))

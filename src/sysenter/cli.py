@@ -103,6 +103,8 @@ def _run(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.report.json import to_json
     from sysenter.report.run import print_measurement
 
+    if options.json and options.dry_run:
+        raise SysenterError("run --dry-run takes no --json", hint="there are no figures: leave one of the two out")
     if options.json:
         check_writable(options.json)
     guest: Guest | None = _in_bochs(options, steps)
@@ -233,12 +235,15 @@ def _doctor(options: argparse.Namespace, steps: Steps) -> int:
 def _check(options: argparse.Namespace, steps: Steps) -> int:
     from sysenter.check.command import check, check_mutants, to_json
     from sysenter.check.handlers import HANDLERS, Subject, handler_named
-    from sysenter.check.subjects import subject
+    from sysenter.check.subjects import subject, takes
     from sysenter.report.check import print_check, print_mutants
 
     names = [handler_named(name).name for name in options.handlers or HANDLERS]
     if bool(options.object) != bool(options.offsets) or (options.object and len(names) != 1):
         raise SysenterError("--object and --offsets go together, with one handler", hint="name the handler first")
+    if options.kernel != DEFAULT and (options.object or not any(takes(name, options.kernel) for name in names)):
+        what = "--object" if options.object else ", ".join(names)
+        raise SysenterError(f"--kernel {options.kernel} is not for {what}", hint="leave one of the two out")
     if options.json:
         check_writable(options.json)
     subjects = [

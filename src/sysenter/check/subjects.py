@@ -19,7 +19,7 @@ from sysenter.kernels.description import read_description
 from sysenter.kernels.provide import provide
 from sysenter.steps import Steps, run_command
 
-__all__ = ["subject"]
+__all__ = ["subject", "takes"]
 
 _HEADERS = Path(__file__).with_name("headers")
 
@@ -31,6 +31,12 @@ def _kernel(handler: Handler, chosen: str) -> str:
     if handler.no_other_kernel:
         return handler.default_kernel
     return chosen if arch in (None, arches[handler.default_kernel]) else handler.default_kernel
+
+
+def takes(name: str, kernel: str) -> bool:
+    """Whether handler `name` is checked as it is built for `kernel`: not for one that it always has, or of its own."""
+    handler = handler_named(name)
+    return not handler.headers and _kernel(handler, kernel) == kernel
 
 
 def subject(steps: Steps, name: str, kernel: str, offline: bool) -> Subject:
