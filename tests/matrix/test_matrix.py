@@ -20,7 +20,7 @@ from sysenter.errors import SysenterError
 from sysenter.matrix import run
 from sysenter.matrix.perform import Work
 from sysenter.matrix.plan import Job
-from sysenter.matrix.worker import LOST, UNABLE
+from sysenter.matrix.worker import LACKS, LOST, UNABLE
 from sysenter.steps import Steps
 
 # What stands in for a worker's do() finds here what it is to do: it runs in this process.
@@ -74,6 +74,26 @@ def test_a_job_whose_process_was_lost_is_done_again_and_given_up_after_three(tol
     assert found.cells[1].to_json()["detail"] == "its last words"
     assert sorted(_DONE) == ["fine"] + ["lost always"] * 3 + ["lost once"] * 2
     assert not found.ok
+
+
+@pytest.mark.timeout(60)
+def test_a_kernel_that_a_worker_loses_is_sent_again_and_the_job_is_given_up(
+    told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cache was emptied. The job had gone to and fro for ever."""
+    sent: list[str] = []
+
+    def send(self: run._Run, address: str, artefact: str, kernel: str) -> None:
+        if (address, artefact) not in self._sent:
+            sent.append(artefact)
+            self._sent.add((address, artefact))
+
+    monkeypatch.setattr(run._Run, "_send", send)
+    script = {"lost once": [{LACKS: "a"}, {LACKS: "a"}, _outcome("passed")], "lost always": [{LACKS: "b"}]}
+    found = told(script, cores=1)
+    assert [cell.outcome["outcome"] for cell in found.cells] == ["passed", "failed"]
+    assert "is not there, 3 times" in found.cells[1].outcome["why"]
+    assert (sent.count("a"), sent.count("b")) == (2, 4)
 
 
 def test_what_is_done_is_not_done_again_but_what_failed_is(told: Any) -> None:

@@ -288,6 +288,7 @@ class _Run:
         self._submitted = 0
         self._unfit: dict[str, str] = {}
         self._sent: set[tuple[str, str]] = set()
+        self._lacked: set[tuple[int, str]] = set()  # which jobs found no kernel, and where
         self._packed: dict[str, bytes] = {}
         self._seen = time.monotonic()  # when there last was a worker
         self._said = False
@@ -427,8 +428,14 @@ class _Run:
             return self._again(number)  # cancelled: its scheduler is gone, which _workers() tells
         outcome: dict[str, Any] = future.result()
         if outcome.get(LACKS):
-            self._send(outcome["address"], outcome[LACKS], self._work[number].job.kernel)
-            return self._again(number)
+            address, artefact = outcome["address"], outcome[LACKS]
+            why = ""
+            if (number, address) in self._lacked:  # it was sent: that worker's cache was emptied meanwhile
+                self._sent.discard((address, artefact))
+                why = f"the kernel that was sent to {address} is not there"
+            self._lacked.add((number, address))
+            self._send(address, artefact, self._work[number].job.kernel)
+            return self._again(number, why)
         if outcome.get(UNABLE):
             self._exclude(outcome["address"], outcome[UNABLE])
             return self._again(number)
