@@ -132,7 +132,7 @@ def test_the_lock_of_debian_systems_is_not_held_while_packages_are_fetched(
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return ()
 
-    monkeypatch.setattr(Apt, "closure", lambda apt, names: [])
+    monkeypatch.setattr(Apt, "closure", lambda apt, names: {})
     monkeypatch.setattr(Apt, "fetch", fetch)
     root = debian_root(steps, "bookworm", "i386", ["hello"], offline=True)
     monkeypatch.delattr(Apt, "fetch")

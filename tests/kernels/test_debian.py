@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from sysenter.cache import digest, file_sha256, write_whole
 from sysenter.errors import SysenterError
 from sysenter.kernels import debian
 from sysenter.kernels.debian import Apt
@@ -85,3 +87,56 @@ def test_what_this_machine_prefers_has_no_say_in_another_suite(steps: Steps) -> 
     said = subprocess.check_output(argv, env=environment(network=True), text=True)
     for line in ('apt::default-release "";', 'dir::etc::preferences "/dev/null";'):
         assert line in said.lower().splitlines()  # apt keeps the case that it saw first
+
+
+# `apt-get install --simulate`
+_SIMULATED = """\
+Inst gcc-12-base (12.2.0-14+deb12u1 Debian:12.12/oldstable [amd64])
+Inst libc6 (2.36-9+deb12u13 Debian:12.12/oldstable [amd64]) []
+Inst bsdutils (1:2.38.1-5+deb12u3 Debian:12.12/oldstable [amd64])
+Conf libc6 (2.36-9+deb12u13 Debian:12.12/oldstable [amd64])
+"""
+_VERSIONS = {"bsdutils": "1:2.38.1-5+deb12u3", "gcc-12-base": "12.2.0-14+deb12u1", "libc6": "2.36-9+deb12u13"}
+
+
+def test_after_a_point_release_what_a_system_is_made_of_is_of_one_day(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """dpkg does not configure a new libc6-dev beside the libc6 of before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(debian, "run_command", lambda *given, **more: _SIMULATED)
+    monkeypatch.setattr(Apt, "update", lambda apt: None)
+    apt = Apt(steps, "bookworm", "amd64", offline=False)
+
+    def keep(name: str, version: str) -> None:
+        write_whole(apt._packages / f"{name}.deb", version)
+        record = {"file": f"{name}.deb", "version": version, "sha256": file_sha256(apt._packages / f"{name}.deb")}
+        write_whole(apt._record(name), json.dumps(record))
+
+    fetched: list[str] = []
+
+    def download(apt: Apt, names: list[str]) -> None:
+        fetched.extend(names)
+        for name in names:
+            keep(name, _VERSIONS[name])
+
+    monkeypatch.setattr(Apt, "_download", download)
+    for name in ("bsdutils", "libc6"):
+        keep(name, _VERSIONS[name])
+    keep("libc6", "2.36-9+deb12u1")
+    assert apt.closure(["libc6"]) == _VERSIONS
+    offline = Apt(steps, "bookworm", "amd64", offline=True)
+    assert offline.closure(["libc6"]) == _VERSIONS
+    assert [p.version for p in offline.fetch({"libc6": _VERSIONS["libc6"]})] == ["2.36-9+deb12u1"]
+    assert {p.name: p.version for p in apt.fetch(apt.closure(["libc6"]))} == _VERSIONS
+    assert fetched == ["gcc-12-base", "libc6"]
+    assert apt.fetch(["libc6"])[0].version == _VERSIONS["libc6"]
+
+
+def test_a_list_that_an_earlier_sysenter_kept_is_one_of_names(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    apt = Apt(steps, "bookworm", "amd64", offline=True)
+    write_whole(apt._folder / f"closure-{digest(['libc6'])}", "gcc-12-base libc6")
+    assert apt.closure(["libc6"]) == {"gcc-12-base": "", "libc6": ""}

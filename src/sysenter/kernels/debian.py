@@ -13,7 +13,7 @@ import re
 import subprocess
 import tarfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,11 +141,11 @@ class Apt:
         match = re.search(rf"^{field}: (.*)$", text, re.M)
         return match[1] if match else ""
 
-    def closure(self, names: Sequence[str]) -> list[str]:
-        """The packages with all that they depend on, as for a machine with none."""
+    def closure(self, names: Sequence[str]) -> dict[str, str]:
+        """The packages with all that they depend on, as for a machine with none; name -> version ("": unknown)."""
         kept = self._folder / f"closure-{digest([*names])}"
         if self.offline and (known := words_of(kept)):
-            return known
+            return {name: version for name, _, version in (word.partition("=") for word in known)}
         self.update()
         argv = self._argv("apt-get", "install", "--simulate", "--no-install-recommends", *names)
         with self._alone():
@@ -157,23 +157,28 @@ class Apt:
                 network=True,
                 hint="the archive no longer has them; a newer sysenter may know their new names",
             )
-        found = sorted(set(re.findall(r"^Inst (\S+)", text, re.M)))
+        found = dict(sorted(re.findall(r"^Inst (\S+) \((\S+)", text, re.M)))
         if not found:  # with nothing in it a system would be made of it, and kept
             raise SysenterError(
                 f"apt names no packages for {', '.join(names)} of Debian {self.suite}", hint="report it", detail=text
             )
-        write_whole(kept, " ".join(found))
+        write_whole(kept, " ".join(f"{name}={version}" for name, version in found.items()))
         return found
 
-    def fetch(self, names: Sequence[str]) -> tuple[Package, ...]:
-        """Fetch packages into the cache; those there and whole are not fetched again."""
-        known = {name: self._cached(name) for name in names}
+    def fetch(self, names: Sequence[str] | Mapping[str, str]) -> tuple[Package, ...]:
+        """Fetch packages into the cache; those there and whole are not fetched again.
+
+        A mapping is closure()'s: those that are there in another version are fetched too, unless offline. Else a
+        system would be made of packages of before and after a point release, which dpkg does not configure.
+        """
+        versions = names if isinstance(names, Mapping) and not self.offline else {}
+        known = {name: self._cached(name, versions) for name in names}
         if missing := [name for name, package in known.items() if package is None]:
             self._need_network(", ".join(missing))
             self.update()
             with self._alone():
-                self._download([name for name in missing if self._cached(name) is None])
-            known.update({name: self._cached(name) for name in missing})
+                self._download([name for name in missing if self._cached(name, versions) is None])
+            known.update({name: self._cached(name, versions) for name in missing})
         found = tuple(p for p in known.values() if p is not None)
         if len(found) != len(names):
             lost = ", ".join(n for n, p in known.items() if p is None)
@@ -183,10 +188,12 @@ class Apt:
     def _record(self, name: str) -> Path:
         return self._packages / f"{name}.json"
 
-    def _cached(self, name: str) -> Package | None:
-        """The package in the cache, or None if it is absent or damaged."""
+    def _cached(self, name: str, versions: Mapping[str, str]) -> Package | None:
+        """The package in the cache, or None if it is absent, damaged or of another version."""
         try:
             record = json.loads(self._record(name).read_text())
+            if versions.get(name, "") not in ("", record["version"]):
+                return None
             path = self._packages / record["file"]
             if file_sha256(path) == record["sha256"]:
                 return Package(name, record["version"], path)

@@ -138,7 +138,7 @@ def release_root(
     folder = cache_folder() / "toolchains" / f"{apt.suite}-{digest([*names])}"
     with lock(f"toolchain-{apt.suite}"):
         if not folder.exists():
-            packages = apt.fetch([name for name in apt.closure(names) if package(name)])
+            packages = apt.fetch({name: version for name, version in apt.closure(names).items() if package(name)})
             with steps.step(f"unpack the {what} of Debian {apt.suite}"), fill(folder) as new:
                 for one in packages:
                     unpack(steps, one, new, wanted)
