@@ -67,6 +67,13 @@ def test_a_file_is_read_as_toml_wants_whatever_the_locale_is(cli: RunCli, folder
     assert "bzImage: not a Linux/x86 boot image" in said
 
 
+def test_a_compiler_in_a_folder_with_a_space_is_told(folder: Path) -> None:
+    (folder / "a b").mkdir()
+    (folder / "a b/gcc").touch()
+    with pytest.raises(SysenterError, match=r"key 'cc': a space in .*a b/gcc"):
+        read_description(write(folder, {**GOOD, "cc": '"a b/gcc"'}))
+
+
 @pytest.mark.parametrize("key", GOOD)
 def test_a_missing_key_is_named(folder: Path, key: str) -> None:
     with pytest.raises(SysenterError, match=rf"kernel\.toml: key '{key}' is missing"):

@@ -96,6 +96,8 @@ def read_description(path: Path) -> Description:
         cc = str(folder / cc)
         if not Path(cc).is_file():
             raise bad(f"key 'cc': no such file: {cc}")
+        if len(cc.split()) > 1:
+            raise bad(f"key 'cc': a space in {cc}, which no kernel's build can take", hint="move it, or make a link")
     smp = values.get("smp", False)
     return Description(
         path=path.resolve(),
