@@ -47,15 +47,14 @@ def _mirror(steps: Steps) -> str:
     configured = os.environ.get("SYSENTER_DEBIAN_MIRROR")
     if configured:
         return configured
+    hint = "set SYSENTER_DEBIAN_MIRROR to the address of a Debian mirror, ending in /debian/"
     # By its sources alone: its lists may be gone, as in an image that was made small.
     argv = ["apt-get", "update", "--print-uris"]
-    for found in _SOURCE.finditer(run_command(steps, argv, what="ask apt for its mirror", timeout=30, network=True)):
+    said = run_command(steps, argv, what="ask apt for its mirror", timeout=30, network=True, hint=hint)
+    for found in _SOURCE.finditer(said):
         if _SUITE.match(found["suite"]):
             return f"{found['mirror']}/"
-    raise SysenterError(
-        "no Debian mirror in this machine's apt sources",
-        hint="set SYSENTER_DEBIAN_MIRROR to the address of one, ending in /debian/",
-    )
+    raise SysenterError("no Debian mirror in this machine's apt sources", hint=hint)
 
 
 class Apt:
