@@ -19,10 +19,10 @@ from sysenter.steps import Steps
 
 # `apt-get update --print-uris` of apt 2.6.
 _SAMPLE = """\
-'{0}/dists/bookworm{1}/InRelease' deb.debian.org_debian_dists_bookworm_InRelease 0 
-'{0}/dists/bookworm{1}/main/binary-amd64/Packages.xz' deb.debian.org_debian_dists_bookworm_main_binary-amd64_Packages 0 
+'{0}/dists/bookworm{1}/InRelease' mirror.example_debian_dists_bookworm_InRelease 0 
+'{0}/dists/bookworm{1}/main/binary-amd64/Packages.xz' mirror.example_debian_dists_bookworm_main_binary-amd64_Packages 0 
 """  # noqa: W291
-_SECURITY = _SAMPLE.format("http://deb.debian.org/debian-security", "-security")
+_SECURITY = _SAMPLE.format("http://mirror.example/debian-security", "-security")
 _CLOUD = "mirror+file:/etc/apt/mirrors/debian.list"
 
 _apt_is_here = pytest.mark.skipif(not shutil.which("apt-get"), reason="apt-get is not here")
@@ -31,13 +31,13 @@ _apt_is_here = pytest.mark.skipif(not shutil.which("apt-get"), reason="apt-get i
 @pytest.mark.parametrize(
     ("said", "mirror"),
     [
-        (_SECURITY + _SAMPLE.format("http://deb.debian.org/debian", ""), "http://deb.debian.org/debian/"),
+        (_SECURITY + _SAMPLE.format("http://mirror.example/debian", ""), "http://mirror.example/debian/"),
         (_SAMPLE.format("https://a:b@[::1]:80/pub/debian", ""), "https://a:b@[::1]:80/pub/debian/"),
         # Debian's images for clouds
         (_SAMPLE.format(_CLOUD.replace("debian.", "debian-security."), "") + _SAMPLE.format(_CLOUD, ""), f"{_CLOUD}/"),
         (
-            "W: a warning\n" + _SAMPLE.format("http://deb.debian.org/debian", "-updates"),
-            "http://deb.debian.org/debian/",
+            "W: a warning\n" + _SAMPLE.format("http://mirror.example/debian", "-updates"),
+            "http://mirror.example/debian/",
         ),
         (_SECURITY, None),
         (_SAMPLE.format("http://archive.ubuntu.com/ubuntu", ""), None),
