@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def test_a_placeholder_is_an_elf_file_that_says_why(bits: int) -> None:
     symbols = elf.get_section_by_name(".symtab")
     assert symbols is not None
     assert symbols["sh_link"] == 3
+
+
+def test_a_reason_that_is_not_utf_8_makes_a_placeholder_too(tmp_path: Path) -> None:
+    """As a compiler may give it; without a sysenter.ko DKMS fails, and the kernel's update with it."""
+    (tmp_path / "version.h").write_text('#define SYSENTER_VERSION "0.1.0"\n')
+    reason = os.fsdecode(b"error: no \xff.h")
+    assert main(["placeholder", "9.9.9-none", str(tmp_path), reason]) == 0
+    assert b"refused=error: no ?.h\0" in (tmp_path / "sysenter.ko").read_bytes()
 
 
 def test_an_image_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

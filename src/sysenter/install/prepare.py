@@ -54,7 +54,8 @@ def placeholder(reason: str, *, version: str, bits: int) -> bytes:
     wide = bits == 64
     fields = {"name": "sysenter", "license": "GPL", "dkms_version": version, "target": "none", "refused": reason}
     fields["vermagic"] = f"none ({reason})"
-    info = b"".join(f"{key}={value}".encode() + b"\0" for key, value in fields.items())
+    # a compiler may have named a file that is not UTF-8
+    info = b"".join(f"{key}={value}".encode(errors="replace") + b"\0" for key, value in fields.items())
     names = b"\0.modinfo\0.symtab\0.strtab\0.shstrtab\0"
     symbol = bytes(24 if wide else 16)
     header_size, entry = (64, 64) if wide else (52, 40)
