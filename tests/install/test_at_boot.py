@@ -86,6 +86,13 @@ def test_boots_without_the_module_leave_the_blown_fuse(boots: Boots, end: str) -
     assert boots.mark.exists()
 
 
+def test_an_empty_mark_is_a_blown_fuse(boots: Boots) -> None:
+    """As a power cut may leave it, where it was written after an oops."""
+    boots.mark.touch()
+    assert boots.boot() == ""
+    assert "the boot of an unknown time did not come up well" in boots.said.stdout
+
+
 def test_a_refused_load_is_no_reason_to_blow_it_and_a_killed_one_is(boots: Boots) -> None:
     """An oops in the module's load kills modprobe."""
     boots.stands_for(modprobe="exit 1")
