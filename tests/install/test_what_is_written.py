@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What install writes: the preload library as the lab tests it, and folders that everybody can look into."""
+"""What install writes: the preload library as the lab tests it, folders that everybody can look into, whole files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from elftools.elf.sections import SymbolTableSection
 
 from conftest import ROOT
 from sysenter.build.native import NATIVE, PRELOAD_OPTIONS
-from sysenter.install import install
+from sysenter.install import files, install
+from sysenter.install.files import Manifest, put, read_manifest, take_away
 from sysenter.steps import Steps
 from sysenter.target.arch import ARCHITECTURES, Architecture
 
@@ -73,3 +74,49 @@ def test_roots_umask_does_not_close_it_to_others(monkeypatch: pytest.MonkeyPatch
     finally:
         os.umask(before)
     assert umask == [0o022]
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder for the manifest."""
+    monkeypatch.setattr(files, "STATE", tmp_path / "state")
+    monkeypatch.setattr(files, "_MANIFEST", tmp_path / "state/manifest.json")
+    return tmp_path / "state"
+
+
+def test_each_file_is_on_the_disk_before_it_has_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: Path
+) -> None:
+    """A power cut could leave an empty hook otherwise, which is no program, and a kernel's update would stop."""
+    done: list[tuple[str, str]] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        done.append(("sync", Path(f"/proc/self/fd/{handle}").readlink().name))
+        sync(handle)
+
+    def replaced(new: Path, path: Path) -> None:
+        done.append(("replace", path.name))
+        replace(new, path)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    put(Manifest("1", "now"), {tmp_path / "hook": (b"#!/bin/sh", 0o755)})
+    assert done == [
+        ("sync", "manifest.json.sysenter-new"),
+        ("replace", "manifest.json"),
+        ("sync", "state"),
+        ("sync", "hook.sysenter-new"),
+        ("replace", "hook"),
+    ]
+    assert (tmp_path / "hook").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_a_kill_leaves_half_written_goes_too(tmp_path: Path, state: Path) -> None:
+    """Else its folder could not be removed, and no uninstall came to its end."""
+    put(Manifest("1", "now"), {tmp_path / "sources/main.c": (b"whole", 0o644)})
+    (tmp_path / "sources/main.c.sysenter-new").write_bytes(b"ha")
+    manifest = read_manifest()
+    assert manifest is not None
+    assert take_away(manifest) == []
+    assert list(tmp_path.iterdir()) == []

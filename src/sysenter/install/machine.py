@@ -23,6 +23,7 @@ __all__ = [
     "installed_kernels",
     "missing_packages",
     "modinfo",
+    "owned",
     "packaged",
     "read_word",
     "secure_boot",
@@ -81,9 +82,9 @@ def installed_kernels() -> tuple[InstalledKernel, ...]:
     return tuple(kernel for kernel in kernels if kernel.image or kernel.headers)
 
 
-def modinfo(release: str, field: str) -> str:
-    """A field of the sysenter module that is installed for a kernel; "" if there is none."""
-    return _said("modinfo", "-k", release, "-F", field, "sysenter")
+def modinfo(release: str, field: str, module: Path | None = None) -> str:
+    """A field of the sysenter module that is installed for a kernel, or of a module's file; "" if there is none."""
+    return _said("modinfo", "-k", release, "-F", field, str(module or "sysenter"))
 
 
 def missing_packages(wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -99,6 +100,11 @@ def packaged() -> str:
     """The version of this project's own Debian package, which has the module's sources; "" if it is not installed."""
     said = _said("dpkg-query", "-W", "-f", "${Status} ${Version}", "sysenter-dkms")
     return said.removeprefix("install ok installed ") if said.startswith("install ok installed ") else ""
+
+
+def owned(path: Path) -> bool:
+    """Whether a Debian package has this file or folder; True where there is no dpkg to say so."""
+    return not shutil.which("dpkg-query") or bool(_said("dpkg-query", "-S", str(path)))
 
 
 def _container() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
-from sysenter.install.files import Manifest, alone, read_manifest, take_away
+from sysenter.install.files import Manifest, alone, read_manifest, take_away, what_stands
 from sysenter.install.machine import LOADED, packaged, read_word
 from sysenter.steps import Steps, run_command
 
@@ -82,14 +82,14 @@ def uninstall(steps: Steps, *, wait: float) -> bool:
             "sysenter was installed by its Debian packages, which take it away",
             hint="apt-get purge sysenter sysenter-dkms",
         )
-    if read_manifest() is None and not dkms.versions() and not dkms.left_behind():
+    if not (read_manifest() or what_stands().files or dkms.versions() or dkms.left_behind()):
         return False
     if os.geteuid() != 0:
         raise SysenterError(
             "uninstall takes files of /usr and /etc away and needs root", hint="sudo ./sysenter uninstall"
         )
     with alone():
-        manifest = read_manifest() or Manifest("", "")
+        manifest = read_manifest() or what_stands()
         with steps.step("unload the module"):
             unload(steps, wait)
         with steps.step("take modules, sources, library and units away"):
