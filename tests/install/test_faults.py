@@ -84,7 +84,9 @@ umount $folder; umount /tmp/small
 
 
 def test_another_version_takes_the_place_of_the_first(in_root: InRoot) -> None:
-    """Upgrade, downgrade, and an upgrade that fails or is cut: what was there before is there again."""
+    """Upgrade, downgrade, and an upgrade that fails or is cut: what was there before is there again. What was chosen
+    at the first install stays.
+    """
     said = in_root(
         f"""
 {LIST} >/tmp/before
@@ -92,14 +94,22 @@ main=/src/sysenter/native/present/main.c; cp $main /tmp/main.c
 sysenter install --all-kernels --at-boot --scope both >/dev/null 2>&1; echo "first $?"
 {VERSIONS}
 echo '/* newer */' >>$main
-sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "newer $?"
+sysenter install --all-kernels >/tmp/said 2>&1; echo "newer $?"
 {VERSIONS}
-ls /etc/modprobe.d/sysenter.conf 2>/dev/null
+grep -c "kept from the install before: " /tmp/said
+cat /etc/modprobe.d/sysenter.conf; ls /var/lib/sysenter/at-boot
 cp /tmp/main.c $main
-sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "older $?"
+sysenter install --all-kernels --at-boot --scope marked >/dev/null 2>&1; echo "older $?"
 {VERSIONS}
+cat /etc/modprobe.d/sysenter.conf
 {LIST} >/tmp/installed
 echo '/* newest */' >>$main
+mv /usr/bin/systemctl /root/; ln -s /bin/false /usr/bin/systemctl
+sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "no systemd $?"
+mv /root/systemctl /usr/bin/systemctl
+{VERSIONS}
+sysenter status | grep -o 'built' | sort -u
+{LIST} | diff /tmp/installed - && echo "as it was installed"
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/src setsid python3 -c 'import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from sysenter.cli import main
@@ -113,7 +123,7 @@ cp /tmp/main.c $main
 sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
 {LIST} | diff /tmp/before - && echo same
 """,
-        timeout=500,
+        timeout=900,
     )
     lines = said.splitlines()
     first = lines[1]
@@ -122,10 +132,23 @@ sysenter uninstall >/dev/null 2>&1; echo "uninstall $?"
     newer = lines[4]
     assert newer.startswith("sysenter/")
     assert newer != first
-    assert lines[5:7] == [f"/usr/src/{newer.replace('/', '-')}", "older 0"], said
     there = [first, f"/usr/src/{first.replace('/', '-')}"]
-    assert lines[7:9] == there, said
-    assert lines[9:] == ["cut 130", *there, "built", "as it was installed", "uninstall 0", "same"], said
+    as_before = [*there, "built", "as it was installed"]
+    assert lines[5:] == [
+        f"/usr/src/{newer.replace('/', '-')}",
+        "2",
+        "options sysenter scope=both",
+        "/var/lib/sysenter/at-boot",
+        "older 0",
+        *there,
+        "options sysenter scope=marked",
+        "no systemd 1",
+        *as_before,
+        "cut 130",
+        *as_before,
+        "uninstall 0",
+        "same",
+    ], said
 
 
 def test_what_is_installed_needs_no_clone(in_root: InRoot) -> None:

@@ -64,7 +64,9 @@ sysenter uninstall && sysenter uninstall
 
 
 def test_an_update_goes_on_whatever_is_missing(in_root: InRoot, system: Copy) -> None:
-    """Headers before their image; the image; the same release anew; no compiler; sources that do not build."""
+    """Headers before their image; the image; the same release anew; no compiler; sources that do not build. Install
+    again builds what is stale or a placeholder. Uninstall leaves nothing, without a manifest too.
+    """
     kernel = system.release
     said = in_root(
         f"""
@@ -75,19 +77,23 @@ hooks() {{
 	echo "$1: hooks $?"
 }}
 rm -f /etc/kernel/postinst.d/initramfs-tools
+dkms generate_mok >/dev/null 2>&1
+{LIST} >/tmp/before
 mv /boot/vmlinuz-{kernel} /root/
 sysenter install --all-kernels >/dev/null 2>&1; echo "headers first: $?"; state
 mv /root/vmlinuz-{kernel} /boot/; hooks "image"; state
 cp /boot/vmlinuz-{kernel} /root/; sed -i 's/PREEMPT_DYNAMIC Debian/PREEMPT_DYNAMIC DEBIAN/' /boot/vmlinuz-{kernel}
 state; hooks "anew"; state
+cp /root/vmlinuz-{kernel} /boot/; state; sysenter install --all-kernels >/dev/null 2>&1; echo "stale: $?"; state
 mkdir /root/off; mv /usr/bin/*gcc* /root/off/
 dkms unbuild $(dkms status | cut -d, -f1) -k {kernel} >/dev/null; hooks "no compiler"; state
 mv /root/off/* /usr/bin/
-for file in /usr/src/sysenter-*/main.c; do cp $file /root/; echo '#error too new' >>$file; done
+for file in /usr/src/sysenter-*/main.c; do echo '#error too new' >>$file; done
 dkms unbuild $(dkms status | cut -d, -f1) -k {kernel} >/dev/null; hooks "does not build"; state
-mv /root/main.c $file; cp /root/vmlinuz-{kernel} /boot/
-dkms unbuild $(dkms status | cut -d, -f1) -k {kernel} >/dev/null; hooks "again"; state
-sysenter uninstall >/dev/null 2>&1; dkms status
+sysenter install --all-kernels --at-boot >/dev/null 2>&1; echo "again: $?"; state
+rm /var/lib/sysenter/manifest.json
+sysenter uninstall >/dev/null 2>&1; echo "uninstall: $?"; dkms status
+{LIST} | diff /tmp/before - && echo same
 """,
         timeout=500,
     )
@@ -100,15 +106,21 @@ sysenter uninstall >/dev/null 2>&1; dkms status
         lines[4],
         "anew: hooks 0",
         f"{kernel} built",
+        lines[7],
+        "stale: 0",
+        f"{kernel} built",
         "no compiler: hooks 0",
         f"{kernel} refused no compiler: apt-get install gcc",
         "does not build: hooks 0",
-        lines[10],
-        "again: hooks 0",
+        lines[13],
+        "again: 0",
         f"{kernel} built",
+        "uninstall: 0",
+        "same",
     ], said
     assert lines[4].startswith(f"{kernel} stale built for")
-    assert lines[10].startswith(f"{kernel} refused the kernel's build failed")
+    assert lines[7].startswith(f"{kernel} stale built for")
+    assert lines[13].startswith(f"{kernel} refused the kernel's build failed")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,11 @@ lintian --allow-root --fail-on error,warning --info *.changes && echo "lintian: 
 dpkg -i ./sysenter_*.deb ./sysenter-dkms_*.deb >/tmp/dpkg 2>&1 || tail -n 20 /tmp/dpkg
 sysenter() {{ /usr/bin/sysenter "$@"; }}
 sysenter status
+sed -i 's/PREEMPT_DYNAMIC Debian/PREEMPT_DYNAMIC DEBIAN/' /boot/vmlinuz-*
+sysenter install --all-kernels --at-boot --dry-run | sed 's/^/dry: /'
 sysenter install --all-kernels --at-boot --scope both 2>&1
+modinfo -k {system.release} -F target sysenter | grep -c DEBIAN
+sysenter install --all-kernels 2>&1 | grep -c "kept from the install before: "
 ls /var/lib/sysenter/at-boot /etc/modprobe.d/sysenter.conf /etc/systemd/system/*.wants/sysenter*
 sysenter uninstall 2>&1
 sysenter-run echo "a program runs"
@@ -68,6 +72,14 @@ dkms status; dpkg --audit
     kernel = system.release
     assert any(kernel in line and "built" in line for line in said.splitlines()), said
     assert f"{kernel}: the module is built" in said
+    assert [line.partition("sysenter/")[0] for line in said.splitlines() if line.startswith("dry: ")] == [
+        f"dry: version 0.1.0, for {kernel}",
+        "dry: file     644 /var/lib/sysenter/at-boot",
+        "dry: command  dkms unbuild ",
+        "dry: command  dkms install --force ",
+        "dry: command  systemctl enable sysenter.service sysenter-settled.timer",
+    ], said
+    assert "\n1\n2\n" in said, said
     assert "/etc/systemd/system/multi-user.target.wants/sysenter.service" in said
     assert "(apt-get purge sysenter sysenter-dkms)" in said
     assert "a program runs" in said

@@ -8,9 +8,20 @@ from pathlib import Path
 
 from sysenter.errors import SysenterError
 from sysenter.install.machine import InstalledKernel, modinfo
+from sysenter.install.status import state_of
 from sysenter.steps import Steps, run_command
 
-__all__ = ["NAME", "add", "build", "left_behind", "remove_halves", "remove_left_behind", "versions", "withdraw"]
+__all__ = [
+    "NAME",
+    "add",
+    "build",
+    "commands",
+    "left_behind",
+    "remove_halves",
+    "remove_left_behind",
+    "versions",
+    "withdraw",
+]
 
 NAME = "sysenter"
 _FOLDER = Path("/var/lib/dkms") / NAME
@@ -28,15 +39,28 @@ def add(steps: Steps, version: str) -> None:
         run_command(steps, ["dkms", "add", f"{NAME}/{version}"], what="tell DKMS of the sources", timeout=60)
 
 
+def commands(version: str, kernel: InstalledKernel) -> list[tuple[str, ...]]:
+    """What builds and installs a version for a kernel.
+
+    DKMS does not build again what it has built, `install --force` neither (its is_module_built()). So what is a
+    placeholder, or of another image, is unbuilt first.
+    """
+    which = (f"{NAME}/{version}", "-k", kernel.release)
+    there = (_FOLDER / version / kernel.release).glob(f"*/module/{NAME}.ko*")
+    bad = any(state_of(kernel, modinfo(kernel.release, "target", module))[0] != "built" for module in there)
+    return [*([("dkms", "unbuild", *which)] if bad else []), ("dkms", "install", "--force", *which)]
+
+
 def build(steps: Steps, version: str, kernel: InstalledKernel) -> str:
     """Build and install for a kernel; returns why it has no module, "" if it has one. Raises SysenterError."""
-    run_command(
-        steps,
-        ["dkms", "install", "--force", f"{NAME}/{version}", "-k", kernel.release],
-        what=f"build the module for {kernel.release}",
-        timeout=_BUILD_LIMIT,
-        hint=f"/var/lib/dkms/{NAME}/{version}/build/make.log has the build's own words",
-    )
+    for argv in commands(version, kernel):
+        run_command(
+            steps,
+            argv,
+            what=f"build the module for {kernel.release}",
+            timeout=_BUILD_LIMIT,
+            hint=f"/var/lib/dkms/{NAME}/{version}/build/make.log has the build's own words",
+        )
     if not modinfo(kernel.release, "target"):
         raise SysenterError(
             f"DKMS says that it built for {kernel.release}, and there is no module",

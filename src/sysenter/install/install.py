@@ -19,15 +19,24 @@ from sysenter.build.native import NATIVE, PRELOAD_OPTIONS
 from sysenter.errors import SysenterError
 from sysenter.install import dkms
 from sysenter.install.files import (
+    AT_BOOT,
+    HOOK,
     LIBRARY,
+    RUN,
+    SCOPE,
+    SOURCES,
     STATE,
+    UNITS,
     Manifest,
     alone,
     contents_of,
+    preload_library,
     put,
     put_back,
     read_manifest,
+    remove,
     take_away,
+    what_stands,
 )
 from sysenter.install.machine import (
     InstalledKernel,
@@ -41,6 +50,7 @@ from sysenter.install.machine import (
     secure_boot,
     signatures_enforced,
 )
+from sysenter.install.status import kernel_status
 from sysenter.install.tree import FROM_DEBIAN, dkms_tree, tree_version
 from sysenter.install.uninstall import remove_all
 from sysenter.processes import cleaning_up, undisturbed
@@ -49,7 +59,7 @@ from sysenter.steps import Steps, run_command
 
 __all__ = ["Plan", "boot_state", "install", "plan_for"]
 
-UNITS = ("sysenter.service", "sysenter-settled.service", "sysenter-settled.timer")
+_ENABLE = ("systemctl", "enable", "sysenter.service", "sysenter-settled.timer")
 _PROGRAMS = ("trial",)
 _HELD = "Could not get lock"  # apt says so, and ends; DPkg::Lock::Timeout is not for the lock of its lists
 _AGAIN, _PATIENCE = 2.0, 600.0  # seconds between two tries then, and until no more is tried
@@ -69,31 +79,33 @@ class Plan:
     """Every file that is written, and its mode."""
     commands: tuple[tuple[str, ...], ...]
     """Every command that changes the system, in order."""
+    kept: dict[Path, str]
+    """What was chosen by an earlier install and stays: its file, and what it says."""
 
 
 def _static_files(version: str, scope: str | None) -> dict[Path, tuple[bytes, int]]:
     native = NATIVE / "install"
     files = {
-        Path(f"/usr/src/{dkms.NAME}-{version}") / name: (content, 0o755 if name == "build.sh" else 0o644)
+        SOURCES / f"{dkms.NAME}-{version}" / name: (content, 0o755 if name == "build.sh" else 0o644)
         for name, content in dkms_tree(version).items()
     }
     files[LIBRARY / "at-boot"] = ((native / "at-boot").read_bytes(), 0o755)
-    files[Path("/usr/bin/sysenter-run")] = ((native / "sysenter-run").read_bytes(), 0o755)
-    files[Path("/etc/kernel/postinst.d/00-sysenter")] = ((native / "kernel-hook").read_bytes(), 0o755)
+    files[RUN] = ((native / "sysenter-run").read_bytes(), 0o755)
+    files[HOOK] = ((native / "kernel-hook").read_bytes(), 0o755)
     for unit in UNITS:
-        files[Path("/etc/systemd/system") / unit] = ((native / unit).read_bytes(), 0o644)
+        files[unit] = ((native / unit.name).read_bytes(), 0o644)
     if scope:
         files |= _scope_file(scope)
     return files
 
 
 def _scope_file(scope: str) -> dict[Path, tuple[bytes, int]]:
-    return {Path("/etc/modprobe.d/sysenter.conf"): (f"options sysenter scope={scope}\n".encode(), 0o644)}
+    return {SCOPE: (f"options sysenter scope={scope}\n".encode(), 0o644)}
 
 
 def _compiled_paths() -> dict[Path, int]:
     paths = {LIBRARY / name: 0o755 for name in _PROGRAMS}
-    return {**paths, Path(f"/usr/lib/{architecture().triplet}/sysenter/libsysenter.so"): 0o644}
+    return {**paths, preload_library(): 0o644}
 
 
 def _compiled_files(steps: Steps) -> dict[Path, tuple[bytes, int]]:
@@ -120,10 +132,13 @@ def _compiled_files(steps: Steps) -> dict[Path, tuple[bytes, int]]:
 
 def plan_for(project: str, *, all_kernels: bool, at_boot: bool, scope: str | None) -> Plan:
     """What installing here takes; changes nothing. project: the project's version."""
+    before = _manifest_before()
+    if package := packaged():
+        return _plan_beside_packages(package, before, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
     version = tree_version(project)
     running = os.uname().release
     known = installed_kernels()
-    kernels = tuple(k for k in known if all_kernels or k.release == running)
+    kernels = tuple(k for k in known if all_kernels or k.release == running or _has_another(k, version))
     if not kernels and not all_kernels:
         kernels = (InstalledKernel(running, None, None),)
     headers = tuple(f"linux-headers-{k.release}" for k in kernels if k.headers is None)
@@ -131,12 +146,46 @@ def plan_for(project: str, *, all_kernels: bool, at_boot: bool, scope: str | Non
     commands: list[tuple[str, ...]] = []
     if packages:
         commands.append(("apt-get", "install", "-y", "--no-install-recommends", *packages))
-    commands.append(("dkms", "add", f"{dkms.NAME}/{version}"))
-    commands += [("dkms", "install", "--force", f"{dkms.NAME}/{version}", "-k", k.release) for k in kernels]
-    if at_boot:
-        commands.append(("systemctl", "enable", "sysenter.service", "sysenter-settled.timer"))
+    known_versions = dkms.versions()
+    if version not in known_versions:
+        commands.append(("dkms", "add", f"{dkms.NAME}/{version}"))
+    for kernel in kernels:
+        commands += dkms.commands(version, kernel)
+    commands += [("dkms", "remove", f"{dkms.NAME}/{old}", "--all") for old in known_versions if old != version]
     files = {path: mode for path, (_, mode) in _static_files(version, scope).items()} | _compiled_paths()
-    return Plan(version, kernels, packages, files, tuple(commands))
+    if at_boot:
+        commands.append(_ENABLE)
+        files[AT_BOOT] = 0o644
+    return Plan(version, kernels, packages, files, tuple(commands), _kept(before, at_boot=at_boot, scope=scope))
+
+
+def _has_another(kernel: InstalledKernel, version: str) -> bool:
+    """Whether a kernel has a module of another version, which goes, and can have one of this version instead."""
+    return kernel.headers is not None and modinfo(kernel.release, "dkms_version") not in ("", version)
+
+
+def _plan_beside_packages(
+    version: str, before: Manifest | None, *, all_kernels: bool, at_boot: bool, scope: str | None
+) -> Plan:
+    """What an install takes where this project's Debian packages have brought the files."""
+    states = [(k, kernel_status(k)) for k in installed_kernels() if all_kernels or k.release == os.uname().release]
+    # what is there stays where nothing else can be built
+    kernels = tuple(k for k, now in states if now.state == "not built" or (now.state != "built" and k.headers))
+    files = {SCOPE: 0o644} if scope else {}
+    commands = [argv for kernel in kernels for argv in dkms.commands(version, kernel)]
+    if at_boot:
+        commands.append(_ENABLE)
+        files[AT_BOOT] = 0o644
+    return Plan(version, kernels, (), files, tuple(commands), _kept(before, at_boot=at_boot, scope=scope))
+
+
+def _kept(before: Manifest | None, *, at_boot: bool, scope: str | None) -> dict[Path, str]:
+    kept = {}
+    if before and str(SCOPE) in before.files and SCOPE.exists() and not scope:
+        kept[SCOPE] = f"{'; '.join(read_word(str(SCOPE)).splitlines())} (--scope chooses another)"
+    if AT_BOOT.exists() and not at_boot:
+        kept[AT_BOOT] = f"loaded at each boot (rm {AT_BOOT} ends that)"
+    return kept
 
 
 def _fetch_packages(steps: Steps, packages: Sequence[str]) -> None:
@@ -218,8 +267,8 @@ def install(
 def _install(
     steps: Steps, project: str, *, all_kernels: bool, at_boot: bool, scope: str | None, fetch: bool
 ) -> dict[str, str]:
-    plan = plan_for(project, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
     before = _manifest_before(steps)
+    plan = plan_for(project, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
     _check_room()
     if plan.packages:
         if not fetch:
@@ -255,23 +304,23 @@ def _install(
                 with steps.step(f"bring {before.version} back"):
                     _bring_back(steps, manifest, plan, before, was)
         raise
+    _say_kept(steps, plan)
     return refused
 
 
-def _manifest_before(steps: Steps) -> Manifest | None:
+def _say_kept(steps: Steps, plan: Plan) -> None:
+    for what in plan.kept.values():
+        steps.say(f"         kept from the install before: {what}")
+
+
+def _manifest_before(steps: Steps | None = None) -> Manifest | None:
     """The manifest of what is installed; of a damaged one's install what stands where install writes."""
     try:
         return read_manifest()
     except SysenterError as error:
-        steps.say(f"         {error.message}: what is there is taken to be an install's")
-    folders = [*Path("/usr/src").glob(f"{dkms.NAME}-*"), LIBRARY, *(path.parent for path in _compiled_paths())]
-    inside = [path for folder in folders for path in folder.rglob("*")]
-    return Manifest(
-        "",
-        "",
-        files=[str(path) for path in (*inside, *_scope_file("")) if path.is_file()],
-        folders=sorted({str(path) for path in (*folders, *inside) if path.is_dir()}),
-    )
+        if steps:
+            steps.say(f"         {error.message}: what is there is taken to be an install's")
+    return what_stands()
 
 
 def _bring_back(
@@ -282,6 +331,7 @@ def _bring_back(
         dkms.withdraw(steps, plan.version)
     dkms.remove_halves()
     put_back(manifest, before, was)
+    dkms.add(steps, before.version)  # where it was taken away already
     for kernel in plan.kernels:
         if modinfo(kernel.release, "dkms_version") != before.version:
             dkms.build(steps, before.version, kernel)
@@ -292,15 +342,17 @@ def _beside_packages(
 ) -> dict[str, str]:
     """Install's wishes where this project's Debian packages have brought the files; their purge takes all away."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    before = read_manifest()
+    before = _manifest_before(steps)
     manifest = before or Manifest(version, now)
+    plan = _plan_beside_packages(version, before, all_kernels=all_kernels, at_boot=at_boot, scope=scope)
+    for kernel in plan.kernels:
+        with steps.step(f"build the module for {kernel.release}"):
+            dkms.build(steps, version, kernel)
     refused = {}
     for kernel in installed_kernels():
         if all_kernels or kernel.release == os.uname().release:
-            if not modinfo(kernel.release, "target"):
-                with steps.step(f"build the module for {kernel.release}"):
-                    dkms.build(steps, version, kernel)
-            refused[kernel.release] = modinfo(kernel.release, "refused")
+            found = kernel_status(kernel)
+            refused[kernel.release] = "" if found.state == "built" else found.reason
     try:
         if scope:
             put(manifest, _scope_file(scope))
@@ -311,6 +363,7 @@ def _beside_packages(
             with cleaning_up():
                 take_away(manifest)
         raise
+    _say_kept(steps, plan)
     return refused
 
 
@@ -319,9 +372,9 @@ def _forget_older(steps: Steps, manifest: Manifest, plan: Plan) -> None:
         if old != plan.version:
             with steps.step(f"take the older version {old} away"):
                 dkms.withdraw(steps, old)
-    ours = {str(path) for path in plan.files}
+    ours = {str(path) for path in (*plan.files, *plan.kept)}
     for name in [name for name in manifest.files if name not in ours]:
-        Path(name).unlink(missing_ok=True)
+        remove(Path(name))
         manifest.files.remove(name)
     for name in sorted(manifest.folders, reverse=True):
         path = Path(name)
@@ -334,11 +387,11 @@ def _forget_older(steps: Steps, manifest: Manifest, plan: Plan) -> None:
 
 
 def _at_boot(steps: Steps, manifest: Manifest) -> None:
-    put(manifest, {STATE / "at-boot": (b"", 0o644)})
+    put(manifest, {AT_BOOT: (b"", 0o644)})
     (STATE / "fuse").unlink(missing_ok=True)
     run_command(
         steps,
-        ["systemctl", "enable", "sysenter.service", "sysenter-settled.timer"],
+        _ENABLE,
         what="enable the units",
         timeout=60,
         hint="--at-boot needs systemd; without it, load the module from your own boot script",

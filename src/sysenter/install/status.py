@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sysenter.install.files import STATE, read_manifest
+from sysenter.install.files import AT_BOOT, STATE, read_manifest
 from sysenter.install.machine import (
     LOADED,
     InstalledKernel,
@@ -23,7 +23,7 @@ from sysenter.install.machine import (
 )
 from sysenter.target.image import banner
 
-__all__ = ["KernelStatus", "Status", "status"]
+__all__ = ["KernelStatus", "Status", "kernel_status", "state_of", "status"]
 
 _PARAMETERS = LOADED / "parameters"
 
@@ -83,23 +83,30 @@ class Status:
         return {"schema": 1, **asdict(self), "ok": self.ok}
 
 
-def _kernel(kernel: InstalledKernel) -> KernelStatus:
-    running = kernel.release == os.uname().release
-    target = modinfo(kernel.release, "target")
-    signer = modinfo(kernel.release, "signer")
-    state, reason = "built", ""
+def state_of(kernel: InstalledKernel, target: str) -> tuple[str, str]:
+    """The state of a module of this target ("" if there is none) for a kernel, and why if a placeholder does not say
+    it.
+    """
     if not target:
-        state = "not built"
-        reason = "install --all-kernels builds it" if kernel.headers else "its headers are not installed"
-    elif target == "none":
-        state, reason = "refused", modinfo(kernel.release, "refused")
-    elif kernel.image is not None:
+        return "not built", "install --all-kernels builds it" if kernel.headers else "its headers are not installed"
+    if target == "none":
+        return "refused", ""
+    if kernel.image is not None:
         version = banner(kernel.image)
         if not version:  # some systems let only root read it
-            reason = f"{kernel.image} cannot be read, so it may be stale"
-        elif target != f"{kernel.release} {version[version.find('#') :]}":
-            state, reason = "stale", f"built for {target}"
-    return KernelStatus(kernel.release, running, state, reason, signer)
+            return "built", f"{kernel.image} cannot be read, so it may be stale"
+        if target != f"{kernel.release} {version[version.find('#') :]}":
+            return "stale", f"built for {target}"
+    return "built", ""
+
+
+def kernel_status(kernel: InstalledKernel) -> KernelStatus:
+    """The module's state for a kernel."""
+    state, reason = state_of(kernel, modinfo(kernel.release, "target"))
+    if state == "refused":
+        reason = modinfo(kernel.release, "refused")
+    running = kernel.release == os.uname().release
+    return KernelStatus(kernel.release, running, state, reason, modinfo(kernel.release, "signer"))
 
 
 def _virtual_machines() -> str:
@@ -119,20 +126,26 @@ def _since() -> str:
     return datetime.datetime.fromtimestamp(made, datetime.UTC).isoformat(timespec="seconds")
 
 
+def _blown() -> str:
+    """The boot that blew the fuse. A power cut may have left the mark empty."""
+    mark = STATE / "fuse"
+    return (read_word(str(mark)).partition("\n")[0] or "an unknown time") if mark.exists() else ""
+
+
 def status() -> Status:
     """Look at the machine; changes nothing and needs no root."""
-    manifest = read_manifest()
+    manifest, package = read_manifest(), packaged()
     calls = read_word(f"{_PARAMETERS}/calls")
     return Status(
-        version=manifest.version if manifest else packaged(),
-        when=manifest.when if manifest else "",
-        kernels=tuple(_kernel(kernel) for kernel in installed_kernels()),
+        version=package or (manifest.version if manifest else ""),
+        when=manifest.when if manifest and not package else "",
+        kernels=tuple(kernel_status(kernel) for kernel in installed_kernels()),
         loaded=_PARAMETERS.exists(),
         since=_since(),
         calls=int(calls) if calls.isdigit() else None,
         scope=read_word(f"{_PARAMETERS}/scope") or ("marked" if _PARAMETERS.exists() else ""),
-        at_boot=(STATE / "at-boot").exists(),
-        fuse=read_word(str(STATE / "fuse")).partition("\n")[0],
+        at_boot=AT_BOOT.exists(),
+        fuse=_blown(),
         secure_boot=secure_boot(),
         signed_only=signatures_enforced(),
         virtual_machines=_virtual_machines(),

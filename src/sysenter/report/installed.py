@@ -21,6 +21,8 @@ def print_plan(plan: Plan, console: Console) -> None:
         console.print(f"file     {mode:o} {path}", soft_wrap=True)
     for argv in plan.commands:
         console.print(f"command  {shlex.join(argv)}", soft_wrap=True)
+    for what in plan.kept.values():
+        console.print(f"kept     {what}", soft_wrap=True)
 
 
 def print_built(refused: dict[str, str], console: Console) -> None:
