@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sysenter.errors import SysenterError
 from sysenter.install import dkms, files, install, status, uninstall
 from sysenter.install.files import Manifest, put, read_manifest
 from sysenter.install.machine import InstalledKernel
@@ -214,6 +216,22 @@ def test_uninstall_takes_all_away_without_a_manifest(machine: Machine, monkeypat
     assert not (files.SOURCES / f"sysenter-{VERSION}").exists()
     assert clone.exists()
     assert not _uninstall(monkeypatch)
+
+
+def test_uninstall_does_not_wait_for_an_unload_that_waits(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It cannot be killed then. The stand-in can, and is not."""
+    (tmp_path / "loaded").mkdir()
+    (tmp_path / "loaded/initstate").write_text("going\n")
+    (tmp_path / "rmmod").write_text(f"#!/bin/sh\necho $$ >{tmp_path}/runs; exec sleep 60\n")
+    (tmp_path / "rmmod").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(uninstall, "LOADED", tmp_path / "loaded")
+    monkeypatch.setattr(uninstall, "_LIMIT", 1)
+    with pytest.raises(SysenterError, match="the module is on its way out, and waits"):
+        uninstall.unload(Steps(), wait=0)
+    os.kill(int((tmp_path / "runs").read_text()), signal.SIGTERM)
 
 
 def test_a_scope_of_the_users_own_file_stays(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

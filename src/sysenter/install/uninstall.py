@@ -16,6 +16,15 @@ from sysenter.steps import Steps, run_command
 
 __all__ = ["holders", "remove_all", "uninstall", "unload"]
 
+_LIMIT = 30  # seconds that an unload may take
+# HAZARD: an unload that waits, for a virtual machine say, cannot be killed, and whoever had started it would wait, too.
+_RMMOD = """rmmod sysenter </dev/null >/dev/null 2>&1 &
+for tenth in $(seq $(($0 * 10))); do
+	kill -0 $! 2>/dev/null || exit 0
+	sleep 0.1
+done
+exit 1"""
+
 
 def holders() -> list[str]:
     """The processes that have the module's page mapped, and so hold it: "PID (NAME)"."""
@@ -34,7 +43,7 @@ def unload(steps: Steps, wait: float) -> None:
     deadline = time.monotonic() + wait
     while LOADED.exists():
         try:
-            run_command(steps, ["rmmod", "sysenter"], what="unload the module", timeout=30)
+            run_command(steps, ["sh", "-c", _RMMOD, str(_LIMIT)], what="unload the module", timeout=2 * _LIMIT)
         except SysenterError as error:
             if read_word(f"{LOADED}/initstate") == "going":
                 raise SysenterError(
