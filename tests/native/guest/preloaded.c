@@ -5,6 +5,8 @@
  *
  *	preloaded calls		results and errno of reads, writes and plain calls
  *	preloaded cancel	a thread that waits in read() can be cancelled
+ *	preloaded int80		with SYSENTER_PATH=int80: data of a thread, and of a signal handler in the
+ *				midst of a call, stays apart from the program's
  *	preloaded namespace F	loads the library F in a namespace without a C library, and in one
  *				with it
  *
@@ -15,9 +17,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -113,6 +117,81 @@ static void cancel(void)
 	calls();
 }
 
+#ifdef __x86_64__
+static int full[2];
+
+static void make_room(int signal)
+{
+	static char room[65536];
+	int error = errno;
+
+	(void)signal;
+	EXPECT(write(ends[1], "the handler's own data", 22) == 22);
+	while (read(full[0], room, sizeof room) > 0)
+		;
+	errno = error;
+}
+
+static void a_handler_in_the_midst_of_a_write(void)
+{
+	struct sigaction action = { .sa_handler = make_room, .sa_flags = SA_RESTART };
+	char page[4096], text[32] = "";
+	int child;
+
+	memset(page, 'f', sizeof page);
+	EXPECT(pipe(ends) == 0 && pipe(full) == 0 && !sigaction(SIGUSR1, &action, NULL));
+	EXPECT(!fcntl(full[0], F_SETFL, O_NONBLOCK) && !fcntl(full[1], F_SETFL, O_NONBLOCK));
+	while (write(full[1], page, sizeof page) > 0)
+		;
+	EXPECT(errno == EAGAIN && !fcntl(full[1], F_SETFL, 0));
+	child = fork();
+	EXPECT(child >= 0);
+	if (!child) {
+		usleep(200000);
+		kill(getppid(), SIGUSR1);
+		_exit(0);
+	}
+	EXPECT(write(full[1], "the program's own data", 22) == 22);
+	EXPECT(read(full[0], text, 22) == 22 && !strcmp(text, "the program's own data"));
+	EXPECT(read(ends[0], text, 22) == 22 && !strcmp(text, "the handler's own data"));
+}
+
+/* From here on each call by int $0x80 fails: linux/filter.h and linux/seccomp.h, which musl does not have. */
+static void let_int80_fail(void)
+{
+	static struct { unsigned short code; unsigned char yes, no; unsigned value; } filter[] = {
+		{ 0x20, 0, 0, 4 },		/* load seccomp_data.arch */
+		{ 0x15, 0, 1, 0x40000003 },	/* AUDIT_ARCH_I386? */
+		{ 0x06, 0, 0, 0x50000 | EXDEV },	/* SECCOMP_RET_ERRNO */
+		{ 0x06, 0, 0, 0x7fff0000 },	/* SECCOMP_RET_ALLOW */
+	};
+	struct { unsigned short length; void *filter; } program = { 4, filter };
+
+	EXPECT(!prctl(38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0));
+	EXPECT(!prctl(22 /* PR_SET_SECCOMP */, 2 /* SECCOMP_MODE_FILTER */, &program, 0, 0));
+}
+
+static void int80(void)
+{
+	pthread_t thread;
+	char byte = 'x';
+	int zero = open("/dev/zero", O_RDONLY);
+
+	a_handler_in_the_midst_of_a_write();
+	let_int80_fail();
+	EXPECT(read(zero, &byte, 1) == -1 && errno == EXDEV);
+	EXPECT(!pthread_create(&thread, NULL, wait_in_read, NULL));
+	EXPECT(read(zero, &byte, 1) == 1 && byte == 0);
+	EXPECT(write(ends[1], "y", 1) == 1);
+	EXPECT(!pthread_join(thread, NULL));
+}
+#else
+static void int80(void)
+{
+	calls();	/* there the data goes to its own place */
+}
+#endif
+
 #ifdef __GLIBC__
 static void namespaces(const char *library)
 {
@@ -143,6 +222,8 @@ int main(int argc, char **argv)
 		calls();
 	else if (argc > 1 && !strcmp(argv[1], "cancel"))
 		cancel();
+	else if (argc > 1 && !strcmp(argv[1], "int80"))
+		int80();
 #ifdef __GLIBC__
 	else if (argc > 2 && !strcmp(argv[1], "namespace"))
 		namespaces(argv[2]);

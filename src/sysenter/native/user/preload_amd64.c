@@ -63,9 +63,14 @@ static inline __attribute__((always_inline)) long stock_call(long nr, long a, lo
 /*
  * int $0x80 is the entry of 32-bit programs. By it, read and write take only 32 bits of an
  * address, so their data goes through a buffer below 4 GiB. This path is for comparison only.
+ *
+ * HAZARD: there is one buffer. A second thread, or a signal handler in the midst of a call, would
+ * put its own data there. So `bouncing' says that the buffer is taken, and who finds it taken goes
+ * libc's way. A handler that leaves a call by longjmp() leaves it taken for good.
  */
 #define BOUNCE	65536
 static char *bounce;
+static char bouncing;
 
 static long int80_call(long nr, long a, char *buffer, size_t length)
 {
@@ -194,12 +199,21 @@ static function direct[AFTER_PLAIN];
  * says to test that.
  */
 static char alone = 1, by_header, is_set_up;
+static const char *one_thread = &alone;
 static void set_up(void);
 
-static __attribute__((noinline)) long undecided(int at, long nr, long a, long b, long c, long d, long e, long f)
+static int has_one_thread(void)
 {
 	int multiple_threads;
 
+	if (!by_header)
+		return *one_thread;
+	asm volatile("movl %%fs:0x18, %0" : "=r"(multiple_threads));
+	return !multiple_threads;
+}
+
+static __attribute__((noinline)) long undecided(int at, long nr, long a, long b, long c, long d, long e, long f)
+{
 	if (!is_set_up)	{ /* called by a library whose constructor runs before ours */
 		set_up();
 		if (*fast[at])
@@ -207,14 +221,18 @@ static __attribute__((noinline)) long undecided(int at, long nr, long a, long b,
 		if (direct[at])
 			return direct[at](a, b, c, d, e, f);
 	}
-	if (by_header && at < FIRST_PLAIN && next[at].libcs) {
-		asm volatile("movl %%fs:0x18, %0" : "=r"(multiple_threads));
-		if (!multiple_threads)
+	if (path == FAST && by_header && at < FIRST_PLAIN && next[at].libcs) {
+		if (has_one_thread())
 			return answer(fast_call(nr, a, b, c, d, e, f));
 		direct[at] = (function)next[at].address; /* for good: there are threads now */
 	}
-	if (path == INT80 && at <= AT_write && (unsigned long)c <= BOUNCE && next[at].libcs)
-		return answer(int80_call(nr, a, (char *)b, c));
+	if (path == INT80 && at <= AT_write && (unsigned long)c <= BOUNCE && next[at].libcs && has_one_thread() &&
+	    !__atomic_exchange_n(&bouncing, 1, __ATOMIC_ACQUIRE)) {
+		long result = int80_call(nr, a, (char *)b, c);
+
+		__atomic_store_n(&bouncing, 0, __ATOMIC_RELEASE);
+		return answer(result);
+	}
 	if (next[at].address)
 		return ((function)next[at].address)(a, b, c, d, e, f);
 	return answer(stock_call(nr, a, b, c, d, e, f));
@@ -369,17 +387,15 @@ static int is_more_than_its_call(int at)
 
 static void set_up(void)
 {
-	const char *one_thread = &alone;
-
 	is_set_up = 1;
 	find_next(next, FUNCTIONS);
 	choose_path();
-	if (path == FAST && &__libc_single_threaded)
+	if (&__libc_single_threaded)
 		one_thread = &__libc_single_threaded;
-	else if (path == FAST && gnu_get_libc_version)
+	else if (gnu_get_libc_version)
 		by_header = 1;
 	for (int at = 0; at < AFTER_PLAIN; at++) {
-		int decided = !(at < FIRST_PLAIN && by_header) && !(at <= AT_write && path == INT80);
+		int decided = !(at < FIRST_PLAIN && by_header && path == FAST) && !(at <= AT_write && path == INT80);
 
 		if (decided || !next[at].libcs)
 			direct[at] = (function)next[at].address;
