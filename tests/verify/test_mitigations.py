@@ -14,13 +14,16 @@ import schemas
 from conftest import Keep
 from guests import guest_for
 from sysenter.build import build_module
+from sysenter.cli import _mitigations
 from sysenter.errors import SysenterError
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Guest, Output
 from sysenter.lab.present_guest import PresentGuest
 from sysenter.lab.qemu import Machine
+from sysenter.options import read_options
 from sysenter.report.mitigations import to_json
 from sysenter.steps import Steps
+from sysenter.target.arch import AMD64
 from sysenter.verify.mitigations import Applied, Instruction, mitigations, read_trace, seen
 
 LOG = """----------------
@@ -42,23 +45,87 @@ def test_the_trace_is_read_as_qemu_writes_it() -> None:
     assert seen(read_trace("0xc0001000:  ff e1                    jmpl     *%ecx\n"), 0) == {"indirect branches"}
 
 
+def _boots(monkeypatch: pytest.MonkeyPatch, logs: list[str]) -> None:
+    """Each boot of a guest leaves the next of these logs. The kernel's entry is at c0001000, its C code behind it."""
+
+    def run(self: Guest, *given: object, machine: Machine, **more: object) -> Output:
+        Path(machine.extra[machine.extra.index("-D") + 1]).write_text(logs.pop(0))
+        at = {"__entry_text_start": "c0001000", "__entry_text_end": "c0002000", "section": "0xf8000000"}
+        at |= {"__noinstr_text_start": "c0003000", "__noinstr_text_end": "c0004000"}
+        return Output(tuple({name: address} for name, address in at.items()), (), "", 0, 1.0)
+
+    monkeypatch.setattr(PresentGuest, "run", run)
+
+
 def test_an_entry_of_which_nothing_was_seen_is_no_result(
     monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest
 ) -> None:
     """Nothing could be missing in it: a QEMU that writes its log in another way would pass."""
     logs = ["IN: another form", "0xc0001000:  0f 30     wrmsr"]
     logs.append(logs[1] + "\n0xf8000000:  0f 30     wrmsr\n")
-
-    def run(self: Guest, *given: object, machine: Machine, **more: object) -> Output:
-        Path(machine.extra[machine.extra.index("-D") + 1]).write_text(logs.pop(0))
-        records = ({"__entry_text_start": "c0001000"}, {"__entry_text_end": "c0002000"}, {"section": "0xf8000000"})
-        return Output(records, (), "", 0, 1.0)
-
-    monkeypatch.setattr(PresentGuest, "run", run)
+    _boots(monkeypatch, logs)
     for entry in ("kernel's", "fast"):
         with pytest.raises(SysenterError, match=f"no instruction of the {entry} entry was seen"):
             mitigations(steps, guest, "pentium3", "")
     assert mitigations(steps, guest, "pentium3", "").fast == {"IBRS"}
+    of_64_bits = replace(guest, target=replace(guest.target, arch=AMD64))
+    _boots(monkeypatch, ["0xc0001000:  0f 30     wrmsr"])
+    with pytest.raises(SysenterError, match="no instruction of the stand-in was seen"):
+        mitigations(steps, of_64_bits, "EPYC", "", scope="all")
+
+
+@pytest.mark.parametrize(
+    ("its_own", "missing"), [("", {"divider cleared"}), ("0xf8000000:  f7 f1     divl     %ecx\n", set())]
+)
+def test_the_stand_in_must_do_what_the_c_code_did_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest, its_own: str, missing: set[str]
+) -> None:
+    """With scope=all nothing could be missing: all that the stock path does had been taken for the fast one's too."""
+    log = "0xc0001000:  0f 30     wrmsr\n0xc0003000:  f7 f1     divl     %ecx\n0xf8000004:  c3     retq\n" + its_own
+    of_64_bits = replace(guest, target=replace(guest.target, arch=AMD64))
+    _boots(monkeypatch, [log])
+    applied = mitigations(steps, of_64_bits, "EPYC", "", scope="all")
+    assert applied.stock == {"IBRS", "divider cleared"}
+    assert applied.fast == applied.stock - missing
+    assert applied.missing == missing
+
+
+def test_scope_all_on_i386_has_an_entry_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest
+) -> None:
+    """There it is the same entry that marked calls take, and the kernel's does nothing for it."""
+    _boots(monkeypatch, ["0xc0001000:  0f 30     wrmsr\n0xf8000004:  c3     retl\n"])
+    assert mitigations(steps, guest, "pentium3", "", scope="all").missing == {"IBRS"}
+
+
+def test_a_module_that_does_not_load_and_says_nothing_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest
+) -> None:
+    """An oops that ends insmod had been a refusal, and refusals are no failure."""
+    output = Output((), ("Killed",), "BUG: unable to handle page fault", 0, 1.0)
+
+    def run(self: Guest, *given: object, machine: Machine, **more: object) -> Output:
+        Path(machine.extra[machine.extra.index("-D") + 1]).write_text("")
+        return output
+
+    monkeypatch.setattr(PresentGuest, "run", run)
+    with pytest.raises(SysenterError, match="did not load, and did not say why") as raised:
+        mitigations(steps, guest, "pentium3", "")
+    assert "Killed" in raised.value.detail
+    assert "BUG: unable" in raised.value.detail
+    output = replace(output, text=("sysenter: refused: because of a test",))
+    assert mitigations(steps, guest, "pentium3", "").refused == "because of a test"
+
+
+def test_refusals_alone_are_no_result(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, guest: PresentGuest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = Applied("EPYC", "", refused="only Intel's have SYSENTER")
+    monkeypatch.setattr("sysenter.cli._guest_with_shell", lambda *given: guest)
+    monkeypatch.setattr("sysenter.verify.mitigations.mitigations", lambda *given, **more: refused)
+    with pytest.raises(SysenterError, match="loaded the module on none of these processors"):
+        _mitigations(read_options(["mitigations"]), steps)
+    assert "only Intel's have SYSENTER" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -139,7 +206,8 @@ def test_json_has_what_the_table_has(guest: Guest) -> None:
     ],
 )
 def test_with_scope_all_amds_processors_are_served(steps: Steps, kernel: str, cpu: str, expected: set[str]) -> None:
-    """The kernel's entry with the stand-in in it: what it does against retbleed, SRSO and TSA is executed."""
+    """The kernel's entry with the stand-in in it: what it does against retbleed, SRSO and TSA is executed, and what the
+    C code does whose place the stand-in takes."""
     guest = guest_for(steps, provide(steps, kernel, offline=False), "tcg")
     applied = mitigations(steps, guest, cpu, "", scope="all")
     assert not applied.refused

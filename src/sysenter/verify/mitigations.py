@@ -184,8 +184,9 @@ def _text_size(entry: Path) -> int:
 def mitigations(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: str = "marked") -> Applied:
     """Boot the guest on a processor model and see.
 
-    append: more of the kernel's command line, "" for its own choice. scope: the module's; with all, the fast entry is
-    the kernel's own with the stand-in for do_syscall_64() in it. Raises SysenterError if an entry was not seen at all.
+    append: more of the kernel's command line, "" for its own choice. scope: the module's; with all, amd64's fast entry
+    is the kernel's own with the stand-in for do_syscall_64() in it. Raises SysenterError if an entry was not seen at
+    all, and if the module neither loaded nor said why.
     """
     with steps.step(f"{guest.target.release} on {cpu} {append}"):
         try:
@@ -221,9 +222,14 @@ def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: st
         for record in output.records
         if record.get("fault") in _AT_THE_ENTRY and record["kernel"] != "Not affected"
     }
-    refused = output.refusal()
-    if refused or not output.of("section"):
-        return Applied(cpu, append, kernel, refused=refused or "it did not load")
+    if refused := output.refusal():
+        return Applied(cpu, append, kernel, refused=refused)
+    if not output.of("section"):  # an oops, insmod killed: no choice of the module's
+        raise SysenterError(
+            f"mitigations on {cpu}: the module did not load, and did not say why",
+            hint="the lines above are the guest's: report it",
+            detail="\n".join((*output.text[-5:], *output.console.splitlines()[-15:])),
+        )
 
     def address(name: str) -> int:
         return int(next(iter(output.of(name)), "") or "0", 16)
@@ -245,11 +251,13 @@ def _seen_in(steps: Steps, guest: PresentGuest, cpu: str, append: str, scope: st
         raise _unseen(cpu, "the kernel's entry")
     # the C code that the entry calls clears the divider (arch_exit_to_user_mode())
     own_c_code = between(address("__noinstr_text_start"), address("__noinstr_text_end"))
-    stock = seen(own_entry, bhb, untrain) | seen(own_c_code, 0) & {"divider cleared"}
-    if scope == "all":
+    assembly = seen(own_entry, bhb, untrain)
+    stock = assembly | seen(own_c_code, 0) & {"divider cleared"}
+    if scope == "all" and target.arch is AMD64:
         if not text:
-            return Applied(cpu, append, kernel, refused="the stand-in was not executed")
-        fast = stock | seen(text, bhb, untrain)
+            raise _unseen(cpu, "the stand-in")
+        # what the C code does, the stand-in must do itself: it takes that code's place
+        fast = assembly | seen(text, bhb, untrain)
         return Applied(cpu, append, kernel, stock, fast, "sysenter_all in the kernel's entry")
     path = text if inside else [*text, *between(gate, gate + 4096)]
     if not path:
