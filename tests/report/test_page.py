@@ -211,6 +211,84 @@ def test_no_difference_is_said_as_such(tmp_path: Path) -> None:
     assert "no difference shown in any of calls/null" in said
 
 
+def test_the_headline_is_no_boast(tmp_path: Path) -> None:
+    """What is slower had been "the most of 4", and int $0x80 the fastest of the module's paths."""
+    bench, run = saved("bench"), saved("run")
+    for key, paths in bench["workloads"].items():
+        for path, timed in paths.items():
+            timed["seconds"] = [1.1 if (key, path) == ("calls/read", "all") else 1.0] * 5
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    headline = Page(page_of([tmp_path / "bench.json"])).text.partition("Workloads")[0]
+    assert "0.91 × stock’s speed, emulated calls/read by path all is slower, and none of 4 is shown" in headline
+    assert "the most of" not in headline
+    run["target"]["accelerator"] = "kvm"
+    for runs in run["dd"]:
+        runs["seconds"] = [1.7 if runs["path"] == "int80" else 1.0] * 9
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    headline = Page(page_of([tmp_path / "run.json"])).text.partition("What was measured")[0]
+    assert "no difference shown in any of dd/bs=1" in headline
+    assert "by path int80" not in headline
+
+
+def test_what_a_benchmark_says_has_failed_is_said(tmp_path: Path) -> None:
+    """Its times had been drawn as those of the path that no call had taken."""
+    bench = saved("bench")
+    bench["failed"] = ["path fast: the module counted no call", "dd/bs=64 on all ended with status 1"]
+    for paths in bench["workloads"].values():
+        paths["fast"]["calls"] = [0] * len(paths["fast"]["calls"])
+    schemas.hold("bench", bench)
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    said = Page(page_of([tmp_path / "bench.json"])).text
+    for words in bench["failed"]:
+        assert f"Failed: {words} (6.1.0-50-amd64 on Icelake-Server, emulated)" in said
+    assert "calls/null all " in said
+    assert "calls/null fast" not in said
+    for paths in bench["workloads"].values():
+        paths.pop("all")
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    assert "Failed: path fast" in Page(page_of([tmp_path / "bench.json"])).text, "it is said if nothing is left, too"
+
+
+@pytest.mark.parametrize("other", [{"cpu": "Nehalem"}, {"kernel": "6.1.0-50-amd64 #2 SMP another build"}])
+def test_cycles_of_other_instructions_are_not_a_paths(tmp_path: Path, other: dict[str, str]) -> None:
+    """Of the same release: it is the processor that chooses the paths, and a build that has them."""
+    for name in ("trace", "pieces"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(saved(name)))
+    files = [MEASURED, tmp_path / "trace.json", tmp_path / "pieces.json"]
+    text = page_of(files)
+    assert "cycles in a loop, " in text
+    assert "pieces, cycles in a loop" in text
+    files[1].write_text(json.dumps(saved("trace") | other))
+    text = page_of(files)
+    assert "cycles in a loop, " not in text
+    assert "pieces, cycles in a loop" not in text
+
+
+def test_a_kernels_release_is_whole_in_charts(tmp_path: Path) -> None:
+    """Its third number had been cut to two digits, as a coordinate."""
+    releases = [f"6.12.{n}+deb13-amd64" for n in range(100, 104)]
+    for release in releases:
+        data = json.loads(MEASURED.read_text()) | {"kernel": f"{release} #1 SMP"}
+        (tmp_path / f"{release}.json").write_text(json.dumps(data))
+    text = page_of(tmp_path / f"{release}.json" for release in releases)
+    charts = "".join(re.findall(r"<svg.*?</svg>", text, re.S))
+    for release in releases:
+        assert f"{release} on" in charts
+    assert not re.search(r'="[^"]*\.\d{3}', charts), "a coordinate is longer than it need be"
+
+
+def test_a_replay_of_which_nothing_is_verified_is_not_damaged(tmp_path: Path) -> None:
+    data = json.loads(MEASURED.read_text())
+    for call in data["calls"]:
+        call.update(verified=False, why="another result", cycles={}, samples={})
+        call.pop("saves", None)
+    (tmp_path / "none.json").write_text(json.dumps(data))
+    said = Page(page_of([tmp_path / "none.json"])).text
+    unverified = {(call["call"], call["path"]) for call in data["calls"]}
+    assert len(unverified) < len(data["calls"]), "the file has no VERW"
+    assert said.count("Not verified, so not timed:") == len(unverified)
+
+
 def test_names_from_files_are_text(tmp_path: Path) -> None:
     """A saved file may come from anywhere."""
     bench = saved("bench")

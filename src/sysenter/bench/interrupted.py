@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sysenter.bench.baseline import data_folder
@@ -35,7 +36,7 @@ def load(key: str) -> Result:
     """What was kept; what failed then is tried again. Raises SysenterError if there is nothing, or it is damaged."""
     path = _path(key)
     try:
-        return from_json(json.loads(path.read_text()), str(path))
+        return replace(from_json(json.loads(path.read_text()), str(path)), failed=[])
     except FileNotFoundError:
         raise SysenterError(
             "there is nothing to go on with: no benchmark of these workloads on this machine was interrupted",

@@ -56,7 +56,11 @@ class Timed:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times as fast a path is as stock: over rounds in which each ran right after the other."""
+    """How many times as fast a path is as stock: over the rounds, the n-th of one with the n-th of the other.
+
+    stock and fast run right after one another. `all` takes another load of the module: `bench` makes its part of each
+    round behind stock's of all workloads, `run` makes its rounds when those of stock are done.
+    """
 
     median: float
     low: float
@@ -137,6 +141,11 @@ class Result:
         if words not in self.failed:
             self.failed.append(words)
 
+    def is_unserved(self, path: str) -> bool:
+        """Whether there are figures of a path of ours, and the module has counted no call in them: they are none."""
+        counts = [paths[path].calls for paths in self.workloads.values() if path in paths]
+        return path != "stock" and any(counts) and not any(map(sum, counts))
+
     def compared(self, key: str, path: str) -> Comparison | None:
         """A path against stock; None if one of the two is missing."""
         paths = self.workloads.get(key, {})
@@ -215,6 +224,7 @@ def from_json(data: Any, name: str) -> Result:
             data["complete"],
             data.get("append", ""),
             data.get("emulator", ""),
+            [str(words) for words in data.get("failed", [])],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SysenterError(

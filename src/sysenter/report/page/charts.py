@@ -120,7 +120,9 @@ class Charts:
         # the page's font, in the chart's sizes
         text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
         text = re.sub(r"font-family: [^;\"]*;?", "", text)
-        text = re.sub(r"(\.\d\d)\d+", r"\1", re.sub(r"\s*\n\s*", " ", text))
+        text = re.sub(r"\s*\n\s*", " ", text)
+        # in tags alone: between them are names, as 6.12.100
+        text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
         head = re.match(r"<svg[^>]*>", text)
         assert head
         box = re.search(r'viewBox="([^"]+)"', head[0])

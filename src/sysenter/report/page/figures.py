@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from sysenter.bench.result import Comparison, from_json
 from sysenter.report.page.saved import Saved, reading
@@ -22,6 +22,7 @@ __all__ = [
     "Ratio",
     "Ratios",
     "Stretch",
+    "Subject",
     "cycles_of",
     "instructions_of",
     "measured",
@@ -80,6 +81,19 @@ def measured(saved: Saved) -> Measured:
         return Measured(saved.name, kind, kernel, data.get("arch", ""), data.get("cpu", ""), times)
 
 
+class Subject(NamedTuple):
+    """What was replayed or traced. Of another build, or for another processor, a path has other instructions."""
+
+    kernel: str
+    """Release and version."""
+    cpu: str
+    """The guest's processor model, which chose the paths."""
+
+
+def _subject(data: Mapping[str, Any]) -> Subject:
+    return Subject(str(data["kernel"]), str(data["cpu"]))
+
+
 # --- cycles: replay ------------------------------------------------------------------
 
 
@@ -102,7 +116,7 @@ class Cycles:
 
     file: str
     kernel: str
-    cpu: str
+    subject: Subject
     processor: str
     calls: tuple[Call, ...]
     left_out: str
@@ -147,9 +161,18 @@ def cycles_of(saved: Saved) -> Cycles | None:
             for entry in data["calls"]
             if entry["verified"] and not entry["verw"]
         )
-        bad = tuple(f"{e['call']} by {e['path']}: {e.get('why', '')}" for e in data["calls"] if not e["verified"])
+        # once each, and not for VERW again
+        bad = dict.fromkeys(
+            f"{e['call']} by {e['path']}: {e.get('why', '')}" for e in data["calls"] if not e["verified"]
+        )
         return Cycles(
-            saved.name, _release(data["kernel"]), data["cpu"], data["processor"], calls, data["left_out"], bad
+            saved.name,
+            _release(data["kernel"]),
+            _subject(data),
+            data["processor"],
+            calls,
+            data["left_out"],
+            tuple(bad),
         )
 
 
@@ -163,7 +186,7 @@ class Ratio:
     workload: str
     path: str
     rounds: tuple[float, ...]
-    """The ratio in each round in which it ran right after stock."""
+    """The ratio in each round."""
     median: float
     low: float | None
     high: float | None
@@ -184,6 +207,8 @@ class Ratios:
     emulated: bool
     ratios: tuple[Ratio, ...]
     complete: bool = True
+    failed: tuple[str, ...] = ()
+    """What did, in words."""
 
     @property
     def label(self) -> str:
@@ -228,6 +253,8 @@ def ratios_of(saved: Saved) -> Ratios | None:
         ratios = []
         for workload, paths in result.workloads.items():
             for path in (p for p in PATHS if p in paths and p != "stock"):
+                if saved.kind == "bench" and result.is_unserved(path):
+                    continue
                 compared = result.compared(workload, path)
                 if compared is None:
                     continue
@@ -236,10 +263,16 @@ def ratios_of(saved: Saved) -> Ratios | None:
                 if own and base:
                     ratio = Ratio(**{**ratio.__dict__, "instructions": own / base})
                 ratios.append(ratio)
-        if not ratios:
+        if not ratios and not result.failed:
             return None
         return Ratios(
-            saved.name, result.kernel, result.cpu, _emulated(result.accelerator), tuple(ratios), result.complete
+            saved.name,
+            result.kernel,
+            result.cpu,
+            _emulated(result.accelerator),
+            tuple(ratios),
+            result.complete,
+            tuple(result.failed),
         )
 
 
@@ -321,7 +354,7 @@ class Path:
     file: str
     kernel: str
     arch: str
-    cpu: str
+    subject: Subject
     call: str
     path: str
     steps: tuple[Step, ...]
@@ -364,6 +397,7 @@ class Pieces:
 
     file: str
     kernel: str
+    subject: Subject
     processor: str
     call: str
     pieces: tuple[Piece, ...]
@@ -384,11 +418,12 @@ def pieces_of(saved: Saved) -> Pieces | None:
             )
             for p in data["pieces"]
         )
-        return Pieces(saved.name, _release(data["kernel"]), data["processor"], data["pieces"][0]["call"], found)
+        call = data["pieces"][0]["call"]
+        return Pieces(saved.name, _release(data["kernel"]), _subject(data), data["processor"], call, found)
 
 
 def paths_of(saved: Saved, pieces: Sequence[Pieces]) -> list[Path]:
-    """The paths of a trace, each with the costs of its pieces if one of `pieces` is of the same kernel and call."""
+    """The paths of a trace, each with the costs of its pieces if one of `pieces` is of the same subject and call."""
     found = []
     with reading(saved):
         data = saved.data
@@ -408,7 +443,7 @@ def paths_of(saved: Saved, pieces: Sequence[Pieces]) -> list[Path]:
             )
             if not steps:
                 raise ValueError("a path without steps")
-            own = next((p for p in pieces if (p.kernel, p.call) == (_release(data["kernel"]), each["call"])), None)
+            own = next((p for p in pieces if (p.subject, p.call) == (_subject(data), each["call"])), None)
             costs = {p.what: p for p in own.pieces if p.path == each["path"]} if own else {}
             first = next((s.text for s in steps if s.lane == "user" and s.kind == "switch"), "")
             found.append(
@@ -416,7 +451,7 @@ def paths_of(saved: Saved, pieces: Sequence[Pieces]) -> list[Path]:
                     saved.name,
                     _release(data["kernel"]),
                     data["arch"],
-                    data["cpu"],
+                    _subject(data),
                     each["call"],
                     each["path"],
                     steps,
