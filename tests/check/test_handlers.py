@@ -20,6 +20,7 @@ from conftest import ROOT, Keep, RunCli, interruptible, one_line_error
 from sysenter.build.module import Module
 from sysenter.check.command import MutantReport, Report, check, check_mutants
 from sysenter.check.handlers import HANDLERS, Subject
+from sysenter.check.pool import Caught
 from sysenter.check.subjects import subject
 from sysenter.errors import SysenterError
 from sysenter.steps import Steps
@@ -199,6 +200,14 @@ def test_a_check_of_nothing_is_not_passed() -> None:
     report.tally.cases = 1
     assert report.ok
     assert not MutantReport("present-amd64", 0, [], {}, 0).ok
+
+
+def test_a_small_sample_of_mutants_does_not_fail_by_chance() -> None:
+    """Of 19 with one survivor, which has its reason, fewer than 95 % are caught."""
+    caught = [Caught(f"mutant {n}", "", "stack", "a part") for n in range(18)]
+    assert MutantReport("present-i386", 19, caught, {"a": "harmless"}, 700).ok
+    assert not MutantReport("present-i386", 19, caught, {"a": ""}, 700).ok
+    assert not MutantReport("present-i386", 19, caught, {"a": "harmless"}, 19).ok, "of all of them that is too few"
 
 
 def test_the_files_of_another_build_are_one_line(module: Module, steps: Steps, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sysenter.check.search.survivors import harmless
 
 __all__ = ["MutantReport", "Report", "check", "check_mutants", "to_json"]
 
-REQUIRED = 0.95  # of a handler's mutants
+REQUIRED = 0.95  # of all of a handler's mutants
 
 
 @dataclass
@@ -77,8 +77,12 @@ class MutantReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there were any, enough were caught, and each other has its reason."""
-        return self.tried > 0 and not self.unexplained and len(self.caught) >= REQUIRED * self.tried
+        """Whether there were any, each that was not caught has its reason, and of all of them enough were caught.
+
+        A small sample has more survivors, or fewer, by chance.
+        """
+        enough = self.tried < self.total or len(self.caught) >= REQUIRED * self.tried
+        return self.tried > 0 and not self.unexplained and enough
 
     def as_json(self) -> dict[str, Any]:
         return {
