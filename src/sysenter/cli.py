@@ -432,7 +432,7 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
     paths = paths_for(target, options.scope)
     if before:  # said before the work, not after it
         baseline.check_machine(before, empty_result(target, accelerator), anyway=options.anyway)
-        baseline.check_common(before, options.against, [workload.key for workload in workloads], paths)
+        baseline.check_common(before, options.against, {w.key: w.command for w in workloads}, paths)
     result = bench(
         steps,
         target,
@@ -458,7 +458,7 @@ def _bench(options: argparse.Namespace, steps: Steps) -> int:
     if before is None:
         return 0
     found = baseline.changes(before, result, anyway=options.anyway)
-    print_changes(found, options.tolerance, tables(options.json))
+    print_changes(found, options.tolerance, tables(options.json), baseline.other_commands(before, result.commands))
     return 1 if any(change.percent > options.tolerance for change in found) else 0
 
 

@@ -36,6 +36,7 @@ def test_calls_and_dd_by_every_path(cli: RunCli, on_sample_page: Keep, kernel: s
     on_sample_page(file, f"bench-{kernel}")
     schemas.hold("bench", said)
     assert said["complete"]
+    assert said["commands"]["calls/null"] == "/lib/sysenter/micro null 40000"
     for key in ("calls/null", "dd/bs=1"):
         paths = said["workloads"][key]
         assert set(paths) == {"stock", "fast", "all"}

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+import schemas
 from sysenter.bench import baseline, interrupted
 from sysenter.bench.result import Result, Timed, bootstrap, from_json
 from sysenter.bench.run import _check_figures, _Filling, rounds_had
@@ -105,15 +106,34 @@ def test_times_of_another_machine_are_compared_only_if_asked() -> None:
 def test_what_a_baseline_has_not_is_not_passed() -> None:
     """It was: nothing was found slower. What is in both and has not changed is no such case."""
     before = result((1.0,) * 5, (0.5,) * 5)
-    baseline.check_common(before, "old", ["dd/bs=1", "calls/null"], ("stock", "fast", "all"))
-    for workloads, paths in ((["dd/bs=1"], ("stock", "fast")), (["calls/null"], ("stock", "all"))):
+    baseline.check_common(before, "old", {"dd/bs=1": "dd", "calls/null": "micro"}, ("stock", "fast", "all"))
+    for key, paths in (("dd/bs=1", ("stock", "fast")), ("calls/null", ("stock", "all"))):
         with pytest.raises(SysenterError, match="baseline 'old' has none of these workloads by") as none:
-            baseline.check_common(before, "old", workloads, paths)
+            baseline.check_common(before, "old", {key: "micro"}, paths)
         assert none.value.hint == "it has calls/null by fast"
     console = Console(file=StringIO())
     changed = [change for change in baseline.changes(before, before, anyway=False) if change.path != "stock"]
     print_changes(changed, 2.0, console)
     assert "no difference shown" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_workload_that_calls_more_or_less_often_is_another_one() -> None:
+    """Of 4000 calls that take 330 instructions each it had been said that they were 85 % faster than 30000 of 300."""
+    before = replace(result((1.0,) * 5, (0.5,) * 5, 9_000_000), commands={"calls/null": "micro null 30000"})
+    now = replace(result((1.0,) * 5, (0.5,) * 5, 1_320_000), commands={"calls/null": "micro null 4000"})
+    assert from_json(before.to_json(), "") == before
+    schemas.hold("bench", before.to_json())
+    assert baseline.changes(before, now, anyway=True) == []
+    assert baseline.other_commands(before, now.commands) == ["calls/null"]
+    with pytest.raises(SysenterError, match="the commands of these workloads are others in baseline 'old'") as none:
+        baseline.check_common(before, "old", now.commands, ("stock", "fast"))
+    assert none.value.hint == "save it anew; calls/null was 'micro null 30000'"
+    baseline.check_common(before, "old", before.commands, ("stock", "fast"))
+    console = Console(file=StringIO())
+    print_changes([], 2.0, console, ["calls/null"])
+    assert "not compared, their commands are others in the baseline: calls/null" in console.file.getvalue()  # type: ignore[attr-defined]
+    older = replace(before, commands={})  # it does not say
+    assert len([change for change in baseline.changes(older, now, anyway=False) if change.path == "fast"]) == 1
 
 
 @pytest.mark.parametrize(("rounds", "found"), [(1, 0), (4, 0), (5, 1)])

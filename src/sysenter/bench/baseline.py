@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,17 @@ from sysenter.bench.result import FEWEST, Result, from_json
 from sysenter.cache import home_folder, write_whole
 from sysenter.errors import SysenterError
 
-__all__ = ["Change", "changes", "check_common", "check_machine", "data_folder", "load", "place_of", "save"]
+__all__ = [
+    "Change",
+    "changes",
+    "check_common",
+    "check_machine",
+    "data_folder",
+    "load",
+    "other_commands",
+    "place_of",
+    "save",
+]
 
 
 def data_folder() -> Path:
@@ -74,12 +84,23 @@ def check_machine(before: Result, now: Result, *, anyway: bool) -> None:
         raise SysenterError(f"the baseline is of another machine: {what}", hint="--anyway compares them all the same")
 
 
-def check_common(before: Result, name: str, workloads: Sequence[str], paths: Sequence[str]) -> None:
+def other_commands(before: Result, commands: Mapping[str, str]) -> list[str]:
+    """The workloads whose command is not what it was, as one that makes its call more often. commands: of now."""
+    return [key for key, command in commands.items() if before.commands.get(key, command) != command]
+
+
+def check_common(before: Result, name: str, commands: Mapping[str, str], paths: Sequence[str]) -> None:
     """Raise SysenterError if a baseline has none of these workloads by any of these paths but stock: it would find
-    nothing slower, whatever has become of them."""
+    nothing slower, whatever has become of them. commands: workload -> what is timed."""
     paths = [path for path in paths if path != "stock"]
-    if any(path in before.workloads.get(key, {}) for key in workloads for path in paths):
+    there = [key for key in commands if any(path in before.workloads.get(key, {}) for path in paths)]
+    if not set(there) <= set(other_commands(before, commands)):
         return
+    if there:
+        raise SysenterError(
+            f"nothing to compare: the commands of these workloads are others in baseline {name!r}",
+            hint=f"save it anew; {there[0]} was {before.commands[there[0]]!r}",
+        )
     has = [f"{key} by {path}" for key, timed in before.workloads.items() for path in timed if path != "stock"]
     raise SysenterError(
         f"nothing to compare: baseline {name!r} has none of these workloads by {' or '.join(paths)}",
@@ -90,13 +111,15 @@ def check_common(before: Result, name: str, workloads: Sequence[str], paths: Seq
 def changes(before: Result, now: Result, *, anyway: bool) -> list[Change]:
     """Every workload that both have, by exact instructions where both have them, else by its ratio to stock.
 
-    Times of different days say nothing, but a ratio of paired rounds does, if there are rounds
-    enough for an interval. anyway: also where the machines are not the same. Raises SysenterError if they are not.
+    A workload whose command has changed is another one. Times of different days say nothing, but a
+    ratio of paired rounds does, if there are rounds enough for an interval. anyway: also where the
+    machines are not the same. Raises SysenterError if they are not.
     """
     check_machine(before, now, anyway=anyway)
     found = []
+    other = other_commands(before, now.commands)
     for key, paths in now.workloads.items():
-        for path, timed in paths.items():
+        for path, timed in paths.items() if key not in other else ():
             old = before.workloads.get(key, {}).get(path)
             if old is None:
                 continue

@@ -135,6 +135,8 @@ class Result:
     """QEMU's version, where that makes the times; older files have none."""
     failed: list[str] = field(default_factory=list)
     """What failed, in words; the others' figures are there."""
+    commands: dict[str, str] = field(default_factory=dict)
+    """suite/name -> the command that was timed, which says how often a call was made; older files have none."""
 
     def fail(self, words: str) -> None:
         """Note a failure, once."""
@@ -188,6 +190,7 @@ class Result:
             "module_options": list(self.module_options),
             "complete": self.complete,
             "failed": self.failed,
+            "commands": self.commands,
             "workloads": workloads,
         }
 
@@ -225,6 +228,7 @@ def from_json(data: Any, name: str) -> Result:
             data.get("append", ""),
             data.get("emulator", ""),
             [str(words) for words in data.get("failed", [])],
+            {str(key): str(command) for key, command in data.get("commands", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SysenterError(

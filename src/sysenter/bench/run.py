@@ -127,6 +127,7 @@ def bench(
     key = interrupted.key_of(result, workloads, paths)
     if resume:
         result = interrupted.load(key)
+    result.commands.update({w.key: w.command for w in workloads})
     own = [w for w in workloads if not w.packages]
     foreign = [w for w in workloads if w.packages]
     try:

@@ -71,8 +71,8 @@ def print_bench(result: Result, console: Console) -> None:
         console.print("interrupted: these are the rounds that were done; the same command with --resume goes on")
 
 
-def print_changes(found: Sequence[Change], tolerance: float, console: Console) -> None:
-    """What has changed since a baseline, the worst first."""
+def print_changes(found: Sequence[Change], tolerance: float, console: Console, other: Sequence[str] = ()) -> None:
+    """What has changed since a baseline, the worst first. other: workloads that are not compared."""
     table = Table("workload", "path", "by", "before", "now", "change %")
     for change in sorted(found, key=lambda c: -c.percent):
         mark = "  slower" if change.percent > tolerance else ""
@@ -90,4 +90,8 @@ def print_changes(found: Sequence[Change], tolerance: float, console: Console) -
         console.print(
             f"against the baseline: no difference shown (of times it takes {FEWEST} rounds or more in both)",
             soft_wrap=True,
+        )
+    if other:
+        console.print(
+            f"not compared, their commands are others in the baseline: {', '.join(other)}", soft_wrap=True, markup=False
         )
