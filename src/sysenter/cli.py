@@ -290,10 +290,13 @@ def _check_replay(options: argparse.Namespace) -> None:
         if given and options.source:
             hint = "leave one of the two out"
             raise SysenterError(f"{word} is not for --from: a bundle has all of that in it", hint=hint)
+    if options.calls == "":  # as of a variable that is not set: it had been all calls
+        raise SysenterError("--calls needs a list", hint="for example getppid,read; without --calls it is all")
     kinds = [word for word in ("--export", "--trace", "--pieces") if getattr(options, word.strip("-"))]
     others = kinds[1:]
     others += ["--against"] if options.against else []
     others += ["--json"] if options.json and not options.pieces else []
+    others += ["--calls"] if options.calls and options.export else []
     if kinds and others:
         raise SysenterError(f"{kinds[0]} takes no {others[0]}", hint="type two commands: the snapshot is kept")
 

@@ -317,6 +317,8 @@ def test_what_cannot_be_replayed_is_said_in_one_line(cli: RunCli, tmp_path: Path
         ("--trace y --against x", "--trace takes no --against"),
         ("--export y --json x", "--export takes no --json"),
         ("--export y --pieces", "--export takes no --pieces"),
+        ("--export y --calls getppid", "--export takes no --calls"),
+        ("--calls=", "--calls needs a list"),
         ("--from y --scope all", "--scope is not for --from"),
         ("--from y --kernel bookworm-amd64", "--kernel is not for --from"),
     ],

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sysenter.errors import SysenterError
+from sysenter.replay import command
 from sysenter.replay.bundle import Bundle
+from sysenter.replay.command import measure_bundles
 from sysenter.replay.compare import against_result, against_saved, become_slower
-from sysenter.replay.result import quartiles, quiet, summarise
+from sysenter.replay.result import quartiles, quiet, quiet_together, summarise
 from sysenter.replay.runner import Key, Run, parse
 from sysenter.report.replay import to_json
+from sysenter.steps import Steps
 
 BUNDLE = Bundle("6.1 #1", "amd64", "a model", 0, 0, {}, b"", (), ())
 SAID = """\
@@ -49,6 +53,18 @@ def test_processes_in_which_stock_was_slow_do_not_count() -> None:
     runs = [process(stock=70), process(stock=99), process(stock=71), process(stock=70), process(stock=72)]
     assert quiet(runs) == [0, 2, 3, 4]
     assert quiet([process(stock=70), process(stock=99), process(stock=200)]) == [0, 1, 2], "three are the least"
+
+
+def test_a_comparison_rests_on_three_processes(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
+    """One alone was in both bundles' quiet ones: of it no noise is seen, so anything was slower for certain."""
+    stocks = [70, 70, 70, 70, 70, 90, 70, 90, 90, 70]  # of the two bundles in turn
+    monkeypatch.setattr(command, "build_runner", lambda *given: Path("runner"))
+    monkeypatch.setattr(command, "run", lambda *given: process(stock=stocks.pop(0)))
+    now, then = measure_bundles(steps, [BUNDLE, BUNDLE], processes=5)
+    assert now.processes == then.processes == (3, 5)
+    assert now.samples[key("stock")] == (70, 70, 70)
+    assert then.samples[key("stock")] == (70, 70, 90), "the partners of these three"
+    assert quiet_together([[process()], [process()]]) == [0]
 
 
 def test_what_a_path_saves_is_stock_less_the_path() -> None:

@@ -19,7 +19,7 @@ from sysenter.replay.compare import Change, against_result, against_saved, becom
 from sysenter.replay.path import Paths, paths_of
 from sysenter.replay.pieces import Cost, costs_of, pieces_of
 from sysenter.replay.relocate import relocated
-from sysenter.replay.result import Result, quiet, summarise
+from sysenter.replay.result import Result, quiet_together, summarise
 from sysenter.replay.runner import Run, build_runner, check_processor, run
 from sysenter.replay.snapshot import CALLS, Snapshot, take
 from sysenter.scratch import scratch_folder
@@ -140,9 +140,8 @@ def measure_bundles(
             for _ in range(processes):
                 for number, (runner, place) in enumerate(places):
                     runs[number].append(run(steps, runner, place, options))
-    chosen = [quiet(each) for each in runs]
-    both = sorted(set(chosen[0]).intersection(*chosen[1:])) or chosen[0]
-    return [summarise(bundle, own, both) for bundle, own in zip(bundles, runs, strict=True)]
+    undisturbed = quiet_together(runs)
+    return [summarise(bundle, own, undisturbed) for bundle, own in zip(bundles, runs, strict=True)]
 
 
 def export(steps: Steps, bundle: Bundle, folder: Path) -> None:

@@ -10,7 +10,7 @@ from statistics import median, quantiles
 from sysenter.replay.bundle import Bundle
 from sysenter.replay.runner import Key, Mixed, Run, Verdict
 
-__all__ = ["Difference", "Result", "quartiles", "summarise"]
+__all__ = ["Difference", "Result", "quartiles", "quiet", "quiet_together", "summarise"]
 
 _QUIET = 1.04  # of the least: a process in which stock took more was disturbed
 _ORDER = {"stock": 0, "fast": 2}
@@ -83,6 +83,16 @@ def quiet(runs: Sequence[Run]) -> list[int]:
     totals = [_stock_total(run) for run in runs]
     order = sorted(range(len(runs)), key=totals.__getitem__)
     return sorted(i for n, i in enumerate(order) if n < _LEAST or totals[i] <= _QUIET * totals[order[0]])
+
+
+def quiet_together(runs: Sequence[Sequence[Run]]) -> list[int]:
+    """Which processes ran undisturbed for several bundles, whose processes alternated: where one is left out, its
+    partner is too. Where hardly one is quiet for all, those in which stock took the least of all bundles together."""
+    common = sorted(set.intersection(*(set(quiet(own)) for own in runs)))
+    if len(common) >= _LEAST:
+        return common
+    totals = [sum(map(_stock_total, partners)) for partners in zip(*runs, strict=True)]
+    return sorted(sorted(range(len(totals)), key=totals.__getitem__)[:_LEAST])
 
 
 def summarise(bundle: Bundle, runs: Sequence[Run], undisturbed: Sequence[int] | None = None) -> Result:
