@@ -201,6 +201,8 @@ def test_json_has_what_the_table_has(guest: Guest) -> None:
     ("kernel", "cpu", "expected"),
     [
         ("bookworm-amd64", "EPYC-Milan", {"VERW", "untrained returns"}),
+        # Zen 1's divider, which the kernel's C code clears and the stand-in must clear itself
+        pytest.param("bookworm-amd64", "EPYC", {"divider cleared", "untrained returns"}, marks=pytest.mark.long),
         pytest.param("trixie-backports-amd64", "EPYC", {"untrained returns"}, marks=pytest.mark.long),
         pytest.param("trixie-backports-amd64", "EPYC-Milan", {"untrained returns"}, marks=pytest.mark.long),
     ],
