@@ -26,7 +26,7 @@ from sysenter.target.target import Target
 PATHS = ("int80", "stock", "fast", "all")
 
 
-@pytest.mark.parametrize("kernel", ["bookworm-686", "bookworm-686-pae"])
+@pytest.mark.parametrize("kernel", ["bookworm-686", pytest.param("bookworm-686-pae", marks=pytest.mark.long)])
 def test_run_does_the_main_job(
     cli: RunCli, on_sample_page: Keep, tmp_path: Path, target: Target, pae_target: Target, kernel: str
 ) -> None:

@@ -23,7 +23,7 @@ from sysenter.steps import Steps
 from sysenter.target.target import Target
 
 _MACHINES = [
-    pytest.param("bookworm-686", 2, "preempt=full", "", id="686-2-preempt"),
+    pytest.param("bookworm-686", 2, "preempt=full", "", id="686-2-preempt", marks=pytest.mark.long),
     pytest.param("bookworm-686", 4, "", "core2duo", id="686-4-lfence", marks=pytest.mark.long),
     # one: the kernel warns that these AMD processors are not suitable for SMP
     pytest.param("bookworm-686", 1, "", "athlon", id="686-1-amd", marks=pytest.mark.long),

@@ -153,7 +153,8 @@ _DIES = "does not boot with it on this emulator, the module not there"
 @pytest.mark.parametrize(
     ("cpu", "append", "shown", "not_on"),
     [
-        (None, "pti=on", "meltdown:Mitigation: PTI", {}),
+        # quick by tests/verify/test_mitigations.py, and by getppid's count above
+        pytest.param(None, "pti=on", "meltdown:Mitigation: PTI", {}, marks=pytest.mark.long),
         (None, "spectre_v2=retpoline,lfence", "BHI: SW loop", {"7.": _DIES}),
         ("Skylake-Client", _IBRS, "spectre_v2:Mitigation: IBRS", {"6.1.": "has no setcpuid", "6.12.": _DIES}),
     ],
@@ -201,7 +202,7 @@ def test_what_it_cannot_honour_is_refused_by_name(lab: Lab, cpu: str | None, app
 @pytest.mark.parametrize(
     ("symbol", "cpu", "append", "only_on"),
     [
-        ("cpu_tlbstate", None, "pti=on", ""),
+        ("cpu_tlbstate", None, "pti=on", "6."),
         ("clear_bhb_loop", None, "spectre_v2=retpoline,lfence", "6."),
         ("x86_spec_ctrl_current", "Skylake-Client", _IBRS, "7."),
         ("x86_ibpb_exit_to_user", None, "vmscape=force setcpuid=250", "7."),
@@ -213,7 +214,7 @@ def test_a_mitigation_whose_symbol_is_elsewhere_is_refused(
 ) -> None:
     """Where the mitigation is off, the module does not miss the symbol. Nor does scope=all, but for one."""
     if not lab.guest.target.release.startswith(only_on):
-        pytest.skip(f"the mitigation is not on with {append}")
+        pytest.skip(f"{symbol}: on {only_on}x only")
     module = lab.module.module.read_bytes()
     looks_elsewhere = module.replace(f"{symbol}\0".encode(), f"{symbol[:-1]}_\0".encode())
     assert looks_elsewhere != module

@@ -53,6 +53,7 @@ def test_a_module_for_another_kernel_is_refused(
     assert message in refusal(steps, guest, module)
 
 
+@pytest.mark.long
 def test_the_686_module_is_refused_by_686_pae_and_the_other_way(
     steps: Steps, target: Target, pae_target: Target, guest: Guest, module: Module
 ) -> None:
