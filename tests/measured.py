@@ -50,8 +50,8 @@ _NESTED = """
 Here each of the six calls is made by a function below 24 others, and all of these return
 afterwards. The figures are cycles of one call, the mean of the six, without the caller's own time.
 If a way into the kernel left the processor's return predictor wrong, each of these returns would be
-mispredicted, and that would show here. Together with the kernel's own calls the predictor (32
-entries on AMD's Zen 3 and 4) is full on every path, so some returns are mispredicted on each.
+mispredicted, and that would show here. The predictor holds a limited number of returns. Calls as
+deep as these, with the kernel's own, may be more than that on every path, stock's too.
 
 {table}
 
