@@ -180,8 +180,10 @@ wait $pid; echo "dd $?"
 echo "attached $(grep -c '^read(0, "\\\\0", 1) *= 1$' /tmp/attached)"
 strace -f -c -o /tmp/summary env {_FAST} /tools/bin/bash -c '(echo a; echo b) | {{ read x; read y; echo "$x$y"; }}'
 grep -c -E ' (read|write|pipe|pipe2|clone|wait4|waitpid)$' /tmp/summary | sed 's/^/kinds /'
-# a call that a tracer answers: -1 is nobody's parent
-strace -f -o /tmp/injected -e inject=getppid:error=ENOENT:when=2+ env {_FAST} /lib/sysenter/callers | head -n 1
+# A call that a tracer answers: -1 is nobody's parent. The other threads end within their calls, and then strace 6.1
+# may say "Failed to tamper": it takes another thread's last stop for theirs, on the kernel's own entry too.
+strace -f -o /tmp/injected -e inject=getppid:error=ENOENT:when=2+ env {_FAST} /lib/sysenter/callers \\
+	2>/dev/null | head -n 1
 """,
         files=tools,
         timeout=150,
