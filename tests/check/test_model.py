@@ -14,7 +14,9 @@ from guests import SOURCES
 from processor_cases import ProcessorCase, differs, processor_cases
 from sysenter.build.module import Module
 from sysenter.check.case import Call, Call64, Case, Event
+from sysenter.check.code.instructions import Access, Instruction
 from sysenter.check.code.objectfile import EntryObject, parse_offsets
+from sysenter.check.cpu.processor import Cpu, Processor
 from sysenter.check.handlers import HANDLERS, Job
 from sysenter.check.kernels.present_i386 import MARK, PresentI386
 from sysenter.check.search.explore import run, shrink
@@ -113,6 +115,45 @@ def test_nmi_on_the_entry_stack_costs_the_frame_and_nothing_else(entry: tuple[En
     call = Call(number=MARK | 3)
     for step in range(1, 8):
         assert run(kernel, Case((call, call), (Event(step, "nmi", call=1),))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "default"), [("present-i386", "bookworm-686"), ("present-amd64", "bookworm-amd64"), ("legacy-cruel", "")]
+)
+def test_an_answer_that_was_kept_is_unicorns(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch, name: str, default: str
+) -> None:
+    """The model looks up what Unicorn did before with the same values. Here Unicorn does each of these again."""
+    kept, again, looked_up = Processor._plain, Processor._native, 0
+
+    def both(self: Processor, cpu: Cpu, ins: Instruction, operand: Access | None, linear: int) -> None:
+        nonlocal looked_up
+        asked, memory = 0, self.memory.save()
+
+        def native(self: Processor, cpu: Cpu, ins: Instruction) -> None:
+            nonlocal asked
+            asked += 1
+            again(self, cpu, ins)
+
+        before = cpu.copy()
+        monkeypatch.setattr(Processor, "_native", native)
+        kept(self, cpu, ins, operand, linear)
+        monkeypatch.setattr(Processor, "_native", again)
+        if not asked:
+            found, left = cpu.copy(), self.memory.save()
+            self.memory.restore(memory)
+            cpu.registers, cpu.flags, cpu.eip = before.registers, before.flags, before.eip
+            answers, self._answers = self._answers, {}
+            kept(self, cpu, ins, operand, linear)
+            self._answers = answers
+            assert (cpu, self.memory.save()) == (found, left), ins.text
+            looked_up += 1
+
+    monkeypatch.setattr(Processor, "_plain", both)
+    bench = subject(steps, name, default, not default).bench(seed=1)
+    for part in ("lone", "interrupted", "scattered"):
+        assert not bench.perform(Job(part, 0, max(1, len(bench.cases[part]) // 6))).failures
+    assert looked_up > 1000
 
 
 def test_two_cpus_come_to_what_they_share_in_all_orders(steps: Steps) -> None:

@@ -75,6 +75,17 @@ _MODELLED = frozenset(
 )
 
 
+# What these do depends on nothing but the general registers, the arithmetic flags, one operand in memory and a
+# segment's base (SDM Vol. 2).
+_PLAIN = frozenset(
+    (
+        *("mov", "movabs", "movzx", "movsx", "movsxd", "lea", "push", "pop", "xchg", "cmpxchg", "xadd"),
+        *("add", "adc", "sub", "sbb", "inc", "dec", "neg", "cmp", "and", "or", "xor", "not", "test"),
+        *("shl", "shr", "sar", "rol", "ror", "bt", "bts", "btr", "btc", "bswap", "cdq", "cdqe", "cqo", "cwde"),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """One memory operand: segment:[base + index * scale + displacement]."""
@@ -113,6 +124,8 @@ class Instruction:
     register: int = -1  # operand register of a modelled instruction
     segment: str = ""  # segment register that is loaded or stored
     raw: bytes = b""
+    plain: bool = False
+    """Whether the same registers, arithmetic flags, operand in memory and segment bases give the same each time."""
 
 
 def _name(ins: Any, number: int) -> str:
@@ -208,18 +221,25 @@ def _decode(ins: Any, width: int) -> Instruction:
         kind = "mov control"
     if segment:
         kind = f"{mnemonic} segment"
+    every = (*accesses, *_implicit(mnemonic, width))
+    operands = [access for access in every if access.read or access.write]
+    conditional = mnemonic.startswith(("cmov", "set"))
     return Instruction(
         ins.address,
         ins.size,
         f"{ins.mnemonic} {ins.op_str}".strip(),
         mnemonic,
         kind,
-        (*accesses, *_implicit(mnemonic, width)),
+        every,
         target,
         condition,
         register,
         segment,
         bytes(ins.bytes),
+        plain=not kind
+        and (mnemonic in _PLAIN or conditional)
+        and len(operands) <= 1
+        and all(access.bits < 0 for access in operands),
     )
 
 
