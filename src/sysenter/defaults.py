@@ -14,7 +14,7 @@ __all__ = [
     "SLOWNESS_OF_BOCHS",
 ]
 
-ROUNDS = 15  # of run: times that each path's dd runs
+ROUNDS = 9  # of run: times that each path's dd runs
 ROUNDS_IN_BOCHS = 1  # where none differs from another
 COUNT = 40_000  # of run: reads and writes in each dd
 BENCH_ROUNDS = 9  # of each path

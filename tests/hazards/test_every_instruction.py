@@ -68,6 +68,9 @@ STOCK = "/lib/sysenter/hazards_calls flags numbers registers >/tmp/stock"
 STAND_IN = """awk '$3 == "sysenter_all" { print "{\\"eip\\": \\"0x" $1 "\\"}" }' /proc/kallsyms"""
 
 
+_NOTHING_NEW = 10  # fast calls in a row that came to no new instruction
+
+
 class Beside:
     """Finds the instructions once the guest has told where the entry is, then stops at each, twice.
 
@@ -90,8 +93,17 @@ class Beside:
             self._thread.start()
 
     def _run(self, entry: int) -> None:
-        calls = [steps_of_a_call(self._socket, entry, self._bits, 30) for _ in range(50)]
-        ours = [[a for a in steps if a not in self._text] for steps in calls]
+        ours: list[list[int]] = []
+        known, told = set[int](), 0
+        while len(ours) < 50 and told < _NOTHING_NEW:
+            all_of_it = steps_of_a_call(self._socket, entry, self._bits, 30, over=self._text)
+            steps = [a for a in all_of_it if a not in self._text]
+            if not known.issuperset(steps):
+                told = 0
+            elif len(steps) > 20:
+                told += 1
+            known.update(steps)
+            ours.append(steps)
         # on i386 other calls come here too, and go to the kernel's entry soon
         fast = [steps for steps in ours if len(steps) > 20]
         counts = Counter(a for steps in fast for a in set(steps))

@@ -238,7 +238,8 @@ rmmod sysenter && echo went
     assert "went" in output.text
 
 
-@pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.long), 4])
+@pytest.mark.long
+@pytest.mark.parametrize("cpus", [1, 4])
 def test_suspend_to_memory(run: Run, cpus: int) -> None:
     output = run(
         """
@@ -275,6 +276,7 @@ exit 1
 """
 
 
+@pytest.mark.long
 def test_the_next_kernel_by_kexec_has_it_off(run: Run, target: Target) -> None:
     """It does not know of EFER.SCE: a call would enter at an address of the kernel that has gone."""
     output = run(

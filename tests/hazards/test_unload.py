@@ -195,7 +195,7 @@ breaks $(at sysenter_die_notify) $(($(at sysenter_die_notify) + 4)) elsewhere
     assert broke["elsewhere"] == [4, 4], output.text
 
 
-@pytest.mark.parametrize("cpu", ["takes=1", "takes_cpu=0", "takes_cpu=1"])
+@pytest.mark.parametrize("cpu", ["takes=1", pytest.param("takes_cpu=0", marks=pytest.mark.long), "takes_cpu=1"])
 def test_refuses_registers_that_another_module_has(in_guest: RunTask, rival: bytes, target: Target, cpu: str) -> None:
     # amd64's entry finds the caller's flags by the stack that the kernel has set, and so wants that one
     moved = "insmod /rival.ko moves_stack=1; insmod /sysenter.ko 2>&1 && echo 'on a moved stack'; rmmod rival"

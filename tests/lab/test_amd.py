@@ -52,9 +52,9 @@ def test_refused(steps: Steps, guest: Guest, module: Module, cpu: str, options: 
         # a K6-2: family 5; it boots this kernel with an Athlon's other features only
         ("athlon,-sep,+syscall,family=5,model=8,stepping=12", True),
         (BOTH, False),
-        ("Opteron_G1,+syscall", False),
+        pytest.param("Opteron_G1,+syscall", False, marks=pytest.mark.long),
         ("Opteron_G1,-sep,+syscall", True),
-        ("phenom,+syscall", False),
+        pytest.param("phenom,+syscall", False, marks=pytest.mark.long),
     ],
 )
 def test_what_a_processor_enters_by(steps: Steps, guest: Guest, module: Module, cpu: str, by_syscall: bool) -> None:

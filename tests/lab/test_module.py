@@ -118,7 +118,7 @@ rmmod sysenter && echo "went at last"
     assert "\nwent\n" not in text
 
 
-@pytest.mark.parametrize("cpus", [1, 4])
+@pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_it_loads_and_leaves_again_and_again_under_load(in_guest: RunTask, cpus: int) -> None:
     output = in_guest(
         """

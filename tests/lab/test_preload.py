@@ -44,6 +44,10 @@ try() { # name command...
 }
 """
 _DD = "dd if=/dev/zero of=/dev/null bs=1 count=2000"
+# Of what is the loader's or the program's, one architecture says enough.
+_ONE = pytest.mark.parametrize(
+    "guest", [pytest.param("bookworm-686", marks=pytest.mark.long), "bookworm-amd64"], indirect=True, scope="module"
+)
 _PACKAGES = ("musl", "musl-dev", "valgrind", "libeatmydata1", "fakeroot", "qemu-user")
 
 
@@ -251,6 +255,7 @@ try int80 debian env SYSENTER_PATH=int80 LD_PRELOAD=$LIBRARY /lab/preloaded int8
     assert int(said["cancel"].split()[1]) >= 6000, output.text
 
 
+@_ONE
 def test_a_namespace_of_its_own(
     steps: Steps, in_system: InSystem, guest: Guest, bookworm: Root, tmp_path: Path
 ) -> None:
@@ -265,6 +270,7 @@ try cancel debian env LD_PRELOAD=$LIBRARY /lab/preloaded cancel
     assert [line.split(",")[0] for line in output.text] == ["namespace: 0", "preloaded: 0", "cancel: 0"], output.text
 
 
+@_ONE
 def test_emulators_of_user_mode_go_the_stock_way(in_system: InSystem, guest: Guest, bookworm: Root) -> None:
     """They let /dev/sysenter through and know no SYSENTER, or end at one."""
     emulator = "qemu-x86_64" if guest.target.arch.bits == 64 else "qemu-i386"
@@ -281,6 +287,7 @@ try stock debian env SYSENTER_PATH=stock LD_PRELOAD=$LIBRARY {_DD}
     )
 
 
+@_ONE
 def test_a_preload_library_behind_it_keeps_its_functions(in_system: InSystem, guest: Guest, bookworm: Root) -> None:
     """libeatmydata makes fsync() succeed where the kernel would refuse it; fakeroot's getuid() says 0."""
     task = f"""

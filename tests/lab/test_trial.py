@@ -21,7 +21,13 @@ from sysenter.steps import Steps
     [
         ("bookworm-686", "pentium3,-sep", "", "SYSENTER faults"),
         ("bookworm-amd64", "EPYC", "mitigations=off", "SYSENTER is an invalid instruction"),
-        ("trixie-backports-amd64", "EPYC", "mitigations=off", "SYSENTER is an invalid instruction"),
+        pytest.param(
+            "trixie-backports-amd64",
+            "EPYC",
+            "mitigations=off",
+            "SYSENTER is an invalid instruction",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_sysenter_that_faults_is_refused(
