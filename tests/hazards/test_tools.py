@@ -345,7 +345,7 @@ echo "attached $(grep -c ' read(.* = 1$' /tmp/attached)"
 @pytest.mark.parametrize("target", ["bookworm-amd64", "trixie-backports-amd64"], indirect=True, scope="session")
 def test_perf_and_bpftrace_see_every_call(in_guest: RunTask, tracers: dict[str, bytes]) -> None:
     """The same counts on both paths: on from the start, on while asleep inside, on and off while running."""
-    output = in_guest(_UNPACK + _TRACING, files=tracers, timeout=250, memory=1500)
+    output = in_guest(_UNPACK + _TRACING, files=tracers, timeout=400, memory=1500)
     text = "\n".join(output.text)
     said = {line.split()[1]: line.split(" ", 2)[2] for line in output.text if line.startswith("stock ")}
     assert set(said) == {"trace", "bpftrace", "asleep"}, text
