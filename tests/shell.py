@@ -21,6 +21,19 @@ load() {
 }
 """
 
+# wait_for CONDITION: runs these words until they succeed, for half a minute or more, and says so if they never do. A
+# fixed sleep may be too short on a busy host. asleep PID...: succeeds if each of these sleeps.
+WAIT_FOR = """
+wait_for() {
+	for tenth in $(seq 300); do eval "$1" 2>/dev/null && return; sleep 0.1; done
+	echo "waited in vain for: $1"; return 1
+}
+asleep() {
+	local task
+	for task in $*; do grep -q '^State:.S' /proc/$task/status || return; done
+}
+"""
+
 
 def load_module(scope: str, before: str = "") -> str:
     """Load it. With scope=all programs are unmodified (SYSENTER_PATH), and `before` runs without the module too:

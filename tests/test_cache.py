@@ -103,18 +103,19 @@ def test_temporary_folders(cli: RunCli, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_lock_that_is_held_is_waited_for_with_a_word(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": str(tmp_path)}
-    hold = (
-        "import time\nfrom sysenter.cache import lock\nwith lock('a-thing'): print('held', flush=True); time.sleep(2.5)"
-    )
-    with subprocess.Popen([sys.executable, "-c", hold], env=env, stdout=subprocess.PIPE, text=True) as holder:
+    hold = "from sysenter.cache import lock\nwith lock('a-thing'): print('held', flush=True); open(0).read()"
+    argv, pipe = [sys.executable, "-c", hold], subprocess.PIPE
+    with subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdin
         assert holder.stdout
         holder.stdout.readline()
-        waited = subprocess.run(
-            [sys.executable, "-c", hold.replace("2.5", "0")], env=env, capture_output=True, text=True, timeout=60
-        )
-    assert waited.returncode == 0
-    assert f"waiting for another run (process {holder.pid})" in waited.stderr
-    assert "a-thing" in waited.stderr
+        with subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stderr=pipe, text=True) as second:
+            assert second.stderr
+            said = second.stderr.readline()
+            holder.stdin.close()
+    assert second.returncode == 0
+    assert f"waiting for another run (process {holder.pid})" in said
+    assert "a-thing" in said
 
 
 def test_a_lock_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

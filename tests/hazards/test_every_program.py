@@ -12,6 +12,7 @@ import pytest
 from cases import assert_each_did_its_part
 from conftest import AMD64
 from guests import guest_for
+from shell import WAIT_FOR
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output
@@ -102,7 +103,8 @@ def rival(module_of: Callable[[str], bytes]) -> bytes:
 def test_it_leaves_while_tasks_sleep_inside_or_are_stopped(in_guest: RunTask) -> None:
     """A sleeper is woken and its call restarted; one that is stopped in its exit work goes back without us."""
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 export SYSENTER_PATH=stock
 insmod /sysenter.ko scope=all
 for sleep in read poll nanosleep futex pselect6; do /lib/sysenter/hazards_unload $sleep & sleepers="$sleepers $!"; done
@@ -110,10 +112,9 @@ mkfifo /tmp/wake
 /gnu/bin/dd if=/tmp/wake of=/tmp/copy bs=1 count=3 2>/dev/null & reader=$!
 exec 9<>/tmp/wake
 sh -c 'n=0; while [ $n -lt 200000 ]; do n=$((n + 1)); done; echo "counted $n"' & busy=$!
-sleep 0.3
-for pid in $sleepers $reader; do grep -q '^State:.S' /proc/$pid/status || echo "$pid: not asleep"; done
+wait_for 'asleep $sleepers $reader'
 kill -STOP $reader $busy
-sleep 0.3
+wait_for '! grep -q "^State:.[^TZ]" /proc/$reader/status /proc/$busy/status'
 timeout -s KILL 20 rmmod sysenter && echo went
 ls -d /sys/module/sysenter 2>/dev/null
 kill -CONT $reader $busy
@@ -133,7 +134,8 @@ exit 0
 @each_kernel
 def test_it_comes_and_goes_under_load(in_guest: RunTask) -> None:
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 ( while :; do /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=2000 2>/dev/null || echo lost; done ) &
 ( while :; do /bin/busybox true || echo lost; echo x | cat >/dev/null; done ) &
 ( while :; do find /proc/self >/dev/null 2>&1; /bin/busybox sleep 0.02 || echo lost; done ) &
@@ -142,7 +144,7 @@ while [ $n -lt 8 ]; do
 	scope=all; [ $((n % 2)) = 1 ] && [ -e /both ] && scope=both
 	insmod /sysenter.ko scope=$scope || exit 98
 	sleep 0.1
-	[ $(cat /sys/module/sysenter/parameters/calls_all) -gt 10 ] || echo "none served"
+	wait_for '[ $(cat /sys/module/sysenter/parameters/calls_all) -gt 10 ]'
 	if [ $n = 3 ]; then
 		echo 0 >/sys/devices/system/cpu/cpu1/online; echo 1 >/sys/devices/system/cpu/cpu1/online
 	fi
@@ -164,13 +166,14 @@ exit 0
 @each_kernel
 def test_another_patcher_of_the_call_is_named_and_waited_for(in_guest: RunTask, rival: bytes) -> None:
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 insmod /rival.ko takes_call=1
 insmod /sysenter.ko scope=all 2>/dev/null; ls -d /sys/module/sysenter 2>/dev/null
 dmesg | grep -o 'refused: scope=all: .* rival_call [^;]*'
 rmmod rival
 insmod /sysenter.ko scope=all && insmod /rival.ko takes_call=1 && echo "rival is before it"
-rmmod sysenter & sleep 1
+rmmod sysenter & wait_for "dmesg | grep -q 'unload waits'"
 /lib/sysenter/callers; echo "callers $?"
 dmesg | grep -o 'unload waits: .* rival_call [^;]*' | tail -n 1
 rmmod rival; wait %1; echo "rmmod $?"
@@ -274,7 +277,8 @@ exit 0
 def test_a_live_patch_settles_while_tasks_sleep_inside(in_guest: RunTask, module_of: Callable[[str], bytes]) -> None:
     """A task is patched where its stack can be trusted, the stand-in's part of a sleeper's stack with it."""
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 insmod /sysenter.ko scope=all
 settled() {
 	for tenth in $(seq 100); do
@@ -288,8 +292,8 @@ settled() {
 mkfifo /tmp/wake
 for n in 1 2 3; do /gnu/bin/dd if=/tmp/wake of=/dev/null bs=1 count=1 2>/dev/null & done
 exec 9<>/tmp/wake
-sleep 0.5
 for job in $(jobs -p); do
+	wait_for 'grep -q pipe_read /proc/$job/wchan'
 	grep -q sysenter_all /proc/$job/stack && grep -q entry_SYSCALL_64 /proc/$job/stack && echo "asleep inside"
 done
 insmod /patch.ko && settled on 1
@@ -310,7 +314,8 @@ rmmod sysenter && echo went
 def test_a_live_patch_of_the_dispatch_reaches_every_call(in_guest: RunTask, module_of: Callable[[str], bytes]) -> None:
     """x64_sys_call() patched before the module is loaded, and while it is; do_syscall_64() can be by nobody."""
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 mount -t tracefs tracefs /sys/kernel/tracing
 functions=/sys/kernel/tracing/available_filter_functions
 grep -qx do_syscall_64 $functions && echo "do_syscall_64 can be patched"
@@ -327,7 +332,8 @@ away() {
 }
 insmod /patch_dispatch.ko && insmod /sysenter.ko scope=all && answers "before load"
 away; answers "away"
-insmod /patch_dispatch.ko && sleep 1 && answers "loaded"
+insmod /patch_dispatch.ko && wait_for '[ $(cat /sys/kernel/livepatch/patch_dispatch/transition) = 0 ]' &&
+	answers "loaded"
 rmmod sysenter && insmod /sysenter.ko scope=all && answers "again"
 away; rmmod sysenter && echo went
 """,

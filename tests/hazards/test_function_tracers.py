@@ -9,6 +9,7 @@ import pytest
 
 from cases import cases_of
 from conftest import AMD64
+from shell import WAIT_FOR
 from sysenter.lab.guest import Output
 
 
@@ -22,6 +23,7 @@ def test_all_functions_are_traced(in_guest: Callable[..., Output], tracer: str) 
     """The calls themselves: `function_tracer` and `function_graph_tracer` of hazards_patched."""
     output = in_guest(
         f"""
+{WAIT_FOR}
 mount -t tracefs tracefs /sys/kernel/tracing
 call_everything() {{
 	SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so /lib/sysenter/callers && echo "right answers"
@@ -32,7 +34,7 @@ mkfifo /tmp/fifo
 SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so \\
 	/gnu/bin/dd if=/tmp/fifo of=/tmp/copy bs=1 count=1 2>/dev/null & sleeper=$!
 exec 9<>/tmp/fifo
-sleep 0.3
+wait_for 'grep -q pipe_read /proc/$sleeper/wchan'
 cd /sys/kernel/tracing
 grep -q '\\[sysenter\\]' available_filter_functions && echo "ours too"
 echo {tracer} >current_tracer

@@ -10,7 +10,7 @@ import pytest
 
 from guests import guest_for, sockets
 from monitor import sent_when_ready
-from shell import HOTPLUG, LOAD
+from shell import HOTPLUG, LOAD, WAIT_FOR
 from sysenter.build import build_module
 from sysenter.kernels.drivers import KVM, drivers
 from sysenter.kernels.provide import provide
@@ -18,12 +18,11 @@ from sysenter.lab.guest import Guest, Output
 from sysenter.steps import Steps
 
 # KVM, and a virtual machine of its: begin, and end WHAT.
-_KVM = """
+_KVM = f"""{WAIT_FOR}
 for driver in /drivers/*.ko; do insmod $driver || echo "no $driver"; done
 insmod /lib/sysenter/msr.ko
-begin() { /lib/sysenter/vm >/tmp/vm & vm=$!; for n in $(seq 50); do grep -q running /tmp/vm && break; sleep 0.1; done
-	cat /tmp/vm; }
-end() { kill $vm; wait $vm; echo "$1: vm $?"; }
+begin() {{ rm -f /tmp/vm; /lib/sysenter/vm >/tmp/vm & vm=$!; wait_for "grep -q running /tmp/vm"; cat /tmp/vm; }}
+end() {{ kill $vm; wait $vm; echo "$1: vm $?"; }}
 """
 _TASK = """
 count() { cat /sys/module/sysenter/parameters/calls; }
@@ -47,8 +46,7 @@ end loaded
 right after
 begin
 rmmod sysenter & unload=$!
-sleep 1
-dmesg | grep -q 'sysenter: unload waits: a virtual machine' && echo "unload waits"
+wait_for "dmesg | grep -q 'sysenter: unload waits: a virtual machine'" && echo "unload waits"
 /lib/sysenter/calls | grep -c '"right": true'
 kill -0 $vm && end waiting
 wait $unload; echo "rmmod $?"; ls -d /sys/module/sysenter 2>/dev/null
@@ -90,7 +88,7 @@ machines() {
 	while [ -e /tmp/go ]; do
 		/lib/sysenter/vm >/tmp/vm.$1 & vm=$!
 		sleep $1
-		grep -q running /tmp/vm.$1 || echo "a machine did not run"
+		wait_for "grep -q running /tmp/vm.$1"
 		kill $vm; wait $vm; status=$?
 		[ $status = 143 ] || echo "a machine ended with $status"
 		echo x >>/tmp/machines

@@ -12,7 +12,7 @@ import pytest
 from cases import cases_of
 from guests import guest_for, sockets
 from monitor import sent_when_ready
-from shell import FREE_MEMORY, HOTPLUG, LOAD, load_module
+from shell import FREE_MEMORY, HOTPLUG, LOAD, WAIT_FOR, load_module
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
 from sysenter.lab.guest import Output
@@ -315,9 +315,10 @@ def test_stacks_are_shown_while_tasks_are_inside(steps: Steps, kernel: str, scop
     task = f"""
 {load_module(scope)}
 touch /tmp/go
-{LOAD}
+{LOAD}{WAIT_FOR}
 for sleep in read nanosleep futex wait4; do /lib/sysenter/hazards_unload $sleep & pids="$pids $!"; done
 load & loads=$!; load & loads="$loads $!"; sleep 0.5
+wait_for 'asleep $pids'
 for turn in 1 2 3; do for key in t w l; do echo $key >/proc/sysrq-trigger; done; done
 echo "shown $(dmesg | grep -c 'task:hazards_unload')"
 for pid in $pids; do grep -c . /proc/$pid/stack; done

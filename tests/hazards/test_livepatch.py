@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from conftest import AMD64
+from shell import WAIT_FOR
 from sysenter.lab.guest import Output
 
 # 32-bit x86 has no live patching.
@@ -20,7 +21,8 @@ def test_live_patch(in_guest: Callable[..., Output], module_of: Callable[[str], 
     The kernel asks each second; what it cannot trust it would wake by a signal after 15.
     """
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 fast="env SYSENTER_CALLS=all LD_PRELOAD=/lib/sysenter/libsysenter.so"
 ask() {
 	for path in "" "$fast"; do
@@ -45,8 +47,7 @@ mkfifo /tmp/wake
 before=$(cat /sys/module/sysenter/parameters/calls)
 for n in 1 2 3; do $fast /gnu/bin/dd if=/tmp/wake of=/dev/null bs=1 count=1 2>/dev/null & done
 exec 9<>/tmp/wake
-sleep 0.5
-for job in $(jobs -p); do grep -q pipe_read /proc/$job/wchan && echo asleep; done
+for job in $(jobs -p); do wait_for 'grep -q pipe_read /proc/$job/wchan' && echo asleep; done
 [ $(cat /sys/module/sysenter/parameters/calls) -ge $((before + 3)) ] && echo "by fast calls"
 ask before
 insmod /patch.ko && settled on 1

@@ -14,7 +14,7 @@ import pytest
 
 from cases import assert_each_did_its_part
 from guests import guest_for
-from shell import LOAD
+from shell import LOAD, WAIT_FOR
 from sysenter.build import build_module
 from sysenter.build.module import Module
 from sysenter.kernels.provide import provide
@@ -147,6 +147,7 @@ def test_loads_and_unloads_while_every_program_is_in_calls(steps: Steps, target:
     output = guest.run(
         steps,
         LOAD
+        + WAIT_FOR
         + """touch /tmp/go
 for one in 1 2 3 4 5 6 7 8; do sleep 1000 & done
 cat /dev/zero | cat >/dev/null &
@@ -154,7 +155,7 @@ load & load &
 for turn in 1 2 3 4 5 6 7 8 9 10 11 12; do
 	insmod /sysenter.ko scope=all || exit 99
 	sleep 0.2
-	[ $(cat /sys/module/sysenter/parameters/calls_all) -gt 100 ] || echo "not used"
+	wait_for '[ $(cat /sys/module/sysenter/parameters/calls_all) -gt 100 ]' || echo "not used"
 	rmmod sysenter || exit 98
 done
 rm /tmp/go

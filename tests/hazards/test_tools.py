@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shell import WAIT_FOR
 from sysenter.build.native import compiler
 from sysenter.kernels.debian import Apt, unpack
 from sysenter.lab.guest import Output
@@ -150,7 +151,7 @@ def tracers(steps: Steps, target: Target, tmp_path_factory: pytest.TempPathFacto
     return _archive(target, root)
 
 
-_UNPACK = """
+_UNPACK = f"""{WAIT_FOR}
 cd / && tar -xzf /tools.tar.gz && rm /tools.tar.gz
 export LD_LIBRARY_PATH=$(find /tools -name 'lib*.so*' | sed 's,/[^/]*$,,' | sort -u | tr '\\n' ':')
 export PATH=/tools/usr/bin:/tools/bin:$PATH LC_ALL=C
@@ -172,10 +173,12 @@ strace -E SYSENTER_CALLS=all -E LD_PRELOAD=/lib/sysenter/libsysenter.so -o /tmp/
 for path in stock fast; do echo "$path $(sh /tmp/names.sh /tmp/$path | grep -c -E '^(read|write) 1$')"; done
 echo "library $(grep -c '/dev/sysenter' /tmp/fast)"
 before=$(cat /sys/module/sysenter/parameters/calls)
-{_FAST} /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=200000 2>/dev/null & pid=$!
-sleep 0.2
-[ $(cat /sys/module/sysenter/parameters/calls) -gt $((before + 100)) ] && echo "fast before it"
-timeout -s INT 2 strace -o /tmp/attached -p $pid 2>/dev/null
+# for some seconds longer than strace takes to begin
+{_FAST} /gnu/bin/dd if=/dev/zero of=/dev/null bs=1 count=1000000 2>/dev/null & pid=$!
+wait_for '[ $(cat /sys/module/sysenter/parameters/calls) -gt $((before + 100)) ]' && echo "fast before it"
+strace -o /tmp/attached -p $pid 2>/dev/null & strace=$!
+wait_for '[ $(grep -c "^read(0, " /tmp/attached) -gt 200 ]'
+kill -INT $strace; wait $strace
 wait $pid; echo "dd $?"
 echo "attached $(grep -c '^read(0, "\\\\0", 1) *= 1$' /tmp/attached)"
 strace -f -c -o /tmp/summary env {_FAST} /tools/bin/bash -c '(echo a; echo b) | {{ read x; read y; echo "$x$y"; }}'
@@ -245,7 +248,7 @@ gdb -q -batch -x /tmp/commands /lib/sysenter/callers 2>&1
 # attached to while asleep in a fast call, which loses nothing
 mkfifo /tmp/fifo; sleep 100 >/tmp/fifo & held=$!
 {_FAST} $(which cat) /tmp/fifo >/tmp/copy & pid=$!
-sleep 0.5
+wait_for 'grep -q pipe_read /proc/$pid/wchan'
 gdb -q -batch -p $pid -ex 'bt' -ex 'print $eax' -ex 'detach' 2>&1 | grep -E '^#|^.1'
 echo passed >/tmp/fifo; kill $held; wait $pid; echo "cat $? $(cat /tmp/copy)"
 """,
@@ -273,7 +276,8 @@ cd /tmp && rm -rf w && mkdir w && cd w
 seq 1 20000 | sort -rn | head -n 5 | tac | paste -sd,
 for i in 1 2 3 4 5 6 7 8; do (seq $i 9 5000 | sha256sum) & done | sort; wait
 cp -r /tools/etc . 2>/dev/null; ls -lR /tools/bin | awk '{{ print $1, $5, $9 }}' | md5sum
-dd if=/dev/zero bs=64k count=64 2>/dev/null | tee >(wc -c >count) | cat | md5sum; sleep 0.2; cat count
+dd if=/dev/zero bs=64k count=64 2>/dev/null | tee >(wc -c >count) | cat | md5sum
+for tenth in $(seq 300); do [ -s count ] && break; sleep 0.1; done; cat count
 ln -s a b; readlink b; touch a; stat -c %s a; mv a c; ls; find . -type f | wc -l
 mkfifo f; (sleep 0.1; echo through the fifo >f) & cat f; wait
 timeout 0.2 sleep 5; echo "timeout $?"
@@ -319,16 +323,19 @@ for path in stock fast; do
 	# on while it sleeps in a read, whose end is seen
 	sleep 100 >/tmp/fifo & held=$!
 	$on $(which cat) /tmp/fifo >/tmp/copy & pid=$!
-	sleep 0.5
+	wait_for 'grep -q pipe_read /proc/$pid/wchan'
 	perf stat -x, $both -o /tmp/stat -p $pid & stat=$!
-	sleep 2; echo x >/tmp/fifo; kill $held; wait $pid $stat
+	wait_for '[ $(ls -l /proc/$stat/fd | grep -c perf_event) -ge 2 ] && asleep $stat'
+	echo x >/tmp/fifo; kill $held; wait $pid $stat
 	echo "$path asleep $(awk -F, '/raw_sys/ { printf "%s %s ", $1, $3 }' /tmp/stat) $(cat /tmp/copy)"
 done
 # while it runs: on, and off again
 $on ${DD% status=none} count=2000000 2>/tmp/said & pid=$!
-sleep 0.3
-timeout -s INT 6 perf trace -o /tmp/attached -p $pid 2>/dev/null
-before=$(calls); sleep 0.2; [ $(calls) -gt $((before + 100)) ] && echo "fast after it"
+before=$(calls); wait_for '[ $(calls) -gt $((before + 100)) ]'
+perf trace -o /tmp/attached -p $pid 2>/dev/null & trace=$!
+wait_for '[ $(grep -c " read(" /tmp/attached) -gt 200 ]'
+kill -INT $trace; wait $trace
+before=$(calls); wait_for '[ $(calls) -gt $((before + 100)) ]' && echo "fast after it"
 wait $pid; echo "dd $?"; grep out /tmp/said
 echo "attached $(grep -c ' read(.* = 1$' /tmp/attached)"
 """
@@ -338,7 +345,7 @@ echo "attached $(grep -c ' read(.* = 1$' /tmp/attached)"
 @pytest.mark.parametrize("target", ["bookworm-amd64", "trixie-backports-amd64"], indirect=True, scope="session")
 def test_perf_and_bpftrace_see_every_call(in_guest: RunTask, tracers: dict[str, bytes]) -> None:
     """The same counts on both paths: on from the start, on while asleep inside, on and off while running."""
-    output = in_guest(_UNPACK + _TRACING, files=tracers, timeout=250, memory=1500)
+    output = in_guest(_UNPACK + _TRACING, files=tracers, timeout=400, memory=1500)
     text = "\n".join(output.text)
     said = {line.split()[1]: line.split(" ", 2)[2] for line in output.text if line.startswith("stock ")}
     assert set(said) == {"trace", "bpftrace", "asleep"}, text

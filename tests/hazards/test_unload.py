@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from conftest import AMD64
-from shell import FREE_MEMORY, load_module
+from shell import FREE_MEMORY, WAIT_FOR, load_module
 from sysenter.build.present import build_present_module
 from sysenter.lab.guest import Output
 from sysenter.steps import Steps
@@ -50,13 +50,14 @@ def kvm_intel(module_of: Callable[[str], bytes]) -> bytes:
 def test_virtual_machines_are_waited_for(in_guest: RunTask, kvm_intel: bytes) -> None:
     """One keeps the entry of its beginning and brings it back at each of its exits, after an unload too."""
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 machine=/sys/module/kvm_intel/parameters/machine
 insmod /kvm_intel.ko machine=1
 insmod /sysenter.ko 2>/dev/null; ls -d /sys/module/sysenter 2>/dev/null
 dmesg | grep -q 'sysenter: refused: a virtual machine' && echo refused
 echo 0 >$machine; insmod /sysenter.ko && echo loaded
-echo 1 >$machine; rmmod sysenter & sleep 1
+echo 1 >$machine; rmmod sysenter & wait_for "dmesg | grep -q 'unload waits'"
 /lib/sysenter/callers; echo "callers $?"
 echo 0 >$machine; wait %1; echo "rmmod $?"
 dmesg | grep -q 'sysenter: unload waits: a virtual machine' && echo waited
@@ -77,13 +78,15 @@ def test_unload_ends_while_tasks_sleep_inside_for_ever(in_guest: RunTask, target
     sleeps = (*SLEEPS, "nowhere") if target.arch is not I386 and scope == "marked" else SLEEPS
     output = in_guest(
         f"""
+{WAIT_FOR}
 {"export SYSENTER_PATH=stock" if scope == "all" else ""}
 for sleep in {" ".join(sleeps)}; do
 	insmod /sysenter.ko scope={scope}
 	/lib/sysenter/hazards_unload $sleep >/tmp/said &
-	sleep 0.3
-	grep -q '^State:.S' /proc/$!/status || echo "$sleep: not asleep"
+	sleep 0.3	# so that a child of its sleeps too
+	wait_for 'asleep $!'
 	[ $(cat /sys/module/sysenter/parameters/calls) -gt 0 ] || echo "$sleep: no fast call"
+	wait_for '[ $(cat /sys/module/sysenter/refcnt) = 0 ]'	# no mapping is left
 	timeout -s KILL 10 rmmod sysenter && echo "$sleep: went"
 	cat /tmp/said
 	kill -9 $!; wait $!
@@ -113,6 +116,7 @@ def test_unload_waits_for_a_task_that_nothing_wakes(in_guest: RunTask, scope: st
     """It would come back to text that is gone. A task that is dead and has no stack any more is looked at meanwhile."""
     output = in_guest(
         f"""
+{WAIT_FOR}
 {"export SYSENTER_PATH=stock" if scope == "all" else ""}
 cat >/tmp/modprobe <<'END'
 #!/bin/busybox sh
@@ -122,11 +126,13 @@ chmod +x /tmp/modprobe; echo /tmp/modprobe >/proc/sys/kernel/modprobe
 sh -c '/bin/busybox sleep 0.1 & exec /bin/busybox sleep 1000' & parent=$!
 insmod /sysenter.ko scope={scope}
 /lib/sysenter/hazards_unload socket >/tmp/said & sleeper=$!
-sleep 0.5
-grep -q '^State:.D' /proc/$sleeper/status && echo "asleep"
+wait_for "grep -q '^State:.D' /proc/$sleeper/status" && echo "asleep"
+wait_for '[ $(cat /sys/module/sysenter/refcnt) = 0 ]'	# its mapping is gone
+wait_for "grep -q '^State:.Z' /proc/[0-9]*/status"
 grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l
 [ $(cat /sys/module/sysenter/parameters/calls) -gt 0 ] && echo "by a fast call"
 rmmod sysenter & unload=$!
+wait_for 'grep -q going /sys/module/sysenter/initstate'
 sleep 1
 for second in $(seq {60 * until_told}); do dmesg | grep -q 'unload waits' && break; sleep 1; done
 [ -d /sys/module/sysenter ] && [ -d /proc/$unload ] && echo "waited for"
@@ -223,9 +229,10 @@ insmod /sysenter.ko && echo "loaded at last"
 
 def test_waits_for_a_module_that_stands_before_it(in_guest: RunTask, rival: bytes) -> None:
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 insmod /rival.ko takes=1
-rmmod sysenter & sleep 1
+rmmod sysenter & wait_for "dmesg | grep -q 'unload waits'"
 /lib/sysenter/callers; echo "callers $?"
 rmmod rival; wait %1; echo "rmmod $?"
 /lib/sysenter/callers; echo "callers $?"
@@ -243,7 +250,8 @@ ls -d /sys/module/sysenter; dmesg | grep 'sysenter: unload waits'
 def test_the_kernels_own_entry_is_no_other_modules(in_guest: RunTask, rival: bytes) -> None:
     """Something has written it back, as a hypervisor does at an exit. Nobody is to be waited for."""
     output = in_guest(
-        """
+        WAIT_FOR
+        + """
 [ -e /lib/sysenter/msr.ko ] && insmod /lib/sysenter/msr.ko
 entries() { /lib/sysenter/msr | grep -o '"eip": "[^"]*"'; }
 insmod /rival.ko writes_back=1
@@ -251,7 +259,7 @@ entries >/tmp/stock
 insmod /sysenter.ko && entries | cmp -s - /tmp/stock || echo "ours"
 rmmod rival
 [ -s /tmp/stock ] && entries | cmp -s - /tmp/stock && echo "written back"
-rmmod sysenter & sleep 3; ls -d /sys/module/sysenter
+rmmod sysenter & wait_for '[ ! -e /sys/module/sysenter ]'; ls -d /sys/module/sysenter
 /lib/sysenter/callers; echo "callers $?"
 dmesg | grep 'sysenter: unload'
 """,

@@ -185,7 +185,9 @@ find /usr/lib/sysenter -type f ! -name at-boot ! -name trial -delete
 insmod /lab/other.ko 2>&1 | grep -o "Invalid module format\\|File exists"
 python3 -m sysenter status --json - 2>/dev/null | grep -c '"since": "20'
 sysenter-run sleep 1000 &
-sleep 2
+for tenth in $(seq 300); do
+	[ "$(cat /proc/$!/comm)" = sleep ] && grep -q /dev/sysenter /proc/$!/maps && break; sleep 0.1
+done
 python3 -m sysenter uninstall 2>&1 | tail -n 1 | sed "s/by $! /by PID /"
 {{ sleep 5; kill $!; }} &
 python3 -m sysenter uninstall --wait 60 >/dev/null 2>&1; echo "uninstall $?"

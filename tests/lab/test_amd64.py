@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from guests import PROGRAMS, guest_for
+from shell import WAIT_FOR
 from sysenter.build import build_module
 from sysenter.build.module import Module
 from sysenter.build.native import PROGRAMS as NATIVE_PROGRAMS
@@ -106,8 +107,9 @@ LD_PRELOAD= rmmod sysenter
 def test_a_task_asleep_inside_is_waited_for_and_loses_nothing(lab: Lab, append: str) -> None:
     output = lab(
         _LOAD
+        + WAIT_FOR
         + """/lib/sysenter/sleeper &
-sleep 0.3
+wait_for 'asleep $! && [ $(cat /sys/module/sysenter/refcnt) = 0 ]'
 rmmod sysenter && echo went
 echo x >/tmp/wake
 wait $!; echo "sleeper: $?"

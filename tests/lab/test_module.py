@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from guests import guest_for
+from shell import WAIT_FOR
 from sysenter.build.module import Module
 from sysenter.build.present import build_present_module, with_changes
 from sysenter.lab.guest import Guest, Output
@@ -184,12 +185,15 @@ echo "stock, unloaded: $?"
 
 def test_a_task_asleep_inside_is_waited_for_and_loses_nothing(in_guest: RunTask) -> None:
     """Its mapping is gone, so nothing holds the module but the return address on its stack."""
-    output = in_guest("""
+    output = in_guest(
+        WAIT_FOR
+        + """
 /lib/sysenter/sleeper &
-sleep 0.3
+wait_for 'asleep $! && [ $(cat /sys/module/sysenter/refcnt) = 0 ]'
 rmmod sysenter && echo "went"
 echo x >/tmp/wake
 wait $!; echo "sleeper: $?"
-""")
+"""
+    )
     assert "went" in output.text
     assert "sleeper: 0" in output.text

@@ -13,7 +13,7 @@
 static int take_mapping_away(void *unused)
 {
 	(void)unused;
-	milliseconds(50);
+	wait_asleep(getpid(), "SD");
 	munmap(stub_page, 4096);
 	for (;;)
 		pause();
