@@ -18,6 +18,7 @@ import pytest
 import schemas
 from conftest import ROOT, Keep, RunCli, interruptible, one_line_error
 from sysenter.cache import cache_folder
+from sysenter.defaults import ROUNDS
 from sysenter.lab.guest import Guest
 from sysenter.lab.qemu import GuestLost
 from sysenter.steps import Steps
@@ -64,7 +65,7 @@ def test_run_does_the_main_job(
     assert said["speedup"]["dd_fast_over_int80"] > 1.25
     assert {runs["path"] for runs in said["dd"]} == set(PATHS)
     for runs in said["dd"]:
-        assert len(runs["seconds"]) == len(runs["fast_calls"]) == 15
+        assert len(runs["seconds"]) == len(runs["fast_calls"]) == ROUNDS
         assert all((calls >= 2 * runs["count"]) == (runs["path"] in ("fast", "all")) for calls in runs["fast_calls"])
     assert said["after_unload"] == {"registers_restored": True, "stock_calls_work": True}
     assert said["kernel_log"] == []
@@ -214,6 +215,7 @@ def test_a_damaged_package_is_not_used_and_a_damaged_kernel_is_made_anew(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+@pytest.mark.long
 def test_a_full_disk_leaves_a_usable_cache(cli: RunCli, tmp_path: Path, target: Target) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

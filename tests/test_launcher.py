@@ -273,6 +273,7 @@ def _environment(tmp_path: Path, requirements: str, **more: str) -> subprocess.P
     )
 
 
+@pytest.mark.long
 def test_two_first_runs_at_once_share_one_environment(tmp_path: Path) -> None:
     runs = [_environment(tmp_path, "") for _ in range(2)]
     said = [run.communicate(timeout=120) for run in runs]

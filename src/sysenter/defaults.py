@@ -16,7 +16,7 @@ __all__ = [
 
 ROUNDS = 9  # of run: times that each path's dd runs
 ROUNDS_IN_BOCHS = 1  # where none differs from another
-COUNT = 40_000  # of run: reads and writes in each dd
+COUNT = 20_000  # of run: reads and writes in each dd
 BENCH_ROUNDS = 9  # of each path
 MATRIX_BENCH_ROUNDS = 5  # the same in a matrix, which has many
 MATRIX_STORM_MINUTES = 10  # of each storm of a matrix

@@ -22,7 +22,7 @@ MACHINES = [
     pytest.param("bookworm-686", 4, "preempt=full", id="686-4-preempt"),
     pytest.param("bookworm-686-pae", 4, "", id="pae-4", marks=pytest.mark.long),
     pytest.param("bookworm-686-pae", 2, "pti=on preempt=full", id="pae-2-pti-preempt", marks=pytest.mark.long),
-    pytest.param("bookworm-amd64", 4, "preempt=full", id="amd64-6.1-4-preempt"),
+    pytest.param("bookworm-amd64", 4, "preempt=full", id="amd64-6.1-4-preempt", marks=pytest.mark.long),
     pytest.param("bookworm-amd64", 2, "pti=on", id="amd64-6.1-2-pti", marks=pytest.mark.long),
     pytest.param("bookworm-backports-amd64", 2, "preempt=full", id="amd64-6.12-backports"),
     pytest.param("trixie-amd64", 2, "pti=on preempt=full", id="amd64-6.12"),

@@ -23,7 +23,7 @@ RunTask = Callable[..., Output]
 # kernel, processor, CPUs, more of the command line
 MACHINES = [
     pytest.param("bookworm-amd64", None, 4, "preempt=full", id="6.1-preempt", marks=pytest.mark.long),
-    pytest.param("bookworm-amd64", "EPYC-Milan", 2, "", id="6.1-amd"),
+    pytest.param("bookworm-amd64", "EPYC-Milan", 2, "", id="6.1-amd", marks=pytest.mark.long),
     pytest.param("bookworm-amd64", "EPYC", 2, "", id="6.1-zen1", marks=pytest.mark.long),
     pytest.param("bookworm-amd64", None, 1, "pti=on", id="6.1-pti", marks=pytest.mark.long),
     pytest.param("bookworm-backports-amd64", None, 2, "preempt=full", id="6.12", marks=pytest.mark.long),
@@ -379,9 +379,9 @@ def test_loads_and_leaves_while_thousands_sleep_inside(steps: Steps, kernel: str
 
 
 BUDGETS = [  # getppid's, read's and write's guest instructions at most: measured, and what two compilers may differ
-    pytest.param("bookworm-amd64", None, (240, 578, 500), id="6.1"),
+    pytest.param("bookworm-amd64", None, (240, 578, 500), id="6.1", marks=pytest.mark.long),
     pytest.param("bookworm-amd64", "EPYC-Milan", (265, 627, 544), id="6.1-amd"),
-    pytest.param("trixie-backports-amd64", None, (237, 558, 512), id="7"),
+    pytest.param("trixie-backports-amd64", None, (237, 558, 512), id="7", marks=pytest.mark.long),
 ]
 
 

@@ -436,7 +436,7 @@ def _storm(kernel: str, cpus: int, scope: str, append: str = "", *, long: bool =
         _storm("bookworm-amd64", 8, "marked", long=True),
         _storm("bookworm-backports-amd64", 4, "marked"),
         _storm("trixie-amd64", 4, "marked"),
-        _storm("trixie-backports-amd64", 4, "marked"),
+        _storm("trixie-backports-amd64", 4, "marked", long=True),
         _storm("bookworm-686", 4, "all", long=True),
         _storm("bookworm-amd64", 8, "all", long=True),
         _storm("trixie-backports-amd64", 4, "all", long=True),

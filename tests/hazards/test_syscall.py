@@ -291,6 +291,7 @@ cd / && find . -xdev ! -path ./image | cpio -o -H newc >/tmp/initrd 2>/dev/null
     assert [int(efer, 16) & 1 for efer in output.of("efer")] == [1, 0]
 
 
+@pytest.mark.long
 def test_loads_and_leaves_again_and_again(run: Run) -> None:
     """The gates come and go under calls with TF and under interrupts; nothing of memory stays."""
     loads = int(os.environ.get("SYSENTER_LOADS", "40"))

@@ -63,6 +63,7 @@ sysenter uninstall && sysenter uninstall
     assert "nothing left" in said, said
 
 
+@pytest.mark.long
 def test_an_update_goes_on_whatever_is_missing(in_root: InRoot, system: Copy) -> None:
     """Headers before their image; the image; the same release anew; no compiler; sources that do not build. Install
     again builds what is stale or a placeholder. Uninstall leaves nothing, without a manifest too.

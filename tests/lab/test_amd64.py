@@ -164,7 +164,7 @@ _DIES = "does not boot with it on this emulator, the module not there"
     [
         # quick by tests/verify/test_mitigations.py, and by getppid's count above
         pytest.param(None, "pti=on", "meltdown:Mitigation: PTI", {}, marks=pytest.mark.long),
-        (None, "spectre_v2=retpoline,lfence", "BHI: SW loop", {"7.": _DIES}),
+        pytest.param(None, "spectre_v2=retpoline,lfence", "BHI: SW loop", {"7.": _DIES}, marks=pytest.mark.long),
         ("Skylake-Client", _IBRS, "spectre_v2:Mitigation: IBRS", {"6.1.": "has no setcpuid", "6.12.": _DIES}),
     ],
     ids=["pti", "branch-history", "ibrs"],

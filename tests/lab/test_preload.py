@@ -44,7 +44,7 @@ try() { # name command...
 }
 """
 _DD = "dd if=/dev/zero of=/dev/null bs=1 count=2000"
-# Of what is the loader's or the program's, one architecture says enough.
+# Of what is the loader's or the program's one architecture says most.
 _ONE = pytest.mark.parametrize(
     "guest", [pytest.param("bookworm-686", marks=pytest.mark.long), "bookworm-amd64"], indirect=True, scope="module"
 )
@@ -170,6 +170,7 @@ def _gcc_include(steps: Steps) -> str:
     return run_command(steps, ["gcc", "-print-file-name=include"], what="ask gcc for its headers", timeout=20).strip()
 
 
+@_ONE
 def test_a_glibc_older_than_2_34(steps: Steps, guest: Guest, in_system: InSystem, tmp_path: Path) -> None:
     """Its dlsym, pthread_create and pthread_cancel are in libraries of their own, which most programs do not load."""
     arch = guest.target.arch
@@ -218,6 +219,7 @@ try int80 debian env SYSENTER_PATH=int80 LD_PRELOAD=$LIBRARY /lab/preloaded int8
     assert fast["cancel"] >= 6000, "before there was another thread"
 
 
+@_ONE
 def test_programs_for_musl(steps: Steps, in_system: InSystem, guest: Guest, bookworm: Root, tmp_path: Path) -> None:
     arch = guest.target.arch
     machine = "x86_64" if arch.bits == 64 else "i386"

@@ -131,7 +131,7 @@ def test_refusals_alone_are_no_result(
 @pytest.mark.parametrize(
     ("kernel", "cpu", "append", "expected"),
     [
-        ("bookworm-686", "pentium3", "", {"VERW"}),
+        pytest.param("bookworm-686", "pentium3", "", {"VERW"}, marks=pytest.mark.long),
         pytest.param("bookworm-686", "EPYC", "", {"divider cleared"}, marks=pytest.mark.long),
         ("bookworm-686-pae", "core2duo", "", {"PTI", "VERW"}),
         pytest.param("bookworm-amd64", "Haswell", "", {"PTI", "VERW"}, marks=pytest.mark.long),
@@ -206,7 +206,7 @@ def test_json_has_what_the_table_has(guest: Guest) -> None:
 @pytest.mark.parametrize(
     ("kernel", "cpu", "expected"),
     [
-        ("bookworm-amd64", "EPYC-Milan", {"VERW", "untrained returns"}),
+        pytest.param("bookworm-amd64", "EPYC-Milan", {"VERW", "untrained returns"}, marks=pytest.mark.long),
         # Zen 1's divider, which the kernel's C code clears and the stand-in must clear itself
         pytest.param("bookworm-amd64", "EPYC", {"divider cleared", "untrained returns"}, marks=pytest.mark.long),
         pytest.param(

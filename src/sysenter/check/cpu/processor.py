@@ -2,7 +2,7 @@
 """The modelled processor: Unicorn for the plain instructions, this file for the rest.
 
 Unicorn runs one instruction at a time, with everything that an instruction can
-do to general registers, arithmetic flags and memory. What it lacks, hides or
+do to general registers, arithmetic flags and memory; its answers are kept. What it lacks, hides or
 does otherwise than a machine that runs a kernel is written here from the SDM:
 
 - SYSENTER, SYSEXIT, IRET, with CPL, EFLAGS and hidden segment state;
