@@ -25,6 +25,7 @@ from sysenter.check.subjects import subject
 from sysenter.errors import SysenterError
 from sysenter.steps import Steps
 
+_QUICK = ("present-i386", "present-amd64-all", "legacy-gentle")  # of mutants: one of each kind
 LEGACY = [name for name in HANDLERS if name.startswith("legacy-")]
 
 
@@ -67,12 +68,19 @@ def test_present_amd64_holds(steps: Steps, name: str, kernel: str, cases: int, e
     assert report.tally.events > events
 
 
-@pytest.mark.parametrize("name", [name for name, handler in HANDLERS.items() if not handler.must_fail])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in _QUICK else pytest.mark.long)
+        for name, handler in HANDLERS.items()
+        if not handler.must_fail
+    ],
+)
 def test_a_sample_of_mutants_is_caught(steps: Steps, name: str) -> None:
     """A check that lets wrong handlers pass assures nothing. `check --mutants` tries all of them."""
     default = HANDLERS[name].default_kernel or "bookworm-686"
-    report = check_mutants(silent(), subject(steps, name, default, False), 6, seed=7)
-    assert report.tried == 6
+    report = check_mutants(silent(), subject(steps, name, default, False), 12, seed=7)
+    assert report.tried == 12
     assert not report.unexplained
     assert len(report.caught) >= 0.8 * report.tried
 

@@ -124,7 +124,7 @@ class Beside:
 @pytest.mark.parametrize(
     ("kernel", "append", "scope"),
     [
-        ("bookworm-686", "", "marked"),
+        pytest.param("bookworm-686", "", "marked", marks=pytest.mark.long),
         pytest.param("bookworm-686-pae", "pti=on", "marked", marks=pytest.mark.long),
         pytest.param("bookworm-amd64", "pti=on", "marked", marks=pytest.mark.long),
         ("trixie-backports-amd64", "pti=on", "marked"),

@@ -14,7 +14,9 @@ from sysenter.lab.system import system_for
 from sysenter.steps import Steps
 
 
-@pytest.mark.parametrize("target", ["bookworm-686", "trixie-backports-amd64"], indirect=True)
+@pytest.mark.parametrize(
+    "target", ["bookworm-686", pytest.param("trixie-backports-amd64", marks=pytest.mark.long)], indirect=True
+)
 def test_programs_of_debians_packages_run_in_it(steps: Steps, guest: Guest, module: Module) -> None:
     """bash and perl are Debian's (busybox has neither), in a root of their own, with our library in its place."""
     suite = "bookworm" if guest.target.arch.name == "i386" else "trixie"
