@@ -75,8 +75,8 @@ _MODELLED = frozenset(
 )
 
 
-# What these do depends on nothing but the general registers, the arithmetic flags, one operand in memory and a
-# segment's base (SDM Vol. 2).
+# What these do depends on the general registers, the arithmetic flags and an operand in memory, and on nothing else
+# (SDM Vol. 2). So do CMOVcc and SETcc.
 _PLAIN = frozenset(
     (
         *("mov", "movabs", "movzx", "movsx", "movsxd", "lea", "push", "pop", "xchg", "cmpxchg", "xadd"),
@@ -125,7 +125,8 @@ class Instruction:
     segment: str = ""  # segment register that is loaded or stored
     raw: bytes = b""
     plain: bool = False
-    """Whether the same registers, arithmetic flags, operand in memory and segment bases give the same each time."""
+    """Whether it does the same each time that general registers, arithmetic flags and its operand in memory are the
+    same."""
 
 
 def _name(ins: Any, number: int) -> str:
@@ -223,7 +224,7 @@ def _decode(ins: Any, width: int) -> Instruction:
         kind = f"{mnemonic} segment"
     every = (*accesses, *_implicit(mnemonic, width))
     operands = [access for access in every if access.read or access.write]
-    conditional = mnemonic.startswith(("cmov", "set"))
+    plain = not kind and (mnemonic in _PLAIN or mnemonic.startswith(("cmov", "set")))
     return Instruction(
         ins.address,
         ins.size,
@@ -236,10 +237,7 @@ def _decode(ins: Any, width: int) -> Instruction:
         register,
         segment,
         bytes(ins.bytes),
-        plain=not kind
-        and (mnemonic in _PLAIN or conditional)
-        and len(operands) <= 1
-        and all(access.bits < 0 for access in operands),
+        plain=plain and len(operands) <= 1 and all(access.bits < 0 for access in operands),
     )
 
 

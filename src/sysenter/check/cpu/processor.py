@@ -2,8 +2,9 @@
 """The modelled processor: Unicorn for the plain instructions, this file for the rest.
 
 Unicorn runs one instruction at a time, with everything that an instruction can
-do to general registers, arithmetic flags and memory; its answers are kept. What it lacks, hides or
-does otherwise than a machine that runs a kernel is written here from the SDM:
+do to general registers, arithmetic flags and memory. Its last answers are kept
+and looked up. What it lacks, hides or does otherwise than a machine that runs a
+kernel is written here from the SDM:
 
 - SYSENTER, SYSEXIT, IRET, with CPL, EFLAGS and hidden segment state;
 - IF and the one-instruction shadow of STI; PUSHF, POPF with all of EFLAGS;
@@ -55,7 +56,7 @@ IOPL, NT, RF, VM, AC, ID = 0x3000, 0x4000, 0x10000, 0x20000, 0x40000, 0x200000
 FIXED = 2
 _CR3_NOFLUSH = 1 << 63
 PCID = 0xFFF  # of CR3
-_KEPT = 20_000  # of Unicorn's answers, in each processor: some 10 MB
+_KEPT = 20_000  # of Unicorn's answers; then they are forgotten
 _FS_BASE = 0xC0000100  # the MSR; in 32-bit mode Unicorn takes the base from nowhere else
 _ARITHMETIC = CF | PF | AF | ZF | SF | OF | DF
 # SDM Vol. 2B, POPF, Table 4-15, CPL 0, 32-bit operand; VIF and VIP are cleared
@@ -196,7 +197,8 @@ class Processor:
         self._pointers = (ctypes.c_void_p * count)(*[first + self.width * i for i in range(count)])
         self._base = 0
         self._layout = struct.Struct(f"<{count}{'I' if self.bits == 32 else 'Q'}")
-        self._answers: dict[tuple[int, int, int, bytes], tuple[bytes, int]] = {}
+        # address, operand before, _values before -> _values after, operand after
+        self._answers: dict[tuple[int, int, bytes], tuple[bytes, int]] = {}
         self._models: dict[str, Callable[[Cpu, Instruction], None]] = {
             "sti": self._sti,
             "cli": self._cli,
@@ -260,35 +262,29 @@ class Processor:
             self._plain(cpu, ins, operand, linear)
 
     def _plain(self, cpu: Cpu, ins: Instruction, operand: Access | None, linear: int) -> None:
-        """Run what Unicorn runs. operand, linear: its last one in memory, and where that is.
-
-        The search comes to the same instruction with the same values again and again, nine times of ten. Unicorn
-        takes ten times as long to start as to look its last answer up.
+        """Run what Unicorn runs, or look up what it did before with the same values: the search comes to most of them
+        often, and to start Unicorn takes long. operand, linear: the last operand in memory, and its address.
         """
-        values, old, size = self._values, 0, 0
+        values = self._values
         values[0:-1] = cpu.registers
         values[-1] = cpu.flags & _ARITHMETIC | FIXED
-        kept = ins.plain
-        if kept and operand is not None:
-            region, size = self.memory.pages.get(linear >> 12), operand.size
-            kept = region is not None and region.start <= linear and linear + size <= region.end
-            if kept and operand.read:
-                old = self.memory.read(linear, size)
-        if not kept:
+        region = self.memory.at(linear) if operand else None
+        if not ins.plain or (operand and (region is None or linear + operand.size > region.end)):
             self._native(cpu, ins)
             return
-        key = (ins.address, cpu.bases[self._BASED], old, bytes(values))
+        key = (ins.address, self.memory.read(linear, operand.size) if operand and operand.read else 0, bytes(values))
         answer = self._answers.get(key)
         if answer is None:
             self._native(cpu, ins)
-            written = self.memory.read(linear, size) if operand is not None and operand.write else 0
+            written = self.memory.read(linear, operand.size) if operand and operand.write else 0
             if len(self._answers) == _KEPT:
                 self._answers.clear()
             self._answers[key] = bytes(values), written
             return
-        if operand is not None and operand.write:
-            self.memory.write(linear, answer[1], size)
-        self._take(cpu, ins, list(self._layout.unpack(answer[0])))
+        after, written = answer
+        if operand and operand.write:
+            self.memory.write(linear, written, operand.size)
+        self._take(cpu, ins, list(self._layout.unpack(after)))
 
     def _native(self, cpu: Cpu, ins: Instruction) -> None:
         """Run `ins` in Unicorn, from `_values`."""
