@@ -59,18 +59,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """For the workers too, and what they start.
+    """Both are inherited by the workers and by the commands that tests start.
 
-    SYSENTER_QEMU=trixie: as --qemu has it. And no huge pages: most guests live for seconds and use a part of their
-    memory, and to clear all of it took a sixth of the processors' time (prctl PR_SET_THP_DISABLE).
+    Without huge pages (prctl PR_SET_THP_DISABLE) the host clears less memory for a guest that lives for seconds.
+    SYSENTER_QEMU=trixie: as --qemu has it.
     """
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)
     if os.environ.get("SYSENTER_QEMU") == "trixie":
         use_qemu(qemu_folder(Steps(), "trixie", offline=False))
 
 
-# Of the amd64 kernels the oldest and the newest get every test that names them, a 6.12 between them what
-# differs most between kernels, and the other 6.12 and flavours none; with --every-kernel no kernel is left out.
+# The oldest and the newest amd64 kernel get every test that names them. A 6.12 between them gets two (_EVERYWHERE).
+# The other 6.12, and the flavours, get none. With --every-kernel all get all.
 _BETWEEN = ("bookworm-backports-amd64",)
 _OTHERS = ("trixie-amd64", *(e.name for e in CATALOGUE if e.flavour.startswith(("rt-", "cloud-"))))
 _EVERYWHERE = ("test_it_builds_without_a_warning", "test_getppid_takes_no_more_instructions_than_promised")

@@ -19,8 +19,8 @@ def steps_of_a_call(
     CPL 3 again, or `most`. QEMU lets no interrupt in while it steps. Waits `seconds` for the first. Leaves the
     machine running.
 
-    over: functions in this text run as a whole when they are called from elsewhere, with interrupts, and the call
-    counts as over if one sleeps for long; of each the first instruction is listed.
+    over: a function in this text that is called from outside of it runs as a whole, and with interrupts. Only its
+    first instruction is listed. If it has not returned after a second, the list ends there.
     """
     # `g` is 16 registers of 8 bytes or 8 of 4, then the instruction pointer, the flags and cs
     size, count, stack = (8, 16, 7) if bits == 64 else (4, 8, 4)
@@ -36,7 +36,7 @@ def steps_of_a_call(
             steps.append(at)
             if at in over and before not in over:
                 back = _word(stub, top, size)
-                if before < back <= before + 7:  # it was called: no call is longer
+                if before < back <= before + 7:  # a call's return address; the longest call has 7 bytes
                     try:
                         stub.run_to(back, 1)
                     except TimeoutError:

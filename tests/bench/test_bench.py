@@ -29,7 +29,7 @@ def test_calls_and_dd_by_every_path(cli: RunCli, on_sample_page: Keep, kernel: s
     """What is exact is asserted: fewer instructions by each path, and that the module counted the calls."""
     file = tmp_path / "bench.json"
     env = {"XDG_DATA_HOME": str(tmp_path)}
-    arguments = ("bench", "calls/null", "dd/bs=1", "--kernel", kernel, "--rounds", "2")
+    arguments = ("bench", "calls/null", "dd/bs=1", "switch", "--kernel", kernel, "--rounds", "2")
     done = cli(*arguments, "--json", str(file), "--save", "one", timeout=500, env=env)
     assert done.returncode == 0, done.stderr
     said = json.loads(file.read_text())

@@ -68,7 +68,8 @@ STOCK = "/lib/sysenter/hazards_calls flags numbers registers >/tmp/stock"
 STAND_IN = """awk '$3 == "sysenter_all" { print "{\\"eip\\": \\"0x" $1 "\\"}" }' /proc/kallsyms"""
 
 
-_NOTHING_NEW = 10  # fast calls in a row that came to no new instruction
+_FAST = 20  # instructions of ours: on i386 other calls come here too, and go to the kernel's entry soon
+_ENOUGH = 10  # fast calls in a row that came to no new instruction
 
 
 class Beside:
@@ -94,18 +95,17 @@ class Beside:
 
     def _run(self, entry: int) -> None:
         ours: list[list[int]] = []
-        known, told = set[int](), 0
-        while len(ours) < 50 and told < _NOTHING_NEW:
-            all_of_it = steps_of_a_call(self._socket, entry, self._bits, 30, over=self._text)
-            steps = [a for a in all_of_it if a not in self._text]
+        known, nothing_new = set[int](), 0
+        while len(ours) < 50 and nothing_new < _ENOUGH:
+            whole = steps_of_a_call(self._socket, entry, self._bits, 30, over=self._text)
+            steps = [a for a in whole if a not in self._text]
             if not known.issuperset(steps):
-                told = 0
-            elif len(steps) > 20:
-                told += 1
+                nothing_new = 0
+            elif len(steps) > _FAST:
+                nothing_new += 1
             known.update(steps)
             ours.append(steps)
-        # on i386 other calls come here too, and go to the kernel's entry soon
-        fast = [steps for steps in ours if len(steps) > 20]
+        fast = [steps for steps in ours if len(steps) > _FAST]
         counts = Counter(a for steps in fast for a in set(steps))
         self.often = {a for a, count in counts.items() if count > len(fast) / 2}
         self.seen = list(dict.fromkeys(a for steps in ours for a in steps))

@@ -16,6 +16,7 @@ import pytest
 import schemas
 from conftest import ROOT
 from installed import KERNELS, Copy, installed_root
+from shell import WAIT_FOR
 from sysenter.build import build_module
 from sysenter.kernels.provide import provide
 from sysenter.kernels.root import disk_image
@@ -179,15 +180,13 @@ def test_uninstall_on_a_system_that_runs(steps: Steps, disk: tuple[System, Path]
     task = f"""
 tar -C / -xf /lab/src.tar
 export PYTHONPATH=/src
-{WAIT}
+{WAIT}{WAIT_FOR}
 # the lab's own programs, which stand there too
 find /usr/lib/sysenter -type f ! -name at-boot ! -name trial -delete
 insmod /lab/other.ko 2>&1 | grep -o "Invalid module format\\|File exists"
 python3 -m sysenter status --json - 2>/dev/null | grep -c '"since": "20'
 sysenter-run sleep 1000 &
-for tenth in $(seq 300); do
-	[ "$(cat /proc/$!/comm)" = sleep ] && grep -q /dev/sysenter /proc/$!/maps && break; sleep 0.1
-done
+wait_for '[ "$(cat /proc/$!/comm)" = sleep ] && grep -q /dev/sysenter /proc/$!/maps'
 python3 -m sysenter uninstall 2>&1 | tail -n 1 | sed "s/by $! /by PID /"
 {{ sleep 5; kill $!; }} &
 python3 -m sysenter uninstall --wait 60 >/dev/null 2>&1; echo "uninstall $?"

@@ -21,8 +21,13 @@ from sysenter.steps import Steps
 from sysenter.target.arch import AMD64, I386
 
 KERNELS = [entry.name for entry in CATALOGUE if entry.arch is AMD64]
-# Where the one before it has little of its own.
-NEWEST = [pytest.param(name, marks=pytest.mark.long) if name == "bookworm-amd64" else name for name in KERNELS]
+# For tests in which 6.1 does much the same as 7.x.
+_newest = pytest.mark.parametrize(
+    "lab",
+    [pytest.param(name, marks=pytest.mark.long) if name == "bookworm-amd64" else name for name in KERNELS],
+    indirect=True,
+    scope="module",
+)
 _LOAD = "insmod /sysenter.ko || { dmesg | grep 'sysenter: refused'; exit 99; }\n"
 _CALLS = "/sys/module/sysenter/parameters/calls"
 
@@ -84,7 +89,7 @@ def test_getppid_takes_no_more_instructions_than_promised(lab: Lab, append: str,
     assert counts["getppid", "stock"] > 300, "the stock path is not what it is compared with"
 
 
-@pytest.mark.parametrize("lab", NEWEST, indirect=True, scope="module")
+@_newest
 def test_an_ordinary_program_works_on_it_and_without_it(lab: Lab) -> None:
     output = lab(f"""{_LOAD}
 export LD_PRELOAD=/lib/sysenter/libsysenter.so
@@ -102,7 +107,7 @@ LD_PRELOAD= rmmod sysenter
     ], output.text
 
 
-@pytest.mark.parametrize("lab", NEWEST, indirect=True, scope="module")
+@_newest
 @pytest.mark.parametrize("append", ["", "pti=on"], ids=["nopti", "pti"])
 def test_a_task_asleep_inside_is_waited_for_and_loses_nothing(lab: Lab, append: str) -> None:
     output = lab(
@@ -120,7 +125,7 @@ wait $!; echo "sleeper: $?"
     assert "sleeper: 0" in output.text
 
 
-@pytest.mark.parametrize("lab", NEWEST, indirect=True, scope="module")
+@_newest
 def test_it_loads_and_leaves_again_and_again_under_load(lab: Lab) -> None:
     output = lab(
         """
@@ -162,7 +167,7 @@ _DIES = "does not boot with it on this emulator, the module not there"
 @pytest.mark.parametrize(
     ("cpu", "append", "shown", "not_on"),
     [
-        # quick by tests/verify/test_mitigations.py, and by getppid's count above
+        # quick by getppid's count above
         pytest.param(None, "pti=on", "meltdown:Mitigation: PTI", {}, marks=pytest.mark.long),
         pytest.param(None, "spectre_v2=retpoline,lfence", "BHI: SW loop", {"7.": _DIES}, marks=pytest.mark.long),
         ("Skylake-Client", _IBRS, "spectre_v2:Mitigation: IBRS", {"6.1.": "has no setcpuid", "6.12.": _DIES}),
@@ -250,7 +255,7 @@ true
     assert off.text == ("marked",), off.console
 
 
-@pytest.mark.parametrize("lab", NEWEST, indirect=True, scope="module")
+@_newest
 @pytest.mark.parametrize("append", [pytest.param("", marks=pytest.mark.long), "pti=on"], ids=["nopti", "pti"])
 def test_32_bit_programs_keep_the_kernels_own_entry(lab: Lab, append: str) -> None:
     """Answers, flags and traps as before, no more than the few instructions that ask whose it is, and no stub."""
@@ -280,7 +285,7 @@ echo loaded
         assert more == (5 if one["path"] == "stock" else 0), (one, other)
 
 
-@pytest.mark.parametrize("lab", NEWEST, indirect=True, scope="module")
+@_newest
 def test_a_cpu_that_leaves_and_comes_back_has_the_entry_again(lab: Lab) -> None:
     output = lab(
         f"""{_LOAD}

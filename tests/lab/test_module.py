@@ -42,7 +42,7 @@ def refusal(steps: Steps, guest: Guest, module: Module, append: str = "") -> str
     [
         (lambda g: with_changes(g, release="6.1.0-49-686"), "built for release 6.1.0-49-686"),
         (lambda g: with_changes(g, shift=16), "sock_register at _stext"),
-        pytest.param(lambda g: replace(g, version="#1 SMP another"), "built for version", marks=pytest.mark.long),
+        pytest.param(lambda g: replace(g, version="#1 SMP another build"), "built for version", marks=pytest.mark.long),
         pytest.param(lambda g: replace(g, build_id="00" * 20), "built for build id", marks=pytest.mark.long),
     ],
     ids=["release", "sock_register", "version", "build-id"],

@@ -44,7 +44,7 @@ try() { # name command...
 }
 """
 _DD = "dd if=/dev/zero of=/dev/null bs=1 count=2000"
-# Of what is the loader's or the program's one architecture says most.
+# For what depends on the program and its C library, which hardly differ between the architectures.
 _ONE = pytest.mark.parametrize(
     "guest", [pytest.param("bookworm-686", marks=pytest.mark.long), "bookworm-amd64"], indirect=True, scope="module"
 )
